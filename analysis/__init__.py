@@ -1,0 +1,1 @@
+"""From the database to contrasts, tables, figures and a report."""

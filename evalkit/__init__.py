@@ -1,0 +1,1 @@
+"""Evaluate merged LoRA adapters: metrics whose recipe travels with every number."""

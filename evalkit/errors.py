@@ -1,0 +1,45 @@
+"""The errors a person can cause, and the one line each of them prints."""
+
+
+class UserError(ValueError):
+    """Something a user gave is wrong: one line with what was given, where, what is allowed and what to do."""
+
+
+class MissingExtraError(UserError):
+    """A command needs packages of an extra that is not installed."""
+
+
+class MissingWeightsError(UserError):
+    """Weights of a model can't be had here; the message says how to get them."""
+
+
+# The package a user lacks, and the extra that brings it. Order decides where a package is in several extras.
+EXTRA_OF = {
+    "torch": "metrics",
+    "torchvision": "metrics",
+    "open_clip": "metrics",
+    "timm": "metrics",
+    "pyiqa": "metrics",
+    "diffusers": "generation",
+    "transformers": "generation",
+    "peft": "generation",
+    "accelerate": "generation",
+    "sqlalchemy": "analysis",
+    "alembic": "analysis",
+    "pandas": "analysis",
+    "scipy": "analysis",
+    "statsmodels": "analysis",
+    "matplotlib": "analysis",
+    "jinja2": "analysis",
+    "streamlit": "study",
+    "psycopg": "postgres",
+}
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
+    """Return the message for a package that an extra of ours would bring, or None for any other module."""
+    package = (error.name or "").partition(".")[0]
+    extra = EXTRA_OF.get(package)
+    if extra is None:
+        return None
+    return MissingExtraError(f"this needs the package {package!r}, which is not installed; run: pip install 'evalkit[{extra}]'")

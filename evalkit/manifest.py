@@ -1,0 +1,215 @@
+"""The manifest: what a run holds, image by image, each bound to its bytes by sha256."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from evalkit.errors import UserError
+from evalkit.files import write_atomic
+
+FORMAT: Literal[1] = 1
+FILE_NAME = "manifest.json"
+
+# Labels and ids become folder names, so they must be safe in a path on every system.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Cell = tuple[str, str, int]
+
+
+class Record(BaseModel):
+    """A frozen record of a file: unknown keys are errors, and no NaN or infinity gets in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Picture(Record):
+    """One image file: its path relative to the run folder (with /), the sha256 of its bytes, its size in pixels."""
+
+    path: str
+    sha256: Sha256
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+
+
+class Concept(Record):
+    """What a LoRA was trained on."""
+
+    name: Name
+    # the words that stand for the concept in a prompt, modifier token included: "<c1> star"
+    words: str
+    # the same without the modifier token: "star"; what alignment metrics read
+    class_word: str
+    references: tuple[Picture, ...] = ()
+    adapter_sha256: Sha256 | None = None
+
+
+class Arm(Record):
+    """A merge method with its parameters fixed. `method` is free text for images made elsewhere."""
+
+    label: Name
+    method: str
+    parameters: dict[str, JsonValue] = {}
+
+
+class Case(Record):
+    """One question put to every arm: concepts and prompt."""
+
+    id: Name
+    concepts: tuple[Name, ...]
+    prompt: str
+    # the prompt without the concepts' modifier tokens; what alignment metrics read
+    plain_prompt: str
+    negative_prompt: str | None = None
+    seeds: tuple[Seed, ...]
+
+
+class Image(Picture):
+    """The image of a case x arm x seed."""
+
+    case: Name
+    arm: Name
+    seed: Seed
+    # sha256 of the initial noise (float32, C order); None for images made elsewhere
+    latents_sha256: Sha256 | None = None
+
+    @property
+    def cell(self) -> Cell:
+        """Return what names the image: case, arm, seed."""
+        return (self.case, self.arm, self.seed)
+
+
+class Manifest(Record):
+    """All a run holds. Images are sorted by case, arm and seed in the order of `cases` and `arms`."""
+
+    format: Literal[1] = FORMAT
+    name: str
+    # what the run is of: sha256 of the resolved experiment, or of the import's description
+    experiment_sha256: Sha256
+    source: Literal["generated", "imported"]
+    concepts: tuple[Concept, ...]
+    arms: tuple[Arm, ...] = Field(min_length=1)
+    cases: tuple[Case, ...] = Field(min_length=1)
+    images: tuple[Image, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_hold(self) -> "Manifest":
+        for what, names in (
+            ("concepts", [concept.name for concept in self.concepts]),
+            ("arms", [arm.label for arm in self.arms]),
+            ("cases", [case.id for case in self.cases]),
+        ):
+            twice = {name for name in names if names.count(name) > 1}
+            if twice:
+                raise ValueError(f"{what}: {', '.join(sorted(twice))} stand(s) there twice; names must differ")
+            # two names that differ in case alone would share a folder on some systems
+            if len({name.lower() for name in names}) < len(names):
+                raise ValueError(f"{what}: names must differ by more than upper and lower case")
+        known = {concept.name for concept in self.concepts}
+        for index, case in enumerate(self.cases):
+            for name in case.concepts:
+                if name not in known:
+                    raise ValueError(f"cases[{index}] ({case.id}): no concept {name!r}; known: {', '.join(sorted(known))}")
+        cells = set(self.expected())
+        seen: set[Cell] = set()
+        for image in self.images:
+            if image.cell not in cells:
+                raise ValueError(f"images: {image.path} belongs to no case x arm x seed of this run")
+            if image.cell in seen:
+                raise ValueError(f"images: {image.path}: its case, arm and seed stand there twice")
+            seen.add(image.cell)
+        return self
+
+    def expected(self) -> Iterator[Cell]:
+        """Yield every case, arm, seed the run should hold, in order."""
+        for case in self.cases:
+            for arm in self.arms:
+                for seed in case.seeds:
+                    yield (case.id, arm.label, seed)
+
+    def missing(self) -> tuple[Cell, ...]:
+        """Return the cells that have no image yet."""
+        there = {image.cell for image in self.images}
+        return tuple(cell for cell in self.expected() if cell not in there)
+
+    def concept(self, name: str) -> Concept:
+        """Return the concept called `name`."""
+        return next(concept for concept in self.concepts if concept.name == name)
+
+    def case(self, identifier: str) -> Case:
+        """Return the case called `identifier`."""
+        return next(case for case in self.cases if case.id == identifier)
+
+    def save(self, run: Path) -> None:
+        """Write the manifest into the run folder, whole or not at all."""
+        write_atomic(run / FILE_NAME, self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, run: Path) -> "Manifest":
+        """Return the manifest of a run folder.
+
+        Raises:
+            UserError: there is none, or it isn't one of ours.
+        """
+        path = run / FILE_NAME
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise UserError(
+                f"{run}: no {FILE_NAME} there; make the run with `evalkit generate EXPERIMENT.toml --run {run}` "
+                f"or `evalkit import FOLDER --run {run}`"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: can't be read: {error}") from error
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise UserError(f"{path}: {first_mistake(error)}") from error
+
+    def complete(self, run: Path) -> "Manifest":
+        """Return the manifest itself where every cell has its image; raise a UserError that names what lacks."""
+        missing = self.missing()
+        if missing:
+            case, arm, seed = missing[0]
+            raise UserError(
+                f"{run}: {len(missing)} of {len(missing) + len(self.images)} images are missing, the first is "
+                f"case {case}, arm {arm}, seed {seed}; finish the run with the command that began it"
+            )
+        return self
+
+
+def image_path(case: str, arm: str, seed: int) -> str:
+    """Return where the image of a cell lies, relative to its run folder."""
+    return f"images/{case}/{arm}/{seed}.png"
+
+
+def check_name(what: str, name: str) -> str:
+    """Return `name` where it can name a folder; raise a UserError that says what is allowed."""
+    if not re.match(NAME_PATTERN, name):
+        raise UserError(
+            f"{what} {name!r}: letters, digits, '.', '_' and '-' only, at most 100, beginning with a letter or digit"
+        )
+    return name
+
+
+def mistakes(error: ValidationError) -> list[str]:
+    """Return every mistake of a pydantic error as `place: what`, with places like arms[2].parameters.p."""
+    lines = []
+    for item in error.errors(include_url=False):
+        place = ""
+        for part in item["loc"]:
+            place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown key; remove it or correct its spelling"
+        lines.append(f"{place}: {message}" if place else message)
+    return lines
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Return all mistakes of a pydantic error in one line."""
+    return "; ".join(mistakes(error))

@@ -1,0 +1,1 @@
+"""The blind study: who judges what, in which order, and the pages they see."""

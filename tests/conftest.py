@@ -1,0 +1,21 @@
+"""What every test shares: no hub, no stray threads, and where the real data lies."""
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Return the folder of real photos and SDXL merges; skip, saying so, where it is absent."""
+    folder = Path(os.environ.get("EVALKIT_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set EVALKIT_DATA")
+    return folder
