@@ -1,0 +1,64 @@
+"""docs/architecture.md, held to the code: its diagram, its commands, and which packages stay light."""
+
+import ast
+import re
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+ROOMS = ("evalkit", "generation", "db", "analysis", "study_app")
+PAGE = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def imported_rooms(room: str) -> set[str]:
+    """Return the other rooms that any file of `room` imports, lazily or not."""
+    found = set()
+    for path in sorted((REPOSITORY / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.partition(".")[0])
+    return (found & set(ROOMS)) - {room}
+
+
+def test_the_diagram_shows_exactly_the_imports_there_are():
+    drawn = set(re.findall(r"^\s+(\w+) --> (\w+)$", PAGE, re.MULTILINE))
+    assert drawn == {(room, other) for room in ROOMS for other in imported_rooms(room)}
+
+
+def test_every_room_is_in_the_table_and_every_row_is_a_room():
+    rooms = re.search(r"\| room \|.*?\n\n", PAGE, re.DOTALL)
+    assert rooms is not None
+    assert sorted(re.findall(r"^\| `(\w+)` \|", rooms[0], re.MULTILINE)) == sorted(ROOMS)
+
+
+def test_every_command_is_on_the_page():
+    for entry in entry_points(group="evalkit.commands"):
+        assert re.search(rf"`evalkit {entry.name}\b", PAGE), f"docs/architecture.md does not mention `evalkit {entry.name}`"
+
+
+@pytest.mark.parametrize("package", ["evalkit", "evalkit.cli", "db.models", "analysis.command", "study_app.command"])
+def test_light_packages_load_no_torch(package: str):
+    code = (
+        f"import sys, {package}; heavy = {{'torch', 'diffusers', 'transformers', 'open_clip', 'pyiqa', 'timm'}} & set(sys.modules);"
+        "sys.exit(', '.join(sorted(heavy)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_needs_no_heavy_package():
+    code = (
+        "import sys; sys.argv = ['evalkit', '--help']; from evalkit.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'open_clip', 'pyiqa', 'pandas', 'scipy', 'streamlit', 'sqlalchemy'}\n"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "generate" in done.stdout
