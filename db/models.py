@@ -1,6 +1,6 @@
 """The tables: a run, its study and its judgments, with constraints that make wrong states impossible."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -9,6 +9,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     DateTime,
+    Dialect,
     Float,
     ForeignKey,
     ForeignKeyConstraint,
@@ -17,8 +18,10 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
+    TypeDecorator,
     UniqueConstraint,
     func,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -35,11 +38,37 @@ NAMING = {
 }
 
 
+def utc_now() -> datetime:
+    """Return the present moment, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment: aware on the way in, UTC and aware on the way out, also on SQLite, which keeps no zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the moment in UTC; raise ValueError for one without a zone."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value}: a moment needs its zone; give one with tzinfo=UTC")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the moment with its zone, UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
 class Table(DeclarativeBase):
     """What every table shares."""
 
     metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {dict[str, Any]: JSON, datetime: DateTime(timezone=True), str: Text}  # noqa: RUF012 -- SQLAlchemy's own hook
+    type_annotation_map = {dict[str, Any]: JSON, datetime: UtcDateTime, str: Text}  # noqa: RUF012 -- SQLAlchemy's own hook
 
 
 class Run(Table):
@@ -50,8 +79,11 @@ class Run(Table):
     name: Mapped[str]
     experiment_sha256: Mapped[str] = mapped_column(String(64), unique=True)
     manifest_sha256: Mapped[str] = mapped_column(String(64))
-    source: Mapped[str] = mapped_column(CheckConstraint("source IN ('generated', 'imported')", name="source"))
+    # of the score file loaded last; None where there was none
+    scores_sha256: Mapped[str | None] = mapped_column(String(64))
+    source: Mapped[str]
     loaded_at: Mapped[datetime]
+    __table_args__ = (CheckConstraint("source IN ('generated', 'imported')", name="source"),)
 
 
 class Concept(Table):
@@ -145,8 +177,13 @@ class Metric(Table):
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
     name: Mapped[str]
     signature: Mapped[str]
-    direction: Mapped[str] = mapped_column(CheckConstraint("direction IN ('higher', 'lower', 'none')", name="direction"))
-    __table_args__ = (UniqueConstraint("run_id", "name", "signature"),)
+    direction: Mapped[str]
+    # when its scores last came in: the recipe used last is the newest
+    loaded_at: Mapped[datetime] = mapped_column(default=utc_now)
+    __table_args__ = (
+        UniqueConstraint("run_id", "name", "signature"),
+        CheckConstraint("direction IN ('higher', 'lower', 'none')", name="direction"),
+    )
 
 
 class Score(Table):
@@ -237,6 +274,7 @@ class Participant(Table):
     completion_code: Mapped[str] = mapped_column(String(16), unique=True)
     arrived_at: Mapped[datetime]
     consented_at: Mapped[datetime | None]
+    instructed_at: Mapped[datetime | None]
     practiced_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -259,8 +297,16 @@ class Assignment(Table):
         UniqueConstraint("comparison_id", "participant_id"),
         UniqueConstraint("participant_id", "position"),
         CheckConstraint("state IN ('open', 'done', 'expired')", name="state"),
-        CheckConstraint("left IN (0, 1)", name="left"),
+        # a reserved word on PostgreSQL, so it stands in quotes
+        CheckConstraint('"left" IN (0, 1)', name="left"),
         Index("ix_assignments_state_expires_at", "state", "expires_at"),
+        Index(
+            "uq_assignments_one_open",
+            "participant_id",
+            unique=True,
+            sqlite_where=text("state = 'open'"),
+            postgresql_where=text("state = 'open'"),
+        ),
     )
 
 

@@ -1,0 +1,15 @@
+"""Run the migrations on the connection `db.schema` hands over."""
+
+from alembic import context
+
+from db.models import Table
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Table.metadata,
+    render_as_batch=True,
+    # SQLite can undo its DDL; Alembic only assumes it can't
+    transactional_ddl=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

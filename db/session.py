@@ -1,0 +1,163 @@
+"""Open a database and read or write it: SQLite set up so that nothing acknowledged is lost, PostgreSQL by URL."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from db.schema import migrate
+from evalkit.errors import UserError
+
+BUSY_SECONDS = 15
+# Writers of one process queue here instead of in SQLite's busy handler, and no checkpoint (which runs inside COMMIT) overlaps
+# another writer: SQLite before 3.51.3 can damage a WAL file then (sqlite.org/wal.html, "the WAL-reset bug").
+_SQLITE_WRITER = threading.Lock()
+
+
+class DatabaseError(UserError):
+    """The database can't be read or written just now: full disk, no permission, no server, locked by another program."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open database; give it to `read` and `write`."""
+
+    url: URL
+    engine: Engine
+
+    @property
+    def name(self) -> str:
+        """Return the URL as it may be shown: without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+    @property
+    def file(self) -> Path | None:
+        """Return the file of a SQLite database, None for a server."""
+        return Path(self.url.database or "") if self.url.get_backend_name() == "sqlite" else None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def default_url(run: Path) -> str:
+    """Return the URL of the database inside a run folder."""
+    return f"sqlite:///{run / 'study.db'}"
+
+
+def open_database(url: str) -> Database:
+    """Return the database at `url`, its tables made or brought up to date.
+
+    `url` is `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`. A SQLite file of an older schema is copied beside
+    itself before it is changed.
+
+    Raises:
+        UserError: the URL is not one of these, the database can't be reached, holds tables of another program, or its schema is
+            newer than this evalkit.
+    """
+    checked = _check_url(url)
+    database = Database(url=checked, engine=_make_engine(checked))
+    try:
+        with _translated(database):
+            migrate(database.engine, database.name)
+    except UserError:
+        database.close()
+        raise
+    return database
+
+
+@contextmanager
+def read(database: Database) -> Iterator[Session]:
+    """Give a session that sees one moment of the database and can't write."""
+    engine = database.engine
+    if database.file is None:
+        engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    with _translated(database), Session(engine) as session:
+        yield session
+
+
+@contextmanager
+def write(database: Database) -> Iterator[Session]:
+    """Give a session that is committed on leaving, or undone where the block raises.
+
+    Once this returns, what was written is on disk. Writers of one process wait for each other on SQLite. Objects stay readable
+    after the commit.
+    """
+    engine = database.engine.execution_options(write=True)
+    with _translated(database), _one_writer(database), Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+def _check_url(url: str) -> URL:
+    allowed = "give sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise UserError(f"database {url!r}: no database URL; {allowed}") from None
+    if parsed.get_backend_name() == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() != "sqlite":
+        raise UserError(f"database {parsed.render_as_string()}: {parsed.get_backend_name()} is not supported; {allowed}")
+    if not parsed.database or parsed.database == ":memory:":
+        raise UserError(f"database {url!r}: names no file, and judgments must not live in memory; {allowed}")
+    folder = Path(parsed.database).parent
+    if not folder.is_dir():
+        raise UserError(f"database {url!r}: there is no folder {folder}; make it first")
+    return parsed.set(drivername="sqlite")
+
+
+def _make_engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+    engine = create_engine(url, pool_size=10, max_overflow=100, connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        # Python's own transaction control begins late and deferred; we emit BEGIN ourselves
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_SECONDS * 1000}", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("write", False)
+        connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writes else 'ON'}")
+        # a deferred transaction that turns into a writer fails at once when another was faster, whatever the busy timeout
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+@contextmanager
+def _one_writer(database: Database) -> Iterator[None]:
+    if database.file is None:
+        yield
+        return
+    if not _SQLITE_WRITER.acquire(timeout=4 * BUSY_SECONDS):
+        raise DatabaseError(f"{database.name}: other writers held it for {4 * BUSY_SECONDS} s; try again")
+    try:
+        yield
+    finally:
+        _SQLITE_WRITER.release()
+
+
+@contextmanager
+def _translated(database: Database) -> Iterator[None]:
+    """Turn what the machine does to a database (full, locked, away, damaged) into one line."""
+    try:
+        yield
+    except DBAPIError as error:
+        damaged = type(error.orig).__name__ == "DatabaseError"
+        if not (isinstance(error, OperationalError) or damaged or error.connection_invalidated):
+            raise
+        reason = str(error.orig).strip().splitlines()[0]
+        raise DatabaseError(f"{database.name}: {reason}") from error
