@@ -1,0 +1,153 @@
+"""The base model: a hub id or a folder, loaded once as a Stable Diffusion 1.5 or XL pipeline."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from evalkit.errors import UserError
+
+# StableDiffusionPipeline or StableDiffusionXLPipeline; diffusers ships no types.
+Pipeline: TypeAlias = Any
+Dtype = Literal["float32", "float16", "bfloat16"]
+FAMILIES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+# The parts of a pipeline that a LoRA may adapt, in the order they run.
+ADAPTABLE = ("text_encoder", "text_encoder_2", "unet")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' progress bars and hints away while a block runs; errors still come through."""
+    import diffusers.utils.logging as diffusers_logging
+    import transformers.utils.logging as transformers_logging
+
+    before = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity(logging.ERROR)
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(before[0])
+        transformers_logging.set_verbosity(before[1])
+        diffusers_logging.enable_progress_bar()
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def find_model(model: str, revision: str | None = None) -> Path:
+    """Return the folder of a base model: `model` itself where it is one, else the hub's files, fetched once.
+
+    Raises:
+        UserError: there is no such folder and the hub gives no such model.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        if not (folder / "model_index.json").is_file():
+            raise UserError(f"{folder}: no model_index.json there; give a folder in diffusers format or a hub id")
+        return folder
+    if folder.is_absolute() or model.startswith(".") or model.count("/") != 1:
+        raise UserError(f"base model {model}: no such folder, and no hub id (owner/name) either")
+    from diffusers import DiffusionPipeline
+    from huggingface_hub.errors import HfHubHTTPError
+
+    with quiet():
+        try:
+            return Path(DiffusionPipeline.download(model, revision=revision, use_safetensors=True))
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            raise UserError(
+                f"base model {model}: no such folder, and the hub did not give it ({first_line(error)}); "
+                "check the name and the network, or give the folder of a local copy"
+            ) from error
+
+
+def load_pipeline(
+    folder: Path,
+    dtype: Dtype = "float32",
+    device: str | torch.device = "cpu",
+    scheduler: str | None = None,
+    scheduler_options: Mapping[str, Any] | None = None,
+) -> Pipeline:
+    """Return the pipeline in `folder` on `device`, its scheduler replaced by the class named `scheduler`.
+
+    Weights are read from safetensors alone. The watermark and the safety checker are left out: both change pixels, the one by
+    whether an optional package is installed.
+
+    Raises:
+        UserError: the folder holds another kind of pipeline, or broken files, or the scheduler is none.
+    """
+    from diffusers import DiffusionPipeline
+    from safetensors import SafetensorError
+
+    with quiet():
+        try:
+            config = DiffusionPipeline.load_config(folder)
+            family = config.get("_class_name")
+            if family not in FAMILIES:
+                raise UserError(f"{folder}: holds a {family}; evalkit draws with {' and '.join(FAMILIES)}")
+            left_out = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in config else {}
+            pipeline = DiffusionPipeline.from_pretrained(
+                folder, torch_dtype=getattr(torch, dtype), use_safetensors=True, **left_out
+            )
+        except UserError:
+            raise
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+            raise UserError(f"{folder}: can't be loaded as a pipeline: {first_line(error)}") from error
+        if scheduler is not None:
+            pipeline.scheduler = scheduler_class(scheduler).from_config(pipeline.scheduler.config, **(scheduler_options or {}))
+        if hasattr(pipeline, "watermark"):
+            pipeline.watermark = None
+        pipeline.set_progress_bar_config(disable=True)
+        pipeline = pipeline.to(device)
+    for component in components(pipeline).values():
+        component.requires_grad_(False).eval()
+    return pipeline
+
+
+def scheduler_class(name: str) -> Any:  # noqa: ANN401 - diffusers ships no types
+    """Return the diffusers scheduler called `name`; raise a UserError that lists near names where there is none."""
+    import difflib
+
+    import diffusers
+
+    names = [known for known in dir(diffusers) if known.endswith("Scheduler")]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 3)
+        raise UserError(
+            f"base.scheduler: diffusers has no scheduler {name!r}"
+            + (f"; did you mean {' or '.join(near)}?" if near else "; give a class name such as KDPM2DiscreteScheduler")
+        )
+    return getattr(diffusers, name)
+
+
+def components(pipeline: Pipeline) -> dict[str, nn.Module]:
+    """Return the parts a LoRA may adapt, by their name in the pipeline."""
+    return {name: part for name in ADAPTABLE if (part := getattr(pipeline, name, None)) is not None}
+
+
+def choose_device(wish: str | None) -> torch.device:
+    """Return the device to draw on: `wish`, or the GPU where there is one, else the CPU.
+
+    Raises:
+        UserError: `wish` names no device of this machine.
+    """
+    if wish is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(wish)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {wish}: not to be had here ({first_line(error)}); give cpu, cuda, cuda:1 or mps") from error
+    return device
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, for messages that must fit in one."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
