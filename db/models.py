@@ -1,6 +1,6 @@
 """The tables: a run, its study and its judgments, with constraints that make wrong states impossible."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -8,8 +8,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
-    DateTime,
-    Dialect,
     Float,
     ForeignKey,
     ForeignKeyConstraint,
@@ -18,12 +16,13 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
-    TypeDecorator,
     UniqueConstraint,
     func,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from db.moments import UtcDateTime, utc_now
 
 # SQLite only counts up by itself in a column typed INTEGER.
 Id = BigInteger().with_variant(Integer, "sqlite")
@@ -36,32 +35,6 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
-
-
-def utc_now() -> datetime:
-    """Return the present moment, aware, in UTC."""
-    return datetime.now(UTC)
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A moment: aware on the way in, UTC and aware on the way out, also on SQLite, which keeps no zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the moment in UTC; raise ValueError for one without a zone."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"{value}: a moment needs its zone; give one with tzinfo=UTC")
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the moment with its zone, UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Table(DeclarativeBase):
@@ -238,12 +211,8 @@ class Comparison(Table):
     filled: Mapped[int] = mapped_column(default=0)
     # 0 or 1: which image the first participant sees on the left; the next ones alternate
     first_left: Mapped[int]
-    image_a: Mapped[Image] = relationship(
-        foreign_keys=[image_a_id], primaryjoin="Comparison.image_a_id == Image.id", viewonly=True
-    )
-    image_b: Mapped[Image] = relationship(
-        foreign_keys=[image_b_id], primaryjoin="Comparison.image_b_id == Image.id", viewonly=True
-    )
+    image_a: Mapped[Image] = relationship(primaryjoin="foreign(Comparison.image_a_id) == Image.id", viewonly=True)
+    image_b: Mapped[Image] = relationship(primaryjoin="foreign(Comparison.image_b_id) == Image.id", viewonly=True)
     case: Mapped[Case] = relationship()
     __table_args__ = (
         ForeignKeyConstraint(

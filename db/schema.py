@@ -1,10 +1,14 @@
 """Bring a database's tables to this version's schema, and refuse what a newer version made."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, inspect
 
 from evalkit.errors import UserError
+
+if TYPE_CHECKING:  # Alembic itself is imported where it runs
+    from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # any number, the same in every process: PostgreSQL's lock for "someone migrates"
@@ -46,7 +50,7 @@ def migrate(engine: Engine, name: str) -> None:
                 _plain(connection, "PRAGMA foreign_keys=ON")
 
 
-def alembic_configuration():  # type: ignore[no-untyped-def]  # noqa: ANN201 -- Alembic is imported only where it runs
+def alembic_configuration() -> "Config":
     """Return Alembic's configuration for our migrations; put a connection into its `attributes`."""
     from alembic.config import Config
 

@@ -1,0 +1,271 @@
+"""Load a run folder's manifest and scores into the database; loading again changes nothing."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.orm import Session
+
+from db import models
+from db.moments import utc_now
+from db.session import Database, write
+from evalkit import manifest as described
+from evalkit.errors import UserError
+from evalkit.files import sha256_file
+from evalkit.manifest import Manifest
+from evalkit.scores import FILE_NAME as SCORES_NAME
+from evalkit.scores import ScoreRow, read_scores
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a run folder gave: the run's id and how many images, metrics and scores; no score file gives 0 of these."""
+
+    run_id: int
+    images: int
+    metrics: int
+    scores: int
+
+
+def load_run(database: Database, run: Path) -> Loaded:
+    """Bring the run's manifest and scores into the database, in one transaction.
+
+    A run is known by its experiment's sha256; a second load of the same folder changes nothing. Scores replace those of the
+    same metric and signature; those of another signature stay beside them.
+
+    Raises:
+        UserError: images are missing, scores are of other images than the manifest's, or the manifest no longer fits the
+            comparisons people were given.
+    """
+    manifest = Manifest.load(run).complete(run)
+    rows = read_scores(run) if (run / SCORES_NAME).exists() else []
+    _check_scores(run, manifest, rows)
+    with write(database) as session:
+        row = _run_row(session, run, manifest)
+        ids = _Ids(session, row.id)
+        scores_sha256 = sha256_file(run / SCORES_NAME) if rows else None
+        if scores_sha256 is not None and row.scores_sha256 != scores_sha256:
+            _replace_scores(session, row.id, ids, rows)
+            row.scores_sha256 = scores_sha256
+        return Loaded(
+            run_id=row.id,
+            images=len(manifest.images),
+            metrics=len({(score.metric, score.signature) for score in rows}),
+            scores=len(rows),
+        )
+
+
+def find_run(session: Session, run: Path) -> models.Run:
+    """Return the row of a run folder that was loaded before; raise a UserError where it was not."""
+    manifest = Manifest.load(run)
+    found = session.scalar(select(models.Run).where(models.Run.experiment_sha256 == manifest.experiment_sha256))
+    if found is None:
+        raise UserError(
+            f"{run}: this run is not in the database; load it with `evalkit analyze {run}` or `evalkit study init {run}`"
+        )
+    return found
+
+
+class _Ids:
+    """The database ids of a run's concepts, arms, cases and images, by their names."""
+
+    def __init__(self, session: Session, run_id: int) -> None:
+        arms = session.execute(select(models.Arm.label, models.Arm.id).where(models.Arm.run_id == run_id))
+        concepts = session.execute(select(models.Concept.name, models.Concept.id).where(models.Concept.run_id == run_id))
+        cases = session.execute(select(models.Case.key, models.Case.id).where(models.Case.run_id == run_id))
+        images = session.execute(
+            select(models.Case.key, models.Arm.label, models.Image.seed, models.Image.id)
+            .join(models.Image.case)
+            .join(models.Image.arm)
+            .where(models.Case.run_id == run_id)
+        )
+        self.arms: dict[str, int] = {label: identifier for label, identifier in arms}
+        self.concepts: dict[str, int] = {name: identifier for name, identifier in concepts}
+        self.cases: dict[str, int] = {key: identifier for key, identifier in cases}
+        self.images: dict[described.Cell, int] = {(case, arm, seed): identifier for case, arm, seed, identifier in images}
+
+
+def _check_scores(run: Path, manifest: Manifest, rows: Sequence[ScoreRow]) -> None:
+    """Hold score rows to the manifest: every name known, every image the one that was scored, every value there once."""
+    shas = {image.cell: image.sha256 for image in manifest.images}
+    concepts = {concept.name for concept in manifest.concepts}
+    again = f"score the run again with `evalkit score {run}`"
+    for row in rows:
+        place = f"{run / SCORES_NAME}: {row.metric} of {row.case}/{row.arm}/{row.seed}"
+        if shas.get((row.case, row.arm, row.seed)) != row.image_sha256:
+            raise UserError(f"{place}: is the score of another image than the manifest's; {again}")
+        if row.concept and row.concept not in concepts:
+            raise UserError(f"{place}: no concept {row.concept!r} in the manifest; {again}")
+        if row.other_arm and (row.case, row.other_arm, row.seed) not in shas:
+            raise UserError(f"{place}: no image of arm {row.other_arm!r} in the manifest; {again}")
+    counts = Counter((row.case, row.arm, row.seed, row.metric, row.signature, row.concept, row.other_arm) for row in rows)
+    twice = [key for key, count in counts.items() if count > 1]
+    if twice:
+        case, arm, seed, metric, *_ = twice[0]
+        raise UserError(f"{run / SCORES_NAME}: {metric} of {case}/{arm}/{seed} stands there twice; {again}")
+    directions = {(row.metric, row.signature, row.direction) for row in rows}
+    if len(directions) > len({(metric, signature) for metric, signature, _ in directions}):
+        raise UserError(f"{run / SCORES_NAME}: a metric has two directions under one signature; {again}")
+
+
+def _run_row(session: Session, run: Path, manifest: Manifest) -> models.Run:
+    """Return the run's row, its manifest loaded."""
+    sha256 = sha256_file(run / described.FILE_NAME)
+    row = session.scalar(select(models.Run).where(models.Run.experiment_sha256 == manifest.experiment_sha256))
+    if row is not None and row.manifest_sha256 == sha256:
+        return row
+    if row is None:
+        row = models.Run(
+            name=manifest.name,
+            experiment_sha256=manifest.experiment_sha256,
+            manifest_sha256=sha256,
+            source=manifest.source,
+            loaded_at=utc_now(),
+        )
+        session.add(row)
+        session.flush()
+        _insert_manifest(session, row.id, manifest)
+        return row
+    has_study = session.scalar(select(models.Study.id).where(models.Study.run_id == row.id)) is not None
+    if has_study:
+        _refuse_contradiction(session, row.id, run, manifest)
+    else:
+        _forget_manifest(session, row.id)
+        _insert_manifest(session, row.id, manifest)
+        row.scores_sha256 = None
+    row.manifest_sha256 = sha256
+    row.name = manifest.name
+    row.loaded_at = utc_now()
+    return row
+
+
+def _refuse_contradiction(session: Session, run_id: int, run: Path, manifest: Manifest) -> None:
+    """Raise a UserError where a study's images, arms or cases are no longer the manifest's."""
+    stored = session.execute(
+        select(models.Case.key, models.Arm.label, models.Image.seed, models.Image.sha256)
+        .join(models.Image.case)
+        .join(models.Image.arm)
+        .where(models.Case.run_id == run_id)
+    )
+    before: dict[described.Cell, str] = {(case, arm, seed): sha256 for case, arm, seed, sha256 in stored}
+    now = {image.cell: image.sha256 for image in manifest.images}
+    for cell in sorted(before.keys() | now.keys()):
+        if before.get(cell) != now.get(cell):
+            case, arm, seed = cell
+            what = "is another one now" if cell in before and cell in now else "is new" if cell in now else "is gone"
+            raise UserError(
+                f"{run}: the image of case {case}, arm {arm}, seed {seed} {what}, but a study of this run has begun; "
+                "bring the old images back, or make a new run in another folder"
+            )
+
+
+def _forget_manifest(session: Session, run_id: int) -> None:
+    cases = select(models.Case.id).where(models.Case.run_id == run_id)
+    session.execute(delete(models.Metric).where(models.Metric.run_id == run_id))
+    session.execute(delete(models.Image).where(models.Image.case_id.in_(cases)))
+    for table in (models.Case, models.Arm, models.Concept):
+        session.execute(delete(table).where(table.run_id == run_id))
+
+
+def _insert_manifest(session: Session, run_id: int, manifest: Manifest) -> None:
+    """Insert concepts, arms, cases and images in bulk."""
+    _insert(
+        session,
+        models.Concept,
+        ({"run_id": run_id, "name": c.name, "words": c.words, "class_word": c.class_word} for c in manifest.concepts),
+    )
+    _insert(
+        session,
+        models.Arm,
+        (
+            {
+                "run_id": run_id,
+                "label": arm.label,
+                "method": arm.method,
+                "parameters": dict(arm.parameters),
+                "position": position,
+            }
+            for position, arm in enumerate(manifest.arms)
+        ),
+    )
+    _insert(
+        session,
+        models.Case,
+        (
+            {"run_id": run_id, "key": case.id, "prompt": case.prompt, "plain_prompt": case.plain_prompt}
+            for case in manifest.cases
+        ),
+    )
+    ids = _Ids(session, run_id)
+    _insert(
+        session,
+        models.Reference,
+        (
+            {"concept_id": ids.concepts[concept.name], "position": position, "path": picture.path, "sha256": picture.sha256}
+            for concept in manifest.concepts
+            for position, picture in enumerate(concept.references)
+        ),
+    )
+    _insert(
+        session,
+        models.CaseConcept,
+        (
+            {"case_id": ids.cases[case.id], "position": position, "concept_id": ids.concepts[name]}
+            for case in manifest.cases
+            for position, name in enumerate(case.concepts)
+        ),
+    )
+    _insert(
+        session,
+        models.Image,
+        (
+            {
+                "case_id": ids.cases[image.case],
+                "arm_id": ids.arms[image.arm],
+                **image.model_dump(include={"seed", "path", "sha256", "width", "height", "latents_sha256"}),
+            }
+            for image in manifest.images
+        ),
+    )
+
+
+def _replace_scores(session: Session, run_id: int, ids: _Ids, rows: Sequence[ScoreRow]) -> None:
+    """Put the rows in the place of all earlier ones of the same metrics and signatures."""
+    metrics: dict[tuple[str, str], int] = {}
+    for name, signature, direction in sorted({(row.metric, row.signature, row.direction) for row in rows}):
+        metric = session.scalar(
+            select(models.Metric).where(
+                models.Metric.run_id == run_id, models.Metric.name == name, models.Metric.signature == signature
+            )
+        )
+        if metric is None:
+            metric = models.Metric(run_id=run_id, name=name, signature=signature)
+            session.add(metric)
+        else:
+            session.execute(delete(models.Score).where(models.Score.metric_id == metric.id))
+        metric.direction = direction
+        metric.loaded_at = utc_now()
+        session.flush()
+        metrics[name, signature] = metric.id
+    _insert(
+        session,
+        models.Score,
+        (
+            {
+                "metric_id": metrics[row.metric, row.signature],
+                "image_id": ids.images[row.case, row.arm, row.seed],
+                "concept_id": ids.concepts[row.concept] if row.concept else None,
+                "other_image_id": ids.images[row.case, row.other_arm, row.seed] if row.other_arm else None,
+                "value": row.value,
+            }
+            for row in rows
+        ),
+    )
+
+
+def _insert(session: Session, table: type[models.Table], rows: Iterable[dict[str, object]]) -> None:
+    kept = list(rows)
+    if kept:
+        session.execute(insert(table), kept)

