@@ -1,0 +1,197 @@
+"""The mixed model: lme4's numbers, its own gradient, laws, and data that allow no estimate."""
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.glmm import MixedFit, RandomTerm, fit_mixed, profile_interval
+from analysis.laplace import Laplace
+from analysis.random_effects import design_of, factorize
+from evalkit.errors import UserError
+
+GOLD = Path(__file__).parent / "gold"
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def gold(model: str) -> list[tuple[str, float, float]]:
+    return [
+        (row["quantity"], float(row["value"]), float(row["tolerance"]))
+        for row in rows_of(GOLD / "mixed.csv")
+        if row["model"] == model
+    ]
+
+
+def check(fit: MixedFit, model: str) -> None:
+    numbers = {"log-likelihood": fit.log_likelihood}
+    numbers |= {effect.name: effect.estimate for effect in fit.fixed}
+    numbers |= {f"{effect.name} se": effect.standard_error for effect in fit.fixed}
+    numbers |= {f"sd {component.name}": component.deviation for component in fit.components}
+    expected = [row for row in gold(model) if not row[0].startswith("profile")]
+    assert expected
+    for quantity, value, tolerance in expected:
+        assert numbers[quantity] == pytest.approx(value, abs=tolerance), quantity
+
+
+def study(name: str, *terms: str) -> tuple[np.ndarray, list[RandomTerm], dict[str, np.ndarray]]:
+    rows = rows_of(GOLD / f"{name}.csv")
+    columns = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
+    codes = {key: column.astype(np.int64) for key, column in columns.items() if key != "pos"}
+    codes["concept"] = np.column_stack([codes["c1"], codes["c2"]])
+    return columns["y"], [RandomTerm(term, codes[term]) for term in terms], columns
+
+
+def verbagg(data: Path) -> tuple[np.ndarray, list[RandomTerm], dict[str, np.ndarray]]:
+    rows = rows_of(data / "gold" / "verbagg.csv")
+    marks = {"scold": ("btype", "scold"), "shout": ("btype", "shout"), "self": ("situ", "self"), "do": ("mode", "do")}
+    covariates = {name: np.array([float(row[column] == level) for row in rows]) for name, (column, level) in marks.items()}
+    terms = [RandomTerm(name, np.unique([row[name] for row in rows], return_inverse=True)[1]) for name in ("id", "item")]
+    return np.array([float(row["r2"] == "Y") for row in rows]), terms, covariates
+
+
+def test_crossed_terms_match_lme4_on_verbal_aggression(data: Path):
+    y, terms, covariates = verbagg(data)
+    check(fit_mixed(y, terms), "verbagg")
+    check(fit_mixed(y, terms, covariates), "verbagg items")
+
+
+def test_a_profile_interval_matches_lme4(data: Path):
+    y, terms, _ = verbagg(data)
+    low, high = (row for row in gold("verbagg") if row[0].startswith("profile"))
+    assert profile_interval("intercept", y, terms) == (pytest.approx(low[1], abs=low[2]), pytest.approx(high[1], abs=high[2]))
+
+
+def test_grouped_votes_match_lme4_on_cattle_disease():
+    rows = rows_of(GOLD / "cbpp.csv")
+    period = np.array([int(row["period"]) for row in rows])
+    fit = fit_mixed(
+        np.array([float(row["incidence"]) for row in rows]),
+        [RandomTerm("herd", np.array([int(row["herd"]) for row in rows]))],
+        {f"period {level}": (period == level).astype(float) for level in (2, 3, 4)},
+        np.array([float(row["size"]) for row in rows]),
+    )
+    check(fit, "cbpp")
+
+
+@pytest.mark.parametrize("name", ["dyad_small", "dyad"])
+def test_multiple_membership_matches_lme4(name: str):
+    y, terms, columns = study(name, "case", "pair", "concept", "rater")
+    check(fit_mixed(y, [terms[0], terms[3]]), f"{name} crossed")
+    check(fit_mixed(y, terms), f"{name} full")
+    if name == "dyad_small":
+        check(fit_mixed(y, terms, {"pos": columns["pos"]}), "dyad_small sides")
+
+
+def random_study() -> tuple[np.random.Generator, list[RandomTerm]]:
+    rng = np.random.default_rng(0)
+    seed = rng.integers(0, 80, 400)
+    members = rng.integers(-1, 6, (400, 3))
+    members[:, 0] = np.abs(members[:, 0])
+    terms = {"rater": rng.integers(0, 7, 400), "case": seed // 2, "seed": seed, "concept": members, "pair": seed // 8}
+    return rng, [RandomTerm(name, codes) for name, codes in terms.items()]
+
+
+@pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4), (1,), (3,), (1, 4), (0, 3)])
+def test_the_factored_hessian_equals_the_dense_one(chosen: tuple[int, ...]):
+    rng, terms = random_study()
+    design = design_of([terms[place] for place in chosen])
+    deviations, weights = rng.uniform(0.3, 1.5, len(chosen)), rng.uniform(0.1, 0.25, 400)
+    factor = factorize(design, weights, deviations)
+    scaled = design.indicator.toarray() * design.spread(deviations)
+    dense = np.eye(scaled.shape[1]) + scaled.T @ (weights[:, None] * scaled)
+    inverse, right = np.linalg.inv(dense), rng.normal(size=len(dense))
+    rows, traces = factor.variances()
+    assert factor.log_determinant == pytest.approx(np.linalg.slogdet(dense)[1])
+    np.testing.assert_allclose(factor.solve(right), inverse @ right, atol=1e-12)
+    np.testing.assert_allclose(rows, np.einsum("ij,jk,ik->i", scaled, inverse, scaled), atol=1e-12)
+    np.testing.assert_allclose(traces, np.bincount(design.term_of_column, np.diag(inverse))[: len(chosen)], atol=1e-12)
+
+
+def test_the_gradient_is_that_of_the_likelihood():
+    rng, terms = random_study()
+    y = (rng.random(400) < 0.4).astype(float)
+    laplace = Laplace(design_of(terms), np.column_stack([np.ones(400), rng.normal(size=400)]), y, np.ones(400))
+    point = np.array([0.4, 0.5, 0.6, 0.3, 0.7, -0.1, 0.2])
+    steps = 1e-4 * np.eye(len(point))
+    numeric = [(laplace(point + step)[0] - laplace(point - step)[0]) / 2e-4 for step in steps]
+    np.testing.assert_allclose(laplace(point)[1], numeric, atol=1e-5)
+
+
+def test_labels_order_and_sides_carry_no_meaning():
+    y, terms, columns = study("dyad_small", "case", "pair", "concept", "rater")
+    rng = np.random.default_rng(1)
+    order = rng.permutation(len(y))
+    renamed = [RandomTerm(term.name, 1000 - 7 * term.codes[order]) for term in reversed(terms)]
+    plain = fit_mixed(y, terms, {"pos": columns["pos"]})
+    turned = fit_mixed(1.0 - y[order], renamed, {"pos": columns["pos"][order]})
+    for name in ("intercept", "pos"):
+        assert turned.effect(name).estimate == pytest.approx(-plain.effect(name).estimate, abs=1e-6)
+        assert turned.effect(name).standard_error == pytest.approx(plain.effect(name).standard_error, abs=1e-5)
+    for term in terms:
+        assert turned.component(term.name).deviation == pytest.approx(plain.component(term.name).deviation, abs=1e-5)
+
+
+def test_the_same_votes_give_the_same_bits():
+    y, terms, _ = study("dyad_small", "case", "pair", "concept", "rater")
+    assert repr(fit_mixed(y, terms)) == repr(fit_mixed(y, terms))
+
+
+def test_the_interval_covers_the_truth():
+    rng, truth, covered = np.random.default_rng(5), 0.3, 0
+    case, rater = np.repeat(np.arange(40), 15), np.tile(np.arange(15), 40)
+    for _ in range(60):
+        chance = 1 / (1 + np.exp(-truth - 0.5 * rng.normal(size=40)[case] - 0.5 * rng.normal(size=15)[rater]))
+        fit = fit_mixed((rng.random(600) < chance).astype(float), [RandomTerm("case", case), RandomTerm("rater", rater)])
+        low, high = fit.effect("intercept").interval
+        covered += low <= truth <= high
+    assert covered >= 51  # a binomial with .90 falls below with probability .07, one with .95 with .0004
+
+
+def test_a_variance_of_zero_is_reported_as_zero_with_an_upper_end():
+    rng = np.random.default_rng(4)
+    case, rater = np.repeat(np.arange(10), 30), np.tile(np.arange(30), 10)
+    y = np.concatenate([rng.permutation(np.repeat([0.0, 1.0], 15)) for _ in range(10)])  # no case differs from another
+    fit = fit_mixed(y, [RandomTerm("case", case), RandomTerm("rater", rater)])
+    zero = fit.component("case")
+    assert zero.deviation == 0.0
+    assert zero.method == "profile"
+    assert zero.interval[0] == 0.0
+    assert 0.05 < zero.interval[1] < 1.0
+    assert np.isfinite(fit.effect("intercept").standard_error)
+
+
+HALF = np.tile([0.0, 1.0], 20)
+GROUP, OTHER = np.repeat(np.arange(8), 5), np.tile(np.arange(5), 8)
+
+
+@pytest.mark.parametrize(
+    ("y", "terms", "covariates", "says"),
+    [
+        (np.ones(40), {"case": GROUP}, {}, "all 40 votes say the same"),
+        (HALF, {"case": np.zeros(40, int)}, {}, "'case' has one level only"),
+        (HALF, {"case": GROUP, "pair": GROUP % 8 + 3}, {}, "'case' and 'pair' group the rows in the same way"),
+        (HALF, {"case": np.arange(40)}, {}, "every vote is a level of 'case' of its own"),
+        (HALF, {"case": GROUP}, {"side": HALF - 0.5}, "a covariate separates the votes"),
+        ((GROUP > 3) * 1.0, {"case": GROUP, "rater": OTHER}, {}, "within each level of 'case' the votes hardly differ"),
+        (HALF, {"case": GROUP}, {"a": GROUP * 1.0, "b": GROUP * 2.0}, "a, b are collinear"),
+        (HALF, {"case": GROUP[:-1]}, {}, "same number of rows"),
+        (HALF, {}, {}, "no term was given"),
+        (HALF * 2, {"case": GROUP}, {}, "between 0 and the number of trials"),
+        (np.append(HALF[:-1], np.nan), {"case": GROUP}, {}, "missing or infinite"),
+    ],
+)
+def test_data_without_an_estimate_say_why(y: np.ndarray, terms: dict, covariates: dict, says: str):
+    with pytest.raises(UserError, match=re.escape(says)):
+        fit_mixed(y, [RandomTerm(name, codes) for name, codes in terms.items()], covariates)
+
+
+def test_a_profile_of_something_unknown_lists_what_there_is():
+    y, terms, _ = study("dyad_small", "case", "rater")
+    with pytest.raises(UserError, match="'concept'; there are case, rater, intercept"):
+        profile_interval("concept", y, terms)
