@@ -1,0 +1,154 @@
+"""The variance of a mean whose rows recur: golden numbers, the definition itself, and laws."""
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.clusters import ConceptSets, cluster_meat, codes_of, correct, robust_variance
+
+SMALL = Path(__file__).parent / "gold" / "dyad_small.csv"
+
+
+@pytest.fixture(scope="module")
+def small():
+    return pd.read_csv(SMALL)
+
+
+def parts(frame):
+    """Return residuals, concept sets, cases, pairs and participants of a gold frame."""
+    y = frame["y"].to_numpy(float)
+    sets = ConceptSets.of(list(zip(frame["c1"], frame["c2"], strict=True)))
+    return y - y.mean(), sets, *(frame[name].to_numpy(np.int64) for name in ("case", "pair", "rater"))
+
+
+def brute_force(residuals, members, within=None):
+    """Return the sum of r_i r_j over rows that share a concept, straight from the definition."""
+    total = 0.0
+    for i, left in enumerate(members):
+        for j, right in enumerate(members):
+            if left & right and (within is None or within[i] == within[j]):
+                total += residuals[i] * residuals[j]
+    return total
+
+
+def test_standard_errors_match_r_and_brute_force_on_dyad_small(small, gold):
+    residuals, sets, case, pair, participant = parts(small)
+    n = len(residuals)
+    gold("small_mean", small["y"].mean())
+    for name, codes in (("case", case), ("pair", pair), ("participant", participant)):
+        error = np.sqrt(cluster_meat(residuals, codes)) / n
+        gold(f"small_{name}", error)
+        gold(f"small_{name}_cr1", np.sqrt(correct(error**2, len(np.unique(codes)))))
+    gold("small_dyadic", np.sqrt(sets.meat(residuals)) / n)
+
+
+def test_two_way_standard_error_matches_sandwich(small, gold):
+    residuals, _, _, pair, participant = parts(small)
+    both = codes_of(list(zip(pair.tolist(), participant.tolist(), strict=True)))
+    variance = sum(
+        sign * correct(cluster_meat(residuals, codes) / len(residuals) ** 2, len(np.unique(codes)))
+        for sign, codes in ((1, pair), (1, participant), (-1, both))
+    )
+    gold("small_two_way", np.sqrt(variance))
+
+
+def test_the_copy_of_dyad_small_is_the_original(small, data):
+    pd.testing.assert_frame_equal(small, pd.read_csv(data / "gold" / "dyad_small.csv"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sets(st.integers(0, 5), max_size=4), st.integers(0, 2), st.floats(-3, 3, allow_subnormal=False)),
+        min_size=1,
+        max_size=25,
+    )
+)
+def test_the_closed_form_equals_its_definition_for_sets_of_any_size(rows):
+    members = [frozenset(held) for held, _, _ in rows]
+    who = np.array([person for _, person, _ in rows])
+    residuals = np.array([value for _, _, value in rows])
+    sets = ConceptSets.of(members)
+    assert sets.meat(residuals) == pytest.approx(brute_force(residuals, members), abs=1e-9)
+    assert sets.meat(residuals, who) == pytest.approx(brute_force(residuals, members, who), abs=1e-9)
+
+
+def draw(concepts=6, participants=5, seed=3):
+    """Return one study: every pair twice, five votes each."""
+    rng = np.random.default_rng(seed)
+    pairs = list(combinations(range(concepts), 2))
+    comparison = np.repeat(np.arange(2 * len(pairs)), 5)
+    rows = [pairs[code // 2] for code in comparison]
+    participant = np.concatenate([rng.permutation(participants)[:5] for _ in range(2 * len(pairs))])
+    return rng.random(len(comparison)).round(), comparison, rows, participant
+
+
+def test_a_wider_scope_never_has_a_smaller_error():
+    for seed in range(20):
+        y, comparison, rows, participant = draw(seed=seed, participants=7)
+        residuals, n = y - y.mean(), len(y)
+        wide = robust_variance(y, comparison, ConceptSets.of(rows), participant)
+        no_people = robust_variance(y, comparison, ConceptSets.of(rows), None)
+        pair = codes_of(rows)
+        by_pair = correct(cluster_meat(residuals, pair) / n**2, len(np.unique(pair)))
+        by_people = correct(cluster_meat(residuals, participant) / n**2, 7)
+        assert wide is not None
+        assert no_people is not None
+        assert wide.variance >= by_people
+        assert wide.variance >= by_pair
+        assert no_people.variance >= by_pair
+        assert set(no_people.scope) < set(wide.scope)
+
+
+def test_repeating_every_vote_does_not_shrink_the_error():
+    y, comparison, rows, participant = draw()
+    once = robust_variance(y, comparison, ConceptSets.of(rows), participant)
+    twice = robust_variance(np.tile(y, 2), np.tile(comparison, 2), ConceptSets.of(rows + rows), np.tile(participant, 2))
+    assert twice is not None
+    assert once is not None
+    assert twice.variance >= once.variance * (1 - 1e-3)
+
+
+def test_names_and_order_change_nothing():
+    y, comparison, rows, participant = draw()
+    shuffled = np.random.default_rng(0).permutation(len(y))
+    renamed = [("x" * (9 - rows[i][0]), "x" * (9 - rows[i][1])) for i in shuffled]
+    one = robust_variance(y, comparison, ConceptSets.of(rows), participant)
+    other = robust_variance(y[shuffled], comparison[shuffled], ConceptSets.of(renamed), 4 - participant[shuffled])
+    assert one is not None
+    assert other is not None
+    assert other.variance == pytest.approx(one.variance, rel=1e-12)
+    assert (other.df, other.scope, other.clusters) == (one.df, one.scope, one.clusters)
+
+
+@pytest.mark.parametrize(
+    ("rows", "people", "scope", "says"),
+    [
+        ([("a", "b")] * 4, [0, 1, 0, 1], ("seeds", "participants"), "same concepts"),
+        ([("a", "b"), ("a", "c"), ("b", "c"), ("a", "b")], [0, 1, 0, 1], ("seeds", "pairs", "participants"), "too few"),
+        ([("a", x) for x in "bcdefgh"], [0, 1, 0, 1, 0, 1, 0], ("seeds", "pairs", "participants"), "in every case"),
+        ([(x,) for x in "abcdefgh"], [0, 1] * 4, ("seeds", "concept sets", "concepts", "participants"), "weak evidence"),
+        ([(x,) for x in "abcdefgh"], [0] * 8, ("seeds", "concept sets", "concepts"), "One participant"),
+    ],
+)
+def test_what_a_design_cannot_carry_is_left_out_of_the_scope_and_said(rows, people, scope, says):
+    y = np.array([1.0, 0, 1, 1, 0, 1, 0, 1][: len(rows)])
+    found = robust_variance(y, np.arange(len(rows)), ConceptSets.of(rows), np.array(people))
+    assert found is not None
+    assert found.scope == scope
+    assert says in " ".join(found.notes)
+    assert found.variance >= 0
+
+
+def test_one_row_has_no_variance():
+    assert robust_variance(np.ones(1), np.zeros(1, np.int64), ConceptSets.of([("a", "b")]), np.zeros(1, np.int64)) is None
+
+
+def test_a_case_without_concepts_stands_for_itself():
+    sets = ConceptSets.of([(), (), ("a",)], names=["x", "y", "z"])
+    assert len(sets.members) == 3

@@ -1,0 +1,178 @@
+"""Preference: the papers' numbers, degenerate studies, laws, and error rates under a known truth."""
+
+import math
+from dataclasses import fields
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from analysis.clusters import ConceptSets
+from analysis.contrast import Contrast, Verdict, holm
+from analysis.intervals import contrast_of_mean
+from analysis.preference import Votes, clustered_preference, naive_preference, outcomes, preference, preferences
+from evalkit.errors import UserError
+
+
+def votes_of(choices, comparisons=None, participants=None, concepts=None, first="direct", second="dropout"):
+    """Return votes from plain lists: by default one vote per comparison, one pair of concepts each."""
+    n = len(choices)
+    comparison = np.array(range(n) if comparisons is None else comparisons, dtype=np.int64)
+    who = np.array([0] * n if participants is None else participants, dtype=np.int64)
+    rows = [(f"c{i}", f"d{i}") for i in range(n)] if concepts is None else concepts
+    return Votes(first, second, np.array(choices, dtype=float), comparison, who, ConceptSets.of(rows))
+
+
+def study(concepts=8, seeds=1, participants=12, shift=0.0, sigma=(0.3, 0.3, 0.5, 0.3), rng=None):
+    """Return a drawn study; `sigma` is concept, pair, comparison, participant on the logit scale."""
+    rng = np.random.default_rng(1) if rng is None else rng
+    pairs = list(combinations(range(concepts), 2))
+    comparison = np.repeat(np.arange(len(pairs) * seeds), 5)
+    pair = comparison // seeds
+    who = np.argsort(rng.random((len(pairs) * seeds, participants)), axis=1)[:, :5].ravel()
+    of_concept = rng.normal(0, sigma[0], concepts)
+    of_pair = np.array([of_concept[i] + of_concept[j] for i, j in pairs]) + rng.normal(0, sigma[1], len(pairs))
+    eta = of_pair[pair] + rng.normal(0, sigma[2], len(pairs) * seeds)[comparison] + rng.normal(0, sigma[3], participants)[who]
+    choice = (rng.random(len(comparison)) < 1 / (1 + np.exp(-eta - shift))).astype(float)
+    return Votes("a", "b", choice, comparison, who, ConceptSets(pair, tuple(frozenset(p) for p in pairs)))
+
+
+def assert_no_nan(contrast: Contrast) -> None:
+    for field in fields(contrast):
+        value = getattr(contrast, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            assert not (isinstance(number, float) and math.isnan(number)), field.name
+
+
+def omcd(margin):
+    return naive_preference(votes_of([1.0] * 823 + [0.0] * 917), margin)
+
+
+def test_the_papers_47_percent_is_significant_and_equivalent_at_once(gold):
+    found = omcd(0.05)
+    gold("omcd_p", found.p)
+    gold("omcd_low", found.interval[0])
+    gold("omcd_high", found.interval[1])
+    gold("omcd_tost_05", found.p_equivalence)
+    gold("omcd_tost_03", omcd(0.03).p_equivalence)
+    assert found.verdict == Verdict.DIFFERENT_WITHIN
+    assert omcd(0.03).verdict == Verdict.DIFFERENT
+
+
+def test_holm_over_the_papers_three_comparisons():
+    three = [naive_preference(votes_of([1.0] * wins + [0.0] * (1740 - wins))) for wins in (1462, 1415, 823)]
+    assert holm(three)[2].p_adjusted == pytest.approx(0.0258, abs=5e-5)
+
+
+def test_the_equivalence_test_is_the_90_percent_interval_within_the_margin():
+    from scipy import stats
+
+    for seed in range(30):
+        found = clustered_preference(study(concepts=20, rng=np.random.default_rng(seed)), margin=0.06)
+        df = dict(found.clusters)["participants"] - 1
+        half = stats.t.ppf(0.95, df) * found.standard_error
+        inside = abs(found.estimate - 0.5) + half < 0.06
+        assert (found.p_equivalence < 0.05) == inside
+
+
+def test_an_even_split_is_a_tie_and_cannot_tell_sides_with_nobody():
+    choice = np.array([1, 0, 0.5, 1, 1, 0, 0.5, 0.5])
+    assert outcomes(choice, np.array([0, 0, 1, 2, 2, 2, 3, 3])).tolist() == [0.5, 0.5, 1.0, 0.5]
+    found = preference(votes_of([1, 0, 0.5, 1, 1, 0, 0.5, 0.5], [0, 0, 1, 2, 2, 2, 3, 3], [0, 1, 0, 0, 1, 2, 0, 1]))
+    assert (found.first_wins, found.second_wins, found.ties) == (1, 0, 3)
+    assert (found.votes, found.cannot_tell, found.comparisons) == (8, 3, 4)
+
+
+PAIRS = [("a", "b"), ("c", "d"), ("e", "f"), ("a", "c"), ("b", "d"), ("e", "a")]
+DEGENERATE = {
+    "empty": (votes_of([]), "There are no judgments."),
+    "one vote": (votes_of([1.0]), "One row has no error of its own"),
+    "one participant": (votes_of([1.0, 0, 1, 1, 0, 1], concepts=PAIRS), "One participant judged"),
+    "one pair": (votes_of([1.0, 0, 1, 1], [0, 0, 1, 1], [0, 1, 0, 1], [("a", "b")] * 4), "same concepts"),
+    "unanimous": (votes_of([1.0] * 6, participants=[0, 1, 2] * 2, concepts=PAIRS), "Everybody answered alike"),
+    "all ties": (votes_of([0.5] * 6, participants=[0, 1, 2] * 2, concepts=PAIRS), "Nobody could tell"),
+    "single concepts": (votes_of([1.0, 0, 1], participants=[0, 1, 2], concepts=[("a",), ("b",), ("c",)]), "too few"),
+    "three concepts": (votes_of([1.0, 0], participants=[0, 1], concepts=[("a", "b", "c"), ("b", "c", "d")]), "too few"),
+    "even votes everywhere": (votes_of([1.0, 0, 1, 0], [0, 0, 1, 1], [0, 1, 1, 0], [("a",)] * 2 + [("b",)] * 2), "no error"),
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_studies_get_a_statement_and_never_a_nan(name):
+    votes, says = DEGENERATE[name]
+    found = preferences([votes], margin=0.05)[0]
+    assert_no_nan(found.naive)
+    assert_no_nan(found.clustered)
+    assert says in " ".join(found.clustered.notes)
+
+
+def test_unanimous_participants_count_once_each():
+    found = clustered_preference(DEGENERATE["unanimous"][0])
+    assert found.estimate == 1.0
+    assert found.p == pytest.approx(2 * 0.5**3)
+    assert found.verdict == Verdict.INCONCLUSIVE
+
+
+def test_all_ties_are_reported_as_ties_and_not_as_equivalence():
+    found = preference(DEGENERATE["all ties"][0], margin=0.05)
+    assert (found.first_wins, found.second_wins, found.ties) == (0, 0, 6)
+    assert found.naive.p is None
+    assert found.clustered.verdict == Verdict.INCONCLUSIVE
+
+
+def test_swapping_the_arms_mirrors_everything():
+    votes = study()
+    mirrored = Votes("b", "a", 1 - votes.choice, votes.comparison, votes.participant, votes.sets)
+    one, other = preference(votes, 0.05), preference(mirrored, 0.05)
+    assert (one.first_wins, one.second_wins) == (other.second_wins, other.first_wins)
+    for left, right in ((one.naive, other.naive), (one.clustered, other.clustered)):
+        assert left.estimate == pytest.approx(1 - right.estimate)
+        assert left.p == pytest.approx(right.p)
+        assert left.interval == pytest.approx((1 - right.interval[1], 1 - right.interval[0]))
+    assert one.clustered.p_equivalence == pytest.approx(other.clustered.p_equivalence)
+
+
+def test_a_margin_holds_on_its_own_scale_alone():
+    on_votes, on_outcomes = preference(study(), 0.05, "votes"), preference(study(), 0.05, "outcomes")
+    assert on_votes.naive.p_equivalence is None
+    assert on_votes.clustered.p_equivalence is not None
+    assert on_outcomes.naive.p_equivalence is not None
+    assert on_outcomes.clustered.p_equivalence is None
+
+
+@pytest.mark.parametrize(("margin", "scale"), [(0.0, "votes"), (5.0, "votes"), (0.05, "logit"), (math.nan, "votes")])
+def test_a_margin_that_means_nothing_is_refused(margin, scale):
+    with pytest.raises(UserError, match="margin"):
+        preference(study(), margin, scale)
+
+
+@pytest.mark.parametrize("sigma", [(0.0, 0.5, 1.0, 0.5), (0.4, 0.3, 1.0, 0.5)], ids=["no concept effects", "concept effects"])
+def test_the_default_rejects_a_true_null_at_about_its_nominal_rate(sigma):
+    rng = np.random.default_rng(30)
+    found = [clustered_preference(study(concepts=30, participants=60, sigma=sigma, rng=rng)) for _ in range(400)]
+    assert 0.01 <= np.mean([each.p < 0.05 for each in found]) <= 0.09
+    assert 0.91 <= np.mean([each.interval[0] <= 0.5 <= each.interval[1] for each in found]) <= 0.99
+
+
+def test_the_naive_test_rejects_a_true_null_far_too_often():
+    rng = np.random.default_rng(21)
+    found = [naive_preference(study(concepts=20, seeds=2, sigma=(0.4, 0.3, 1.0, 0.5), rng=rng)) for _ in range(100)]
+    assert np.mean([each.p < 0.05 for each in found]) > 0.25
+
+
+def test_a_clear_preference_is_found():
+    rng = np.random.default_rng(22)
+    found = [
+        clustered_preference(study(concepts=20, participants=40, shift=0.6, sigma=(0.2, 0.3, 1, 0.4), rng=rng))
+        for _ in range(50)
+    ]
+    assert np.mean([each.verdict == Verdict.DIFFERENT for each in found]) > 0.9
+
+
+def test_constant_differences_without_bounds_get_no_invented_error():
+    found = contrast_of_mean(
+        np.full(4, 2.5), np.arange(4), ConceptSets.of([("a", "b")] * 4), first="a", second="b", measure="m", scale="s", null=0.0
+    )
+    assert found.estimate == 2.5
+    assert found.interval is None
+    assert "same value" in " ".join(found.notes)
