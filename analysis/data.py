@@ -1,0 +1,227 @@
+"""The database -> what the analysis works on: judgments, scores and what they are of, each in its own table of rows."""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import pandas as pd
+from sqlalchemy import select
+from sqlalchemy.orm import Session, aliased
+
+from db import models
+from db.session import Database, read
+from evalkit.errors import UserError
+
+JUDGMENT_COLUMNS = ("comparison", "case", "seed", "first", "second", "participant", "left", "choice", "reaction_ms")
+SCORE_COLUMNS = ("metric", "signature", "direction", "case", "seed", "arm", "concept", "other_arm", "value")
+
+
+@dataclass(frozen=True, slots=True)
+class ArmInfo:
+    """An arm as the experiment describes it."""
+
+    label: str
+    method: str
+    parameters: str
+
+
+@dataclass(frozen=True, slots=True)
+class CaseInfo:
+    """A case: its key, its prompt and its concepts in the order of the prompt."""
+
+    key: str
+    prompt: str
+    concepts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """All the database holds of one run. `judgments` and `scores` have one row each per judgment and score.
+
+    In `judgments`, `first` and `second` are arms in the order of the experiment, `choice` is 1 where the first arm's image was
+    chosen, 0 where the second's was, and .5 for `cannot tell`; `left` is the arm that stood on the left.
+    """
+
+    name: str
+    experiment_sha256: str
+    source: str
+    arms: tuple[ArmInfo, ...]
+    cases: tuple[CaseInfo, ...]
+    references: dict[str, tuple[str, ...]]
+    """Paths of each concept's references, relative to the run folder."""
+    images: dict[tuple[str, str, int], str]
+    """Path of the image of each (case, arm, seed), relative to the run folder."""
+    judgments: pd.DataFrame
+    scores: pd.DataFrame
+    planned: int
+    """Comparisons the study consists of; 0 without a study."""
+    target: int
+    """Judgments wanted in all."""
+    simulated: int
+    """Judgments of simulated participants among `judgments`."""
+    real: int
+    surplus: int
+    """Judgments kept in the database but left out here, because they came after their place was taken."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the arms' labels in the order of the experiment."""
+        return tuple(arm.label for arm in self.arms)
+
+    @property
+    def arm_pairs(self) -> tuple[tuple[str, str], ...]:
+        """Return all pairs of arms, the earlier one first."""
+        return tuple(combinations(self.labels, 2))
+
+    @property
+    def concepts_of(self) -> dict[str, tuple[str, ...]]:
+        """Return the concepts of each case."""
+        return {case.key: case.concepts for case in self.cases}
+
+
+def read_run(database: Database, run_id: int, simulated: bool | None = None) -> RunData:
+    """Return what the database holds of a run.
+
+    `simulated`: True takes judgments of simulated participants in, False leaves them out, None takes them only where there are
+    no others.
+
+    Raises:
+        UserError: there are real and simulated judgments, and `simulated` does not say what to do.
+    """
+    with read(database) as session:
+        run = session.get_one(models.Run, run_id)
+        arms = session.scalars(select(models.Arm).where(models.Arm.run_id == run_id).order_by(models.Arm.position)).all()
+        judgments, surplus = _judgments(session, run_id)
+        planned = session.execute(
+            select(models.Comparison.target).join(models.Study).where(models.Study.run_id == run_id)
+        ).all()
+        kept = _choose(judgments, simulated)
+        from_simulation = int(kept["simulated"].sum())
+        return RunData(
+            name=run.name,
+            experiment_sha256=run.experiment_sha256,
+            source=run.source,
+            arms=tuple(ArmInfo(arm.label, arm.method, _parameters(arm.parameters)) for arm in arms),
+            cases=_cases(session, run_id),
+            references=_references(session, run_id),
+            images=_images(session, run_id),
+            judgments=kept[list(JUDGMENT_COLUMNS)].reset_index(drop=True),
+            scores=_scores(session, run_id),
+            planned=len(planned),
+            target=sum(target for (target,) in planned),
+            simulated=from_simulation,
+            real=len(kept) - from_simulation,
+            surplus=surplus,
+        )
+
+
+def _parameters(parameters: dict[str, object]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in sorted(parameters.items()))
+
+
+def _choose(judgments: pd.DataFrame, simulated: bool | None) -> pd.DataFrame:
+    made_up = judgments["simulated"].astype(bool)
+    if simulated is None and made_up.any() and not made_up.all():
+        raise UserError(
+            f"the study holds {int((~made_up).sum())} judgments of people and {int(made_up.sum())} of simulated participants; "
+            "say --no-simulated to leave the simulated ones out, or --simulated to analyze all together, marked as such"
+        )
+    return judgments[~made_up] if simulated is False else judgments
+
+
+def _cases(session: Session, run_id: int) -> tuple[CaseInfo, ...]:
+    rows = session.execute(
+        select(models.Case.key, models.Case.prompt, models.Concept.name)
+        .outerjoin(models.CaseConcept, models.CaseConcept.case_id == models.Case.id)
+        .outerjoin(models.Concept, models.Concept.id == models.CaseConcept.concept_id)
+        .where(models.Case.run_id == run_id)
+        .order_by(models.Case.id, models.CaseConcept.position)
+    ).all()
+    prompts: dict[str, str] = {}
+    concepts: dict[str, list[str]] = {}
+    for key, prompt, concept in rows:
+        prompts[key] = prompt
+        # the outer join gives None for a case without concepts
+        concepts.setdefault(key, []).extend([concept] if concept is not None else [])
+    return tuple(CaseInfo(key, prompt, tuple(concepts[key])) for key, prompt in prompts.items())
+
+
+def _references(session: Session, run_id: int) -> dict[str, tuple[str, ...]]:
+    rows = session.execute(
+        select(models.Concept.name, models.Reference.path)
+        .join(models.Reference, models.Reference.concept_id == models.Concept.id)
+        .where(models.Concept.run_id == run_id)
+        .order_by(models.Concept.id, models.Reference.position)
+    ).all()
+    found: dict[str, list[str]] = {}
+    for name, path in rows:
+        found.setdefault(name, []).append(path)
+    return {name: tuple(paths) for name, paths in found.items()}
+
+
+def _images(session: Session, run_id: int) -> dict[tuple[str, str, int], str]:
+    rows = session.execute(
+        select(models.Case.key, models.Arm.label, models.Image.seed, models.Image.path)
+        .join(models.Image.case)
+        .join(models.Image.arm)
+        .where(models.Case.run_id == run_id)
+        .order_by(models.Image.id)
+    ).all()
+    return {(case, arm, seed): path for case, arm, seed, path in rows}
+
+
+def _judgments(session: Session, run_id: int) -> tuple[pd.DataFrame, int]:
+    """Return all judgments within the target, one row each with the arms in the experiment's order, and the surplus ones' count."""
+    image_a, image_b = aliased(models.Image), aliased(models.Image)
+    arm_a, arm_b = aliased(models.Arm), aliased(models.Arm)
+    rows = session.execute(
+        select(
+            models.Comparison.id, models.Case.key, models.Comparison.seed,
+            arm_a.label, arm_a.position, arm_b.label, arm_b.position,
+            models.Assignment.participant_id, models.Participant.simulated, models.Assignment.left,
+            models.Judgment.choice, models.Judgment.surplus, models.Judgment.reaction_ms,
+        )
+        .join(models.Assignment, models.Assignment.id == models.Judgment.assignment_id)
+        .join(models.Participant, models.Participant.id == models.Assignment.participant_id)
+        .join(models.Comparison, models.Comparison.id == models.Assignment.comparison_id)
+        .join(models.Study, models.Study.id == models.Comparison.study_id)
+        .join(models.Case, models.Case.id == models.Comparison.case_id)
+        .join(image_a, image_a.id == models.Comparison.image_a_id)
+        .join(image_b, image_b.id == models.Comparison.image_b_id)
+        .join(arm_a, arm_a.id == image_a.arm_id)
+        .join(arm_b, arm_b.id == image_b.arm_id)
+        .where(models.Study.run_id == run_id)
+        .order_by(models.Judgment.id)
+    ).all()  # fmt: skip
+    kept: list[tuple[object, ...]] = []
+    surplus = 0
+    for comparison, case, seed, a, place_a, b, place_b, who, made_up, left, choice, late, reaction_ms in rows:
+        if late:
+            surplus += 1
+            continue
+        first, second = (a, b) if place_a < place_b else (b, a)
+        on_left, on_right = (b, a) if left else (a, b)
+        chosen = {"left": on_left, "right": on_right}.get(choice)
+        value = 0.5 if chosen is None else float(chosen == first)
+        kept.append((comparison, case, seed, first, second, who, on_left, value, reaction_ms, made_up))
+    return pd.DataFrame(kept, columns=[*JUDGMENT_COLUMNS, "simulated"]), surplus
+
+
+def _scores(session: Session, run_id: int) -> pd.DataFrame:
+    image, other, other_arm = aliased(models.Image), aliased(models.Image), aliased(models.Arm)
+    rows = session.execute(
+        select(
+            models.Metric.name, models.Metric.signature, models.Metric.direction,
+            models.Case.key, image.seed, models.Arm.label, models.Concept.name, other_arm.label, models.Score.value,
+        )
+        .join(models.Metric, models.Metric.id == models.Score.metric_id)
+        .join(image, image.id == models.Score.image_id)
+        .join(models.Case, models.Case.id == image.case_id)
+        .join(models.Arm, models.Arm.id == image.arm_id)
+        .outerjoin(models.Concept, models.Concept.id == models.Score.concept_id)
+        .outerjoin(other, other.id == models.Score.other_image_id)
+        .outerjoin(other_arm, other_arm.id == other.arm_id)
+        .where(models.Metric.run_id == run_id)
+        .order_by(models.Metric.id, models.Score.id)
+    ).all()  # fmt: skip
+    frame = pd.DataFrame([tuple(row) for row in rows], columns=list(SCORE_COLUMNS))
+    return frame.astype({"concept": object, "other_arm": object}).fillna({"concept": "", "other_arm": ""})
