@@ -170,7 +170,7 @@ def _images(session: Session, run_id: int) -> dict[tuple[str, str, int], str]:
 
 
 def _judgments(session: Session, run_id: int) -> tuple[pd.DataFrame, int]:
-    """Return all judgments within the target, one row each with the arms in the experiment's order, and the surplus ones' count."""
+    """Return the judgments within the target, one row each, arms in the experiment's order; and how many were surplus."""
     image_a, image_b = aliased(models.Image), aliased(models.Image)
     arm_a, arm_b = aliased(models.Arm), aliased(models.Arm)
     rows = session.execute(

@@ -35,9 +35,14 @@ def add_judgments(
             for person in rng.choice(who, per_comparison, replace=False):
                 left = int(rng.integers(2))
                 assignment = models.Assignment(
-                    comparison_id=comparison.id, participant_id=int(person), position=places[int(person)], left=left,
-                    state="done", assigned_at=utc_now(), expires_at=utc_now(),
-                )  # fmt: skip
+                    comparison_id=comparison.id,
+                    participant_id=int(person),
+                    position=places[int(person)],
+                    left=left,
+                    state="done",
+                    assigned_at=utc_now(),
+                    expires_at=utc_now(),
+                )
                 places[int(person)] += 1
                 session.add(assignment)
                 session.flush()
@@ -50,7 +55,7 @@ def add_judgments(
                         surplus=False,
                         reaction_ms=int(rng.integers(900, 6000)),
                         judged_at=utc_now(),
-                    )  # fmt: skip
+                    )
                 )
                 comparison.filled += 1
                 count += 1
@@ -67,7 +72,7 @@ def _add_people(session, study_id, people, simulated):
             completion_code=f"{'s' if simulated else 'p'}{number}",
             arrived_at=utc_now(),
             consented_at=utc_now(),
-        )  # fmt: skip
+        )
         for number in range(people)
     ]
     session.add_all(made)
@@ -97,7 +102,7 @@ def _add_comparisons(session, study_id, run_id, target):
             target=target,
             filled=0,
             first_left=number % 2,
-        )  # fmt: skip
+        )
         for number, (a, b) in enumerate(pairs)
     )
     session.flush()

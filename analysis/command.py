@@ -1,0 +1,64 @@
+"""`evalkit analyze`: from the database to report, tables and figures."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class MarginScale(StrEnum):
+    """What a margin is a difference of."""
+
+    VOTES = "votes"
+    OUTCOMES = "outcomes"
+
+
+def analyze(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="the run folder")],
+    db: Annotated[str | None, typer.Option(metavar="URL", help="database [default: sqlite:///RUN/study.db]")] = None,
+    margin: Annotated[
+        float, typer.Option(help="differences from 50 % up to this share count as none: 0.05 is five percentage points")
+    ] = 0.05,
+    margin_scale: Annotated[
+        MarginScale, typer.Option(help="what the margin is a share of: single votes, or majority outcomes")
+    ] = MarginScale.VOTES,
+    simulated: Annotated[
+        bool | None,
+        typer.Option(
+            "--simulated/--no-simulated",
+            help="where people and simulated participants judged: take both, marked, or people alone",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="where to write [default: RUN/report]")] = None,
+) -> None:
+    """Turn scores and judgments into verdicts: report.html, tables and figures.
+
+    Loads the run into the database first; only what is new changes anything there.
+    """
+    from rich.console import Console
+
+    from analysis.data import read_run
+    from analysis.findings import analyze_run
+    from analysis.preference import check_margin
+    from analysis.report import write_report
+    from db.load import load_run
+    from db.session import default_url, open_database
+
+    check_margin(margin, margin_scale.value)
+    console = Console(highlight=False)
+    database = open_database(db if db is not None else default_url(run))
+    try:
+        with console.status("loading the run"):
+            data = read_run(database, load_run(database, run).run_id, simulated)
+        with console.status("analyzing"):
+            found = analyze_run(data, margin, margin_scale.value)
+            written = write_report(found, run, out if out is not None else run / "report")
+    finally:
+        database.close()
+    if found.simulated:
+        console.print(f"{data.simulated:,} of {len(data.judgments):,} votes are simulated; the report says so.", style="yellow")
+    for headline in written.headlines:
+        console.print(f"  {headline}", markup=False)
+    beside = f"{written.tables} tables and {written.figures} figures beside it"
+    console.print(f"report: {written.report} ({beside})", markup=False, soft_wrap=True)

@@ -1,0 +1,93 @@
+"""A bounded number of cases to look at: references, the arms side by side, and what people said of them."""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from analysis.findings import Findings
+from evalkit import pixels
+from evalkit.errors import UserError
+
+MOST_CASES = 12
+MOST_REFERENCES = 2
+SIDE = 224
+RULE = "evenly spaced through the run's cases and seeds, in the order of the experiment; nothing was picked by how it looks"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture inlined as a data URI; `uri` is empty where its file is gone."""
+
+    name: str
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What was said of two arms' images: votes for each, and `cannot tell`."""
+
+    first: str
+    second: str
+    for_first: int
+    for_second: int
+    cannot_tell: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exhibit:
+    """One case at one seed."""
+
+    case: str
+    seed: int
+    prompt: str
+    references: tuple[Shown, ...]
+    arms: tuple[Shown, ...]
+    tallies: tuple[Tally, ...]
+
+
+def gallery(found: Findings, run: Path, most: int = MOST_CASES) -> tuple[Exhibit, ...]:
+    """Return at most `most` cells of the run, evenly spaced among those with votes (among all where nobody voted)."""
+    data = found.data
+    order = {case.key: place for place, case in enumerate(data.cases)}
+    cells = sorted({(case, seed) for case, _, seed in data.images}, key=lambda cell: (order[cell[0]], cell[1]))
+    votes = data.judgments
+    judged = set(zip(votes["case"], votes["seed"], strict=True))
+    cells = [cell for cell in cells if cell in judged] or cells
+    step = max(1.0, len(cells) / most)
+    chosen = [cells[int(place * step)] for place in range(min(most, len(cells)))]
+    return tuple(_exhibit(found, run, case, seed) for case, seed in chosen)
+
+
+def _exhibit(found: Findings, run: Path, case: str, seed: int) -> Exhibit:
+    data = found.data
+    info = next(each for each in data.cases if each.key == case)
+    references = tuple(
+        Shown(concept, thumbnail(run / path))
+        for concept in info.concepts
+        for path in data.references.get(concept, ())[:MOST_REFERENCES]
+    )
+    arms = tuple(
+        Shown(arm, thumbnail(run / data.images[case, arm, seed])) for arm in data.labels if (case, arm, seed) in data.images
+    )
+    here = data.judgments[(data.judgments["case"] == case) & (data.judgments["seed"] == seed)]
+    tallies = []
+    for first, second in data.arm_pairs:
+        choice = here[(here["first"] == first) & (here["second"] == second)]["choice"]
+        if len(choice):
+            tallies.append(Tally(first, second, int((choice == 1).sum()), int((choice == 0).sum()), int((choice == 0.5).sum())))
+    return Exhibit(case, seed, info.prompt, references, arms, tuple(tallies))
+
+
+def thumbnail(path: Path, side: int = SIDE) -> str:
+    """Return a picture, at most `side` pixels wide and high, as a JPEG data URI; empty where the file is gone or damaged."""
+    try:
+        image = pixels.load(path).image
+    except UserError:
+        return ""
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=82, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
