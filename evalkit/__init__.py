@@ -1,1 +1,55 @@
-"""Evaluate merged LoRA adapters: metrics whose recipe travels with every number."""
+"""Evaluate merged LoRA adapters: metrics whose recipe travels with every number.
+
+Importing this is light: PyTorch and the models come when something is scored.
+"""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from evalkit.card import MetricCard
+    from evalkit.scoring import Picture, Score
+
+__all__ = ["list_metrics", "metric", "score"]
+
+
+def list_metrics() -> list[str]:
+    """Return the names of all metrics."""
+    from evalkit.metrics import METRICS
+
+    return list(METRICS)
+
+
+def metric(name: str) -> "MetricCard":
+    """Return the card of a metric: what it measures, its direction, unit, range, source, licence and needs.
+
+    Raises:
+        UserError: there is none of that name; the message lists those there are.
+    """
+    from evalkit.card import pick
+    from evalkit.metrics import METRICS
+
+    (card,) = pick(METRICS, [name])
+    return card
+
+
+def score(
+    images: "Sequence[Picture]",
+    metrics: "Sequence[str | MetricCard]",
+    *,
+    prompts: str | Sequence[str] | None = None,
+    references: "Sequence[Picture] | Mapping[str, Sequence[Picture]] | None" = None,
+    weights: Mapping[str, str | PathLike[str]] | None = None,
+    device: str | None = None,
+    batch_size: int = 32,
+) -> "list[Score]":
+    """Return the scores of images: one row per image and metric, and per concept where it compares with references.
+
+    See `evalkit.scoring.score`, which does it.
+    """
+    from evalkit import scoring
+
+    return scoring.score(
+        images, metrics, prompts=prompts, references=references, weights=weights, device=device, batch_size=batch_size
+    )

@@ -1,0 +1,169 @@
+"""Features that were computed once: by the picture's bytes, the weights' bytes and the recipe."""
+
+import sqlite3
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import UserError
+
+Features = NDArray[np.float32]
+
+FILE_NAME = ".cache/features.sqlite"
+# "evkf" as a number: tells our file from any other SQLite database.
+APPLICATION = 0x65766B66
+VERSION = 1
+# SQLite's own limit on the parameters of a statement is 32,766; small enough to keep memory flat.
+CHUNK = 500
+
+
+class Store(Protocol):
+    """Where features are kept: recipe key and sha256 of the picture (or text) to a float32 vector."""
+
+    def get(self, recipe: str, keys: Sequence[str]) -> dict[str, Features]:
+        """Return the features that are there."""
+
+    def put(self, recipe: str, items: Mapping[str, Features]) -> None:
+        """Keep features; what is there already stays."""
+
+
+class MemoryStore:
+    """Features kept for as long as the object lives."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._kept: dict[tuple[str, str], Features] = {}
+
+    def get(self, recipe: str, keys: Sequence[str]) -> dict[str, Features]:
+        """Return the features that are there."""
+        return {key: self._kept[recipe, key] for key in keys if (recipe, key) in self._kept}
+
+    def put(self, recipe: str, items: Mapping[str, Features]) -> None:
+        """Keep features; what is there already stays."""
+        for key, value in items.items():
+            self._kept.setdefault((recipe, key), np.asarray(value, dtype=np.float32))
+
+
+class FeatureCache:
+    """Features kept in one SQLite file that several processes may read and write at once.
+
+    A file that is cut off, of another program or of another version is thrown away and made anew; `notes` says so. Every
+    vector carries a checksum: one that doesn't hold counts as absent.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make it; raise a UserError where the folder can't be written."""
+        self.path = path
+        self.notes: list[str] = []
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._connection = _open(path)
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError):
+                    raise
+                self._connection = self._renew(error)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise UserError(f"{path}: the cache can't be opened: {error}") from error
+
+    def __enter__(self) -> "FeatureCache":
+        """Return the cache itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close the file."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def get(self, recipe: str, keys: Sequence[str]) -> dict[str, Features]:
+        """Return the features that are there and whole."""
+        found: dict[str, Features] = {}
+        try:
+            for start in range(0, len(keys), CHUNK):
+                part = keys[start : start + CHUNK]
+                marks = ",".join("?" * len(part))
+                rows = self._connection.execute(
+                    f"SELECT key, vector, checksum FROM features WHERE recipe = ? AND key IN ({marks})", (recipe, *part)
+                )
+                for key, vector, checksum in rows:
+                    if zlib.crc32(vector) == checksum:
+                        found[key] = np.frombuffer(vector, dtype="<f4")
+        except sqlite3.OperationalError as error:
+            raise UserError(f"{self.path}: the cache can't be read: {error}") from error
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            self._connection = self._renew(error)
+            return {}
+        return found
+
+    def put(self, recipe: str, items: Mapping[str, Features]) -> None:
+        """Keep features in one transaction."""
+        rows = list(_rows(recipe, items))
+        try:
+            self._write(rows)
+        except sqlite3.OperationalError as error:
+            raise UserError(f"{self.path}: the cache can't be written: {error}; free space, or remove it") from error
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            self._connection = self._renew(error)
+            self._write(rows)
+
+    def _write(self, rows: list[tuple[str, str, bytes, int]]) -> None:
+        with self._connection:
+            self._connection.executemany(
+                "INSERT INTO features VALUES (?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET vector = excluded.vector, checksum = excluded.checksum",
+                rows,
+            )
+
+    def _renew(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
+        """Throw the file away and open a new one."""
+        self.notes.append(f"{self.path}: the cache could not be used and was made anew ({error})")
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        return _open(self.path)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Return a connection to the cache file, made where it is absent.
+
+    Raises:
+        sqlite3.DatabaseError: the file is damaged or not ours.
+    """
+    # features are put and read from the thread that scores; another may close
+    connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
+    try:
+        with connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("BEGIN IMMEDIATE")
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if tables == 0:
+                connection.execute(f"PRAGMA application_id = {APPLICATION}")
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+                connection.execute(
+                    "CREATE TABLE features (recipe TEXT, key TEXT, vector BLOB NOT NULL, checksum INTEGER NOT NULL, "
+                    "PRIMARY KEY (recipe, key))"
+                )
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if (application, version) != (APPLICATION, VERSION):
+                raise sqlite3.DatabaseError("it belongs to another program or version")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _rows(recipe: str, items: Mapping[str, Features]) -> Iterable[tuple[str, str, bytes, int]]:
+    for key, value in items.items():
+        vector = np.ascontiguousarray(value, dtype="<f4").tobytes()
+        yield (recipe, key, vector, zlib.crc32(vector))

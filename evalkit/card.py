@@ -1,0 +1,144 @@
+"""Metric cards: what a metric is, what it needs, and how its model is loaded; the list of cards is the registry."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+from evalkit.errors import UserError
+from evalkit.pixels import Pixels
+from evalkit.scores import Direction
+from evalkit.signature import Recipe, sign
+from evalkit.weights import Source, Weights
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+# What an image is compared with: nothing, its prompt, a concept's references, or another arm's image at its case and seed.
+Needs = Literal["image", "prompt", "references", "other_arm"]
+# How features become a score for each of them; part of the signature.
+REDUCTION: Mapping[Needs, str] = MappingProxyType(
+    {"image": "score", "prompt": "cos", "references": "cos-mean-refs", "other_arm": "cos"}
+)
+
+
+class Encoder(Protocol):
+    """A model that turns pictures into features: an embedding, or for a quality metric the score itself (d = 1)."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """Return how this model turns a picture into features."""
+
+    @property
+    def largest_batch(self) -> int:
+        """Return how many pictures go through at once at most."""
+
+    @property
+    def smallest_side(self) -> int:
+        """Return the shortest side in pixels this model can read."""
+
+    def prepare(self, pixels: Pixels) -> "Tensor":
+        """Return a picture as this model's input before normalisation: uint8, 3 x H x W. Safe in any thread."""
+
+    def features(self, batch: "Tensor") -> "NDArray[np.float32]":
+        """Return the features of prepared pictures, uint8 n x 3 x H x W to n x d."""
+
+
+class TextEncoder(Encoder, Protocol):
+    """An encoder that puts texts into the same space as pictures."""
+
+    def texts(self, texts: Sequence[str]) -> "NDArray[np.float32]":
+        """Return the features of texts, n x d."""
+
+    def truncated(self, texts: Sequence[str]) -> tuple[bool, ...]:
+        """Return which of the texts are longer than the model reads; they are cut before their end token."""
+
+
+Loader = Callable[[Weights, str], Encoder]
+
+
+@dataclass(frozen=True)
+class MetricCard:
+    """What a metric is. `load` takes weights and a device and imports what it needs."""
+
+    name: str
+    summary: str
+    direction: Direction
+    unit: str
+    # lowest and highest value; None where there is no bound
+    limits: tuple[float | None, float | None]
+    # who defined it: author year
+    source: str
+    needs: Needs
+    weights: Source | None
+    licence: str
+    load: Loader = field(repr=False)
+
+    @property
+    def model(self) -> str:
+        """Return what names the model; metrics with the same one share it, and its features."""
+        return self.weights.name if self.weights else self.name
+
+    def signature(self, recipe: Recipe) -> str:
+        """Return the recipe of this metric's scores in one line."""
+        return sign(self.name, recipe, REDUCTION[self.needs])
+
+
+def metric(
+    *,
+    direction: Direction,
+    unit: str,
+    limits: tuple[float | None, float | None],
+    source: str,
+    needs: Needs = "image",
+    weights: Source | None = None,
+    licence: str | None = None,
+) -> Callable[[Loader], MetricCard]:
+    """Return a decorator that makes a metric's card of its loader; name and summary are the loader's own.
+
+    Nothing is registered: `by_name` makes the registry of a list of cards. The licence is that of the weights unless said.
+    """
+    if needs not in get_args(Needs):
+        raise ValueError(f"a metric needs one of {', '.join(get_args(Needs))}, not {needs!r}")
+    terms = licence or (weights.licence if weights else None)
+    if not terms:
+        raise ValueError("say the licence of what this metric uses")
+
+    def card(load: Loader) -> MetricCard:
+        name = getattr(load, "__name__", "")
+        summary = (load.__doc__ or "").strip().partition("\n")[0]
+        if not summary:
+            raise ValueError(f"metric {name}: its loader needs a docstring that says what it measures")
+        return MetricCard(name, summary, direction, unit, limits, source, needs, weights, terms, load)
+
+    return card
+
+
+def by_name(*cards: MetricCard) -> Mapping[str, MetricCard]:
+    """Return the registry of these cards, in their order.
+
+    Raises:
+        ValueError: two have the same name, or share a model's name but not what it is.
+    """
+    registry: dict[str, MetricCard] = {}
+    models: dict[str, Source | None] = {}
+    for card in cards:
+        if card.name in registry:
+            raise ValueError(f"two metrics are called {card.name!r}")
+        if models.setdefault(card.model, card.weights) != card.weights:
+            raise ValueError(f"metric {card.name!r}: another metric already means other weights by {card.model!r}")
+        registry[card.name] = card
+    return MappingProxyType(registry)
+
+
+def pick(registry: Mapping[str, MetricCard], names: Sequence[str]) -> list[MetricCard]:
+    """Return the cards called `names`, in the registry's order, each once; raise a UserError that names the known ones."""
+    for name in names:
+        if name not in registry:
+            near = get_close_matches(name, registry, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"no metric {name!r}{hint} Known: {', '.join(registry)}")
+    return [card for name, card in registry.items() if name in names]

@@ -1,0 +1,116 @@
+"""Features to rows: what each metric of a run compares an image with, one case at a time."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from types import MappingProxyType
+
+from evalkit.cache import Features, Store
+from evalkit.card import Encoder, MetricCard, Needs
+from evalkit.extract import Problem
+from evalkit.manifest import Case, Image, Manifest, Picture
+from evalkit.scores import ScoreRow
+from evalkit.scoring import as_text_encoder, mean_cosine, text_features
+from evalkit.similarity import cosine
+
+# metric and sha256 of an image to a score it already has
+Known = Mapping[tuple[str, str], float]
+
+
+@dataclass
+class Task:
+    """One metric over one run: its features lie in `store`; what goes wrong is added to `problems` and `notes`."""
+
+    manifest: Manifest
+    card: MetricCard
+    encoder: Encoder
+    store: Store
+    known: Known
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def row(self, image: Image, value: float, *, concept: str = "", other_arm: str = "") -> ScoreRow:
+        """Return the row of an image's score."""
+        signature = self.card.signature(self.encoder.recipe)
+        name, direction = self.card.name, self.card.direction
+        return ScoreRow(image.case, image.arm, image.seed, image.sha256, name, concept, other_arm, value, direction, signature)
+
+
+def rows(task: Task) -> Iterator[ScoreRow]:
+    """Yield a metric's rows in the order of cases, arms and seeds; an image without features has none."""
+    by_case: dict[str, list[Image]] = {}
+    for image in task.manifest.images:
+        by_case.setdefault(image.case, []).append(image)
+    if task.card.needs == "prompt":
+        _count_truncated(task)
+    compare = COMPARISONS[task.card.needs]
+    for case in task.manifest.cases:
+        images = by_case.get(case.id, [])
+        own = task.store.get(task.encoder.recipe.key, [image.sha256 for image in images])
+        yield from compare(task, case, images, own)
+
+
+def referenced(manifest: Manifest, case: Case) -> list[tuple[str, tuple[Picture, ...]]]:
+    """Return the concepts of a case that have references, with them."""
+    return [(name, shown) for name in case.concepts if (shown := manifest.concept(name).references)]
+
+
+def _alone(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
+    """Yield scores of images by themselves."""
+    for image in images:
+        earlier = task.known.get((task.card.name, image.sha256))
+        if earlier is not None:
+            yield task.row(image, earlier)
+        elif image.sha256 in own:
+            yield task.row(image, float(own[image.sha256][0]))
+
+
+def _with_prompt(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
+    """Yield scores of images against the case's prompt without modifier tokens."""
+    text = case.plain_prompt
+    if text.strip():
+        meant = text_features(task.encoder, [text], task.store)[text]
+        for image in images:
+            if image.sha256 in own:
+                yield task.row(image, float(cosine(own[image.sha256], meant)))
+
+
+def _with_references(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
+    """Yield scores of images against all references of each concept; a concept that lacks one is a problem."""
+    for concept, shown in referenced(task.manifest, case):
+        found = task.store.get(task.encoder.recipe.key, [picture.sha256 for picture in shown])
+        lost = [picture for picture in shown if picture.sha256 not in found]
+        if lost:
+            reason = f"{case.id}: {task.card.name} of {concept} was not scored, for {lost[0].path} has no features"
+            task.problems.append(Problem(concept, lost[0].sha256, task.card.model, reason))
+            continue
+        vectors = [found[picture.sha256] for picture in shown]
+        for image in images:
+            if image.sha256 in own:
+                yield task.row(image, mean_cosine(own[image.sha256], vectors), concept=concept)
+
+
+def _with_other_arm(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
+    """Yield scores of images against the other arms' at the same seed: each pair once, under the arm that comes first."""
+    cells = {(image.arm, image.seed): image for image in images if image.sha256 in own}
+    for first, second in combinations([arm.label for arm in task.manifest.arms], 2):
+        for seed in case.seeds:
+            if (first, seed) in cells and (second, seed) in cells:
+                left, right = cells[first, seed], cells[second, seed]
+                yield task.row(left, float(cosine(own[left.sha256], own[right.sha256])), other_arm=second)
+
+
+Compare = Callable[[Task, Case, Sequence[Image], Mapping[str, Features]], Iterator[ScoreRow]]
+COMPARISONS: Mapping[Needs, Compare] = MappingProxyType(
+    {"image": _alone, "prompt": _with_prompt, "references": _with_references, "other_arm": _with_other_arm}
+)
+
+
+def _count_truncated(task: Task) -> None:
+    """Note how many prompts are longer than the model reads."""
+    texts = list(dict.fromkeys(case.plain_prompt for case in task.manifest.cases if case.plain_prompt.strip()))
+    cut = sum(as_text_encoder(task.encoder).truncated(texts))
+    if cut:
+        task.notes.append(
+            f"{task.card.name}: {cut} of {len(texts)} prompts are longer than the model reads; cut, end token kept"
+        )

@@ -1,0 +1,143 @@
+"""CLIP: pictures and texts in one space, through open_clip (Radford 2021, arXiv 2103.00020)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from evalkit.encoders.forward import centre_square, exact, fill, first_line, normalised, quiet, read_state
+from evalkit.errors import UserError
+from evalkit.files import sha256_bytes
+from evalkit.pixels import Pixels
+from evalkit.signature import Recipe, stamp
+from evalkit.weights import Source, Weights
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+# With QuickGELU, as OpenAI trained it: the same weights under plain GELU give other features without any error.
+ARCHITECTURE = "ViT-B-32-quickgelu"
+CONFIG = "open_clip_config.json"
+# The files that decide how a folder's model reads a text, besides its configuration.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
+CLIP = Source(
+    name="clip",
+    hub="timm/vit_base_patch32_clip_224.openai",
+    files=("open_clip_model.safetensors",),
+    licence="MIT (OpenAI CLIP)",
+    config=CONFIG,
+)
+
+
+def load_clip(weights: Weights, device: str) -> "ClipEncoder":
+    """Return CLIP with these weights: ViT-B/32, or what the weights' folder describes in open_clip_config.json."""
+    return ClipEncoder(weights, device)
+
+
+class ClipEncoder:
+    """CLIP's picture and text encoders in float32; the net is built when something is first encoded."""
+
+    largest_batch = 256
+    smallest_side = 1
+
+    def __init__(self, weights: Weights, device: str) -> None:
+        """Read the architecture; raise a UserError where a folder describes none that open_clip can build."""
+        import open_clip
+        from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+
+        self.weights = weights
+        self.device = device
+        folder = weights.folder
+        self.architecture = ARCHITECTURE if folder is None else f"local-dir:{folder}"
+        settings = {} if folder is None else _folder_settings(folder)
+        try:
+            config = cast("dict[str, Any]", open_clip.get_model_config(self.architecture))
+            self.size = int(config["vision_cfg"]["image_size"])
+            self.context_length = int(config["text_cfg"].get("context_length", 77))
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise UserError(f"{folder}: {CONFIG} describes no CLIP with square pictures: {error!r}") from error
+        self.mean = tuple(settings.get("mean", OPENAI_DATASET_MEAN))
+        self.std = tuple(settings.get("std", OPENAI_DATASET_STD))
+        self.recipe = Recipe(
+            model=ARCHITECTURE if folder is None else f"open_clip-dir:{_description_hash(folder)}",
+            sha256=weights.sha256,
+            preparation=f"pil-bicubic-{self.size}-center",
+            precision="fp32",
+            libraries=(stamp("open_clip_torch", "open_clip"), stamp("torch")),
+        )
+
+    def prepare(self, pixels: Pixels) -> "Tensor":
+        """Return the picture with its shorter side at the model's size (Pillow, bicubic), cut to a square at the centre."""
+        return centre_square(pixels.image, self.size, self.size)
+
+    def features(self, batch: "Tensor") -> "NDArray[np.float32]":
+        """Return picture features, uint8 n x 3 x H x W to n x d, not normalised."""
+        with exact():
+            return cast(
+                "NDArray[np.float32]",
+                self.net.encode_image(normalised(batch, self.device, self.mean, self.std)).float().cpu().numpy(),
+            )
+
+    def texts(self, texts: Sequence[str]) -> "NDArray[np.float32]":
+        """Return text features, n x d, not normalised; longer texts are cut and keep their end token."""
+        with exact():
+            tokens = self.tokenizer(list(texts), context_length=self.context_length)
+            return cast("NDArray[np.float32]", self.net.encode_text(tokens.to(self.device)).float().cpu().numpy())
+
+    def truncated(self, texts: Sequence[str]) -> tuple[bool, ...]:
+        """Return which texts are longer than the model reads.
+
+        With room for one more token, a text that was cut has another token in the place of its end token.
+        """
+        short = self.tokenizer(list(texts), context_length=self.context_length)
+        long = self.tokenizer(list(texts), context_length=self.context_length + 1)
+        return tuple(bool(cut) for cut in (short != long[:, : self.context_length]).any(dim=1))
+
+    @cached_property
+    def tokenizer(self) -> Any:  # noqa: ANN401 -- open_clip ships no types
+        """Return open_clip's tokenizer for this architecture."""
+        import open_clip
+
+        with _built_from(self.weights):
+            return open_clip.get_tokenizer(self.architecture)
+
+    @cached_property
+    def net(self) -> Any:  # noqa: ANN401 -- open_clip ships no types
+        """Return the net with its weights, in evaluation mode."""
+        import open_clip
+
+        with quiet(), _built_from(self.weights):
+            net = open_clip.create_model(self.architecture, precision="fp32", load_weights=False, pretrained_text=False)
+        fill(net, read_state(self.weights.file), self.weights.file, f"open_clip's {self.recipe.model}")
+        return net.to(self.device).eval().requires_grad_(False)
+
+
+@contextmanager
+def _built_from(weights: Weights) -> Iterator[None]:
+    """Turn what open_clip raises about a model's description into a UserError that names its place."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, TypeError, OSError, KeyError) as error:
+        raise UserError(f"{weights.folder or weights.file}: open_clip can't build it: {first_line(error)}") from error
+
+
+def _folder_settings(folder: Path) -> dict[str, Any]:
+    """Return the preprocess_cfg of a model's folder."""
+    import json
+
+    try:
+        described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return dict(described.get("preprocess_cfg", {}))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{folder / CONFIG}: can't be read: {error}") from error
+
+
+def _description_hash(folder: Path) -> str:
+    """Return 8 hex digits over all files of a folder that say how its weights are used."""
+    files = [folder / name for name in (CONFIG, *TOKENIZER_FILES)]
+    return sha256_bytes(b"\0".join(file.read_bytes() for file in files if file.is_file()))[:8]

@@ -1,0 +1,136 @@
+"""What every encoder shares: device, true 32-bit arithmetic, square input, weight files read without running their code."""
+
+import logging
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from PIL import Image
+
+from evalkit.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+# Entries in which a weight file may wrap its tensors.
+WRAPPERS = ("state_dict", "params")
+
+
+def choose_device(name: str | None) -> str:
+    """Return the device to compute on: the one named, else a GPU where there is one, else the CPU.
+
+    Raises:
+        UserError: PyTorch has no such device here.
+    """
+    import torch
+
+    if name is None or name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"device {name!r}: PyTorch has none here: {first_line(error)}; try cpu") from error
+    return name
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Compute without gradients, in real float32 (no TF32) and with deterministic convolutions."""
+    import torch
+
+    with (
+        torch.inference_mode(),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+    ):
+        yield
+
+
+def centre_square(image: Image.Image, size: int, crop: int) -> "Tensor":
+    """Return an RGB picture resized by Pillow (bicubic, shorter side to `size`) and cut to crop x crop, uint8 3 x H x W."""
+    from torchvision.transforms import functional
+    from torchvision.transforms.functional import InterpolationMode
+
+    small = functional.resize(image, [size], interpolation=InterpolationMode.BICUBIC)
+    return cast("Tensor", functional.pil_to_tensor(functional.center_crop(small, [crop, crop])))
+
+
+def normalised(batch: "Tensor", device: str, mean: tuple[float, ...], std: tuple[float, ...]) -> "Tensor":
+    """Return uint8 pictures as float32 on the device, scaled to [0, 1], then shifted and scaled per channel."""
+    from torchvision.transforms import functional
+
+    return cast("Tensor", functional.normalize(batch.to(device).float() / 255, list(mean), list(std)))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Drop what a library writes to the root logger while it builds a net whose weights we load ourselves."""
+
+    def drop(_: logging.LogRecord) -> bool:
+        return False
+
+    root = logging.getLogger()
+    handler = logging.NullHandler()  # without any handler, `logging.warning` would install one for good
+    root.addHandler(handler)
+    root.addFilter(drop)
+    try:
+        yield
+    finally:
+        root.removeFilter(drop)
+        root.removeHandler(handler)
+
+
+def read_state(path: Path) -> "dict[str, Tensor]":
+    """Return the tensors of a weight file by name: safetensors, PyTorch (tensors only), or a TorchScript archive.
+
+    Raises:
+        UserError: none of these, or cut off.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return cast("dict[str, Tensor]", load_file(path))
+        if _is_torchscript(path):
+            # OpenAI's own file; its entries without dimensions are settings, but for the temperature
+            state = torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+            return {name: value for name, value in state.items() if value.ndim or name == "logit_scale"}
+        loaded: object = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: can't be read as weights: {first_line(error)}") from error
+    for key in WRAPPERS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise UserError(f"{path}: holds no table of tensors")
+    return {str(name).removeprefix("module."): value for name, value in loaded.items()}
+
+
+def fill(net: "Module", state: "Mapping[str, Tensor]", path: Path, what: str) -> None:
+    """Load tensors into a net, all of them and no others.
+
+    Raises:
+        UserError: they are of another architecture.
+    """
+    try:
+        net.load_state_dict(dict(state), strict=True)
+    except RuntimeError as error:
+        details = " ".join(str(error).split("\n")[1:2]).strip()
+        raise UserError(f"{path}: is not {what}: {details[:200]}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its name where it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())

@@ -1,0 +1,97 @@
+"""Quality nets of pyiqa (PolyForm Noncommercial): built without its downloads, filled from one local file each."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from evalkit.encoders.forward import exact, fill, first_line, read_state
+from evalkit.errors import UserError
+from evalkit.pixels import Pixels
+from evalkit.signature import Recipe, stamp
+from evalkit.weights import Weights
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+    from torch.nn import Module
+
+HUB = "chaofengc/IQA-PyTorch-Weights"
+LICENCE = "PolyForm Noncommercial 1.0.0 (pyiqa)"
+
+
+class QualityNet:
+    """A net that scores a whole picture at its own size; its only feature is the score."""
+
+    def __init__(
+        self,
+        name: str,
+        build: Callable[[], "Module"],
+        weights: Weights,
+        device: str,
+        *,
+        largest_batch: int,
+        smallest_side: int = 32,
+        libraries: tuple[str, ...] = (),
+        filled: bool = False,
+    ) -> None:
+        """Keep how the net is built; `filled` says that `build` already loads the weights, or that there are none."""
+        self.weights = weights
+        self.device = device
+        self.largest_batch = largest_batch
+        self.smallest_side = smallest_side
+        self._build = build
+        self._filled = filled
+        self.recipe = Recipe(
+            model=name,
+            sha256=weights.sha256,
+            preparation="native-size",
+            precision="fp32",
+            libraries=(stamp("pyiqa"), *libraries, stamp("torch")),
+        )
+
+    def prepare(self, pixels: Pixels) -> "Tensor":
+        """Return the picture as it is, uint8 3 x H x W."""
+        from torchvision.transforms import functional
+
+        return cast("Tensor", functional.pil_to_tensor(pixels.image))
+
+    def features(self, batch: "Tensor") -> "NDArray[np.float32]":
+        """Return the scores, uint8 n x 3 x H x W to n x 1."""
+        with exact():
+            scores = self.net(batch.to(self.device).float() / 255)
+            return cast("NDArray[np.float32]", scores.reshape(len(batch), 1).float().cpu().numpy())
+
+    @cached_property
+    def net(self) -> Any:  # noqa: ANN401 -- pyiqa ships no types
+        """Return the net with its weights, in evaluation mode."""
+        net = self._build()
+        if not self._filled:
+            fill(net, read_state(self.weights.file), self.weights.file, f"pyiqa's {self.recipe.model}")
+        return net.to(self.device).eval().requires_grad_(False)
+
+
+@contextmanager
+def replaced(module: "ModuleType", **names: object) -> Iterator[None]:
+    """Give names of one module other values for a while.
+
+    pyiqa's constructors fetch ImageNet backbones that the checkpoint overwrites anyway, and have no switch for it
+    (IQA-PyTorch#163); only the name inside pyiqa's own module changes, never the library it stands for.
+    """
+    before = {name: getattr(module, name) for name in names}
+    try:
+        for name, value in names.items():
+            setattr(module, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(module, name, value)
+
+
+def unreadable(weights: Weights, what: str, error: Exception) -> UserError:
+    """Return the error for weight files that pyiqa itself refused."""
+    places = " and ".join(str(file) for file in weights.files)
+    return UserError(f"{places}: are not {what}: {first_line(error)}")

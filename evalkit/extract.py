@@ -1,0 +1,218 @@
+"""Pictures to features: every picture is decoded once for all models, while the models compute."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evalkit.cache import Store
+from evalkit.card import Encoder
+from evalkit.errors import UserError
+from evalkit.files import sha256_bytes
+from evalkit.pixels import Pixels, decode, read_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Pictures of many sizes wait in line per size; beyond this many times the batch size, a batch goes out unfilled.
+LONGEST_WAIT = 4
+# How many pictures are looked up in the store at a time.
+STRIDE = 256
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture to read: what names its features, how messages call it, and the models that should see it."""
+
+    key: str
+    name: str
+    load: Callable[[], Pixels]
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A picture without some of its scores, and why. `model` is empty where it concerns all of them."""
+
+    name: str
+    key: str
+    model: str
+    reason: str
+
+
+@dataclass
+class Tally:
+    """What it took: decoded pictures, forward passes and features found per model; problems; what was done to pictures."""
+
+    decodes: int = 0
+    forwards: dict[str, int] = field(default_factory=dict)
+    found: dict[str, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def file_loader(path: Path, sha256: str) -> Callable[[], Pixels]:
+    """Return what reads a picture whose bytes must have this hash."""
+
+    def load() -> Pixels:
+        data = read_bytes(path)
+        if sha256_bytes(data) != sha256:
+            raise UserError(f"{path}: has changed since the run was made: its sha256 is no longer {sha256[:12]}…")
+        return decode(data, str(path))
+
+    return load
+
+
+def extract(
+    items: Sequence[Item],
+    encoders: Mapping[str, Encoder],
+    store: Store,
+    *,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> Tally:
+    """Put the features of all items into the store, those that are not there yet, and tell what it took.
+
+    A picture is read, decoded and shrunk in a thread, once for all models that lack it; at most a few batches are in memory.
+    A picture that can't be read is a problem of its own and stops nothing. `progress` is told how many items are finished.
+    """
+    tally = Tally(forwards=dict.fromkeys(encoders, 0), found=dict.fromkeys(encoders, 0))
+    lines = {name: _Line(name, encoder, store, batch_size, tally) for name, encoder in encoders.items()}
+    threads = workers or min(4, os.cpu_count() or 1)
+    todo = _lacking(items, encoders, store, tally, progress or _silent)
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        try:
+            for item, result in _ahead(pool, todo, encoders, 2 * threads + batch_size):
+                _take(item, result, lines, tally)
+                (progress or _silent)(1)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    for line in lines.values():
+        line.finish()
+    return tally
+
+
+def _silent(_: int) -> None:
+    """Tell nobody."""
+
+
+def _lacking(
+    items: Sequence[Item], encoders: Mapping[str, Encoder], store: Store, tally: Tally, progress: Progress
+) -> Iterator[Item]:
+    """Yield each different picture that lacks features, with the models that lack them."""
+    seen: set[tuple[str, str]] = set()
+    for start in range(0, len(items), STRIDE):
+        part = items[start : start + STRIDE]
+        there = {
+            name: store.get(encoder.recipe.key, [item.key for item in part if name in item.models])
+            for name, encoder in encoders.items()
+        }
+        for item in part:
+            fresh = [name for name in item.models if (item.key, name) not in seen]
+            seen.update((item.key, name) for name in fresh)
+            lacking = tuple(name for name in fresh if item.key not in there[name])
+            for name in fresh:
+                tally.found[name] += name not in lacking
+            if lacking:
+                yield Item(item.key, item.name, item.load, lacking)
+            else:
+                progress(1)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One decoded picture as the input of every model that lacks it."""
+
+    inputs: "Mapping[str, Tensor]"
+    too_small: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def _prepare(item: Item, encoders: Mapping[str, Encoder]) -> _Prepared:
+    pixels = item.load()
+    inputs: dict[str, Tensor] = {}
+    too_small: dict[str, str] = {}
+    width, height = pixels.image.size
+    for name in item.models:
+        encoder = encoders[name]
+        if min(width, height) < encoder.smallest_side:
+            too_small[name] = f"{width} x {height} pixels are too few; {name} needs {encoder.smallest_side} on each side"
+        else:
+            inputs[name] = encoder.prepare(pixels)
+    return _Prepared(inputs, too_small, pixels.notes)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, todo: Iterable[Item], encoders: Mapping[str, Encoder], depth: int
+) -> "Iterator[tuple[Item, Future[_Prepared]]]":
+    """Yield items in order with what a thread made of them, at most `depth` being made ahead."""
+    waiting: deque[tuple[Item, Future[_Prepared]]] = deque()
+    for item in todo:
+        waiting.append((item, pool.submit(_prepare, item, encoders)))
+        if len(waiting) > depth:
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
+
+
+def _take(item: Item, result: "Future[_Prepared]", lines: "Mapping[str, _Line]", tally: Tally) -> None:
+    """Hand a prepared picture to its models, or note why it can't be read."""
+    try:
+        prepared = result.result()
+    except UserError as error:
+        tally.problems.append(Problem(item.name, item.key, "", str(error)))
+        return
+    tally.decodes += 1
+    if prepared.notes:
+        tally.notes[item.name] = prepared.notes
+    for name, reason in prepared.too_small.items():
+        tally.problems.append(Problem(item.name, item.key, name, f"{item.name}: {reason}"))
+    for name, tensor in prepared.inputs.items():
+        lines[name].add(item, tensor)
+
+
+class _Line:
+    """Pictures waiting for one model, by size; a full batch goes through at once."""
+
+    def __init__(self, name: str, encoder: Encoder, store: Store, batch_size: int, tally: Tally) -> None:
+        self.name, self.encoder, self.store, self.tally = name, encoder, store, tally
+        self.batch_size = min(batch_size, encoder.largest_batch)
+        self.waiting: dict[tuple[int, ...], list[tuple[Item, Tensor]]] = {}
+
+    def add(self, item: Item, tensor: "Tensor") -> None:
+        """Put a picture in line, and compute the batch that it fills."""
+        shape = tuple(tensor.shape)
+        line = self.waiting.setdefault(shape, [])
+        line.append((item, tensor))
+        if len(line) >= self.batch_size:
+            self._compute(shape)
+        elif sum(map(len, self.waiting.values())) > LONGEST_WAIT * self.batch_size:
+            self._compute(max(self.waiting, key=lambda size: len(self.waiting[size])))
+
+    def finish(self) -> None:
+        """Compute what is still in line."""
+        for shape in list(self.waiting):
+            self._compute(shape)
+
+    def _compute(self, shape: tuple[int, ...]) -> None:
+        import torch
+
+        batch = self.waiting.pop(shape)
+        features = self.encoder.features(torch.stack([tensor for _, tensor in batch]))
+        self.tally.forwards[self.name] += 1
+        whole = {}
+        for (item, _), vector in zip(batch, features, strict=True):
+            if np.isfinite(vector).all():
+                whole[item.key] = vector
+            else:
+                reason = f"{item.name}: {self.name} gives no finite number for it"
+                self.tally.problems.append(Problem(item.name, item.key, self.name, reason))
+        self.store.put(self.encoder.recipe.key, whole)

@@ -1,0 +1,15 @@
+"""The metrics: one small file each, and one name in this list."""
+
+from evalkit.card import by_name
+from evalkit.metrics.arm_similarity import arm_similarity
+from evalkit.metrics.arniqa import arniqa
+from evalkit.metrics.clip_i import clip_i
+from evalkit.metrics.clip_t import clip_t
+from evalkit.metrics.dbcnn import dbcnn
+from evalkit.metrics.dino import dino
+from evalkit.metrics.musiq import musiq
+from evalkit.metrics.nima import nima
+from evalkit.metrics.piqe import piqe
+from evalkit.metrics.tres import tres
+
+METRICS = by_name(clip_t, clip_i, dino, arm_similarity, musiq, arniqa, nima, tres, dbcnn, piqe)

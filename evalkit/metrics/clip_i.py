@@ -1,0 +1,18 @@
+"""Subject fidelity: is each concept recognisable, by CLIP?"""
+
+from evalkit.card import Encoder, metric
+from evalkit.encoders.clip import CLIP, load_clip
+from evalkit.weights import Weights
+
+
+@metric(
+    direction="higher",
+    unit="cosine",
+    limits=(-1.0, 1.0),
+    source="Ruiz 2022 (DreamBooth), section 4.1; Ni 2025 (noise consistency), section 5.2",
+    needs="references",
+    weights=CLIP,
+)
+def clip_i(weights: Weights, device: str) -> Encoder:
+    """Mean cosine between CLIP's features of an image and of each reference of a concept."""
+    return load_clip(weights, device)

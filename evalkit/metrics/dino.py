@@ -1,0 +1,18 @@
+"""Subject fidelity: is each concept recognisable, by DINO, which tells subjects of one class apart?"""
+
+from evalkit.card import Encoder, metric
+from evalkit.encoders.dino import DINO, load_dino
+from evalkit.weights import Weights
+
+
+@metric(
+    direction="higher",
+    unit="cosine",
+    limits=(-1.0, 1.0),
+    source="Ruiz 2022 (DreamBooth), section 4.1; Ni 2025 (noise consistency), section 5.2",
+    needs="references",
+    weights=DINO,
+)
+def dino(weights: Weights, device: str) -> Encoder:
+    """Mean cosine between DINO's features of an image and of each reference of a concept."""
+    return load_dino(weights, device)

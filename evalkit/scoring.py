@@ -1,0 +1,214 @@
+"""Score pictures that belong to no run: paths or pictures in memory in, one row per image and metric out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from PIL import Image
+
+from evalkit.cache import Features, MemoryStore, Store
+from evalkit.card import Encoder, MetricCard, TextEncoder, pick
+from evalkit.errors import MissingWeightsError, UserError
+from evalkit.extract import Item, extract, file_loader
+from evalkit.files import sha256_bytes
+from evalkit.metrics import METRICS
+from evalkit.pixels import Pixels, convert, fingerprint, read_bytes
+from evalkit.scores import Direction
+from evalkit.similarity import cosine, cosine_matrix
+from evalkit.weights import NO_WEIGHTS, check_names, find
+
+Picture = str | PathLike[str] | Image.Image
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The value of one metric for one image; `concept` is set where references of several concepts were given."""
+
+    image: str
+    image_sha256: str
+    metric: str
+    concept: str
+    value: float
+    direction: Direction
+    signature: str
+
+
+def score(
+    images: Sequence[Picture],
+    metrics: Sequence[str | MetricCard],
+    *,
+    prompts: str | Sequence[str] | None = None,
+    references: Sequence[Picture] | Mapping[str, Sequence[Picture]] | None = None,
+    weights: Mapping[str, str | PathLike[str]] | None = None,
+    device: str | None = None,
+    batch_size: int = 32,
+) -> list[Score]:
+    """Return the scores of images, in the order of images, metrics and concepts.
+
+    `prompts` is one text for all images or one for each, without modifier tokens; `references` are the pictures of one concept,
+    or of several by name; `weights` says where models lie by name (`{"clip": "folder"}`), as in `evalkit.weights.find`.
+
+    Raises:
+        UserError: an image can't be read or scored, a metric lacks prompts or references, or it compares arms of a run.
+        MissingWeightsError: weights are nowhere to be had; the message says how to get them.
+    """
+    cards = choose(metrics)
+    given = {name: Path(path) for name, path in (weights or {}).items()}
+    concepts = _concepts(references)
+    texts = _texts(prompts, len(images))
+    for card in cards:
+        if card.needs == "prompt" and texts is None:
+            raise UserError(f"{card.name} compares images with prompts; give prompts=")
+        if card.needs == "references" and not concepts:
+            raise UserError(f"{card.name} compares images with references; give references=")
+        if card.needs == "other_arm":
+            raise UserError(f"{card.name} compares two arms of a run; use `evalkit score RUN`")
+    encoders, missing = load_encoders(cards, given, device)
+    if missing:
+        raise MissingWeightsError("; ".join(missing.values()))
+
+    pictures = [_item(picture, f"images[{index}]", cards) for index, picture in enumerate(images)]
+    with_references = [card for card in cards if card.needs == "references"]
+    shown = {
+        concept: [
+            _item(picture, f"reference {index} of {concept or 'the concept'}", with_references)
+            for index, picture in enumerate(group)
+        ]
+        for concept, group in concepts.items()
+    }
+    store = MemoryStore()
+    everything = [*pictures, *(item for group in shown.values() for item in group if with_references)]
+    tally = extract(everything, encoders, store, batch_size=batch_size)
+    if tally.problems:
+        raise UserError(tally.problems[0].reason)
+    rows: list[Score] = []
+    for index, item in enumerate(pictures):
+        for card in cards:
+            encoder = encoders[card.model]
+            own = store.get(encoder.recipe.key, [item.key])[item.key]
+            for concept, value in _values(card, encoder, own, store, shown, texts[index] if texts else ""):
+                rows.append(
+                    Score(item.name, item.key, card.name, concept, value, card.direction, card.signature(encoder.recipe))
+                )
+    return rows
+
+
+def choose(metrics: Sequence[str | MetricCard]) -> list[MetricCard]:
+    """Return the cards asked for, by name or as they are, each once."""
+    if isinstance(metrics, str):
+        raise UserError(f"metrics is a list: [{metrics!r}]")
+    names = [entry for entry in metrics if isinstance(entry, str)]
+    own = [entry for entry in metrics if isinstance(entry, MetricCard)]
+    return [*pick(METRICS, names), *(card for card in own if card.name not in names)]
+
+
+def load_encoders(
+    cards: Sequence[MetricCard], given: Mapping[str, Path], device: str | None
+) -> tuple[dict[str, Encoder], dict[str, str]]:
+    """Return the models of these metrics by name, each loaded once, and for those without weights how to get them.
+
+    Raises:
+        UserError: weights are given for an unknown model, or what is given is not the model's.
+    """
+    from evalkit.encoders.forward import choose_device
+
+    sources = {card.weights.name: card.weights for card in (*METRICS.values(), *cards) if card.weights}
+    check_names(given, sources.values())
+    encoders: dict[str, Encoder] = {}
+    missing: dict[str, str] = {}
+    chosen = choose_device(device)
+    for card in cards:
+        if card.model in encoders or card.model in missing:
+            continue
+        try:
+            weights = find(card.weights, given) if card.weights else NO_WEIGHTS
+        except MissingWeightsError as error:
+            missing[card.model] = str(error)
+        else:
+            encoders[card.model] = card.load(weights, chosen)
+    return encoders, missing
+
+
+def text_features(encoder: Encoder, texts: Sequence[str], store: Store) -> dict[str, Features]:
+    """Return the features of texts by text; each different one is encoded once."""
+    reader = as_text_encoder(encoder)
+    recipe = f"{encoder.recipe.key}|text"
+    keys = {text: sha256_bytes(text.encode()) for text in dict.fromkeys(texts)}
+    found = store.get(recipe, list(keys.values()))
+    lacking = [text for text, key in keys.items() if key not in found]
+    for start in range(0, len(lacking), encoder.largest_batch):
+        part = lacking[start : start + encoder.largest_batch]
+        fresh = {keys[text]: vector for text, vector in zip(part, reader.texts(part), strict=True)}
+        store.put(recipe, fresh)
+        found.update(fresh)
+    return {text: found[key] for text, key in keys.items()}
+
+
+def as_text_encoder(encoder: Encoder) -> TextEncoder:
+    """Return the encoder itself where it also reads texts; a metric that needs prompts must have such a one."""
+    if not hasattr(encoder, "texts"):
+        raise TypeError(f"{type(encoder).__name__} reads no texts, so its metric can't need prompts")
+    return encoder  # type: ignore[return-value]
+
+
+def _values(
+    card: MetricCard, encoder: Encoder, own: Features, store: Store, shown: Mapping[str, Sequence[Item]], text: str
+) -> list[tuple[str, float]]:
+    """Return a metric's values of one image, by concept where it compares with references."""
+    if card.needs == "image":
+        return [("", float(own[0]))]
+    if card.needs == "prompt":
+        return [("", float(cosine(own, text_features(encoder, [text], store)[text])))]
+    values = []
+    for concept, group in shown.items():
+        vectors = store.get(encoder.recipe.key, [item.key for item in group])
+        values.append((concept, mean_cosine(own, [vectors[item.key] for item in group])))
+    return values
+
+
+def mean_cosine(own: Features, references: Sequence[Features]) -> float:
+    """Return the mean cosine of one image's features with those of all references of a concept."""
+    import numpy as np
+
+    return float(cosine_matrix(own[None, :], np.stack(references)).mean())
+
+
+def _concepts(references: Sequence[Picture] | Mapping[str, Sequence[Picture]] | None) -> dict[str, Sequence[Picture]]:
+    """Return references by concept; a plain list is a concept without a name."""
+    if references is None:
+        return {}
+    groups = dict(references) if isinstance(references, Mapping) else {"": references}
+    for concept, group in groups.items():
+        if isinstance(group, (str, PathLike, Image.Image)) or not group:
+            raise UserError(f"references{f' of {concept}' if concept else ''}: give a list of at least one picture")
+    return groups
+
+
+def _texts(prompts: str | Sequence[str] | None, count: int) -> list[str] | None:
+    """Return one prompt per image, or None where none were given."""
+    if prompts is None:
+        return None
+    texts = [prompts] * count if isinstance(prompts, str) else list(prompts)
+    if len(texts) != count:
+        raise UserError(f"{len(texts)} prompts for {count} images; give one for all, or one for each")
+    empty = next((index for index, text in enumerate(texts) if not text.strip()), None)
+    if empty is not None:
+        raise UserError(f"prompts[{empty}]: is empty")
+    return texts
+
+
+def _item(picture: Picture, place: str, cards: Sequence[MetricCard]) -> Item:
+    """Return a picture as something to extract features from, named by its path or place."""
+    models = tuple(dict.fromkeys(card.model for card in cards))
+    if isinstance(picture, Image.Image):
+
+        def load(image: Image.Image = picture) -> Pixels:
+            return convert(image, place)
+
+        return Item(fingerprint(picture), place, load, models)
+    if not isinstance(picture, (str, PathLike)):
+        raise UserError(f"{place}: a {type(picture).__name__} is neither a path nor a PIL image")
+    path = Path(picture)
+    key = sha256_bytes(read_bytes(path))
+    return Item(key, str(path), file_loader(path, key), models)

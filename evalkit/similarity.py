@@ -1,0 +1,31 @@
+"""Distances and similarities of feature vectors: plain arrays in, numbers out."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32] | NDArray[np.float64]
+
+
+def unit(features: Floats) -> NDArray[np.float64]:
+    """Return vectors (last axis) at length 1.
+
+    Lengths and products are taken in float64: in half precision they shift every cosine the same way.
+
+    Raises:
+        ValueError: a vector of length 0 or with a value that is not finite has no direction.
+    """
+    wide = np.asarray(features, dtype=np.float64)
+    lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
+    if not np.isfinite(lengths).all() or (lengths == 0).any():
+        raise ValueError("a feature vector is zero or not finite, so it has no direction")
+    return np.asarray(wide / lengths, dtype=np.float64)
+
+
+def cosine(left: Floats, right: Floats) -> NDArray[np.float64]:
+    """Return the cosine between vectors of equal place, shape (..., d) and (..., d) to (...), in [-1, 1]."""
+    return np.asarray(np.clip((unit(left) * unit(right)).sum(axis=-1), -1.0, 1.0), dtype=np.float64)
+
+
+def cosine_matrix(left: Floats, right: Floats) -> NDArray[np.float64]:
+    """Return the cosine of every vector of `left` with every one of `right`: (n, d) and (m, d) to (n, m), in [-1, 1]."""
+    return np.asarray(np.clip(unit(left) @ unit(right).T, -1.0, 1.0), dtype=np.float64)
