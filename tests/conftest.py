@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-from tests.databases import database, database_url, postgres_server, postgres_url  # noqa: F401 -- fixtures
+from tests.databases import database, database_url, migrated_file, postgres_server, postgres_url  # noqa: F401 -- fixtures
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -1,6 +1,7 @@
 """An empty database per test, on SQLite and on a real PostgreSQL, so that both run the same tests."""
 
 import itertools
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,15 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server = PostgresServer(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
         server.start()
     url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    admin = create_engine(url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        # nothing here must outlive the machine
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+        connection.execute(text("CREATE DATABASE migrated"))
+    open_database(url.set(database="migrated").render_as_string(hide_password=False)).close()
+    admin.dispose()
     yield url.render_as_string(hide_password=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -36,21 +46,30 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
-    """Return the URL of a fresh database on the PostgreSQL server."""
+    """Return the URL of a database on the PostgreSQL server with our tables and nothing in them."""
     name = f"test_{next(_numbers)}"
     admin = create_engine(postgres_server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE migrated"))
     yield make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     admin.dispose()
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a SQLite file with our tables and nothing in them."""
+    file = tmp_path_factory.mktemp("sqlite") / "migrated.db"
+    open_database(f"sqlite:///{file}").close()
+    return file
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the URL of an empty database of each kind."""
+def database_url(request: pytest.FixtureRequest, tmp_path: Path, migrated_file: Path) -> str:
+    """Return the URL of a database of each kind with our tables and nothing in them."""
     if request.param == "sqlite":
+        shutil.copy(migrated_file, tmp_path / "test.db")
         return f"sqlite:///{tmp_path / 'test.db'}"
     url: str = request.getfixturevalue("postgres_url")
     return url

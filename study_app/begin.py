@@ -1,0 +1,111 @@
+"""Begin a study: load the run, freeze the design, plan the comparisons, make the blinded stimuli."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.orm import Session
+
+from db.load import load_run
+from db.models import Arm, Case, Comparison, Image, Participant, Run, Study
+from db.moments import utc_now
+from db.session import Database, read, write
+from evalkit.errors import UserError
+from evalkit.manifest import Manifest
+from study_app.blinding import make_stimuli
+from study_app.design import Design
+from study_app.plan import plan_comparisons
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The study of a run; `new` is False where it had been begun before with the same design."""
+
+    study_id: int
+    comparisons: int
+    new: bool
+
+
+def begin_study(database: Database, run: Path, design: Design, tell: Callable[[], None] | None = None) -> Begun:
+    """Begin the study of a run, or find it as it was begun; `tell` is called after each stimulus.
+
+    Until the first participant arrives another design replaces the old one; after that it is frozen.
+
+    Raises:
+        UserError: the run is not whole, has one arm only, or people have arrived under another design.
+    """
+    manifest = Manifest.load(run).complete(run)
+    if len(manifest.arms) < 2:
+        raise UserError(f"{run}: has one arm, {manifest.arms[0].label}; a comparison needs two")
+    run_id = load_run(database, run).run_id
+    make_stimuli(run, manifest, tell)
+    with write(database) as session:
+        study = session.scalar(select(Study).where(Study.run_id == run_id).with_for_update())
+        if study is not None and study.design_sha256 != design.sha256():
+            _forget(session, run, study, design)
+            study = None
+        new = study is None
+        if study is None:
+            study = Study(
+                run_id=run_id,
+                design=design.model_dump(mode="json"),
+                design_sha256=design.sha256(),
+                seed=design.seed,
+                created_at=utc_now(),
+            )
+            session.add(study)
+            session.flush()
+            _insert_comparisons(session, study, manifest, design)
+        count = len(session.scalars(select(Comparison.id).where(Comparison.study_id == study.id)).all())
+        return Begun(study.id, count, new)
+
+
+def find_study(database: Database, run: Path) -> Study | None:
+    """Return the study of a run folder, or None where none was begun."""
+    sha256 = Manifest.load(run).experiment_sha256
+    with read(database) as session:
+        return session.scalar(select(Study).join(Run, Run.id == Study.run_id).where(Run.experiment_sha256 == sha256))
+
+
+def _forget(session: Session, run: Path, study: Study, design: Design) -> None:
+    if session.scalar(select(Participant.id).where(Participant.study_id == study.id).limit(1)) is not None:
+        differing = {
+            key: (value, design.model_dump()[key])
+            for key, value in study.design.items()
+            if design.model_dump().get(key) != value
+        }
+        changes = ", ".join(f"{key} {before!r} -> {after!r}" for key, (before, after) in sorted(differing.items()))
+        raise UserError(
+            f"{run}: people have joined its study, so its design is frozen ({changes}); use another --db for another"
+        )
+    session.execute(delete(Comparison).where(Comparison.study_id == study.id))
+    session.delete(study)
+    session.flush()
+
+
+def _insert_comparisons(session: Session, study: Study, manifest: Manifest, design: Design) -> None:
+    rows = session.execute(
+        select(Case.key, Arm.label, Image.seed, Image.id, Image.case_id)
+        .join(Image.case)
+        .join(Image.arm)
+        .where(Case.run_id == study.run_id)
+    )
+    images = {(case, arm, seed): (image_id, case_id) for case, arm, seed, image_id, case_id in rows}
+    session.execute(
+        insert(Comparison),
+        [
+            {
+                "study_id": study.id,
+                "case_id": images[planned.case, planned.arm_a, planned.seed][1],
+                "seed": planned.seed,
+                "image_a_id": images[planned.case, planned.arm_a, planned.seed][0],
+                "image_b_id": images[planned.case, planned.arm_b, planned.seed][0],
+                "priority": planned.priority,
+                "target": design.per_comparison,
+                "filled": 0,
+                "first_left": planned.first_left,
+            }
+            for planned in plan_comparisons(manifest, design.seed)
+        ],
+    )

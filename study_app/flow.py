@@ -1,0 +1,35 @@
+"""What a participant sees next, from what they have done. Pure."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Step(StrEnum):
+    """The pages of a study, in order."""
+
+    CONSENT = "consent"
+    INSTRUCTIONS = "instructions"
+    PRACTICE = "practice"
+    TRIAL = "trial"
+    THANKS = "thanks"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the database knows of a participant's way through the study."""
+
+    consented: bool = False
+    instructed: bool = False
+    practiced: bool = False
+    finished: bool = False
+
+
+def next_step(progress: Progress) -> Step:
+    """Return the page to show; a page is left only by finishing it, whatever was clicked or reloaded."""
+    if not progress.consented:
+        return Step.CONSENT
+    if not progress.instructed:
+        return Step.INSTRUCTIONS
+    if not progress.practiced:
+        return Step.PRACTICE
+    return Step.THANKS if progress.finished else Step.TRIAL

@@ -1,0 +1,61 @@
+"""Who takes part: joining, being known again by a token, and the steps done so far."""
+
+import hashlib
+import secrets
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db.models import Participant
+from study_app.flow import Progress
+
+# no letters that look like digits, since people copy the code by hand
+_CODE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+_CODE_LENGTH = 8
+Mark = Literal["consented_at", "instructed_at", "practiced_at", "finished_at"]
+
+
+def add_participant(
+    session: Session, study_id: int, now: datetime, seed: int | None = None, simulated: bool = False
+) -> tuple[Participant, str]:
+    """Add a participant and return them with the token their browser keeps; the database only keeps its hash."""
+    token = secrets.token_urlsafe(32)
+    participant = Participant(
+        study_id=study_id,
+        token_sha256=_hash(token),
+        seed=secrets.randbits(62) if seed is None else seed,
+        simulated=simulated,
+        completion_code="".join(secrets.choice(_CODE_ALPHABET) for _ in range(_CODE_LENGTH)),
+        arrived_at=now,
+    )
+    session.add(participant)
+    session.flush()
+    return participant, token
+
+
+def find_participant(session: Session, study_id: int, token: str) -> Participant | None:
+    """Return whom a token belongs to, None for a token of nobody."""
+    return session.scalar(select(Participant).where(Participant.token_sha256 == _hash(token), Participant.study_id == study_id))
+
+
+def mark(session: Session, participant_id: int, step: Mark, now: datetime) -> None:
+    """Note when the participant finished a step; the first time stands."""
+    participant = session.get_one(Participant, participant_id)
+    if getattr(participant, step) is None:
+        setattr(participant, step, now)
+
+
+def progress_of(participant: Participant) -> Progress:
+    """Return the steps a participant has done."""
+    return Progress(
+        consented=participant.consented_at is not None,
+        instructed=participant.instructed_at is not None,
+        practiced=participant.practiced_at is not None,
+        finished=participant.finished_at is not None,
+    )
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,125 @@
+"""How far a study is, blind: who came and what is filled, never what was chosen."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import case, func, select
+from sqlalchemy.orm import aliased
+
+from db.models import Arm, Assignment, Comparison, Image, Judgment, Participant
+from db.session import Database, read
+
+
+@dataclass(frozen=True)
+class Group:
+    """All comparisons of two arms: how many there are, places filled by answers, held just now, and wanted."""
+
+    arm_a: str
+    arm_b: str
+    comparisons: int
+    complete: int
+    judged: int
+    held: int
+    places: int
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """The state of a study; `surplus` judgments came too late for their place, `lapsed` reservations were not answered."""
+
+    groups: tuple[Group, ...]
+    arrived: int
+    consented: int
+    finished: int
+    simulated: int
+    judgments: int
+    cannot_tell_offered: bool
+    surplus: int
+    lapsed: int
+    latest: datetime | None
+
+    @property
+    def places(self) -> int:
+        """Return how many judgments the study wants."""
+        return sum(group.places for group in self.groups)
+
+    @property
+    def judged(self) -> int:
+        """Return how many of the places are judged."""
+        return sum(group.judged for group in self.groups)
+
+
+def study_status(database: Database, study_id: int, cannot_tell_offered: bool) -> StudyStatus:
+    """Return how far a study is; no figure tells any arm's share."""
+    arm_a, arm_b = aliased(Arm), aliased(Arm)
+    image_a, image_b = aliased(Image), aliased(Image)
+    places = (
+        select(
+            Assignment.comparison_id.label("comparison_id"),
+            func.sum(case((Assignment.state == "done", 1), else_=0)).label("done"),
+            func.sum(case((Assignment.state == "open", 1), else_=0)).label("open"),
+        )
+        .group_by(Assignment.comparison_id)
+        .subquery()
+    )
+    done, held = func.coalesce(places.c.done, 0), func.coalesce(places.c.open, 0)
+    groups = (
+        select(
+            arm_a.label,
+            arm_b.label,
+            func.count(Comparison.id),
+            func.sum(case((done >= Comparison.target, 1), else_=0)),
+            func.sum(done),
+            func.sum(held),
+            func.sum(Comparison.target),
+        )
+        .select_from(Comparison)
+        .join(image_a, image_a.id == Comparison.image_a_id)
+        .join(image_b, image_b.id == Comparison.image_b_id)
+        .join(arm_a, arm_a.id == image_a.arm_id)
+        .join(arm_b, arm_b.id == image_b.arm_id)
+        .outerjoin(places, places.c.comparison_id == Comparison.id)
+        .where(Comparison.study_id == study_id)
+        .group_by(arm_a.label, arm_b.label, arm_a.position, arm_b.position)
+        .order_by(arm_a.position, arm_b.position)
+    )
+    people = select(
+        func.count(),
+        func.count(Participant.consented_at),
+        func.count(Participant.finished_at),
+        func.coalesce(func.sum(case((Participant.simulated, 1), else_=0)), 0),
+    ).where(Participant.study_id == study_id)
+    answers = (
+        select(
+            func.count(Judgment.id),
+            func.coalesce(func.sum(case((Judgment.surplus, 1), else_=0)), 0),
+            func.max(Judgment.judged_at),
+        )
+        .join(Assignment, Assignment.id == Judgment.assignment_id)
+        .join(Participant, Participant.id == Assignment.participant_id)
+        .where(Participant.study_id == study_id)
+    )
+    lapsed = (
+        select(func.count())
+        .select_from(Assignment)
+        .join(Participant, Participant.id == Assignment.participant_id)
+        .where(Participant.study_id == study_id, Assignment.state == "expired")
+    )
+    with read(database) as session:
+        rows = session.execute(groups).all()
+        arrived, consented, finished, simulated = session.execute(people).one()
+        judgments, surplus, latest = session.execute(answers).one()
+        return StudyStatus(
+            groups=tuple(
+                Group(a, b, count, complete, int(n), int(h), int(wanted)) for a, b, count, complete, n, h, wanted in rows
+            ),
+            arrived=arrived,
+            consented=consented,
+            finished=finished,
+            simulated=int(simulated),
+            judgments=judgments,
+            cannot_tell_offered=cannot_tell_offered,
+            surplus=int(surplus),
+            lapsed=session.scalar(lapsed) or 0,
+            latest=latest,
+        )

@@ -1,0 +1,154 @@
+"""Simulated participants: a known preference answered through the same functions as people's, and marked as simulated."""
+
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db.models import Arm, Assignment, Judgment, Participant, Study
+from db.moments import utc_now
+from db.session import Database, read, write
+from evalkit.errors import UserError
+from study_app.assignment import reserve
+from study_app.design import Design
+from study_app.judge import Choice, record_judgment
+from study_app.participants import add_participant, mark
+
+# Judgments per transaction: one disk flush for all of them.
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How simulated participants answer.
+
+    `effects` is each arm's appeal in logits (arms not named: 0): an arm is chosen over another with probability
+    1 / (1 + exp(other - own)), as in Bradley and Terry (1952). `side_bias` (logits) is added to whatever is on the left. With
+    probability `lapse` an answer is a fair coin's. Where the study offers "cannot tell", it is the answer with probability
+    `cannot_tell`.
+    """
+
+    effects: Mapping[str, float] = field(default_factory=dict)
+    side_bias: float = 0.0
+    lapse: float = 0.02
+    cannot_tell: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, share in (("lapse", self.lapse), ("cannot_tell", self.cannot_tell)):
+            if not 0 <= share <= 1:
+                raise UserError(f"{name} {share}: is a share, from 0 to 1")
+        for name, logit in (*self.effects.items(), ("side bias", self.side_bias)):
+            if not math.isfinite(logit):
+                raise UserError(f"effect {name}={logit}: is a number of logits, such as 0.8")
+
+    def chance_of_left(self, left_arm: str, right_arm: str) -> float:
+        """Return the probability that the left image is chosen, when the participant says left or right."""
+        logit = self.effects.get(left_arm, 0.0) - self.effects.get(right_arm, 0.0) + self.side_bias
+        preferred = 1 / (1 + math.exp(-logit)) if logit > 0 else math.exp(logit) / (1 + math.exp(logit))
+        return (1 - self.lapse) * preferred + self.lapse / 2
+
+    def answer(self, rng: random.Random, left_arm: str, right_arm: str, may_decline: bool) -> Choice:
+        """Return one answer; every call takes the same two numbers from `rng`."""
+        declines, side = rng.random(), rng.random()
+        if may_decline and declines < self.cannot_tell:
+            return "cannot_tell"
+        return "left" if side < self.chance_of_left(left_arm, right_arm) else "right"
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """How many simulated participants gave how many judgments."""
+
+    participants: int
+    judgments: int
+
+
+def simulate(
+    database: Database,
+    study_id: int,
+    participants: int,
+    behaviour: Behaviour,
+    seed: int,
+    tell: Callable[[], None] | None = None,
+) -> Simulated:
+    """Let simulated participants judge all that is left of a study, turn by turn; `tell` is called after each judgment.
+
+    The same study and seeds give the same judgments.
+
+    Raises:
+        UserError: an effect names no arm of the run, or people have judged in this study.
+    """
+    if participants < 1:
+        raise UserError(f"participants {participants}: give 1 or more")
+    with write(database) as session:
+        _check(session, study_id, behaviour)
+        may_decline = Design.of(session.get_one(Study, study_id)).cannot_tell
+        waiting = deque(_add(session, study_id, number, seed) for number in range(participants))
+    judged = 0
+    while waiting:
+        with write(database) as session:
+            for _ in range(BATCH):
+                if not waiting:
+                    break
+                number, participant_id = waiting.popleft()
+                assignment = reserve(session, participant_id, utc_now())
+                if assignment is None:
+                    mark(session, participant_id, "finished_at", utc_now())
+                    continue
+                choice = _answer(assignment, behaviour, random.Random(f"{seed} {number} {_key(assignment)}"), may_decline)
+                record_judgment(session, participant_id, assignment.id, choice, utc_now())
+                waiting.append((number, participant_id))
+                judged += 1
+                if tell is not None:
+                    tell()
+    return Simulated(participants, judged)
+
+
+def has_simulated(database: Database, study_id: int) -> bool:
+    """Tell whether simulated participants have judged in a study."""
+    with read(database) as session:
+        return _judged(session, study_id, simulated=True)
+
+
+def _judged(session: Session, study_id: int, simulated: bool) -> bool:
+    found = session.scalar(
+        select(Judgment.id)
+        .join(Assignment, Assignment.id == Judgment.assignment_id)
+        .join(Participant, Participant.id == Assignment.participant_id)
+        .where(Participant.study_id == study_id, Participant.simulated.is_(simulated))
+        .limit(1)
+    )
+    return found is not None
+
+
+def _check(session: Session, study_id: int, behaviour: Behaviour) -> None:
+    run_id = session.get_one(Study, study_id).run_id
+    arms = session.scalars(select(Arm.label).where(Arm.run_id == run_id).order_by(Arm.position)).all()
+    for name in behaviour.effects:
+        if name not in arms:
+            raise UserError(f"effect {name!r}: no such arm; known: {', '.join(arms)}")
+    if _judged(session, study_id, simulated=False):
+        raise UserError("people have judged in this study; simulate in another database, with --db")
+
+
+def _add(session: Session, study_id: int, number: int, seed: int) -> tuple[int, int]:
+    """Add a participant whose own order and sides come from the seed, past all pages but the comparisons."""
+    now = utc_now()
+    own = random.Random(f"participant {seed} {number}").getrandbits(62)
+    participant, _ = add_participant(session, study_id, now, seed=own, simulated=True)
+    participant.consented_at = participant.instructed_at = participant.practiced_at = now
+    return number, participant.id
+
+
+def _key(assignment: Assignment) -> int:
+    """Return what names a comparison in every database of the same run and seed: its place in the shuffled order."""
+    return assignment.comparison.priority
+
+
+def _answer(assignment: Assignment, behaviour: Behaviour, rng: random.Random, may_decline: bool) -> Choice:
+    arms = [assignment.comparison.image_a.arm.label, assignment.comparison.image_b.arm.label]
+    return behaviour.answer(rng, arms[assignment.left], arms[1 - assignment.left], may_decline)
