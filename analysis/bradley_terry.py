@@ -2,7 +2,7 @@
 
 Libraries give the estimates without errors, with errors for independent votes, or without ties and sides; none clusters.
 With d the difference of strengths plus the side effect, left wins : tie : right wins = exp(d/2) : nu : exp(-d/2), which is
-Bradley and Terry (1952) at nu = 0 and Davidson (1970, eq. 2.4) else; the side effect is that of Davidson and Beaver (1977).
+Bradley and Terry (1952) at nu = 0 and Davidson (1970) else; the side effect is that of Davidson and Beaver (1977).
 """
 
 import math

@@ -1,7 +1,7 @@
 """The Laplace likelihood of a logistic mixed model, its analytic gradient, its maximum and the Hessian there.
 
 The likelihood is that of lme4's `glmer` with one quadrature point (Bates, Maechler, Bolker and Walker 2015, arXiv 1406.5823).
-Gradient: Laplace's approximation differentiated through the conditional modes (Skaug and Fournier 2006, section 3).
+Gradient: Laplace's approximation differentiated through the conditional modes (Skaug and Fournier 2006).
 """
 
 import math
