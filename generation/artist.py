@@ -1,0 +1,153 @@
+"""One pipeline and the LoRAs of an experiment: puts an arm's merge into the model and draws batches with it."""
+
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from evalkit.errors import UserError
+from generation.experiment import Arm, Case, Experiment
+from generation.lora import Lora, load_lora
+from generation.merge.apply import Merge, Observer, Weighted
+from generation.merge.drawing import Drawing
+from generation.pipeline import components, load_pipeline, quiet
+from generation.places import adapter_file, model_folder
+from generation.reading import find_method
+from generation.seeds import image_key, initial_noise, mask_seed, step_generator
+
+# LoRA files held in memory at once: those of a few neighbouring cases. Reading one again takes less time than an image.
+KEPT_LORAS = 8
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One image to draw: a case and a seed."""
+
+    case: Case
+    seed: int
+
+
+class Artist:
+    """Holds the model for all arms. Every LoRA is read and checked once before anything is drawn."""
+
+    def __init__(self, experiment: Experiment, folder: Path, device: torch.device) -> None:
+        self.experiment, self.device = experiment, device
+        self.model = model_folder(experiment.base, folder)
+        base = experiment.base
+        self.pipeline = load_pipeline(self.model, base.dtype, device, base.scheduler, base.scheduler_options)
+        self.seconds: dict[str, dict[str, float]] = {"merge": defaultdict(float), "drawing": defaultdict(float)}
+        self._files = {concept.name: adapter_file(concept, folder) for concept in experiment.concepts}
+        self._loras: OrderedDict[str, Lora] = OrderedDict()
+        self.adapters: dict[str, str] = {}
+        self.scales: dict[str, tuple[float, float]] = {}
+        for concept in experiment.concepts:
+            lora = self._lora(concept.name)
+            self.adapters[concept.name] = lora.sha256
+            self.scales[concept.name] = (min(lora.scales.values()), max(lora.scales.values()))
+        self._check_sampling()
+        self.drawing = Drawing(self.pipeline)
+        self._arm = ""
+
+    def close(self) -> None:
+        """Leave the pipeline as it was loaded."""
+        self.drawing.close()
+
+    def merge(self, arm: Arm) -> Merge:
+        """Return an arm's method with its settings and the seed of its masks."""
+        method = find_method(arm)
+        return Merge(method, method.settings(arm.parameters), mask_seed(self.experiment.sampling.mask_seed, arm.label))
+
+    @contextmanager
+    def merged(self, arm: Arm, concepts: Sequence[str], observe: Observer | None = None) -> Iterator[None]:
+        """Hold an arm's merge of `concepts` in the model while a block draws with it.
+
+        LoRAs are merged in the order of their concepts' names, so that the order in a case changes no bit.
+        """
+        places = sorted(range(len(concepts)), key=lambda place: concepts[place])
+        start = time.perf_counter()
+        loras = [
+            Weighted(self._lora(concepts[place]), self.experiment.concept(concepts[place]).weight, place) for place in places
+        ]
+        with self.merge(arm).applied(self.pipeline, loras, self.drawing, observe):
+            self.seconds["merge"][arm.label] += time.perf_counter() - start
+            self._arm = arm.label
+            yield
+
+    def draw(self, cells: Sequence[Cell]) -> list[NDArray[np.uint8]]:
+        """Return the images of `cells`, [height, width, 3] each; they must agree on having a negative prompt.
+
+        An image is the same whatever else is in its batch: its noise, its sampler's noise and its masks depend on its case and
+        seed alone.
+
+        Raises:
+            UserError: the memory does not suffice, or the model gives NaN.
+        """
+        sampling = self.experiment.sampling
+        noise = torch.stack([self.noise(cell.seed) for cell in cells])
+        negative = [cell.case.negative_prompt for cell in cells]
+        self.drawing.begin([image_key(cell.case.id, cell.seed) for cell in cells])
+        start = time.perf_counter()
+        try:
+            with quiet():
+                images: NDArray[Any] = self.pipeline(
+                    prompt=[cell.case.prompt for cell in cells],
+                    negative_prompt=None if negative[0] is None else negative,
+                    num_inference_steps=sampling.steps,
+                    guidance_scale=sampling.guidance,
+                    clip_skip=sampling.clip_skip,
+                    width=sampling.width,
+                    height=sampling.height,
+                    latents=noise.to(self.pipeline.unet.dtype),
+                    generator=[step_generator(cell.seed) for cell in cells],
+                    output_type="np",
+                ).images
+        except torch.OutOfMemoryError as error:
+            raise UserError(f"out of memory with {len(cells)} images at once; give a smaller --batch-size") from error
+        self.seconds["drawing"][self._arm] += time.perf_counter() - start
+        if not np.isfinite(images).all():
+            raise UserError(f"{cells[0].case.id}: the model gave NaN; draw with base.dtype = 'bfloat16' or 'float32'")
+        return [np.round(image * 255).astype(np.uint8) for image in images]
+
+    def noise(self, seed: int) -> Tensor:
+        """Return the initial noise of a seed at this experiment's size."""
+        factor = self.pipeline.vae_scale_factor
+        sampling = self.experiment.sampling
+        return initial_noise(seed, (self.pipeline.unet.config.in_channels, sampling.height // factor, sampling.width // factor))
+
+    def notes(self) -> list[str]:
+        """Return what a user should know before drawing: prompts that the text encoder cuts short."""
+        lines = []
+        for case in self.experiment.cases:
+            for tokenizer in dict.fromkeys([self.pipeline.tokenizer, getattr(self.pipeline, "tokenizer_2", None)]):
+                with quiet():
+                    length = len(tokenizer(case.prompt).input_ids) if tokenizer is not None else 0
+                if tokenizer is not None and length > tokenizer.model_max_length:
+                    lines.append(f"{case.id}: the prompt has {length} tokens, the model reads {tokenizer.model_max_length}")
+        return lines
+
+    def _lora(self, name: str) -> Lora:
+        if name not in self._loras:
+            self._loras[name] = load_lora(self._files[name], self.pipeline)
+            if len(self._loras) > KEPT_LORAS:
+                self._loras.popitem(last=False)
+        self._loras.move_to_end(name)
+        return self._loras[name]
+
+    def _check_sampling(self) -> None:
+        """Refuse what the model can't do; diffusers would end in an index error."""
+        sampling = self.experiment.sampling
+        for name, part in components(self.pipeline).items():
+            layers = getattr(part.config, "num_hidden_layers", None)
+            if layers is not None and sampling.clip_skip is not None and sampling.clip_skip + 2 > layers + 1:
+                raise UserError(f"sampling.clip_skip: {sampling.clip_skip} is too much for {name}, which has {layers} layers")
+        factor = self.pipeline.vae_scale_factor
+        if sampling.width % factor or sampling.height % factor:
+            raise UserError(f"sampling: {sampling.width} x {sampling.height} px: both must be multiples of {factor}")

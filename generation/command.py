@@ -1,0 +1,58 @@
+"""Commands of this room: `generate` draws an experiment's images, `methods` lists the merges."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def generate(
+    experiment: Annotated[str, typer.Argument(help="An experiment file, or the name of a shipped one.")],
+    run: Annotated[Path, typer.Option("--run", help="The run folder, made where there is none; finished images stay.")],
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or mps; by default a GPU if there is one.")
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Images drawn at once; changes speed and memory, not the images.")
+    ] = 8,
+) -> None:
+    """Draw an experiment's images, every arm from the same noise."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from generation.experiment import find_experiment
+    from generation.reading import read_experiment
+    from generation.run import generate as draw
+
+    console = Console(stderr=True, soft_wrap=True)
+    path, folder = find_experiment(experiment)
+    wanted = read_experiment(path, folder)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("loading the model", total=None)
+        manifest = draw(
+            wanted,
+            run,
+            folder,
+            text=path.read_text(encoding="utf-8"),
+            device=device,
+            batch_size=batch_size,
+            progress=lambda done, total, what: bar.update(task, completed=done, total=total, description=f"drawing {what}"),
+            note=lambda line: bar.console.print(f"note: {line}", markup=False),
+        )
+    console.print(f"{len(manifest.images)} images in {run}; next: evalkit score {run}", markup=False)
+
+
+def methods() -> None:
+    """List the merge methods with what they act on, their parameters and where they come from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from generation.merge import MERGE_METHODS
+
+    table = Table("method", "acts on", "parameters", "what it does", "source")
+    for method in MERGE_METHODS.values():
+        fields = method.schema.model_fields.items()
+        parameters = "\n".join(f"{name} = {field.default!r}" if not field.is_required() else name for name, field in fields)
+        table.add_row(method.name, method.acts_on, parameters, method.summary, method.source)
+    Console().print(table)

@@ -1,0 +1,131 @@
+"""The experiment: base model, concepts, arms and cases, as its file states them."""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, JsonValue, model_validator
+
+from evalkit.errors import UserError
+from evalkit.manifest import Name, Record, Seed
+from generation.pipeline import Dtype
+
+TINYWORLD = "tinyworld"
+SUFFIX = ".toml"
+Parameters = dict[str, JsonValue]
+
+
+class Base(Record):
+    """The base model: a hub id or a folder ("tinyworld" is the shipped one), and the scheduler that replaces its own."""
+
+    model: str
+    revision: str | None = None
+    dtype: Dtype = "float32"
+    scheduler: str | None = None
+    scheduler_options: Parameters = Field(default_factory=dict)
+
+
+class Sampling(Record):
+    """How images are drawn. Width and height in pixels; `clip_skip` as diffusers counts it."""
+
+    steps: Annotated[int, Field(ge=1, le=1000)]
+    guidance: Annotated[float, Field(ge=0, le=100)]
+    width: Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
+    height: Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
+    clip_skip: Annotated[int, Field(ge=0, le=24)] | None = None
+    # another number draws other masks for the same noise
+    mask_seed: Seed = 0
+
+
+class Concept(Record):
+    """What a LoRA was trained on, and the LoRA: a file, or a hub id together with `weight_name`."""
+
+    name: Name
+    words: str
+    class_word: str
+    adapter: str
+    weight_name: str | None = None
+    revision: str | None = None
+    weight: Annotated[float, Field(ge=-100, le=100)] = 1.0
+    references: str | None = None
+
+
+class Arm(Record):
+    """A merge method with its parameters fixed."""
+
+    label: Name
+    method: str
+    parameters: Parameters = Field(default_factory=dict)
+
+
+class Case(Record):
+    """One question put to every arm. Without `negative_prompt` the model's own empty one is used."""
+
+    id: Name
+    concepts: Annotated[tuple[Name, ...], Field(min_length=1)]
+    prompt: str
+    negative_prompt: str | None = None
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_of_seeds(cls, data: object) -> object:
+        """Read `seeds = 4` as 0, 1, 2, 3."""
+        if isinstance(data, Mapping) and type(data.get("seeds")) is int:
+            return {**data, "seeds": tuple(range(data["seeds"]))}
+        return data
+
+
+class CasesFrom(Record):
+    """Cases made from the concepts: every subset of `choose` of them, `template` filled with their words in order."""
+
+    choose: Annotated[int, Field(ge=1)]
+    template: str
+    negative_prompt: str | None = None
+    seeds: Annotated[int, Field(ge=1, le=100_000)] | Annotated[tuple[Seed, ...], Field(min_length=1)]
+
+
+class Experiment(Record):
+    """All that decides a run's images."""
+
+    name: Name
+    base: Base
+    sampling: Sampling
+    concepts: tuple[Concept, ...]
+    arms: tuple[Arm, ...]
+    cases: tuple[Case, ...]
+
+    def concept(self, name: str) -> Concept:
+        """Return the concept called `name`."""
+        return next(concept for concept in self.concepts if concept.name == name)
+
+    def plain_prompt(self, case: Case) -> str:
+        """Return the prompt with every concept's words replaced by its class word."""
+        prompt = case.prompt
+        for concept in sorted((self.concept(name) for name in case.concepts), key=lambda item: -len(item.words)):
+            if concept.words:
+                prompt = prompt.replace(concept.words, concept.class_word)
+        return prompt
+
+
+def shipped() -> dict[str, Path]:
+    """Return the experiments that come with the package, by name."""
+    folder = Path(str(files("generation"))) / "experiments"
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def find_experiment(wish: str) -> tuple[Path, Path]:
+    """Return an experiment file and the folder its relative paths start from.
+
+    A bare name is a shipped experiment, whose paths start from the current folder; a file's start from its own.
+
+    Raises:
+        UserError: there is neither.
+    """
+    path = Path(wish)
+    if path.is_file():
+        return path, path.parent
+    if wish in shipped():
+        return shipped()[wish], Path.cwd()
+    raise UserError(f"{wish}: no such experiment file; give a {SUFFIX} file or one of: {', '.join(shipped())}")

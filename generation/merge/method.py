@@ -1,0 +1,85 @@
+"""What a merge method is: a function whose signature is the schema of its parameters, and a name in a list."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_type_hints
+
+from pydantic import ValidationError, create_model
+
+from evalkit.manifest import Record, mistakes
+from generation.merge.masks import MaskOptions
+
+Kind = Literal["weights", "outputs"]
+# What every method of a kind may be told beside its own parameters.
+OPTIONS: Mapping[Kind, type[Record]] = {"weights": Record, "outputs": MaskOptions}
+
+
+@dataclass(frozen=True)
+class MergeMethod:
+    """A way to merge LoRAs: name, what it acts on, its source, and the function that does it.
+
+    A method on weights gets the LoRAs' `Factors` of a layer, already scaled by weight * alpha / rank, and a generator; it
+    returns the merged `Factors` or a dense change of the weight. A method on outputs gets the layer's `Draws` and one dropout
+    rate per LoRA; it returns, per LoRA, what its output is multiplied with. Parameters follow as keywords.
+    """
+
+    name: str
+    acts_on: Kind
+    source: str
+    function: Callable[..., Any]
+    # raises a ValueError where settings do not suit this many LoRAs
+    check: Callable[[int, Any], None] | None = None
+
+    @property
+    def schema(self) -> type[Record]:
+        """Return the model of the method's parameters, built from its signature and its kind's options."""
+        hints = get_type_hints(self.function, include_extras=True)
+        own = {
+            name: (hints[name], ... if parameter.default is inspect.Parameter.empty else parameter.default)
+            for name, parameter in inspect.signature(self.function).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+        fields: dict[str, Any] = own
+        return create_model(self.name, __base__=OPTIONS[self.acts_on], **fields)
+
+    def settings(self, parameters: Mapping[str, Any]) -> Record:
+        """Return the parameters, checked and with defaults filled in.
+
+        Raises:
+            ValueError: some are unknown or out of range; the message says which and what is allowed.
+        """
+        schema = self.schema
+        known = list(schema.model_fields)
+        wrong = [name for name in parameters if name not in known]
+        if wrong:
+            near = difflib.get_close_matches(wrong[0], known, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"{self.name} takes no {wrong[0]!r}; {hint}it takes {', '.join(known) or 'no parameters'}")
+        try:
+            return schema.model_validate(dict(parameters))
+        except ValidationError as error:
+            raise ValueError("; ".join(mistakes(error))) from error
+
+    @property
+    def summary(self) -> str:
+        """Return the first line of the function's docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+
+def merge_method(
+    acts_on: Kind, source: str, check: Callable[[int, Any], None] | None = None
+) -> Callable[[Callable[..., Any]], MergeMethod]:
+    """Return a decorator that turns a function into the `MergeMethod` of the same name."""
+    return lambda function: MergeMethod(function.__name__, acts_on, source, function, check)
+
+
+def by_name(*methods: MergeMethod) -> Mapping[str, MergeMethod]:
+    """Return the registry of `methods`; two of one name are a mistake in the code."""
+    registry: dict[str, MergeMethod] = {}
+    for method in methods:
+        if method.name in registry:
+            raise ValueError(f"two merge methods are called {method.name!r}")
+        registry[method.name] = method
+    return registry

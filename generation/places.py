@@ -1,0 +1,71 @@
+"""Where the files lie that an experiment names: base model, LoRA files, references."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from evalkit.errors import UserError
+from generation.experiment import TINYWORLD, Base, Concept
+from generation.lora import find_adapter
+from generation.pipeline import find_model
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+def model_folder(base: Base, folder: Path) -> Path:
+    """Return the folder of the base model; a hub id is fetched."""
+    if base.model == TINYWORLD:
+        from generation.tinyworld import weights_folder
+
+        return find_model(str(weights_folder() / "base"))
+    local = folder / base.model
+    return find_model(str(local) if local.is_dir() else base.model, base.revision)
+
+
+def is_remote(concept: Concept, folder: Path) -> bool:
+    """Return whether the concept's LoRA comes from the hub."""
+    return concept.adapter != TINYWORLD and concept.weight_name is not None and not (folder / concept.adapter).is_dir()
+
+
+def adapter_file(concept: Concept, folder: Path) -> Path:
+    """Return the concept's LoRA file; one of the hub is fetched."""
+    if concept.adapter == TINYWORLD:
+        from generation.tinyworld import weights_folder
+
+        return find_adapter(f"{concept.name}.safetensors", None, None, weights_folder() / "loras")
+    return find_adapter(concept.adapter, concept.weight_name, concept.revision, folder)
+
+
+def references(concept: Concept, folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield suffix and bytes of the concept's reference images, in the order of their names.
+
+    Raises:
+        UserError: there is no such folder, or no image in it.
+    """
+    if concept.references is None:
+        return
+    if concept.references == TINYWORLD:
+        yield from _rendered(concept)
+        return
+    place = folder / concept.references
+    if not place.is_dir():
+        raise UserError(f"{place}: no such folder of reference images")
+    found = sorted(path for path in place.iterdir() if path.suffix.lower() in PICTURES and not path.name.startswith("."))
+    if not found:
+        raise UserError(f"{place}: holds no reference image; give files that end in {', '.join(PICTURES)}")
+    for path in found:
+        yield path.suffix.lower(), path.read_bytes()
+
+
+def _rendered(concept: Concept) -> Iterator[tuple[str, bytes]]:
+    from io import BytesIO
+
+    from PIL import Image
+
+    from generation.tinyworld.concepts import CONCEPTS, REFERENCES
+
+    if concept.name not in CONCEPTS:
+        raise UserError(f"tinyworld has no concept {concept.name!r}; it has {', '.join(CONCEPTS)}")
+    for number in range(REFERENCES):
+        buffer = BytesIO()
+        Image.fromarray(CONCEPTS[concept.name].reference(number)).save(buffer, "PNG")
+        yield ".png", buffer.getvalue()

@@ -1,0 +1,93 @@
+"""What a run was made with: versions, device, threads, commit, files by sha256, and the experiment as it was read."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, JsonValue
+
+from evalkit.files import sha256_bytes, sha256_file
+from evalkit.manifest import Record, Sha256
+
+FILE_NAME = "provenance.json"
+PACKAGES = ("evalkit", "torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
+MODEL_FILES = (".json", ".safetensors", ".txt")
+
+
+class Provenance(Record):
+    """Written beside the manifest; answers how to draw the run again."""
+
+    experiment_sha256: Sha256
+    # the experiment with every default and every case spelt out, and the file's own text
+    experiment: dict[str, JsonValue]
+    experiment_text: str
+    model_sha256: Sha256
+    adapters_sha256: dict[str, Sha256]
+    # alpha / rank of every LoRA: the lowest and the highest over its layers
+    adapter_scales: dict[str, tuple[float, float]]
+    mask_seeds: dict[str, int]
+    versions: dict[str, str]
+    commit: str | None
+    machine: str
+    device: str
+    dtype: str
+    threads: int
+    batch_size: int
+    # per arm: seconds spent putting LoRAs into the model, and drawing; of the last call that drew something
+    merge_seconds: dict[str, float] = Field(default_factory=dict)
+    drawing_seconds: dict[str, float] = Field(default_factory=dict)
+
+
+def model_sha256(folder: Path) -> str:
+    """Return one sha256 for a model folder: of the names and sha256s of its configuration and safetensors files."""
+    found = sorted(
+        path for path in folder.rglob("*") if path.suffix in MODEL_FILES and path.is_file() and not path.name.startswith(".")
+    )
+    listing = "\n".join(f"{path.relative_to(folder).as_posix()} {sha256_file(path)}" for path in found)
+    return sha256_bytes(listing.encode())
+
+
+def versions() -> dict[str, str]:
+    """Return the installed version of every package that decides pixels."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """Return the commit this package is checked out at, marked where files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=False, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # a virtual environment may lie inside somebody else's repository
+    if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    head = git("rev-parse", "HEAD")
+    return f"{head}+changes" if head and git("status", "--porcelain", "--untracked-files=no", ".") else head
+
+
+def machine(device: torch.device) -> str:
+    """Return the kind of processor images are drawn on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.system()} {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def as_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Return canonical JSON: sorted keys, no spaces; what experiments are hashed by."""
+    import json
+
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

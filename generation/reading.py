@@ -1,0 +1,182 @@
+"""Reads an experiment file and finds all its mistakes at once, each with its place."""
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from evalkit.errors import UserError
+from evalkit.manifest import Record, mistakes
+from generation.experiment import Arm, Base, Case, CasesFrom, Concept, Experiment, Sampling
+from generation.merge import MERGE_METHODS
+from generation.merge.method import MergeMethod
+from generation.places import adapter_file, is_remote, model_folder, references
+
+SECTIONS = ("name", "base", "sampling", "concepts", "arms", "cases", "cases_from")
+Section = TypeVar("Section", bound=Record)
+Placed = list[tuple[str, Section]]
+
+
+def read_experiment(path: Path, folder: Path | None = None) -> Experiment:
+    """Return the experiment in `path`; its relative paths start from `folder`, or from the file's own.
+
+    Raises:
+        UserError: something in it is wrong; the message names every mistake and its place.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: can't be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: is no TOML: {error}") from error
+    reader = _Reader(raw, path.parent if folder is None else folder)
+    experiment = reader.experiment(path.stem)
+    if experiment is None:
+        raise UserError(f"{path}: {'; '.join(reader.problems)}")
+    return experiment
+
+
+def find_method(arm: Arm) -> MergeMethod:
+    """Return the merge method of an arm; raise a ValueError that names the known ones where there is none."""
+    method = MERGE_METHODS.get(arm.method)
+    if method is None:
+        near = difflib.get_close_matches(arm.method, MERGE_METHODS, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"no merge method {arm.method!r}; {hint}Known: {', '.join(MERGE_METHODS)}")
+    return method
+
+
+class _Reader:
+    """Goes through the sections and collects mistakes, so that one doesn't hide another."""
+
+    def __init__(self, raw: dict[str, Any], folder: Path) -> None:
+        self.raw, self.folder = raw, folder
+        self.problems: list[str] = []
+
+    def experiment(self, default_name: str) -> Experiment | None:
+        """Return the experiment, or None where `problems` then says what is wrong."""
+        for key in self.raw:
+            if key not in SECTIONS:
+                self.problems.append(f"{key}: unknown key; an experiment has {', '.join(SECTIONS)}")
+        base = self._record(Base, "base", self.raw.get("base"))
+        sampling = self._record(Sampling, "sampling", self.raw.get("sampling"))
+        concepts = self._list(Concept, "concepts")
+        arms = self._list(Arm, "arms")
+        cases = self._list(Case, "cases") if "cases" in self.raw else []
+        if "cases_from" in self.raw:
+            cases += self._cases_from([concept for _, concept in concepts])
+        elif "cases" not in self.raw:
+            self.problems.append("cases: missing; list [[cases]], or make them with [cases_from]")
+        if base is not None:
+            self._try("base.model", lambda: self._check_model(base))
+        self._check_concepts(concepts)
+        self._check_cases(cases, {concept.name: concept for _, concept in concepts})
+        self._check_arms(arms, sorted({len(case.concepts) for _, case in cases}))
+        if self.problems:
+            return None
+        parts: dict[str, object] = {"base": base, "sampling": sampling}
+        for place, records in (("concepts", concepts), ("arms", arms), ("cases", cases)):
+            parts[place] = tuple(record for _, record in records)
+        return self._record(Experiment, "", {"name": self.raw.get("name", default_name), **parts})
+
+    def _record(self, kind: type[Section], place: str, raw: object) -> Section | None:
+        if raw is None:
+            self.problems.append(f"{place}: missing")
+            return None
+        try:
+            return kind.model_validate(raw)
+        except ValidationError as error:
+            for item, line in zip(error.errors(), mistakes(error), strict=True):
+                joint = "." if item["loc"] else ": "
+                self.problems.append(f"{place}{joint}{line}" if place else line)
+            return None
+
+    def _list(self, kind: type[Section], place: str) -> Placed[Section]:
+        raw = self.raw.get(place)
+        if not isinstance(raw, list) or not raw:
+            self.problems.append(f"{place}: {'missing' if raw is None else 'must be a list'}; write [[{place}]]")
+            return []
+        places = [f"{place}[{index}]" for index in range(len(raw))]
+        found = [(where, self._record(kind, where, item)) for where, item in zip(places, raw, strict=True)]
+        return [(where, record) for where, record in found if record is not None]
+
+    def _cases_from(self, concepts: list[Concept]) -> Placed[Case]:
+        source = self._record(CasesFrom, "cases_from", self.raw["cases_from"])
+        if source is None:
+            return []
+        if source.choose > len(concepts):
+            self.problems.append(f"cases_from.choose: {source.choose} of {len(concepts)} concepts can't be chosen")
+            return []
+        seeds = tuple(range(source.seeds)) if isinstance(source.seeds, int) else source.seeds
+        cases: Placed[Case] = []
+        for chosen in combinations(concepts, source.choose):
+            try:
+                prompt = source.template.format(*(concept.words for concept in chosen))
+            except (IndexError, KeyError, ValueError, AttributeError) as error:
+                self.problems.append(
+                    f"cases_from.template: {source.template!r} can't be filled ({error}); {source.choose} concepts are called "
+                    f"{{0}} to {{{source.choose - 1}}}"
+                )
+                return []
+            names = tuple(concept.name for concept in chosen)
+            raw = {"id": "-".join(names), "concepts": names, "prompt": prompt, "seeds": seeds}
+            case = self._record(Case, f"cases_from({', '.join(names)})", {**raw, "negative_prompt": source.negative_prompt})
+            if case is not None:
+                cases.append((f"cases_from({', '.join(names)})", case))
+        return cases
+
+    def _try(self, place: str, check: Callable[[], object]) -> None:
+        try:
+            check()
+        except ValueError as error:
+            self.problems.append(f"{place}: {error}")
+
+    def _check_names(self, field: str, placed: Iterable[tuple[str, str]]) -> None:
+        seen: dict[str, str] = {}
+        for place, name in placed:
+            first = seen.setdefault(name.lower(), place)
+            if first != place:
+                self.problems.append(f"{place}.{field}: {name!r} is taken by {first}; names must differ, in more than case")
+
+    def _check_model(self, base: Base) -> None:
+        from generation.pipeline import scheduler_class
+
+        if base.model.count("/") != 1 or (self.folder / base.model).exists():
+            model_folder(base, self.folder)
+        if base.scheduler is not None:
+            scheduler_class(base.scheduler)
+
+    def _check_concepts(self, concepts: Placed[Concept]) -> None:
+        self._check_names("name", [(place, concept.name) for place, concept in concepts])
+        for place, concept in concepts:
+            if not is_remote(concept, self.folder):
+                self._try(f"{place}.adapter", lambda concept=concept: adapter_file(concept, self.folder))  # type: ignore[misc]
+            self._try(f"{place}.references", lambda concept=concept: list(references(concept, self.folder)))  # type: ignore[misc]
+
+    def _check_cases(self, cases: Placed[Case], known: Mapping[str, Concept]) -> None:
+        self._check_names("id", [(place, case.id) for place, case in cases])
+        for place, case in cases:
+            for name in case.concepts:
+                if name not in known:
+                    self.problems.append(f"{place}.concepts: no concept {name!r}; known: {', '.join(known) or 'none'}")
+                elif known[name].words not in case.prompt:
+                    self.problems.append(f"{place}.prompt: does not contain {known[name].words!r}, the words of {name}")
+            for field, items in (("concepts", case.concepts), ("seeds", case.seeds)):
+                if len(set(items)) < len(items):
+                    self.problems.append(f"{place}.{field}: {list(items)} names one of them twice")
+
+    def _check_arms(self, arms: Placed[Arm], counts: list[int]) -> None:
+        self._check_names("label", [(place, arm.label) for place, arm in arms])
+        for place, arm in arms:
+            self._try(place, lambda arm=arm: self._check_arm(arm, counts))  # type: ignore[misc]
+
+    def _check_arm(self, arm: Arm, counts: list[int]) -> None:
+        method = find_method(arm)
+        settings = method.settings(arm.parameters)
+        for count in counts:
+            if method.check is not None:
+                method.check(count, settings)
