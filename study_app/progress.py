@@ -33,7 +33,6 @@ class StudyStatus:
     finished: int
     simulated: int
     judgments: int
-    cannot_tell_offered: bool
     surplus: int
     lapsed: int
     latest: datetime | None
@@ -49,7 +48,7 @@ class StudyStatus:
         return sum(group.judged for group in self.groups)
 
 
-def study_status(database: Database, study_id: int, cannot_tell_offered: bool) -> StudyStatus:
+def study_status(database: Database, study_id: int) -> StudyStatus:
     """Return how far a study is; no figure tells any arm's share."""
     arm_a, arm_b = aliased(Arm), aliased(Arm)
     image_a, image_b = aliased(Image), aliased(Image)
@@ -118,7 +117,6 @@ def study_status(database: Database, study_id: int, cannot_tell_offered: bool) -
             finished=finished,
             simulated=int(simulated),
             judgments=judgments,
-            cannot_tell_offered=cannot_tell_offered,
             surplus=int(surplus),
             lapsed=session.scalar(lapsed) or 0,
             latest=latest,

@@ -13,7 +13,7 @@ from db.session import Database, read, write
 from evalkit.errors import UserError
 from study_app.assignment import remaining, reserve
 from study_app.begin import find_study
-from study_app.blinding import Blinding, Kind
+from study_app.blinding import REFERENCE_SIDE, Blinding, Kind
 from study_app.design import Design
 from study_app.flow import Progress
 from study_app.judge import Choice, Recorded, record_judgment
@@ -51,6 +51,8 @@ class Trial:
     concepts: tuple[ShownConcept, ...]
     left: str
     right: str
+    # width and height in pixels of the larger of the two images
+    size: tuple[int, int]
     done: int
     total: int
 
@@ -60,6 +62,8 @@ class _Stimulus:
     slot: str
     kind: Kind
     sha256: str
+    # width and height in pixels; None where the page has no need of it
+    size: tuple[int, int] | None = None
 
 
 class StudyService:
@@ -151,7 +155,9 @@ class StudyService:
             )
             for number, word in enumerate(concepts)
         )
-        return Trial(identifier, shown, urls["left"], urls["right"], done, total)
+        sizes = [stimulus.size for stimulus in stimuli if stimulus.size is not None]
+        size = max(sizes, default=(REFERENCE_SIDE, REFERENCE_SIDE))
+        return Trial(identifier, shown, urls["left"], urls["right"], size, done, total)
 
     def _practice_stimuli(self, session: Session, participant_id: int) -> list[tuple[str, list[_Stimulus]]]:
         participant = session.get_one(Participant, participant_id)
@@ -186,7 +192,10 @@ def _stimuli(session: Session, assignment: Assignment) -> tuple[list[str], list[
         for number, link in enumerate(links)
         for index, reference in enumerate(link.concept.references[:MOST_REFERENCES])
     ]
-    stimuli += [_Stimulus("left", "image", left.sha256), _Stimulus("right", "image", right.sha256)]
+    stimuli += [
+        _Stimulus(slot, "image", image.sha256, (image.width, image.height))
+        for slot, image in (("left", left), ("right", right))
+    ]
     return [link.concept.class_word for link in links], stimuli
 
 

@@ -1,0 +1,267 @@
+"""`evalkit study ...`: begin, serve, watch, simulate, export, back up and check the study of a run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from db.session import Database
+    from study_app.begin import Begun
+    from study_app.design import Design
+
+app = typer.Typer(
+    help="Let people judge a run's images blind, in a browser.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Run = Annotated[Path, typer.Argument(help="The run folder.")]
+Db = Annotated[
+    str | None, typer.Option("--db", help="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME. Default: RUN/study.db.")
+]
+
+
+@app.command()
+def init(
+    run: Run,
+    db: Db = None,
+    per_comparison: Annotated[int, typer.Option(min=1, max=1000, help="How many people judge each comparison.")] = 5,
+    cannot_tell: Annotated[bool, typer.Option("--cannot-tell", help="Offer a third answer: cannot tell.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of orders and sides.")] = 0,
+    language: Annotated[str, typer.Option(help="Language of the pages.")] = "en",
+) -> None:
+    """Begin the study: load the run, freeze the design, make the blinded images."""
+    from rich.console import Console
+
+    from study_app.design import Design
+    from study_app.sentences import load_sentences
+
+    load_sentences(language)
+    with opened(run, db) as database:
+        begun = _begin(
+            database, run, Design(per_comparison=per_comparison, cannot_tell=cannot_tell, seed=seed, language=language)
+        )
+        state = "begun" if begun.new else "had been begun with this design; nothing was changed"
+        Console().print(f"{run}: study {state}: {begun.comparisons} comparisons, {per_comparison} people each")
+
+
+@app.command()
+def serve(
+    run: Run,
+    db: Db = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8501,
+    host: Annotated[str, typer.Option(help="The address to listen on; 127.0.0.1 is this machine alone.")] = "127.0.0.1",
+) -> None:
+    """Serve the study in a browser until stopped; people can leave and come back."""
+    from rich.console import Console
+
+    from study_app.server import serve_study
+    from study_app.service import StudyService
+    from study_app.simulate import has_simulated
+
+    console = Console(soft_wrap=True)
+    with opened(run, db) as database:
+        study_id = _ensure_begun(database, run)
+        if has_simulated(database, study_id):
+            console.print("[yellow]Simulated judgments are in this database; for people, give a fresh one with --db.[/yellow]")
+        shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
+        console.print(f"Participants go to [bold]http://{shown}:{port}/[/bold]   (stop with Ctrl+C; nothing is lost)")
+        serve_study(StudyService(database, run), host, port)
+
+
+@app.command()
+def status(run: Run, db: Db = None) -> None:
+    """Show how far the study is, without showing what was chosen."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from evalkit.errors import UserError
+    from study_app.begin import find_study
+    from study_app.progress import study_status
+
+    with opened(run, db) as database:
+        study = find_study(database, run)
+        if study is None:
+            raise UserError(f"{run}: no study was begun; begin it with `evalkit study init {run}`")
+        found = study_status(database, study.id)
+    table = Table("comparisons of", "comparisons", "complete", "judgments", "held now", "wanted")
+    for group in found.groups:
+        figures = (group.comparisons, group.complete, group.judged, group.held, group.places)
+        table.add_row(f"{group.arm_a} | {group.arm_b}", *(str(figure) for figure in figures))
+    console = Console(soft_wrap=True)
+    console.print(table)
+    console.print(f"{found.judged} of {found.places} judgments ({100 * found.judged / found.places:.1f} %)")
+    simulated = f" ({found.simulated} of them simulated)" if found.simulated else ""
+    console.print(f"participants: {found.arrived} arrived{simulated}, {found.consented} agreed, {found.finished} finished")
+    if found.surplus or found.lapsed:
+        console.print(f"too late for their place: {found.surplus}; reservations that lapsed unanswered: {found.lapsed}")
+    if found.latest is not None:
+        console.print(f"last judgment: {found.latest:%Y-%m-%d %H:%M:%S} UTC")
+
+
+@app.command()
+def simulate(
+    run: Run,
+    db: Db = None,
+    participants: Annotated[int, typer.Option(min=1, help="How many simulated participants judge.")] = 5,
+    effect: Annotated[
+        list[str] | None, typer.Option("--effect", help="An arm's appeal in logits, as ARM=NUMBER; give it once per arm.")
+    ] = None,
+    side_bias: Annotated[float, typer.Option(help="Logits added to whatever is on the left.")] = 0.0,
+    lapse: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of answers that are a coin's.")] = 0.02,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same judgments.")] = 0,
+) -> None:
+    """Let simulated participants judge what is left; their judgments are marked as simulated everywhere."""
+    from rich.console import Console
+
+    from study_app.progress import study_status
+    from study_app.simulate import Behaviour
+    from study_app.simulate import simulate as run_simulation
+
+    behaviour = Behaviour(effects=_effects(effect or []), side_bias=side_bias, lapse=lapse)
+    with opened(run, db) as database:
+        study_id = _ensure_begun(database, run)
+        before = study_status(database, study_id)
+        with _bar("simulated judgments", before.places - before.judged) as tell:
+            done = run_simulation(database, study_id, participants, behaviour, seed, tell)
+        after = study_status(database, study_id)
+    console = Console(soft_wrap=True)
+    console.print(f"{done.participants} simulated participants gave {done.judgments} judgments, all marked as simulated")
+    if after.judged < after.places:
+        console.print(f"{after.places - after.judged} of {after.places} places are left; more --participants would fill them")
+
+
+@app.command()
+def export(
+    run: Run,
+    db: Db = None,
+    to: Annotated[Path | None, typer.Option(help="The zip file. Default: RUN/study/export.zip.")] = None,
+) -> None:
+    """Write one zip of judgments, assignments, participants, design, manifest and hashes."""
+    from rich.console import Console
+
+    from study_app.blinding import FOLDER
+    from study_app.export import export_study
+
+    target = to or run / FOLDER / "export.zip"
+    with opened(run, db) as database:
+        rows = export_study(database, run, target)
+    Console(soft_wrap=True).print(f"{target}: {rows} judgments")
+
+
+@app.command()
+def backup(
+    run: Run,
+    db: Db = None,
+    to: Annotated[Path | None, typer.Option(help="The copy. Default: RUN/study/backups/TIME.db.")] = None,
+) -> None:
+    """Copy the database while it is in use, and prove the copy by opening it."""
+    from rich.console import Console
+
+    from db.backup import copy_sqlite
+    from db.moments import utc_now
+    from evalkit.errors import UserError
+    from study_app.blinding import FOLDER
+
+    with opened(run, db) as database:
+        file = database.file
+    if file is None:
+        raise UserError(f"{database.name}: is a server's; copy it with PostgreSQL's own pg_dump")
+    target = to or run / FOLDER / "backups" / f"{utc_now():%Y%m%dT%H%M%SZ}.db"
+    if target.exists():
+        raise UserError(f"{target}: exists already; give another name")
+    copy_sqlite(file, target)
+    Console(soft_wrap=True).print(f"{target}: whole, opened and checked")
+
+
+@app.command()
+def doctor(run: Run, db: Db = None) -> None:
+    """Check database, secret and images, and say what to do; exit 1 where something is wrong."""
+    from rich.console import Console
+
+    from study_app.doctor import examine
+
+    console = Console(soft_wrap=True)
+    with opened(run, db) as database:
+        findings = examine(database, run)
+    marks = {"good": "[green]good[/green]", "warning": "[yellow]warning[/yellow]", "wrong": "[red]wrong[/red]"}
+    for finding in findings:
+        console.print(f"{marks[finding.state]}  {finding.what}")
+    if any(finding.state == "wrong" for finding in findings):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def opened(run: Path, db: str | None) -> "Iterator[Database]":
+    """Give the database of a run, closed on leaving; a folder that is no run is refused before anything is made in it."""
+    from db.session import default_url, open_database
+    from evalkit.manifest import Manifest
+
+    Manifest.load(run)
+    database = open_database(db or default_url(run))
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _ensure_begun(database: "Database", run: Path) -> int:
+    """Return the study's id; begin it with the defaults, saying so, where `init` was not run."""
+    from rich.console import Console
+
+    from study_app.begin import find_study
+    from study_app.design import Design
+
+    study = find_study(database, run)
+    if study is None:
+        design = Design()
+        Console(soft_wrap=True).print(
+            f"`evalkit study init` was not run; beginning with the defaults: {design.per_comparison} people per comparison, "
+            f"no 'cannot tell', seed {design.seed}"
+        )
+    else:
+        design = Design.of(study)
+    return _begin(database, run, design).study_id
+
+
+def _begin(database: "Database", run: Path, design: "Design") -> "Begun":
+    from evalkit.manifest import Manifest
+    from study_app.begin import begin_study
+    from study_app.blinding import pictures
+
+    with _bar("blinded images", len(list(pictures(Manifest.load(run))))) as tell:
+        return begin_study(database, run, design, tell)
+
+
+@contextmanager
+def _bar(what: str, total: int) -> "Iterator[Callable[[], None]]":
+    """Show a progress bar and give the function that moves it by one."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.advance(task)
+
+
+def _effects(given: list[str]) -> dict[str, float]:
+    from evalkit.errors import UserError
+
+    effects: dict[str, float] = {}
+    for item in given:
+        arm, _, number = item.partition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            raise UserError(f"--effect {item!r}: give ARM=NUMBER, such as direct=0.8") from None
+        if arm in effects:
+            raise UserError(f"--effect {arm!r}: is given twice")
+        effects[arm] = value
+    return effects

@@ -1,0 +1,125 @@
+"""One zip of a study: what was asked, of whom, on which sides, what was answered, with hashes of it all."""
+
+import csv
+import hashlib
+import io
+import json
+import platform
+import zipfile
+from collections.abc import Iterable
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from sqlalchemy import Row, Select, select
+from sqlalchemy.orm import aliased
+
+from db.models import Arm, Assignment, Case, Comparison, Image, Judgment, Participant
+from db.moments import utc_now
+from db.schema import newest
+from db.session import Database, read
+from evalkit.errors import UserError
+from evalkit.files import temporary_beside
+from evalkit.manifest import FILE_NAME as MANIFEST_NAME
+from study_app.begin import find_study
+
+
+def export_study(database: Database, run: Path, target: Path) -> int:
+    """Write the study of a run to a zip file, whole or not at all, and return the number of judgments in it.
+
+    Tables are CSV with a header, ids as in the database, moments in UTC (ISO 8601). SHA256SUMS holds the hash of every other
+    file and can be checked with `sha256sum -c`. Tokens of participants are not in it, nor the study's secret.
+
+    Raises:
+        UserError: no study was begun, or the file can't be written.
+    """
+    study = find_study(database, run)
+    if study is None:
+        raise UserError(f"{run}: no study was begun; begin it with `evalkit study init {run}`")
+    with read(database) as session:
+        tables = {name: session.execute(query).all() for name, query in _queries(study.id).items()}
+    files = {f"{name}.csv": _csv(_queries(study.id)[name], rows) for name, rows in tables.items()}
+    files[MANIFEST_NAME] = (run / MANIFEST_NAME).read_bytes()
+    files["design.json"] = _json(
+        {"design": study.design, "sha256": study.design_sha256, "created_at": study.created_at.isoformat()}
+    )
+    files["about.json"] = _json(
+        {
+            "evalkit": version("evalkit"),
+            "python": platform.python_version(),
+            "schema": newest(),
+            "exported_at": utc_now().isoformat(),
+            "simulated_participants": sum(row.simulated for row in tables["participants"]),
+        }
+    )
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
+    with temporary_beside(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name, data in sorted({**files, "SHA256SUMS": sums.encode()}.items()):
+            bundle.writestr(name, data)
+    return len(tables["judgments"])
+
+
+def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
+    """Return the query of each exported table."""
+    arm_a, arm_b = aliased(Arm), aliased(Arm)
+    image_a, image_b = aliased(Image), aliased(Image)
+    comparisons = (
+        select(
+            Comparison.id, Case.key.label("case"), Comparison.seed, arm_a.label.label("arm_a"), arm_b.label.label("arm_b"),
+            image_a.sha256.label("image_a_sha256"), image_b.sha256.label("image_b_sha256"),
+            Comparison.priority, Comparison.target, Comparison.filled, Comparison.first_left,
+        )
+        .join(Case, Case.id == Comparison.case_id)
+        .join(image_a, image_a.id == Comparison.image_a_id)
+        .join(image_b, image_b.id == Comparison.image_b_id)
+        .join(arm_a, arm_a.id == image_a.arm_id)
+        .join(arm_b, arm_b.id == image_b.arm_id)
+        .where(Comparison.study_id == study_id)
+        .order_by(Comparison.id)
+    )  # fmt: skip
+    participants = (
+        select(
+            Participant.id, Participant.simulated, Participant.seed, Participant.completion_code, Participant.arrived_at,
+            Participant.consented_at, Participant.instructed_at, Participant.practiced_at, Participant.finished_at,
+        )
+        .where(Participant.study_id == study_id)
+        .order_by(Participant.id)
+    )  # fmt: skip
+    assignments = (
+        select(
+            Assignment.id, Assignment.comparison_id, Assignment.participant_id, Assignment.position, Assignment.left,
+            Assignment.state, Assignment.assigned_at, Assignment.expires_at,
+        )
+        .join(Participant, Participant.id == Assignment.participant_id)
+        .where(Participant.study_id == study_id)
+        .order_by(Assignment.id)
+    )  # fmt: skip
+    judgments = (
+        select(
+            Judgment.id, Judgment.assignment_id, Judgment.choice, Judgment.surplus, Judgment.reaction_ms, Judgment.judged_at,
+        )
+        .join(Assignment, Assignment.id == Judgment.assignment_id)
+        .join(Participant, Participant.id == Assignment.participant_id)
+        .where(Participant.study_id == study_id)
+        .order_by(Judgment.id)
+    )  # fmt: skip
+    return {"comparisons": comparisons, "participants": participants, "assignments": assignments, "judgments": judgments}
+
+
+def _csv(query: Select[*tuple[object, ...]], rows: Iterable[Row[*tuple[object, ...]]]) -> bytes:
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(query.selected_columns.keys())
+    writer.writerows([_plain(value) for value in row] for row in rows)
+    return stream.getvalue().encode()
+
+
+def _plain(value: object) -> object:
+    """Return a value as it stands in the CSV: 1 and 0 for booleans, nothing for what is absent."""
+    if isinstance(value, bool):
+        return int(value)
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _json(content: dict[str, object]) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()

@@ -1,0 +1,114 @@
+"""The study's web server: Streamlit for the pages, own routes for joining and for blinded images, security headers on all."""
+
+from pathlib import Path
+
+import streamlit as st
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from study_app import running
+from study_app.service import StudyService
+
+ENTRY = Path(__file__).with_name("entry.py")
+COOKIE_SECONDS = 90 * 24 * 3600
+# Why each: reference settings for a study page. The first alone makes a page turn ten times as fast, since Streamlit
+# otherwise collects all garbage after every run of the script.
+CONFIG = {
+    "runner.postScriptGC": False,
+    "runner.magicEnabled": False,
+    "server.fileWatcherType": "none",
+    "server.headless": True,
+    "server.enableStaticServing": False,
+    "server.maxUploadSize": 1,
+    "server.maxWidgetStateSize": 1,
+    "browser.gatherUsageStats": False,
+    # participants must never read a traceback, which would tell paths
+    "client.showErrorDetails": "none",
+    "client.toolbarMode": "minimal",
+    "logger.level": "warning",
+    "theme.base": "light",
+    "theme.primaryColor": "#2b59c3",
+    "theme.backgroundColor": "#fbfbfa",
+    "theme.secondaryBackgroundColor": "#f1f1ee",
+    "theme.textColor": "#1d1d1f",
+}
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; font-src 'self' data:; "
+        "connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'; object-src 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "X-Robots-Tag": "noindex, nofollow",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+# What Streamlit would show to anyone who asks, and no participant needs.
+CLOSED = ("/_stcore/metrics", "/_stcore/script-health-check")
+
+
+class SecurityHeaders:
+    """Set the security headers on every answer, and close what participants have no business with."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; websockets go through unchanged."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                if "server" in headers:
+                    del headers["server"]
+            await send(message)
+
+        if scope["path"].rstrip("/") in CLOSED:
+            await PlainTextResponse("not found", status_code=404)(scope, receive, send_with_headers)
+            return
+        await self.app(scope, receive, send_with_headers)
+
+
+def make_app(service: StudyService) -> st.App:
+    """Return the web application of a study."""
+    running.use(service)
+    cookie = service.blinding.cookie_name()
+
+    async def join(request: Request) -> Response:
+        """Make a participant, unless the browser has one, and hand over their token in a cookie scripts can't read."""
+        answer = RedirectResponse("/", status_code=303, headers={"Cache-Control": "no-store"})
+        if await run_in_threadpool(service.visitor, request.cookies.get(cookie)) is None:
+            token = await run_in_threadpool(service.join)
+            answer.set_cookie(
+                cookie, token, max_age=COOKIE_SECONDS, httponly=True, samesite="lax", secure=request.url.scheme == "https"
+            )
+        return answer
+
+    async def image(request: Request) -> Response:
+        """Send a blinded image to the participant whose page shows it now; to anyone else it does not exist."""
+        data = await run_in_threadpool(service.stimulus, request.cookies.get(cookie), request.path_params["token"])
+        if data is None:
+            return PlainTextResponse("not found", status_code=404, headers={"Cache-Control": "no-store"})
+        # "identity": left alone by any compression on the way, whose result would have a size of its own
+        headers = {"Cache-Control": "private, max-age=600", "Content-Encoding": "identity"}
+        return Response(data, media_type="image/png", headers=headers)
+
+    routes = [Route("/join", join), Route("/i/{token:str}", image)]
+    return st.App(ENTRY, routes=routes, middleware=[Middleware(SecurityHeaders)])
+
+
+def serve_study(service: StudyService, host: str, port: int) -> None:
+    """Serve a study until the process is told to stop."""
+    make_app(service).run(config={**CONFIG, "server.address": host, "server.port": port, "browser.serverPort": port})
