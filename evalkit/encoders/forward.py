@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -98,7 +99,7 @@ def read_state(path: Path) -> "dict[str, Tensor]":
             return cast("dict[str, Tensor]", load_file(path))
         if _is_torchscript(path):
             # OpenAI's own file; its entries without dimensions are settings, but for the temperature
-            state = torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+            state = load_torchscript(path).state_dict()
             return {name: value for name, value in state.items() if value.ndim or name == "logit_scale"}
         loaded: object = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
@@ -109,6 +110,16 @@ def read_state(path: Path) -> "dict[str, Tensor]":
     if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise UserError(f"{path}: holds no table of tensors")
     return {str(name).removeprefix("module."): value for name, value in loaded.items()}
+
+
+def load_torchscript(path: str | Path, map_location: str = "cpu") -> "Module":
+    """Return the net in a TorchScript archive, which runs in its own interpreter and not as pickled Python."""
+    import torch
+
+    with warnings.catch_warnings():
+        # PyTorch advises authors to export otherwise; what was published this way can be read in no other
+        warnings.filterwarnings("ignore", r"`torch\.jit\.load` is deprecated", FutureWarning)
+        return cast("Module", torch.jit.load(str(path), map_location=map_location))  # type: ignore[no-untyped-call]
 
 
 def fill(net: "Module", state: "Mapping[str, Tensor]", path: Path, what: str) -> None:

@@ -4,7 +4,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 from evalkit.card import Encoder, metric
-from evalkit.encoders.forward import read_state
+from evalkit.encoders.forward import load_torchscript, read_state
 from evalkit.encoders.quality import HUB, LICENCE, QualityNet, replaced, unreadable
 from evalkit.weights import Source, Weights
 
@@ -25,10 +25,15 @@ def arniqa(weights: Weights, device: str) -> Encoder:
     """Quality by a ResNet-50 trained to tell distortions apart, at full and half size."""
 
     def build() -> "Module":
+        import warnings
         from types import SimpleNamespace
 
         import torch
-        from pyiqa.archs import arniqa_arch
+
+        with warnings.catch_warnings():
+            # importing it leaves one of pyiqa's own files to be closed by the garbage collector
+            warnings.simplefilter("ignore", ResourceWarning)
+            from pyiqa.archs import arniqa_arch
         from torchvision.models import ResNet50_Weights, resnet50
 
         encoder, regressor = weights.files
@@ -44,8 +49,7 @@ def arniqa(weights: Weights, device: str) -> Encoder:
 
         models = SimpleNamespace(models=SimpleNamespace(resnet50=bare, ResNet50_Weights=ResNet50_Weights))
         hub = SimpleNamespace(load_state_dict_from_url=local_state)
-        # the regressor is published as TorchScript, which runs in its own interpreter, not as pickled Python
-        torch_here = SimpleNamespace(hub=hub, jit=torch.jit, Tensor=torch.Tensor)
+        torch_here = SimpleNamespace(hub=hub, jit=SimpleNamespace(load=load_torchscript), Tensor=torch.Tensor)
         try:
             with replaced(arniqa_arch, torchvision=models, torch=torch_here, load_file_from_url=local_file):
                 net: Module = arniqa_arch.ARNIQA(regressor_dataset="koniq")

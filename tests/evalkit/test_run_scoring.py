@@ -113,7 +113,7 @@ def test_an_unreadable_reference_costs_the_scores_of_its_concept(run, weights):
 
 def test_a_lost_file_and_a_lacking_image_are_named(run):
     (run / "images/both/direct/0.png").unlink()
-    with pytest.raises(UserError, match="images/both/direct/0.png"):
+    with pytest.raises(UserError, match=r"images/both/direct/0\.png"):
         score_run(run, ["piqe"])
     manifest = Manifest.load(run)
     manifest.model_copy(update={"images": manifest.images[1:]}).save(run)
