@@ -49,7 +49,7 @@ def preference_forest(found: Findings) -> Drawing | None:
     if not kept:
         return None
     with mpl.rc_context(SETTINGS):
-        figure, axes = _canvas(len(kept), "share for the first arm, %")
+        figure, axes = _canvas(0.42 * len(kept), len(kept), "share for the first arm, %")
         if found.margin is not None:
             axes.axvspan(50 - 100 * found.margin, 50 + 100 * found.margin, color=BAND, alpha=0.25, lw=0, label="margin")
         axes.axvline(50, color="black", lw=0.8)
@@ -80,7 +80,7 @@ def metric_forest(found: Findings) -> Drawing | None:
     if not kept:
         return None
     with mpl.rc_context(SETTINGS):
-        figure, axes = _canvas(len(kept), "paired difference in its standard deviations (d_z)")
+        figure, axes = _canvas(0.24 * len(kept), len(kept), "paired difference in its standard deviations (d_z)")
         axes.axvline(0, color="black", lw=0.8)
         for row, (metric, contrast) in enumerate(kept):
             factor = (contrast.effect_size or 0.0) / (contrast.estimate or 1.0) * (-1.0 if metric.direction == "lower" else 1.0)
@@ -96,8 +96,8 @@ def metric_forest(found: Findings) -> Drawing | None:
         )
 
 
-def _canvas(rows: int, label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.2, 1.3 + 0.42 * rows), layout="constrained")
+def _canvas(height: float, rows: int, label: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.2, 1.1 + height), layout="constrained")
     axes = figure.add_subplot()
     axes.set_ylim(rows - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

@@ -82,12 +82,16 @@ def _exhibit(found: Findings, run: Path, case: str, seed: int) -> Exhibit:
 
 
 def thumbnail(path: Path, side: int = SIDE) -> str:
-    """Return a picture, at most `side` pixels wide and high, as a JPEG data URI; empty where the file is gone or damaged."""
+    """Return a picture, at most `side` pixels wide and high, as a data URI; empty where the file is gone or damaged.
+
+    What is small already stays as it is (PNG); the rest is reduced (JPEG).
+    """
     try:
         image = pixels.load(path).image
     except UserError:
         return ""
+    kind = "PNG" if max(image.size) <= side else "JPEG"
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=82, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    image.save(stream, kind, quality=82, optimize=True)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -8,7 +8,6 @@ from analysis.tables import Cell
 # In place of a number that does not exist; why it doesn't is in a note.
 ABSENT = "–"
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
-ARROW_WORDS = {"higher": "higher", "lower": "lower", "none": "differently"}
 
 
 def number(value: float, decimals: int) -> str:

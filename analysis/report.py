@@ -14,7 +14,7 @@ from analysis.findings import Findings
 from analysis.gallery import RULE, gallery
 from analysis.metric_tables import metric_contrasts, table_2, table_2_uncertainty
 from analysis.numbers import count
-from analysis.sentences import metric_sentence, preference_sentence
+from analysis.sentences import cautions, metric_sentence, preference_sentence
 from analysis.study_tables import agreement_table, preference_table, similarity_table, table_1
 from analysis.tables import Table
 from evalkit.errors import UserError
@@ -22,9 +22,10 @@ from evalkit.files import write_atomic
 
 FILE_NAME = "report.html"
 LIBRARIES = ("evalkit", "numpy", "scipy", "statsmodels", "pandas", "matplotlib", "sqlalchemy")
-STUDY_TABLES = ("table1", "table1_uncertainty", "agreement")
 # every name this module may have written; those no longer made are removed, other files are left alone
-TABLE_NAMES = (*STUDY_TABLES, "table1_similarity", "table2", "table2_uncertainty", "table2_contrasts")
+TABLE_NAMES = (
+    "table1", "table1_uncertainty", "table1_similarity", "agreement", "table2", "table2_uncertainty", "table2_contrasts",
+)  # fmt: skip
 FIGURE_NAMES = ("preference", "metrics")
 
 
@@ -60,6 +61,7 @@ def render(found: Findings, run: Path) -> str:
         simulated=found.simulated,
         people=len(set(found.data.judgments["participant"])),
         preferences=[preference_sentence(each, found) for each in found.preferences],
+        cautions=cautions(found),
         metrics=[metric_sentence(each) for each in found.metrics],
         tables=tables,
         figures=figures,

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from analysis.contrast import Contrast, Verdict
 from analysis.findings import Findings
-from analysis.numbers import ARROW_WORDS, count, decimals_for, number, p_value, percent
+from analysis.numbers import count, decimals_for, number, p_value, percent
 from analysis.paired import MetricResult
 from analysis.preference import Preference
+
+BETTER = {"higher": "better (higher)", "lower": "better (lower)", "none": "higher"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +25,7 @@ def preference_sentence(each: Preference, found: Findings) -> Sentence:
     """Return what people said of one pair of arms; its verdict rests on the clustered test."""
     contrast = each.clustered
     who = _who(found)
-    ahead, behind = each.first, each.second
-    if contrast.estimate is not None and contrast.estimate < contrast.null:
-        ahead, behind = each.second, each.first
+    ahead, behind = _order(contrast)
     headline = {
         Verdict.DIFFERENT: f"{who} preferred {ahead} over {behind}.",
         Verdict.DIFFERENT_WITHIN: f"{who} preferred {ahead} over {behind}, but by less than the margin.",
@@ -47,16 +47,32 @@ def metric_sentence(metric: MetricResult) -> Sentence:
     """Return what one metric says of the arms."""
     separated = [each for each in metric.contrasts if each.verdict in (Verdict.DIFFERENT, Verdict.DIFFERENT_WITHIN)]
     best = metric.best()
-    if best is not None:
-        headline = f"{metric.metric}: {best} scores {ARROW_WORDS[metric.direction]} than every other arm."
+    if best is not None and len(metric.arms) > 2:
+        headline = f"{metric.metric}: {best} is {BETTER[metric.direction]} than every other arm."
+    elif len(separated) == 1:
+        ahead, behind = _order(separated[0])
+        if metric.direction == "lower":
+            ahead, behind = behind, ahead
+        headline = f"{metric.metric}: {ahead} is {BETTER[metric.direction]} than {behind}."
     elif separated:
         headline = f"{metric.metric} separates {len(separated)} of {len(metric.contrasts)} pairs of arms."
     elif metric.contrasts:
         headline = f"{metric.metric} separates no arms."
     else:
-        headline = f"{metric.metric} has one arm only, so there is nothing to compare."
+        headline = f"{metric.metric} was measured on one arm only, so there is nothing to compare."
     detail = " ".join(_difference(each) for each in separated)
     return Sentence(headline, detail, Verdict.DIFFERENT if separated else Verdict.INCONCLUSIVE)
+
+
+def cautions(found: Findings) -> tuple[str, ...]:
+    """Return what weakens the verdicts on preference, each said once."""
+    return tuple(dict.fromkeys(note for each in found.preferences for note in each.clustered.notes))
+
+
+def _order(contrast: Contrast) -> tuple[str, str]:
+    if (contrast.estimate or 0.0) >= contrast.null:
+        return contrast.first, contrast.second
+    return contrast.second, contrast.first
 
 
 def _difference(contrast: Contrast) -> str:
@@ -75,7 +91,7 @@ def _votes(contrast: Contrast, first: str) -> str:
     if contrast.interval is None:
         return f"{text}. {' '.join(contrast.notes)}"
     backing = [f"{_interval(contrast)}, clustered", f"{_p('p', contrast.p_adjusted)} after Holm"]
-    if contrast.p_equivalence_adjusted is not None:
+    if contrast.p_equivalence_adjusted is not None and contrast.verdict != Verdict.DIFFERENT:
         backing.append(_p("equivalence p", contrast.p_equivalence_adjusted))
     return f"{text} ({'; '.join(backing)})."
 

@@ -1,0 +1,224 @@
+"""`evalkit analyze` end to end: one offline file, honest about what is simulated, absent or undecided."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from typer import Typer
+from typer.testing import CliRunner
+
+from analysis.command import analyze
+from analysis.data import read_run
+from analysis.figures import drawings
+from analysis.findings import analyze_run
+from analysis.gallery import gallery, thumbnail
+from analysis.papers.orthogonal_mc_dropout import main as paper
+from analysis.report import render, tables_of
+from db.load import load_run
+from db.session import default_url, open_database
+from evalkit.errors import UserError
+from evalkit.scores import FILE_NAME as SCORES
+from tests.analysis.study_rows import add_judgments
+from tests.runs import make_run
+
+ALL_TABLES = {
+    "table1", "table1_uncertainty", "table1_similarity", "agreement", "table2", "table2_uncertainty", "table2_contrasts",
+}  # fmt: skip
+
+
+class Links(HTMLParser):
+    """Collect every place a page could fetch something from, and its tags."""
+
+    def __init__(self):
+        super().__init__()
+        self.links, self.tags, self.ids = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "poster", "action")]
+        self.ids += [value for name, value in attrs if name == "id"]
+
+
+def parse(page):
+    parser = Links()
+    parser.feed(page)
+    return parser
+
+
+def run_of(folder: Path, judged: bool = True, simulated: bool = True, **options) -> Path:
+    make_run(folder, **{"concepts": 6, "seeds": 1, **options})
+    database = open_database(default_url(folder))
+    run_id = load_run(database, folder).run_id
+    if judged:
+        add_judgments(database, run_id, simulated=simulated)
+    database.close()
+    return folder
+
+
+def findings_of(folder: Path, **options):
+    database = open_database(default_url(folder))
+    data = read_run(database, load_run(database, folder).run_id)
+    database.close()
+    return analyze_run(data, **options)
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    return run_of(tmp_path_factory.mktemp("judged") / "run")
+
+
+def call(*arguments):
+    app = Typer()
+    app.command()(analyze)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_analyze_writes_report_tables_and_figures_and_says_where(judged, tmp_path):
+    result = call(judged, "--out", tmp_path / "report")
+    assert result.exit_code == 0, result.output
+    assert "report.html" in result.output.replace("\n", "")
+    assert "simulated" in result.output
+    names = {path.relative_to(tmp_path / "report").as_posix() for path in (tmp_path / "report").rglob("*") if path.is_file()}
+    tables = {f"tables/{name}.{kind}" for name in ALL_TABLES for kind in ("md", "tex", "html", "csv")}
+    assert names == {"report.html", "figures/preference.svg", "figures/metrics.svg"} | tables
+
+
+def test_the_report_fetches_nothing_and_runs_nothing(judged):
+    parser = parse(render(findings_of(judged), judged))
+    assert parser.links
+    assert all(link.startswith("data:image/") for link in parser.links)
+    assert not {"script", "link", "iframe", "object", "form"} & set(parser.tags)
+    assert len(parser.ids) == len(set(parser.ids))
+
+
+def test_simulated_judgments_are_marked_in_report_tables_and_figures(judged):
+    found = findings_of(judged)
+    page = render(found, judged)
+    assert "All 225 votes here were made by simulated participants" in page
+    assert "People preferred" not in page
+    for table in tables_of(found):
+        has_votes = table.name in ("table1", "table1_uncertainty", "agreement")
+        assert table.simulated == has_votes
+    forest, metrics = drawings(found)
+    assert forest.caption.startswith("[simulated judgments]")
+    assert not metrics.caption.startswith("[simulated")
+
+
+def test_judgments_of_people_carry_no_mark(tmp_path):
+    run = run_of(tmp_path / "run", simulated=False)
+    page = render(findings_of(run), run)
+    assert "People preferred direct over orthogonal_mc_dropout." in page
+    assert "[simulated" not in page
+    assert "Simulated" not in page
+
+
+def test_figures_and_report_are_the_same_bytes_on_every_run(judged):
+    one, other = findings_of(judged), findings_of(judged)
+    assert [each.svg for each in drawings(one)] == [each.svg for each in drawings(other)]
+    assert render(one, judged) == render(other, judged)
+
+
+def test_no_table_holds_a_nan(judged):
+    for table in tables_of(findings_of(judged)):
+        assert not re.search(r"\b(nan|inf|None)\b", table.to_csv() + table.to_markdown(), re.IGNORECASE)
+
+
+def test_scores_without_a_study(tmp_path):
+    run = run_of(tmp_path / "run", judged=False)
+    found = findings_of(run)
+    page = render(found, run)
+    assert "Nobody has judged this run yet" in page
+    assert {table.name for table in tables_of(found)} == {
+        "table1", "table1_similarity", "table2", "table2_uncertainty", "table2_contrasts",
+    }  # fmt: skip
+    assert not any(table.simulated for table in tables_of(found))
+
+
+def test_a_study_without_scores(tmp_path):
+    run = run_of(tmp_path / "run", scores=False)
+    found = findings_of(run)
+    assert "no scores of single images" in render(found, run)
+    assert {table.name for table in tables_of(found)} == {"table1", "table1_uncertainty", "agreement"}
+
+
+def test_neither_scores_nor_judgments_is_one_clear_line(tmp_path):
+    run = run_of(tmp_path / "run", judged=False, scores=False)
+    result = call(run)
+    assert isinstance(result.exception, UserError)
+    assert "neither scores nor judgments" in str(result.exception)
+    assert not (run / "report").exists()
+
+
+def test_what_is_no_longer_made_is_removed_and_other_files_stay(tmp_path):
+    run = run_of(tmp_path / "run")
+    assert call(run).exit_code == 0
+    (run / "report" / "tables" / "mine.csv").write_text("kept")
+    (run / SCORES).unlink()
+    for suffix in ("", "-wal", "-shm"):
+        (run / f"study.db{suffix}").unlink(missing_ok=True)
+    database = open_database(default_url(run))
+    add_judgments(database, load_run(database, run).run_id)
+    database.close()
+    assert call(run).exit_code == 0
+    left = {path.name for path in (run / "report" / "tables").iterdir()}
+    assert "mine.csv" in left
+    assert "table2.csv" not in left
+    assert "table1.csv" in left
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(("--margin", "5"), "between 0 and 0.5"), (("--margin-scale", "logit"), "logit"), (("--margin", "nan"), "between 0")],
+)
+def test_a_margin_that_means_nothing_is_refused_before_anything_is_read(judged, arguments, says):
+    result = call(judged, *arguments)
+    assert result.exit_code != 0
+    assert says in f"{result.output} {result.exception}"
+
+
+def test_hostile_names_and_prompts_stay_text(tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from analysis.data import CaseInfo
+
+    found = findings_of(run_of(tmp_path / "run"))
+    cases = tuple(CaseInfo(case.key, "<script>alert(1)</script>", case.concepts) for case in found.data.cases)
+    data = replace(found.data, name="<img src=http://x>", cases=cases)
+    parser = parse(render(replace(found, data=data), tmp_path / "run"))
+    assert "script" not in parser.tags
+    assert all(link.startswith("data:") for link in parser.links)
+
+
+def test_the_gallery_is_bounded_and_evenly_spaced(judged):
+    found = findings_of(judged)
+    shown = gallery(found, judged, most=4)
+    assert [exhibit.case for exhibit in shown] == [found.data.cases[place].key for place in (0, 3, 7, 11)]
+    first = shown[0]
+    assert [arm.name for arm in first.arms] == list(found.data.labels)
+    assert len(first.references) == 4
+    assert sum(tally.for_first + tally.for_second + tally.cannot_tell for tally in first.tallies) == 15
+
+
+def test_thumbnails_are_bounded_and_a_lost_file_is_no_crash(tmp_path, judged):
+    from PIL import Image
+
+    Image.new("RGB", (2000, 1000), "red").save(tmp_path / "large.png")
+    assert thumbnail(tmp_path / "large.png").startswith("data:image/jpeg;base64,")
+    assert len(thumbnail(tmp_path / "large.png")) < 20_000
+    assert thumbnail(tmp_path / "gone.png") == ""
+    lost = run_of(tmp_path / "run")
+    found = findings_of(lost)
+    for path in (lost / "references").rglob("*.png"):
+        path.unlink()
+    assert "file is gone" in render(found, lost)
+
+
+def test_the_papers_script_prints_both_tables(judged, tmp_path, capsys):
+    assert paper([str(judged)]) == 0
+    printed = capsys.readouterr().out
+    assert "user study" in printed
+    assert "↑ musiq" in printed
+    assert paper([]) == 2
+    assert paper([str(tmp_path)]) == 1
+    assert "error: " in capsys.readouterr().err
