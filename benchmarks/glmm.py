@@ -3,8 +3,8 @@
 Run: OMP_NUM_THREADS=1 python benchmarks/glmm.py [LARGEST NUMBER OF VOTES]
 
 The first row has the size of a paper's study: 30 concepts, their 435 pairs, 4 cases each, 5 votes a case, 60 participants. The
-others have more cases of each pair. lme4 1.1-31 took 3.3 s for the first, without sides, on
-another machine.
+others have more cases of each pair. lme4 1.1-31 took 3.3 s for the first, without sides,
+when its numbers were made; it is not timed here.
 """
 
 import os
