@@ -15,8 +15,6 @@ from study_app.participants import Mark
 from study_app.service import StudyService, Trial, Visitor
 
 STYLE = Path(__file__).parent / "static" / "study.css"
-# Drawn larger than they are, images below this many pixels keep their pixels sharp instead of blurred.
-SMALL = 256
 _TROUBLE = "trouble"
 _PRACTICED = "practiced"
 
@@ -162,12 +160,13 @@ def _concepts(service: StudyService, trial: Trial) -> str:
 
 def _pair(service: StudyService, trial: Trial) -> str:
     words = service.sentences.trial
-    small = " small" if max(trial.size) < SMALL else ""
+    width, height = trial.size
     figures = "".join(
-        f'<figure><img src="{url}" alt="{escape(alt)}" width="{trial.size[0]}" height="{trial.size[1]}"></figure>'
+        f'<figure><img src="{url}" alt="{escape(alt)}" width="{width}" height="{height}"></figure>'
         for url, alt in ((trial.left, words.left_image), (trial.right, words.right_image))
     )
-    return f'<div class="study-pair{small}">{figures}</div>'
+    # how wide two images become follows from how tall the screen lets them be; the answers stand below, as wide as both
+    return f'<style>:root {{ --ratio: {width / height:.4f}; }}</style><div class="study-pair">{figures}</div>'
 
 
 def _onward(service: StudyService, label: str, visitor: Visitor, steps: tuple[Mark, ...]) -> None:

@@ -27,17 +27,20 @@ def make_run(
     folder: Path,
     arms: Sequence[str] = THREE_ARMS,
     concepts: int = 3,
-    seeds: int = 2,
+    seeds: int | Sequence[int] = 2,
     scores: bool = True,
     references: int = 2,
 ) -> Manifest:
     """Draw a run of all pairs of `concepts` (2 to 10) into `folder` and return its manifest.
+
+    `seeds` are the seeds of every case, or how many: then they are 0, 1, ...
 
     Every image differs from every other. With `scores`, every metric kind has rows: of the image alone (`musiq`), of image and
     prompt (`clip_t`), of image and concept (`clip_i`, `dino`), of two arms' images (`arm_similarity`, written on the arm that
     comes first). The values are drawn from a generator seeded by the image's cell, so they never change.
     """
     looks = LOOKS[:concepts]
+    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     described = tuple(
         Concept(
             name=name,
@@ -56,7 +59,7 @@ def make_run(
             concepts=(left[0], right[0]),
             prompt=f"a <c> {left[0]} and a <c> {right[0]}",
             plain_prompt=f"a {left[0]} and a {right[0]}",
-            seeds=tuple(range(seeds)),
+            seeds=numbers,
         )
         for left, right in combinations(looks, 2)
     )
@@ -76,11 +79,11 @@ def make_run(
         )
         for case in cases
         for arm in arms
-        for seed in range(seeds)
+        for seed in numbers
     )
     manifest = Manifest(
         name="drawn",
-        experiment_sha256=hashlib.sha256(f"{arms} {concepts} {seeds}".encode()).hexdigest(),
+        experiment_sha256=hashlib.sha256(f"{arms} {concepts} {numbers}".encode()).hexdigest(),
         source="generated",
         concepts=described,
         arms=tuple(Arm(label=arm, method=arm, parameters={} if arm == "direct" else {"p": 0.5}) for arm in arms),

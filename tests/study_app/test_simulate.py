@@ -35,7 +35,7 @@ def test_simulation_fills_every_place_and_is_marked(study) -> None:
     done = simulate(study.database, study.study_id, 6, Behaviour(), 1, lambda: told.append(1))
     assert done.judgments == len(told) == 5 * study.comparisons
     assert has_simulated(study.database, study.study_id)
-    status = study_status(study.database, study.study_id, False)
+    status = study_status(study.database, study.study_id)
     assert (status.simulated, status.finished, status.judged, status.places) == (6, 6, 30, 30)
     with read(study.database) as session:
         assert all(session.scalars(select(Participant.simulated)))

@@ -1,0 +1,155 @@
+"""The pages, walked from consent to thanks without a browser."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+from streamlit.testing.v1 import AppTest
+
+from db.models import Judgment, Participant
+from db.session import open_database, read
+from study_app import pages, running
+from study_app.begin import begin_study
+from study_app.design import Design
+from study_app.sentences import FOLDER, languages, load_sentences
+from study_app.server import ENTRY
+from study_app.service import StudyService
+from tests.runs import make_run
+
+ARMS = ("zzmarkerone", "zzmarkertwo")
+SEED = 7391846
+
+
+class Walk:
+    """A visitor with a cookie, on the pages of a study."""
+
+    def __init__(self, service: StudyService, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.service = service
+        self.token: str | None = None
+        self.seen: list[str] = []
+        running.use(service)
+        monkeypatch.setattr(pages, "visitor_token", lambda _: self.token)
+        self.open()
+
+    def open(self) -> None:
+        self.page = AppTest.from_file(str(ENTRY), default_timeout=30).run()
+        self.look()
+
+    def look(self) -> None:
+        assert not self.page.exception
+        self.seen += [str(element.proto) for element in self.page.main]
+
+    def press(self, label: str) -> None:
+        next(button for button in self.page.button if button.label == label).click()
+        self.page.run()
+        self.look()
+
+    @property
+    def text(self) -> str:
+        return " ".join(element.proto.body for element in self.page.get("html"))
+
+
+@pytest.fixture
+def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    make_run(tmp_path / "run", arms=ARMS, concepts=2, seeds=(SEED, SEED + 1), scores=False)
+    database = open_database(f"sqlite:///{tmp_path / 'run' / 'study.db'}")
+    begin_study(database, tmp_path / "run", Design(cannot_tell=True))
+    yield Walk(StudyService(database, tmp_path / "run"), monkeypatch)
+    database.close()
+
+
+def test_from_welcome_to_thanks(walk: Walk) -> None:
+    words = walk.service.sentences
+    assert 'href="/join"' in walk.text
+    assert not walk.page.button
+    walk.token = walk.service.join()
+    walk.open()
+    assert words.consent.heading in walk.text
+    walk.press(words.consent.agree)
+    assert words.instructions.cannot_tell in walk.text
+    walk.press(words.instructions.next)
+    for _ in range(2):
+        assert words.practice.badge in walk.text
+        walk.press("Left")
+    assert "0 of 2 done" in walk.text
+    assert "Which image better represents both concepts?" in walk.text
+    walk.press("Cannot tell")
+    assert "1 of 2 done" in walk.text
+    # a reload, which is a new session, shows the same page
+    before = walk.text
+    walk.open()
+    assert walk.text == before
+    walk.press("Right")
+    assert words.thanks.heading in walk.text
+    with read(walk.service.database) as session:
+        assert session.scalars(select(Judgment.choice).order_by(Judgment.id)).all() == ["cannot_tell", "right"]
+        participant = session.scalars(select(Participant)).one()
+    assert participant.completion_code in walk.text
+    assert participant.finished_at is not None
+    everything = " ".join(walk.seen)
+    manifest_words = [*ARMS, str(SEED), str(SEED + 1), "star-ring", "images/", str(ENTRY.parent)]
+    assert not [word for word in manifest_words if word in everything]
+
+
+def test_a_second_click_on_a_page_that_is_gone_changes_nothing(walk: Walk) -> None:
+    walk.token = walk.service.join()
+    visitor = walk.service.visitor(walk.token)
+    for step in ("consented_at", "instructed_at", "practiced_at"):
+        walk.service.finish_step(visitor.id, step)
+    walk.open()
+    stale = AppTest.from_file(str(ENTRY), default_timeout=30).run()
+    walk.press("Left")
+    next(button for button in stale.button if button.label == "Right").click().run()
+    with read(walk.service.database) as session:
+        assert session.scalars(select(Judgment.choice)).all() == ["left"]
+
+
+def test_a_cookie_of_nobody_gets_the_welcome_page(walk: Walk) -> None:
+    walk.token = "forged"
+    walk.open()
+    assert 'href="/join"' in walk.text
+
+
+def test_text_of_the_run_is_shown_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = make_run(tmp_path / "run", concepts=2, seeds=1, scores=False)
+    evil = tuple(concept.model_copy(update={"class_word": "<script>alert(1)</script>"}) for concept in manifest.concepts)
+    manifest.model_copy(update={"concepts": evil}).save(tmp_path / "run")
+    database = open_database(f"sqlite:///{tmp_path / 'run' / 'study.db'}")
+    begin_study(database, tmp_path / "run", Design())
+    service = StudyService(database, tmp_path / "run")
+    walk = Walk(service, monkeypatch)
+    walk.token = service.join()
+    for step in ("consented_at", "instructed_at", "practiced_at"):
+        service.finish_step(service.visitor(walk.token).id, step)
+    walk.open()
+    assert "&lt;script&gt;" in walk.text
+    assert "<script>" not in walk.text
+    database.close()
+
+
+def test_a_database_that_fails_is_told_and_nothing_is_lost(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    from db.session import DatabaseError
+
+    walk.token = walk.service.join()
+    visitor = walk.service.visitor(walk.token)
+    for step in ("consented_at", "instructed_at", "practiced_at"):
+        walk.service.finish_step(visitor.id, step)
+    walk.open()
+
+    def full(*_: object) -> None:
+        raise DatabaseError("database or disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(walk.service, "judge", full)
+        walk.press("Left")
+    assert [error.value for error in walk.page.error] == [walk.service.sentences.trouble.storage]
+    assert "0 of 2 done" in walk.text
+    walk.press("Left")
+    assert "1 of 2 done" in walk.text
+
+
+def test_every_language_has_every_sentence() -> None:
+    assert "en" in languages()
+    for language in languages():
+        assert load_sentences(language).title
+    assert all(file.suffix == ".toml" for file in FOLDER.iterdir())
