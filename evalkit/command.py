@@ -73,13 +73,14 @@ def metrics() -> None:
 
     from evalkit.metrics import METRICS
 
-    table = Table("metric", "better", "unit", "needs", "source", "licence")
+    table = Table("metric", "better", "compares with", "unit")
     for card in METRICS.values():
-        table.add_row(card.name, card.direction, card.unit, card.needs.replace("_", " "), card.source, card.licence)
+        other = "nothing" if card.needs == "image" else card.needs.replace("_", " ")
+        table.add_row(card.name, card.direction, other, card.unit)
     console = _console()
     console.print(table)
     for card in METRICS.values():
-        console.print(f"[bold]{card.name}[/bold]: {card.summary}")
+        console.print(f"[bold]{card.name}[/bold]: {card.summary} Source: {card.source}. Licence: {card.licence}.")
 
 
 def doctor(

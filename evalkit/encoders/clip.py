@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from evalkit.encoders.forward import centre_square, exact, fill, first_line, normalised, quiet, read_state
+from evalkit.encoders.forward import building, centre_square, exact, fill, first_line, normalised, read_state
 from evalkit.errors import UserError
 from evalkit.files import sha256_bytes
 from evalkit.pixels import Pixels
@@ -109,9 +109,10 @@ class ClipEncoder:
         """Return the net with its weights, in evaluation mode."""
         import open_clip
 
-        with quiet(), _built_from(self.weights):
+        state = read_state(self.weights.file)
+        with building(), _built_from(self.weights):
             net = open_clip.create_model(self.architecture, precision="fp32", load_weights=False, pretrained_text=False)
-        fill(net, read_state(self.weights.file), self.weights.file, f"open_clip's {self.recipe.model}")
+        fill(net, state, self.weights.file, f"open_clip's {self.recipe.model}")
         return net.to(self.device).eval().requires_grad_(False)
 
 

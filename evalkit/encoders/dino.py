@@ -3,7 +3,7 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from evalkit.encoders.forward import centre_square, exact, fill, normalised, read_state
+from evalkit.encoders.forward import building, centre_square, exact, fill, normalised, read_state
 from evalkit.errors import UserError
 from evalkit.files import sha256_file
 from evalkit.pixels import Pixels
@@ -46,9 +46,9 @@ class DinoEncoder:
         self.device = device
         folder = weights.folder
         try:
-            self._bare = timm.create_model(
-                ARCHITECTURE if folder is None else f"local-dir:{folder}", pretrained=False, num_classes=0
-            )
+            with building():
+                name = ARCHITECTURE if folder is None else f"local-dir:{folder}"
+                self._bare = timm.create_model(name, pretrained=False, num_classes=0)
             data = timm.data.resolve_model_data_config(self._bare)
         except (RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
             raise UserError(f"{folder}: timm can't build what its {CONFIG} describes: {error}") from error

@@ -67,8 +67,12 @@ def normalised(batch: "Tensor", device: str, mean: tuple[float, ...], std: tuple
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Drop what a library writes to the root logger while it builds a net whose weights we load ourselves."""
+def building() -> Iterator[None]:
+    """Build a net whose weights are loaded afterwards: its random start leaves the global generator where it was.
+
+    What libraries write to the root logger meanwhile ("initialized randomly") is dropped.
+    """
+    import torch
 
     def drop(_: logging.LogRecord) -> bool:
         return False
@@ -78,7 +82,8 @@ def quiet() -> Iterator[None]:
     root.addHandler(handler)
     root.addFilter(drop)
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
         root.removeFilter(drop)
         root.removeHandler(handler)

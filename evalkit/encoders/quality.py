@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from evalkit.encoders.forward import exact, fill, first_line, read_state
+from evalkit.encoders.forward import building, exact, fill, first_line, read_state
 from evalkit.errors import UserError
 from evalkit.pixels import Pixels
 from evalkit.signature import Recipe, stamp
@@ -68,9 +68,11 @@ class QualityNet:
     @cached_property
     def net(self) -> Any:  # noqa: ANN401 -- pyiqa ships no types
         """Return the net with its weights, in evaluation mode."""
-        net = self._build()
-        if not self._filled:
-            fill(net, read_state(self.weights.file), self.weights.file, f"pyiqa's {self.recipe.model}")
+        state = None if self._filled else read_state(self.weights.file)
+        with building():
+            net = self._build()
+        if state is not None:
+            fill(net, state, self.weights.file, f"pyiqa's {self.recipe.model}")
         return net.to(self.device).eval().requires_grad_(False)
 
 

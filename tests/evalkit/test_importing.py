@@ -94,8 +94,16 @@ def cut(path: Path) -> None:
 
 MISTAKES = [
     ("missing image", lambda root: (root / "both/dropout/7.png").unlink(), r"1 images are missing, the first is dropout/7"),
-    ("missing arm", lambda root: os.rename(root / "alone/direct", root.parent / "gone"), r"2 images are missing, the first is direct/0"),
-    ("alien file in an arm", lambda root: (root / "both/direct/notes.txt").write_text("x"), r"notes\.txt: is no image of a seed"),
+    (
+        "missing arm",
+        lambda root: os.rename(root / "alone/direct", root.parent / "gone"),
+        r"2 images are missing, the first is direct/0",
+    ),
+    (
+        "alien file in an arm",
+        lambda root: (root / "both/direct/notes.txt").write_text("x"),
+        r"notes\.txt: is no image of a seed",
+    ),
     ("alien file in a case", lambda root: (root / "both/notes.txt").write_text("x"), r"notes\.txt: is no arm"),
     ("alien file", lambda root: (root / "notes.txt").write_text("x"), r"notes\.txt: is no case"),
     ("unlisted case", lambda root: rewrite(root, 'id = "alone"', 'id = "lonely"'), r"alone: is no case of"),
@@ -103,15 +111,27 @@ MISTAKES = [
     ("truncated", lambda root: cut(root / "both/direct/7.png"), r"7\.png: can't be decoded, it is cut off"),
     ("no picture", lambda root: (root / "both/direct/7.png").write_text("x"), r"7\.png: is no picture"),
     ("bad reference", lambda root: cut(root / "references/star/1.jpg"), r"1\.jpg: can't be decoded"),
-    ("no references", lambda root: rewrite(root, "references/star", "references/sun"), r"concept star: its references .* are no folder"),
+    (
+        "no references",
+        lambda root: rewrite(root, "references/star", "references/sun"),
+        r"concept star: its references .* are no folder",
+    ),
     ("unknown key", lambda root: rewrite(root, "class_word", "class_words"), r"concepts\[0\]\.class_words: unknown key"),
     ("unknown concept", lambda root: rewrite(root, '["circle"]', '["moon"]'), r"no concept 'moon'; known: circle, star"),
     ("no TOML", lambda root: (root / "import.toml").write_text("name = "), r"import\.toml: is no TOML"),
     ("no description", lambda root: (root / "import.toml").unlink(), r"import\.toml: can't be read"),
-    ("words not in prompt", lambda root: rewrite(root, "a red <c> circle", "a red thing"), r"the words '<c> circle' of circle are not in its prompt"),
-    ("name as path", lambda root: rewrite(root, 'name = "star"', 'name = "../star"'), r"concepts\[0\]\.name: String should match"),
+    (
+        "words not in prompt",
+        lambda root: rewrite(root, "a red <c> circle", "a red thing"),
+        r"the words '<c> circle' of circle are not in its prompt",
+    ),
+    (
+        "name as path",
+        lambda root: rewrite(root, 'name = "star"', 'name = "../star"'),
+        r"concepts\[0\]\.name: String should match",
+    ),
     ("float image", lambda root: Image.new("F", (9, 9)).save(root / "both/direct/7.png", "TIFF"), r"32-bit numbers"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("spoil", "message"), [case[1:] for case in MISTAKES], ids=[case[0] for case in MISTAKES])

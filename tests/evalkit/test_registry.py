@@ -1,0 +1,153 @@
+"""What every metric must hold, by the registry: being listed is being tested."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import evalkit
+from evalkit.card import REDUCTION, by_name, metric, pick
+from evalkit.errors import UserError
+from evalkit.metrics import METRICS
+from evalkit.signature import Recipe, sign
+from evalkit.weights import NO_WEIGHTS, Source, find
+from tests.evalkit.conftest import picture
+
+# The metrics whose model is small enough here to run; the others' nets have tests of their own in test_quality.
+RUNNABLE = ["clip_t", "clip_i", "dino", "piqe"]
+
+
+@pytest.mark.parametrize("card", METRICS.values(), ids=str)
+def test_a_card_says_all_that_a_reader_needs(card):
+    assert evalkit.metric(card.name) is card
+    assert card.summary.endswith(".")
+    assert card.source
+    assert card.licence
+    assert card.unit
+    assert card.direction in ("higher", "lower", "none")
+    assert card.needs in REDUCTION
+    low, high = card.limits
+    assert low is None or high is None or low < high
+    if card.weights is not None:
+        assert card.weights.hub.count("/") == 1
+        assert card.weights.files
+
+
+def test_metrics_are_listed_in_their_order():
+    assert evalkit.list_metrics() == list(METRICS)
+    assert [card.name for card in pick(METRICS, ["piqe", "clip_t", "piqe"])] == ["clip_t", "piqe"]
+
+
+def test_an_unknown_metric_is_answered_with_a_guess_and_the_list():
+    with pytest.raises(UserError, match=r"no metric 'clipt'; did you mean 'clip_t'\? Known: clip_t, clip_i"):
+        evalkit.metric("clipt")
+
+
+def test_a_name_clash_raises():
+    with pytest.raises(ValueError, match="two metrics are called 'piqe'"):
+        by_name(METRICS["piqe"], METRICS["piqe"])
+
+
+def test_two_meanings_of_one_models_name_raise():
+    @metric(direction="higher", unit="u", limits=(None, None), source="s", weights=Source("clip", "a/b", ("c",), "MIT"))
+    def mine(weights, device):
+        """Measure something."""
+
+    with pytest.raises(ValueError, match="'mine': another metric already means other weights by 'clip'"):
+        by_name(METRICS["clip_t"], mine)
+
+
+def test_a_metric_without_docstring_or_licence_raises():
+    with pytest.raises(ValueError, match="say the licence"):
+        metric(direction="higher", unit="u", limits=(None, None), source="s")
+    with pytest.raises(ValueError, match="needs a docstring"):
+
+        @metric(direction="higher", unit="u", limits=(None, None), source="s", licence="none")
+        def silent(weights, device):
+            return None
+
+
+def test_a_user_adds_a_metric_with_one_function():
+    class Brightness:
+        recipe = Recipe("brightness", "", "native-size", "fp32", ())
+        largest_batch = 8
+        smallest_side = 1
+
+        def prepare(self, pixels):
+            return torch.from_numpy(pixels.array().transpose(2, 0, 1).copy())
+
+        def features(self, batch):
+            return batch.float().mean(dim=(1, 2, 3)).reshape(-1, 1).numpy()
+
+    @metric(direction="none", unit="level", limits=(0.0, 255.0), source="this test", licence="none")
+    def brightness(weights, device):
+        """Measure the mean of all pixels."""
+        return Brightness()
+
+    rows = evalkit.score([Image.new("RGB", (9, 9), (10, 20, 30)), picture(1)], [brightness])
+    assert rows[0].value == 20
+    assert rows[0].signature.startswith("brightness|brightness|no-weights|native-size|fp32|score|")
+
+
+def scores(names, weights, images, **options):
+    """Return rows of any of the runnable metrics."""
+    return evalkit.score(
+        images, names, prompts="a photo of red star", references=[picture(50), picture(51)], weights=weights, **options
+    )
+
+
+def test_scores_are_finite_within_limits_and_name_their_recipe(weights):
+    for row in scores(RUNNABLE, weights, [picture(seed) for seed in range(4)]):
+        low, high = METRICS[row.metric].limits
+        assert math.isfinite(row.value)
+        assert low is None or low <= row.value
+        assert high is None or row.value <= high
+        assert row.signature.split("|")[0] == row.metric
+        assert row.direction == METRICS[row.metric].direction
+
+
+def test_order_and_batch_size_change_no_score(weights):
+    images = [picture(seed) for seed in range(5)]
+    forward = {(row.image_sha256, row.metric): row.value for row in scores(RUNNABLE, weights, images)}
+    backward = {(row.image_sha256, row.metric): row.value for row in scores(RUNNABLE, weights, images[::-1], batch_size=1)}
+    assert forward.keys() == backward.keys()
+    for key, value in forward.items():
+        assert backward[key] == pytest.approx(value, abs=1e-5)
+
+
+def test_no_metric_touches_the_global_generators(weights):
+    torch.manual_seed(3)
+    before, legacy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002 -- the global state is the point
+    scores(RUNNABLE, weights, [picture(1)])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(np.random.get_state()[1], legacy)  # noqa: NPY002
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_every_encoder_gives_the_same_signature_for_the_same_recipe_only(name, weights):
+    card = METRICS[name]
+
+    def signature(device: str) -> str:
+        return card.signature(card.load(find(card.weights, weights) if card.weights else NO_WEIGHTS, device).recipe)
+
+    assert signature("cpu") == signature("cpu")
+    assert "|torch" in signature("cpu")
+
+
+def test_another_recipe_has_another_signature():
+    recipe = Recipe("m", "a" * 64, "p", "fp32", ("lib1",))
+    lines = {
+        sign("x", recipe, "cos"),
+        sign("y", recipe, "cos"),
+        sign("x", recipe, "score"),
+        sign("x", Recipe("n", "a" * 64, "p", "fp32", ("lib1",)), "cos"),
+        sign("x", Recipe("m", "b" * 64, "p", "fp32", ("lib1",)), "cos"),
+        sign("x", Recipe("m", "a" * 64, "q", "fp32", ("lib1",)), "cos"),
+        sign("x", Recipe("m", "a" * 64, "p", "fp16", ("lib1",)), "cos"),
+        sign("x", Recipe("m", "a" * 64, "p", "fp32", ("lib2",)), "cos"),
+    }
+    assert len(lines) == 8
+    with pytest.raises(ValueError, match=r"holds .\|."):
+        sign("x|y", recipe, "cos")
