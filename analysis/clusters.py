@@ -18,7 +18,7 @@ Codes = NDArray[np.int64]
 
 # Fewer concepts cannot be treated as a sample: with four of them the residuals of all pairs nearly cancel.
 MIN_CONCEPTS = 5
-# With simulated concept effects of .5 logit a nominal 5 % test is wrong in 12 % of studies of 8 concepts, 7 % of those of 20.
+# With simulated concept effects of .5 logit a nominal 5 % test is wrong in 11 to 12 % of studies of 8 concepts, 8 % of 20.
 RELIABLE_CONCEPTS = 20
 
 

@@ -222,3 +222,14 @@ def test_the_papers_script_prints_both_tables(judged, tmp_path, capsys):
     assert paper([]) == 2
     assert paper([str(tmp_path)]) == 1
     assert "error: " in capsys.readouterr().err
+
+
+def test_the_statistics_page_is_true_and_names_every_table():
+    import doctest
+
+    page = Path(__file__).parents[2] / "docs" / "statistics.md"
+    result = doctest.testfile(str(page), module_relative=False)
+    assert result.attempted > 5
+    assert result.failed == 0
+    text = page.read_text(encoding="utf-8")
+    assert all(f"`{name}`" in text for name in ALL_TABLES)
