@@ -175,10 +175,11 @@ def _from_hub(source: Source, *, download: bool) -> Weights:
 
 def how_to_get(source: Source) -> str:
     """Return how a person gets the weights of a model without a hub."""
-    place = f"{source.name}=FILE" if len(source.files) == 1 else f"{source.name}=FOLDER"
+    one = len(source.files) == 1
+    name = f"{source.name}{Path(source.files[0]).suffix}" if one else f"{source.name}/"
     return (
-        f"get {' and '.join(source.files)} from {source.hub} on huggingface.co, then give --weights {place} "
-        f"or put it into ${VARIABLE} as {source.name}"
+        f"get {' and '.join(source.files)} from {source.hub} on huggingface.co, then give "
+        f"--weights {source.name}={'FILE' if one else 'FOLDER'} or put it into ${VARIABLE} as {name}"
     )
 
 

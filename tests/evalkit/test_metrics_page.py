@@ -1,0 +1,50 @@
+"""docs/metrics.md holds: every metric is there, its import.toml is read, its example of a metric runs."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from evalkit.description import Description
+from evalkit.metrics import METRICS
+from evalkit.signature import Recipe, sign
+from tests.evalkit.conftest import picture
+
+PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """Return the page's code blocks in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_every_metric_has_its_line_with_its_direction_and_weights():
+    for card in METRICS.values():
+        (line,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{card.name}` |") and "hub" not in line][:1]
+        assert card.direction == "none" or f"| {card.direction} |" in line
+        if card.weights:
+            assert card.weights.hub in PAGE
+            assert all(name in PAGE for name in card.weights.files)
+
+
+def test_the_example_of_a_description_is_one():
+    text = Description.model_validate(tomllib.loads(blocks("toml")[1]))
+    assert text.plain_prompt(text.cases[0], "page") == "cat beside toy"
+
+
+def test_the_example_of_a_table_of_weights_names_models_that_exist():
+    models = {card.model for card in METRICS.values()}
+    assert tomllib.loads(blocks("toml")[0])["weights"].keys() <= models
+
+
+def test_the_example_of_a_metric_runs():
+    names = {"images": [picture(1)]}
+    exec(compile(blocks("python")[1], "metrics.md", "exec"), names)
+    (row,) = names["rows"]
+    assert row.metric == "brightness"
+    assert 0 < row.value < 1
+
+
+def test_the_example_of_a_signature_has_the_parts_of_a_real_one():
+    (example,) = [line for line in PAGE.splitlines() if line.startswith("clip_t|")]
+    recipe = Recipe("m", "0" * 64, "p", "fp32", ("open_clip1", "torch1"))
+    assert example.strip().count("|") == sign("clip_t", recipe, "cos").count("|")
