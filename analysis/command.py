@@ -44,7 +44,10 @@ def analyze(
     from analysis.report import write_report
     from db.load import load_run
     from db.session import default_url, open_database
+    from evalkit.manifest import Manifest
 
+    # a folder that is no run is refused before a database is made in it
+    Manifest.load(run)
     check_margin(margin, margin_scale.value)
     console = Console(highlight=False)
     database = open_database(db if db is not None else default_url(run))
@@ -59,6 +62,6 @@ def analyze(
     if found.simulated:
         console.print(f"{data.simulated:,} of {len(data.judgments):,} votes are simulated; the report says so.", style="yellow")
     for headline in written.headlines:
-        console.print(f"  {headline}", markup=False)
+        console.print(f"  {headline}", markup=False, soft_wrap=True)
     beside = f"{written.tables} tables and {written.figures} figures beside it"
     console.print(f"report: {written.report} ({beside})", markup=False, soft_wrap=True)

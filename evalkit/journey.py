@@ -6,6 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+# What the demo's simulated participants feel, in logits; the report should find it again.
+DEMO_EFFECT = 0.6
+
 Run = Annotated[Path, typer.Option("--run", help="The run folder, made where there is none.")]
 
 
@@ -37,10 +40,19 @@ def run(
         bool, typer.Option("--allow-missing", help="Go on without metrics whose weights can't be had.")
     ] = False,
 ) -> None:
-    """Draw, score and report: every step that needs no people."""
+    """Draw, score and report: every step that needs no people.
+
+    Exits 1 where some metrics could not be run, after the report of the others is written.
+    """
     step("generate")(experiment=experiment, run=run)
-    step("score")(run=run, allow_missing=allow_missing)
+    lacking: typer.Exit | None = None
+    try:
+        step("score")(run=run, allow_missing=allow_missing)
+    except typer.Exit as exit_:
+        lacking = exit_
     step("analyze")(run=run)
+    if lacking is not None:
+        raise lacking
 
 
 def demo(
@@ -52,11 +64,13 @@ def demo(
     """Run the embedded experiment on tinyworld, with simulated participants in a database of their own."""
     from rich.console import Console
 
+    # real and simulated judgments never share a database here: RUN/study.db stays free for whoever opens the study
     simulated = f"sqlite:///{run / 'simulated.db'}"
     step("generate")(experiment="tinyworld", run=run)
     step("score")(run=run, allow_missing=True)
-    step("study", "simulate")(run=run, participants=participants, db=simulated)
+    step("study", "simulate")(run=run, participants=participants, db=simulated, effect=[f"direct={DEMO_EFFECT}"])
     step("analyze")(run=run, db=simulated, simulated=True)
     console = Console(soft_wrap=True)
-    console.print(f"\nThe report: [bold]{run / 'report' / 'report.html'}[/bold] (judgments in it are simulated)")
+    console.print(f"\nThe report: [bold]{run / 'report' / 'report.html'}[/bold]")
+    console.print(f"Its judgments are simulated, with a preference of {DEMO_EFFECT} logits for the arm direct.")
     console.print(f"Judge yourself: [bold]evalkit study serve {run}[/bold]")

@@ -95,6 +95,8 @@ class Experiment(Record):
     concepts: tuple[Concept, ...]
     arms: tuple[Arm, ...]
     cases: tuple[Case, ...]
+    # where metrics find weights that no hub gives, by model name; has no part in the images
+    weights: dict[str, str] = Field(default_factory=dict)
 
     def concept(self, name: str) -> Concept:
         """Return the concept called `name`."""

@@ -35,6 +35,23 @@ def adapter_file(concept: Concept, folder: Path) -> Path:
     return find_adapter(concept.adapter, concept.weight_name, concept.revision, folder)
 
 
+def metric_weights(name: str, value: str, folder: Path) -> Path:
+    """Return where the weights of a metric's model lie.
+
+    Raises:
+        UserError: there is nothing.
+    """
+    if value == TINYWORLD:
+        from generation.tinyworld import weights_folder
+
+        place = weights_folder() / name
+    else:
+        place = folder / value
+    if not place.exists():
+        raise UserError(f"{place}: no such file or folder of weights")
+    return place.resolve()
+
+
 def references(concept: Concept, folder: Path) -> Iterator[tuple[str, bytes]]:
     """Yield suffix and bytes of the concept's reference images, in the order of their names.
 

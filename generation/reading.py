@@ -14,9 +14,9 @@ from evalkit.manifest import Record, mistakes
 from generation.experiment import Arm, Base, Case, CasesFrom, Concept, Experiment, Sampling
 from generation.merge import MERGE_METHODS
 from generation.merge.method import MergeMethod
-from generation.places import adapter_file, is_remote, model_folder, references
+from generation.places import adapter_file, is_remote, metric_weights, model_folder, references
 
-SECTIONS = ("name", "base", "sampling", "concepts", "arms", "cases", "cases_from")
+SECTIONS = ("name", "base", "sampling", "concepts", "arms", "cases", "cases_from", "weights")
 Section = TypeVar("Section", bound=Record)
 Placed = list[tuple[str, Section]]
 
@@ -76,9 +76,10 @@ class _Reader:
         self._check_concepts(concepts)
         self._check_cases(cases, {concept.name: concept for _, concept in concepts})
         self._check_arms(arms, sorted({len(case.concepts) for _, case in cases}))
+        weights = self._weights(self.raw.get("weights", {}))
         if self.problems:
             return None
-        parts: dict[str, object] = {"base": base, "sampling": sampling}
+        parts: dict[str, object] = {"base": base, "sampling": sampling, "weights": weights}
         for place, records in (("concepts", concepts), ("arms", arms), ("cases", cases)):
             parts[place] = tuple(record for _, record in records)
         return self._record(Experiment, "", {"name": self.raw.get("name", default_name), **parts})
@@ -128,6 +129,14 @@ class _Reader:
             if case is not None:
                 cases.append((f"cases_from({', '.join(names)})", case))
         return cases
+
+    def _weights(self, raw: object) -> dict[str, str]:
+        if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()):
+            self.problems.append('weights: needs lines such as clip = "folder/clip"')
+            return {}
+        for name, value in raw.items():
+            self._try(f"weights.{name}", lambda name=name, value=value: metric_weights(name, value, self.folder))  # type: ignore[misc]
+        return dict(raw)
 
     def _try(self, place: str, check: Callable[[], object]) -> None:
         try:

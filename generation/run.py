@@ -1,5 +1,6 @@
 """Draws an experiment's images into a run folder: arm by arm, whole images only, resumable after a kill."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from itertools import groupby
@@ -16,12 +17,13 @@ from evalkit import manifest as records
 from evalkit.errors import UserError
 from evalkit.files import sha256_bytes, sha256_file, write_atomic
 from evalkit.manifest import Manifest, image_path
+from evalkit.weights import FILE_NAME as WEIGHTS
 from generation import provenance
 from generation.artist import Artist, Cell
 from generation.experiment import Concept, Experiment
 from generation.journal import Journal
 from generation.pipeline import choose_device
-from generation.places import references
+from generation.places import metric_weights, references
 from generation.provenance import Provenance
 from generation.seeds import mask_seed, noise_sha256
 
@@ -56,6 +58,8 @@ def generate(
         _claim(run, experiment.name, made_with.experiment_sha256)
         frame = _frame(artist, run, folder, made_with.experiment_sha256)
         frame.save(run)
+        if experiment.weights:
+            write_atomic(run / WEIGHTS, _weights_table(experiment, folder))
         write_atomic(run / provenance.FILE_NAME, made_with.model_dump_json(indent=1) + "\n")
         journal = Journal(run)
         _draw(artist, journal, len(list(frame.expected())), batch_size, progress)
@@ -121,9 +125,18 @@ def _finish(journal: Journal, cell: Cell, arm: str, pixels: NDArray[np.uint8], n
     journal.add(image, png)
 
 
+def _weights_table(experiment: Experiment, folder: Path) -> str:
+    """Return the TOML table in which `evalkit score` finds the weights; a JSON string is a TOML string too."""
+    lines = (
+        f"{json.dumps(name)} = {json.dumps(str(metric_weights(name, value, folder)))}\n"
+        for name, value in experiment.weights.items()
+    )
+    return "".join(("[weights]\n", *lines))
+
+
 def _provenance(artist: Artist, text: str, batch_size: int) -> Provenance:
     experiment = artist.experiment
-    resolved = experiment.model_dump(mode="json")
+    resolved = experiment.model_dump(mode="json", exclude={"weights"})
     model = provenance.model_sha256(artist.model)
     identity = provenance.as_json({"experiment": resolved, "model": model, "adapters": artist.adapters})
     return Provenance(

@@ -45,7 +45,8 @@ def test_every_command_is_on_the_page():
 @pytest.mark.parametrize("package", ["evalkit", "evalkit.cli", "db.models", "analysis.command", "study_app.command"])
 def test_light_packages_load_no_torch(package: str):
     code = (
-        f"import sys, {package}; heavy = {{'torch', 'diffusers', 'transformers', 'open_clip', 'pyiqa', 'timm'}} & set(sys.modules);"
+        f"import sys, {package}\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'open_clip', 'pyiqa', 'timm'} & set(sys.modules)\n"
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
