@@ -1,0 +1,289 @@
+"""A served study in a real browser: two people, buttons and keys, reloads, double clicks, a restart, and nothing leaks."""
+
+import base64
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Error, Page, Route, WebSocket, expect, sync_playwright
+from sqlalchemy import func, select
+
+from db.models import Comparison, Judgment, Participant
+from db.session import open_database, read
+from evalkit.manifest import Manifest
+from study_app.begin import begin_study
+from study_app.design import Design
+from tests.runs import make_run
+
+pytestmark = pytest.mark.browser
+
+ARMS = ("zzmarkerone", "zzmarkertwo")
+SEEDS = (739184651, 739184652, 739184653, 739184654)
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+PATIENCE = 30_000
+
+
+class Server:
+    """`evalkit study serve` in a process of its own."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def start(self) -> None:
+        code = "from study_app.command import app; app()"
+        command = [sys.executable, "-c", code, "serve", str(self.run), "--port", str(self.port)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                with urllib.request.urlopen(self.url, timeout=5):
+                    return
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                time.sleep(0.2)
+        raise TimeoutError("the study's server did not answer")
+
+    def kill(self) -> None:
+        """Stop it as a power cut would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    make_run(tmp_path / "run", arms=ARMS, concepts=2, seeds=SEEDS, scores=False)
+    database = open_database(f"sqlite:///{tmp_path / 'run' / 'study.db'}")
+    begin_study(database, tmp_path / "run", Design(per_comparison=2))
+    database.close()
+    served = Server(tmp_path / "run")
+    served.start()
+    yield served
+    served.kill()
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium here; install one, such as: apt-get install chromium")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=list(QUIET))
+        yield opened
+        opened.close()
+
+
+class Wire:
+    """Everything a participant's browser is told."""
+
+    def __init__(self, context: BrowserContext, page: Page) -> None:
+        self.context, self.page = context, page
+        self.heard: list[tuple[str, bytes]] = []
+        self.images: dict[str, bytes] = {}
+        self.headers: dict[str, dict[str, str]] = {}
+        context.route("**/*", self._pass_on)
+        page.on("websocket", self._listen)
+        page.on("response", lambda response: self._note(response.url, response.headers))
+
+    def _note(self, url: str, headers: dict[str, str]) -> None:
+        self.heard += [("url", url.encode()), ("headers", repr(headers).encode())]
+        self.headers[url] = headers
+
+    def _pass_on(self, route: Route) -> None:
+        """Let an answer through to the page, and keep a copy."""
+        url = route.request.url
+        # Streamlit's own scripts and fonts are the same for every study, and large; a page that did not come from the server
+        # itself may open no websocket, so the document goes through untouched and is looked at apart
+        if "/static/" in url or route.request.resource_type == "document":
+            route.continue_()
+            return
+        try:
+            response = route.fetch(max_redirects=0)
+            body = response.body()
+        except Error:
+            # the server is down, as this test wants it at times
+            route.abort()
+            return
+        self.heard.append((url, body))
+        if "/i/" in url and response.status == 200:
+            self.images[url] = body
+        # the body is unpacked by now
+        left_out = ("content-encoding", "content-length", "transfer-encoding")
+        headers = {name: value for name, value in response.headers.items() if name not in left_out}
+        route.fulfill(status=response.status, headers=headers, body=body)
+
+    def _listen(self, socket: WebSocket) -> None:
+        self.heard.append(("websocket", socket.url.encode()))
+        for event in ("framereceived", "framesent"):
+            socket.on(event, lambda frame: self.heard.append(("frame", frame if isinstance(frame, bytes) else frame.encode())))
+
+    def collect(self) -> list[tuple[str, bytes]]:
+        """Return all of it: URLs, headers, bodies, frames, cookies and the page as it stands."""
+        self.heard.append(("cookies", repr(self.context.cookies()).encode()))
+        self.heard.append(("page", self.page.content().encode()))
+        return self.heard
+
+
+def arrive(browser: Browser, server: Server, width: int = 1280) -> tuple[Page, Wire]:
+    """Open the study and go as far as the first comparison that counts."""
+    context = browser.new_context(viewport={"width": width, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    wire = Wire(context, page)
+    page.goto(server.url)
+    page.get_by_role("link", name="Begin").click()
+    page.get_by_role("button", name="I agree to take part").click()
+    page.get_by_role("button", name="Next").click()
+    for number in range(2):
+        page.locator(f".st-key-left-practice-{number} button").click()
+    expect(page.get_by_text("0 of 4 done")).to_be_visible(timeout=PATIENCE)
+    return page, wire
+
+
+def sources(page: Page) -> list[str]:
+    """Return the URLs of the images on the page, once all are there."""
+    page.wait_for_function("[...document.querySelectorAll('img')].every(image => image.complete && image.naturalWidth > 0)")
+    return [str(image.get_attribute("src")) for image in page.locator(".study-pair img").all()]
+
+
+def done(page: Page, count: int) -> None:
+    expect(page.get_by_text(f"{count} of 4 done")).to_be_visible(timeout=PATIENCE)
+
+
+def judgments(server: Server) -> int:
+    database = open_database(f"sqlite:///{server.run / 'study.db'}")
+    with read(database) as session:
+        count = session.scalar(select(func.count()).select_from(Judgment)) or 0
+    database.close()
+    return count
+
+
+def test_two_people_judge_a_served_study(browser: Browser, server: Server) -> None:
+    keys, keys_wire = arrive(browser, server)
+    buttons, buttons_wire = arrive(browser, server, width=390)
+
+    # keys; a reload shows the same comparison again
+    keys.keyboard.press("1")
+    done(keys, 1)
+    before = sources(keys)
+    keys.reload()
+    done(keys, 1)
+    assert sources(keys) == before
+    keys.keyboard.press("2")
+    done(keys, 2)
+    assert sources(keys) != before
+
+    # a double click is one judgment, and passes over nothing
+    buttons.get_by_role("button", name="Right").dblclick()
+    done(buttons, 1)
+    buttons.wait_for_timeout(700)
+    done(buttons, 1)
+    assert judgments(server) == 3
+    sources(buttons)
+    # on a phone both images are beside each other, and nothing needs sideways scrolling
+    left, right = (image.bounding_box() for image in buttons.locator(".study-pair img").all())
+    assert left is not None
+    assert right is not None
+    assert left["y"] == right["y"]
+    assert left["x"] + left["width"] <= right["x"] <= 390 - right["width"]
+
+    # a power cut between two judgments; after it both go on where they were
+    before = sources(keys)
+    keys_wire.collect()
+    buttons_wire.collect()
+    server.kill()
+    server.start()
+    for page in (keys, buttons):
+        page.goto(server.url)
+    done(keys, 2)
+    assert sources(keys) == before
+    done(buttons, 1)
+
+    for count in (3, 4):
+        keys.keyboard.press("1" if count % 2 else "2")
+        if count < 4:
+            done(keys, count)
+    for count in (2, 3, 4):
+        sources(buttons)
+        buttons.get_by_role("button", name="Left").click()
+        if count < 4:
+            done(buttons, count)
+    for page in (keys, buttons):
+        expect(page.get_by_role("heading", name="Thank you!")).to_be_visible(timeout=PATIENCE)
+
+    database = open_database(f"sqlite:///{server.run / 'study.db'}")
+    with read(database) as session:
+        assert set(session.scalars(select(Comparison.filled))) == {2}
+        assert session.scalars(select(Judgment.surplus)).all() == [False] * 8
+        codes = session.scalars(select(Participant.completion_code).order_by(Participant.id)).all()
+    database.close()
+    for page, code in zip((keys, buttons), codes, strict=True):
+        expect(page.get_by_text(code)).to_be_visible()
+
+    nothing_leaks(server, keys_wire, buttons_wire)
+
+
+def nothing_leaks(server: Server, *wires: Wire) -> None:
+    """Hold all that came over the wire to DESIGN's sixth rule."""
+    manifest = Manifest.load(server.run)
+    secrets = [
+        *ARMS,
+        *(str(seed) for seed in SEEDS),
+        *(case.id for case in manifest.cases),
+        *(image.sha256 for image in manifest.images),
+        *(image.sha256[:16] for image in manifest.images),
+        "images/",
+        str(server.run),
+    ]
+    with urllib.request.urlopen(server.url, timeout=10) as document:
+        assert not [word for word in secrets if word in document.read().decode()]
+    every: dict[str, bytes] = {}
+    for wire in wires:
+        for where, data in wire.collect():
+            for form in (data, base64.b64decode(data + b"==") if re.fullmatch(rb"[A-Za-z0-9+/=\s]{8,}", data) else b""):
+                found = [word for word in secrets if word.encode() in form]
+                assert not found, f"{where} tells {found}"
+        every |= wire.images
+        for url, headers in wire.headers.items():
+            assert headers["referrer-policy"] == "no-referrer", url
+            assert headers["x-content-type-options"] == "nosniff"
+            assert "frame-ancestors 'none'" in headers["content-security-policy"]
+            if "/i/" in url:
+                assert headers["cache-control"] == "private, max-age=600"
+        cookie = next(cookie for cookie in wire.context.cookies() if str(cookie.get("name")).startswith("study_"))
+        assert cookie.get("httpOnly") is True
+        assert cookie.get("sameSite") == "Lax"
+    assert len(every) > 40
+    for data in every.values():
+        names = re.findall(rb"IHDR|IDAT|IEND|tEXt|iTXt|zTXt|eXIf|tIME|pHYs|iCCP", data)
+        assert set(names) <= {b"IHDR", b"IDAT", b"IEND"}
+    # two groups: images and references, each of one size
+    assert len({len(data) for data in every.values()}) == 2
+    for url in list(every)[:3]:
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(url, timeout=10)
+    for path in ("_stcore/metrics", "i/../manifest.json", "i/study.db"):
+        with pytest.raises(urllib.error.HTTPError, match=r"40[04]"):
+            urllib.request.urlopen(server.url + path, timeout=10)
+    for path in ("app/static/manifest.json", "manifest.json", "study.db"):
+        with urllib.request.urlopen(server.url + path, timeout=10) as answer:
+            # Streamlit answers any other address with its empty start page
+            assert b"<title>Streamlit</title>" in answer.read()
