@@ -69,8 +69,9 @@ class ConceptSets:
 
     @cached_property
     def generalises(self) -> bool:
-        """Return whether the concepts can stand for others: enough of them, and none that sits in every set."""
-        return self.concepts >= MIN_CONCEPTS and len(self.members) > 1 and not frozenset.intersection(*self.members)
+        """Return whether the concepts can stand for others: enough of them, in enough sets, and none in every set."""
+        enough = min(self.concepts, len(self.members)) >= MIN_CONCEPTS
+        return enough and not frozenset.intersection(*self.members)
 
     @cached_property
     def _subsets(self) -> tuple[Codes, Codes, Floats, Codes]:
@@ -141,9 +142,10 @@ def robust_variance(values: Floats, comparison: Codes, sets: ConceptSets, partic
 
     With enough of everything this is the max-rule
     V = max(V_pair + V_participant - V_both, V_dyad + V_participant - V_both', V_pair, V_participant), referred to a t with
-    min(concepts, participants) - 1 degrees of freedom. Its parts are the clustered variances of Cameron, Gelbach and Miller
-    (2011) and the dyadic one of Aronow, Samii and Assenova (2015). Taking the largest is this project's own rule, justified by
-    simulation (docs/statistics.md), not by a paper: the dyadic part alone rejects too often where concepts do not matter.
+    min(concepts, pairs, participants) - 1 degrees of freedom. Its parts are the clustered variances of Cameron, Gelbach and
+    Miller (2011) and the dyadic one of Aronow, Samii and Assenova (2015). Taking the largest is this project's own rule,
+    justified by simulation (docs/statistics.md), not by a paper: the dyadic part alone rejects too often where concepts do not
+    matter.
     Without participants (metrics) it is max(V_pair, V_dyad). Levels with too few members are left out and named in the notes.
     """
     residuals = values - values.mean()
@@ -165,7 +167,7 @@ def robust_variance(values: Floats, comparison: Codes, sets: ConceptSets, partic
         both = _both(residuals, participant, item) * scale if with_people and participant is not None else 0.0
         plain = correct(cluster_meat(residuals, item) * scale, count)
         candidates += [plain, plain + v_people - both]
-        counts.append(sets.concepts if with_concepts else count)
+        counts.append(min(sets.concepts, count) if with_concepts else count)
     if with_concepts:
         both = sets.meat(residuals, within=participant) * scale if with_people else 0.0
         candidates.append(correct(sets.meat(residuals) * scale, sets.concepts) + v_people - both)
@@ -190,9 +192,10 @@ def _cautions(sets: ConceptSets, people: int | None) -> tuple[str, ...]:
     if len(sets.members) < 2:
         notes.append("All rows are about the same concepts, so nothing is said about other concepts.")
     elif not sets.generalises:
+        fewest, name = min((sets.concepts, "concepts"), (len(sets.members), sets.word))
         why = (
-            f"{sets.concepts} concepts are too few to stand for others ({MIN_CONCEPTS} are needed)"
-            if sets.concepts < MIN_CONCEPTS
+            f"{fewest} {name} are too few to stand for other concepts ({MIN_CONCEPTS} are needed)"
+            if fewest < MIN_CONCEPTS
             else "One concept is in every case"
         )
         notes.append(f"{why}, so the result holds for these concepts alone.")

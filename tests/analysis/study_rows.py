@@ -18,7 +18,6 @@ def add_judgments(
     Sides are random; one judgment in twenty is `cannot_tell`. Called a second time it adds judgments to the same study.
     """
     rng = np.random.default_rng(7 + int(simulated))
-    count = 0
     with write(database) as session:
         study = session.scalar(select(models.Study).where(models.Study.run_id == run_id))
         if study is None:
@@ -30,36 +29,34 @@ def add_judgments(
         places = dict.fromkeys(who, 0)
         images = {image.id: image for image in session.scalars(select(models.Image))}
         position = {arm.id: arm.position for arm in session.scalars(select(models.Arm))}
+        assignments, choices = [], []
         for comparison in session.scalars(select(models.Comparison).where(models.Comparison.study_id == study.id)):
             gap = position[images[comparison.image_b_id].arm_id] - position[images[comparison.image_a_id].arm_id]
-            for person in rng.choice(who, per_comparison, replace=False):
+            for person in rng.choice(who, per_comparison, replace=False).tolist():
                 left = int(rng.integers(2))
-                assignment = models.Assignment(
-                    comparison_id=comparison.id,
-                    participant_id=int(person),
-                    position=places[int(person)],
-                    left=left,
-                    state="done",
-                    assigned_at=utc_now(),
-                    expires_at=utc_now(),
-                )
-                places[int(person)] += 1
-                session.add(assignment)
-                session.flush()
-                first_wins = rng.random() < 1 / (1 + np.exp(-strength * gap + 0.4 * (int(person) % 3 - 1)))
-                choice = "left" if first_wins == (left == 0) else "right"
-                session.add(
-                    models.Judgment(
-                        assignment_id=assignment.id,
-                        choice="cannot_tell" if rng.random() < 0.05 else choice,
-                        surplus=False,
-                        reaction_ms=int(rng.integers(900, 6000)),
-                        judged_at=utc_now(),
+                assignments.append(
+                    models.Assignment(
+                        comparison_id=comparison.id,
+                        participant_id=person,
+                        position=places[person],
+                        left=left,
+                        state="done",
+                        assigned_at=utc_now(),
+                        expires_at=utc_now(),
                     )
                 )
-                comparison.filled += 1
-                count += 1
-    return count
+                places[person] += 1
+                first_wins = rng.random() < 1 / (1 + np.exp(-strength * gap + 0.4 * (person % 3 - 1)))
+                choice = "left" if first_wins == (left == 0) else "right"
+                choices.append("cannot_tell" if rng.random() < 0.05 else choice)
+            comparison.filled += per_comparison
+        session.add_all(assignments)
+        session.flush()
+        session.add_all(
+            models.Judgment(assignment_id=assignment.id, choice=choice, surplus=False, reaction_ms=1500, judged_at=utc_now())
+            for assignment, choice in zip(assignments, choices, strict=True)
+        )
+    return len(choices)
 
 
 def _add_people(session, study_id, people, simulated):

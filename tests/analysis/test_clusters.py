@@ -132,6 +132,7 @@ def test_names_and_order_change_nothing():
         ([("a", "b")] * 4, [0, 1, 0, 1], ("seeds", "participants"), "same concepts"),
         ([("a", "b"), ("a", "c"), ("b", "c"), ("a", "b")], [0, 1, 0, 1], ("seeds", "pairs", "participants"), "too few"),
         ([("a", x) for x in "bcdefgh"], [0, 1, 0, 1, 0, 1, 0], ("seeds", "pairs", "participants"), "in every case"),
+        ([("a", "b"), ("c", "d"), ("e", "f"), ("a", "c")] * 2, [0, 1] * 4, ("seeds", "pairs", "participants"), "4 pairs are"),
         ([(x,) for x in "abcdefgh"], [0, 1] * 4, ("seeds", "concept sets", "concepts", "participants"), "weak evidence"),
         ([(x,) for x in "abcdefgh"], [0] * 8, ("seeds", "concept sets", "concepts"), "One participant"),
     ],
