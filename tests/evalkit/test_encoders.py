@@ -1,10 +1,14 @@
 """Our encoders are open_clip's and timm's own numbers, at toy size and at full size, with the same weights."""
 
+import json
+import shutil
+
 import numpy as np
 import open_clip
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
@@ -90,12 +94,11 @@ def full_size(tmp_path_factory):
         dino = timm.create_model("vit_small_patch16_224", num_classes=0).eval()
     torch.save(clip.state_dict(), folder / "clip.pt")
     save_file(dino.state_dict(), folder / "dino.safetensors")
-    return {"clip": folder / "clip.pt", "dino": folder / "dino.safetensors"}, clip, dino
+    yield {"clip": folder / "clip.pt", "dino": folder / "dino.safetensors"}, clip, dino
+    shutil.rmtree(folder)  # 700 MB, which pytest would keep for three runs
 
 
 def test_full_size_nets_on_real_images_give_the_libraries_own_scores(full_size, data):
-    from PIL import Image
-
     places, clip, dino = full_size
     paths = sorted((data / "official_merges/cat2_monster_toy/direct").glob("*.png"))[:2]
     shown = sorted((data / "dreambooth/cat2").glob("*.jpg"))[:2]
@@ -124,9 +127,6 @@ def test_full_size_nets_on_real_images_give_the_libraries_own_scores(full_size, 
 
 def test_weights_of_another_size_are_not_stretched_to_fit(clip_folder, tmp_path):
     """open_clip itself would interpolate position embeddings of another picture size without a word."""
-    import json
-    import shutil
-
     folder = tmp_path / "clip"
     shutil.copytree(clip_folder, folder)
     config = json.loads((folder / "open_clip_config.json").read_text())
@@ -137,9 +137,6 @@ def test_weights_of_another_size_are_not_stretched_to_fit(clip_folder, tmp_path)
 
 
 def test_the_description_of_a_folder_counts_in_the_signature_its_place_does_not(clip_folder, tmp_path):
-    import json
-    import shutil
-
     def signature(folder):
         return evalkit.metric("clip_t").signature(load_clip(find(CLIP, {"clip": folder}), "cpu").recipe)
 

@@ -69,6 +69,7 @@ def test_a_net_from_a_local_file_gives_pyiqas_own_numbers(name, count, tmp_path)
     images = [picture(seed, (256, 226)) for seed in range(count)]
     ours = [row.value for row in evalkit.score(images, [name], weights={name: path})]
     theirs = stock(name, path)
+    path.unlink()  # up to 600 MB, which pytest would keep for three runs
     direct = [float(theirs(as_tensor(image))) for image in images]
     assert ours == pytest.approx(direct, rel=1e-5, abs=1e-6)
     assert len(set(ours)) == count
