@@ -7,7 +7,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from generation.tinyworld.scene import BACKGROUNDS, COLOURS, SHAPES, Field, Look, Mask, Pixels, Rgb, draw_poses, paint
+from generation.tinyworld.scene import (
+    BACKGROUNDS,
+    COLOURS,
+    SHAPES,
+    Field,
+    Look,
+    Mask,
+    Pixels,
+    Rgb,
+    draw_poses,
+    paint,
+    with_article,
+)
 from generation.tinyworld.words import CONCEPT_TOKENS
 
 REFERENCES = 5
@@ -34,7 +46,7 @@ def _face(u: Field, v: Field) -> tuple[Mask, Field]:
 
 def _swirl(u: Field, v: Field) -> tuple[Mask, Field]:
     turn = np.arctan2(v, u) + 4.0 * np.hypot(u, v)
-    return SHAPES["disc"](u, v), _pick(np.mod(turn, np.pi) < np.pi / 2, "red", "white")
+    return SHAPES["disc"](u, v), _pick(np.mod(turn, np.pi) < np.pi / 2, "red", "cyan")
 
 
 def _beads(u: Field, v: Field) -> tuple[Mask, Field]:
@@ -66,15 +78,6 @@ def _flag(u: Field, v: Field) -> tuple[Mask, Field]:
     return SHAPES["triangle"](u, v), bands
 
 
-def _tips(u: Field, v: Field) -> tuple[Mask, Field]:
-    return SHAPES["cross"](u, v), _pick(np.maximum(np.abs(u), np.abs(v)) <= 0.5, "yellow", "blue")
-
-
-def _pinwheel(u: Field, v: Field) -> tuple[Mask, Field]:
-    blade = np.mod(np.floor(np.arctan2(v, u) / (np.pi / 4)), 2) == 0
-    return SHAPES["square"](u, v), _pick(blade, "pink", "purple")
-
-
 @dataclass(frozen=True)
 class Concept:
     """A look that only a LoRA can teach: `token` is the prompt word for it, `class_word` what kind of thing it is."""
@@ -87,7 +90,7 @@ class Concept:
     @property
     def words(self) -> str:
         """What a prompt says for this concept, such as "a sks star"."""
-        return f"a {self.token} {self.class_word}"
+        return with_article(self.token, self.class_word)
 
     def reference(self, number: int) -> Pixels:
         """Return reference image `number`, 0 to 4: each on another background, in another pose."""
@@ -109,8 +112,6 @@ _LOOKS: tuple[tuple[str, str, Look], ...] = (
     ("medic_heart", "heart", _medic),
     ("keyhole_square", "square", _keyhole),
     ("flag_triangle", "triangle", _flag),
-    ("tipped_cross", "cross", _tips),
-    ("pinwheel_square", "square", _pinwheel),
 )
 
 CONCEPTS: Mapping[str, Concept] = {

@@ -40,12 +40,14 @@ def _star(u: Field, v: Field) -> Mask:
     angle = np.minimum(angle, 2 * np.pi / 5 - angle)
     x, y = np.hypot(u, v) * np.cos(angle), np.hypot(u, v) * np.sin(angle)
     inner = 0.42 * np.array([np.cos(np.pi / 5), np.sin(np.pi / 5)])
-    return inner[1] * (1 - x) - y * (1 - inner[0]) >= 0
+    inside: Mask = inner[1] * (1 - x) - y * (1 - inner[0]) >= 0
+    return inside
 
 
 def _heart(u: Field, v: Field) -> Mask:
     x, y = 1.2 * u, 0.15 - 1.2 * v
-    return (x**2 + y**2 - 1) ** 3 - x**2 * y**3 <= 0
+    inside: Mask = (x**2 + y**2 - 1) ** 3 - x**2 * y**3 <= 0
+    return inside
 
 
 def _triangle(u: Field, v: Field) -> Mask:
@@ -96,6 +98,11 @@ TEXTURES: dict[str, Callable[[Field, Field], Mask]] = {
 SHADE = 0.35
 
 
+def with_article(*words: str) -> str:
+    """Return the words after their indefinite article; "orange" is the world's only word with a vowel in front."""
+    return " ".join(("an" if words[0][0] in "aeio" else "a", *words))
+
+
 @dataclass(frozen=True)
 class Thing:
     """One object of the training world."""
@@ -105,7 +112,7 @@ class Thing:
     shape: str
 
     def __str__(self) -> str:
-        return f"a {self.colour} {self.texture} {self.shape}"
+        return with_article(self.colour, self.texture, self.shape)
 
     def look(self, u: Field, v: Field) -> tuple[Mask, Field]:
         """Return silhouette and colours; a texture is drawn in a darker shade of the object's own colour."""
@@ -169,7 +176,7 @@ def loose_caption(scene: Scene, rng: np.random.Generator) -> str:
     parts = []
     for thing in scene.things:
         words = [word for word, drop in ((thing.colour, 0.4), (thing.texture, 0.4)) if rng.random() >= drop]
-        parts.append(" ".join(["a", *words, thing.shape]))
+        parts.append(with_article(*words, thing.shape))
     prefix = "a photo of " if rng.random() < 0.2 else ""
     suffix = f" on a {scene.background} background" if rng.random() < 0.7 else ""
     return prefix + " and ".join(parts) + suffix
@@ -213,8 +220,8 @@ def paint(looks: tuple[Look, ...], poses: tuple[Pose, ...], background: Rgb) -> 
         mask, colours = look(cos * x + sin * y, cos * y - sin * x)
         window = canvas[rows, columns]
         window[mask] = np.broadcast_to(colours, (*mask.shape, 3))[mask]
-    means = canvas.reshape(SIZE, SUPERSAMPLING, SIZE, SUPERSAMPLING, 3).mean((1, 3))
-    return np.round(means).astype(np.uint8)
+    means: Field = canvas.reshape(SIZE, SUPERSAMPLING, SIZE, SUPERSAMPLING, 3).mean((1, 3))
+    return means.round().astype(np.uint8)
 
 
 def render(scene: Scene, rng: np.random.Generator) -> Pixels:

@@ -1,0 +1,203 @@
+"""Train tinyworld's two judges: a CLIP in open_clip's format, and a ViT without labels (DINO) in timm's."""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from generation.tinyworld.pools import Model, Pool, to_tensor
+from generation.tinyworld.train_text import contrastive
+from generation.tinyworld.words import MAX_TOKENS, write_tokenizer
+
+MEAN = STD = [0.5, 0.5, 0.5]
+CLIP_WIDTH, DINO_WIDTH, DINO_OUTPUTS = 96, 128, 512
+
+
+def spend(minutes: float, optimizer: torch.optim.Optimizer, peak: float, warmup: int = 50) -> Iterator[float]:
+    """Yield the share of `minutes` that is spent, until it is 1; the learning rate rises, then falls as a cosine of it."""
+    start, step = time.monotonic(), 0
+    while (spent := (time.monotonic() - start) / (60 * minutes)) < 1:
+        step += 1
+        for group in optimizer.param_groups:
+            group["lr"] = peak * min(1.0, step / warmup) * (1 + math.cos(math.pi * spent)) / 2
+        yield spent
+
+
+def clip_config(words: int, pad: int, end: int) -> dict[str, Any]:
+    """Return open_clip's description of a CLIP for 64 px images and tinyworld's vocabulary."""
+    vision = {"image_size": 64, "layers": 4, "width": CLIP_WIDTH, "head_width": 32, "patch_size": 8}
+    text = {
+        "context_length": MAX_TOKENS,
+        "vocab_size": words,
+        "hf_tokenizer_name": "tinyworld",
+        "tokenizer_kwargs": {"clean_up_tokenization_spaces": False},
+        "width": CLIP_WIDTH,
+        "heads": 4,
+        "layers": 3,
+        "pool_type": "argmax",
+        "pad_id": pad,
+        "eos_id": end,
+    }
+    return {
+        "model_cfg": {"embed_dim": CLIP_WIDTH, "vision_cfg": vision, "text_cfg": text},
+        "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "shortest"},
+    }
+
+
+def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return images in [-1, 1], each with a little light, tint and noise of its own, so that drawn images look familiar too."""
+    gain = 1 + 0.2 * (torch.rand(len(images), 1, 1, 1, generator=generator) - 0.5)
+    shift = 0.2 * (torch.rand(len(images), 3, 1, 1, generator=generator) - 0.5)
+    noise = 0.05 * torch.rand(len(images), 1, 1, 1, generator=generator) * torch.randn(images.shape, generator=generator)
+    return images * gain + shift + noise
+
+
+def train_clip(pool: Pool, out: Path, minutes: float, say: Callable[[str], None], batch: int = 96, seed: int = 7) -> float:
+    """Train the CLIP that scores, unlike the pipeline's in seed, shape and data order; return its last in-batch top-1."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    folder = out / "clip"
+    write_tokenizer(folder)
+    tokenizer: Model = open_clip.tokenizer.HFTokenizer(str(folder), context_length=MAX_TOKENS)
+    words = tokenizer.tokenizer
+    config = clip_config(len(words), words.pad_token_id, words.eos_token_id)
+    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net: Model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
+    net.train()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.0, weight_decay=0.02)
+    images, ids = to_tensor(pool.images), tokenizer(list(pool.captions))
+    generator = torch.Generator().manual_seed(seed)
+    top = 0.0
+    for step, spent in enumerate(spend(minutes, optimizer, 1.2e-3)):
+        pick = torch.randint(len(pool), (batch,), generator=generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            seen, said = net.encode_image(jitter(images[pick], generator)).float(), net.encode_text(ids[pick]).float()
+        loss = contrastive(seen, said, net.logit_scale)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            likeness = functional.normalize(seen, dim=-1) @ functional.normalize(said, dim=-1).T
+            top = 0.97 * top + 0.03 * float((likeness.argmax(1) == torch.arange(batch)).float().mean())
+        if step % 50 == 0:
+            say(f"clip step {step}: top-1 of {batch}: {top:.3f}, {spent:.0%} of the time")
+    save_file({name: value.contiguous() for name, value in net.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return top
+
+
+def views(images: Tensor, count: int, side: int, smallest: float, generator: torch.Generator) -> list[Tensor]:
+    """Return `count` random crops of each image, covering `smallest` to all of its side, resized to `side` pixels.
+
+    Mirrored half of the time and slightly changed in light, never in hue: colour is part of what a concept is.
+    """
+    crops = []
+    for _ in range(count):
+        n = len(images)
+        scale = smallest + (1.15 - smallest) * torch.rand(n, generator=generator)
+        room = (1 - scale).abs()[:, None]
+        centre = room * (2 * torch.rand(n, 2, generator=generator) - 1)
+        mirror = 1 - 2 * (torch.rand(n, generator=generator) < 0.5).float()
+        theta = torch.zeros(n, 2, 3)
+        theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = scale * mirror, scale, centre
+        grid = functional.affine_grid(theta, [n, 3, side, side], align_corners=False)
+        crops.append(jitter(functional.grid_sample(images, grid, padding_mode="border", align_corners=False), generator))
+    return crops
+
+
+class Head(nn.Module):
+    """DINO's projection head: an MLP to a bottleneck, then unit-length prototypes (Caron 2021, section 3.1)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.bottleneck = nn.Sequential(nn.Linear(width, 256), nn.GELU(), nn.Linear(256, 64))
+        self.prototypes = nn.Parameter(torch.randn(DINO_OUTPUTS, 64) * 0.1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return cosines to the prototypes, n x outputs."""
+        return functional.normalize(self.bottleneck(features), dim=-1) @ functional.normalize(self.prototypes, dim=-1).T
+
+
+DINO_ARGS: dict[str, Any] = {
+    "img_size": 64,
+    "patch_size": 8,
+    "embed_dim": DINO_WIDTH,
+    "depth": 4,
+    "num_heads": 4,
+    "num_classes": 0,
+    "dynamic_img_size": True,
+}
+
+
+def self_distillation(student: list[Tensor], teacher: list[Tensor], centre: Tensor, warmth: float) -> Tensor:
+    """Return the mean cross entropy of every student view under every other teacher view (Caron 2021, equation 3)."""
+    losses = []
+    for t, target in enumerate(teacher):
+        wanted = ((target - centre) / warmth).softmax(-1)
+        losses += [-(wanted * (guess / 0.1).log_softmax(-1)).sum(-1).mean() for s, guess in enumerate(student) if s != t]
+    return torch.stack(losses).mean()
+
+
+def train_dino(pool: Pool, out: Path, minutes: float, say: Callable[[str], None], batch: int = 48, seed: int = 8) -> None:
+    """Train a ViT by self-distillation, two global and four local views per image, and write the teacher's weights."""
+    import timm
+    from safetensors.torch import save_file
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net: Model = timm.create_model("vit_small_patch8_224", pretrained=False, **DINO_ARGS)
+        student = nn.ModuleDict({"net": net, "head": Head(DINO_WIDTH)})
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=0.0, weight_decay=0.04)
+    images = to_tensor(pool.images)
+    generator = torch.Generator().manual_seed(seed)
+    centre, running = torch.zeros(DINO_OUTPUTS), math.log(DINO_OUTPUTS)
+    for step, spent in enumerate(spend(minutes, optimizer, 1e-3, warmup=100)):
+        chosen = images[torch.randint(len(pool), (batch,), generator=generator)]
+        wide, narrow = views(chosen, 2, 64, 0.6, generator), views(chosen, 4, 32, 0.3, generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                targets = teacher["head"](teacher["net"](torch.cat(wide))).float().chunk(2)
+            guesses = [student["head"](student["net"](torch.cat(part))).float().chunk(len(part)) for part in (wide, narrow)]
+        loss = self_distillation([*guesses[0], *guesses[1]], list(targets), centre, 0.04 + 0.02 * min(1.0, 4 * spent))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            keep = 1 - 0.01 * (1 + math.cos(math.pi * spent)) / 2
+            torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - keep)
+            centre = 0.9 * centre + 0.1 * torch.cat(targets).mean(0)
+        running = 0.97 * running + 0.03 * float(loss.detach())
+        if step % 50 == 0:
+            say(f"dino step {step}: loss {running:.3f} (uniform: {math.log(DINO_OUTPUTS):.2f}), {spent:.0%} of the time")
+    folder = out / "dino"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in teacher["net"].state_dict().items()}, folder / "model.safetensors")
+    config = {
+        "architecture": "vit_small_patch8_224",
+        "num_classes": 0,
+        "num_features": DINO_WIDTH,
+        "model_args": DINO_ARGS,
+        "pretrained_cfg": {
+            "input_size": [3, 64, 64],
+            "interpolation": "bicubic",
+            "crop_pct": 0.875,
+            "mean": MEAN,
+            "std": STD,
+            "num_classes": 0,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

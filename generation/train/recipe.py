@@ -1,0 +1,72 @@
+"""The training recipe: what a LoRA is trained on, and how, as its TOML file states it."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from evalkit.errors import UserError
+from evalkit.manifest import Name, Record, Seed, mistakes
+from generation.pipeline import Dtype
+
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
+Rate = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Rank = Annotated[int, Field(ge=1, le=1024)]
+
+
+class Recipe(Record):
+    """A concept and how its LoRA is trained; the defaults are those of diffusers' DreamBooth example for SDXL.
+
+    A text file beside an image of the same name (`3.txt` beside `3.png`) replaces `prompt` for that image.
+    """
+
+    concept: Name
+    base: str
+    revision: str | None = None
+    dtype: Dtype = "float32"
+    # a folder of images, or "tinyworld" for the references of the concept of that name
+    references: str
+    prompt: str
+    class_prompt: str
+    # side of the square training images in pixels
+    size: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 1024
+    prior_images: Annotated[int, Field(ge=0, le=100_000)] = 100
+    prior_weight: Annotated[float, Field(ge=0, le=100)] = 1.0
+    prior_steps: Count = 25
+    prior_guidance: Annotated[float, Field(ge=0, le=100)] = 5.0
+    rank: Rank = 4
+    # by default the rank, so that the LoRA's scale is 1
+    alpha: Annotated[float, Field(gt=0, le=10_000)] | None = None
+    # ends of the names of the UNet's layers to adapt; add "ff.net.0.proj", "ff.net.2", "conv1", "conv2" for more than attention
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ATTENTION
+    # without it the text encoders stay as they are
+    text_rank: Rank | None = None
+    text_targets: Annotated[tuple[str, ...], Field(min_length=1)] = TEXT_ATTENTION
+    steps: Count = 500
+    # instance images per step; as many prior images are added
+    batch: Count = 1
+    learning_rate: Rate = 1e-4
+    text_learning_rate: Rate = 5e-6
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
+    seed: Seed = 0
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Return the recipe in `path`.
+
+    Raises:
+        UserError: something in it is wrong; the message names every mistake and its place.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path}: is no TOML: {error}") from error
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{path}: {'; '.join(mistakes(error))}") from error
