@@ -1,0 +1,38 @@
+"""The docs name everything there is: methods, metrics, shipped experiments, options of the study."""
+
+from pathlib import Path
+
+import pytest
+
+from evalkit.metrics import METRICS
+from generation.experiment import shipped
+from generation.merge import MERGE_METHODS
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("method", MERGE_METHODS)
+def test_every_merge_method_is_described(method: str):
+    assert f"- `{method}` " in page("generation.md")
+
+
+@pytest.mark.parametrize("experiment", shipped())
+def test_every_shipped_experiment_is_named(experiment: str):
+    assert f"`{experiment}`" in page("generation.md")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_is_described(metric: str):
+    assert f"`{metric}`" in page("metrics.md")
+
+
+def test_every_study_command_is_described():
+    from study_app.command import app
+
+    for command in app.registered_commands:
+        name = command.name or (command.callback.__name__ if command.callback else "")
+        assert f"| `{name}` |" in page("study.md"), name
