@@ -174,8 +174,8 @@ def _converted(path: Path, tensors: Mapping[str, Tensor], pipeline: Pipeline) ->
         state, _ = type(pipeline).lora_state_dict(dict(tensors), unet_config=pipeline.unet.config)
     except (ValueError, KeyError, IndexError) as error:
         raise UserError(f"{path}: diffusers can't convert its keys: {str(error).replace(chr(10), ' ')}") from error
-    known = ("unet.", "text_encoder.", "text_encoder_2.")
-    if not any(name.startswith(known) for name in state):
+    components_known = ("unet.", "text_encoder.", "text_encoder_2.")
+    if all(".processor." in name and not name.startswith(components_known) for name in state):
         # files of attention processors alone name the UNet's layers without their component
         state = {f"unet.{name}": tensor for name, tensor in state.items()}
     unet = convert_unet_state_dict_to_peft({name: tensor for name, tensor in state.items() if name.startswith("unet.")})

@@ -1,6 +1,7 @@
 """The base model: a hub id or a folder, loaded once as a Stable Diffusion 1.5 or XL pipeline."""
 
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,10 @@ def quiet() -> Iterator[None]:
         library.set_verbosity(logging.ERROR)
         library.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # diffusers' schedulers hand tensors to numpy in a way that numpy 2 deprecates
+            warnings.filterwarnings("ignore", "__array_", DeprecationWarning)
+            yield
     finally:
         diffusers_logging.set_verbosity(before[0])
         transformers_logging.set_verbosity(before[1])
@@ -91,9 +95,7 @@ def load_pipeline(
             if family not in FAMILIES:
                 raise UserError(f"{folder}: holds a {family}; evalkit draws with {' and '.join(FAMILIES)}")
             left_out = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in config else {}
-            pipeline = DiffusionPipeline.from_pretrained(
-                folder, torch_dtype=getattr(torch, dtype), use_safetensors=True, **left_out
-            )
+            pipeline = DiffusionPipeline.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True, **left_out)
         except UserError:
             raise
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
@@ -119,7 +121,7 @@ def scheduler_class(name: str) -> Any:  # noqa: ANN401 - diffusers ships no type
     if name not in names:
         near = difflib.get_close_matches(name, names, 3)
         raise UserError(
-            f"base.scheduler: diffusers has no scheduler {name!r}"
+            f"diffusers has no scheduler {name!r}"
             + (f"; did you mean {' or '.join(near)}?" if near else "; give a class name such as KDPM2DiscreteScheduler")
         )
     return getattr(diffusers, name)

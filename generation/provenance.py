@@ -13,7 +13,7 @@ from evalkit.files import sha256_bytes, sha256_file
 from evalkit.manifest import Record, Sha256
 
 FILE_NAME = "provenance.json"
-PACKAGES = ("evalkit", "torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
+PACKAGES = ("evalkit", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
 MODEL_FILES = (".json", ".safetensors", ".txt")
 
 
@@ -52,7 +52,8 @@ def model_sha256(folder: Path) -> str:
 
 def versions() -> dict[str, str]:
     """Return the installed version of every package that decides pixels."""
-    found = {"python": platform.python_version()}
+    # torch's own word also says which build it is
+    found = {"python": platform.python_version(), "torch": torch.__version__}
     for package in PACKAGES:
         try:
             found[package] = version(package)

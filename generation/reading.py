@@ -14,6 +14,7 @@ from evalkit.manifest import Record, mistakes
 from generation.experiment import Arm, Base, Case, CasesFrom, Concept, Experiment, Sampling
 from generation.merge import MERGE_METHODS
 from generation.merge.method import MergeMethod
+from generation.pipeline import scheduler_class
 from generation.places import adapter_file, is_remote, metric_weights, model_folder, references
 
 SECTIONS = ("name", "base", "sampling", "concepts", "arms", "cases", "cases_from", "weights")
@@ -73,6 +74,7 @@ class _Reader:
             self.problems.append("cases: missing; list [[cases]], or make them with [cases_from]")
         if base is not None:
             self._try("base.model", lambda: self._check_model(base))
+            self._try("base.scheduler", lambda: base.scheduler is None or scheduler_class(base.scheduler))
         self._check_concepts(concepts)
         self._check_cases(cases, {concept.name: concept for _, concept in concepts})
         self._check_arms(arms, sorted({len(case.concepts) for _, case in cases}))
@@ -152,12 +154,8 @@ class _Reader:
                 self.problems.append(f"{place}.{field}: {name!r} is taken by {first}; names must differ, in more than case")
 
     def _check_model(self, base: Base) -> None:
-        from generation.pipeline import scheduler_class
-
         if base.model.count("/") != 1 or (self.folder / base.model).exists():
             model_folder(base, self.folder)
-        if base.scheduler is not None:
-            scheduler_class(base.scheduler)
 
     def _check_concepts(self, concepts: Placed[Concept]) -> None:
         self._check_names("name", [(place, concept.name) for place, concept in concepts])

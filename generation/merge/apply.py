@@ -16,6 +16,7 @@ from generation.merge.method import MergeMethod
 from generation.merge.rates import expand
 from generation.pipeline import Pipeline, components
 from generation.seeds import derived
+from generation.steady import linear
 
 # Gets a layer and its LoRAs' masked outputs, a list of [rows, channels]; for diagnostics and proofs.
 Observer = Callable[[str, list[Tensor]], None]
@@ -193,7 +194,7 @@ class _OutputHook:
     def _hidden(self, x: Tensor) -> Tensor:
         """Return all LoRAs' hidden activations side by side, [rows, tokens, sum of ranks]."""
         if self.convolve is None:
-            return functional.linear(x, self.down).reshape(x.shape[0], -1, self.down.shape[0])
+            return linear(x, self.down).reshape(x.shape[0], -1, self.down.shape[0])
         conv = self.convolve
         inner = functional.conv2d(x, self.down, None, conv.stride, conv.padding, conv.dilation)
         return inner.flatten(2).transpose(1, 2)

@@ -1,6 +1,7 @@
 """Where a drawing stands: whose images the rows of a forward pass are, and how often each part of the model was called."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,11 @@ from torch import Tensor, nn
 from generation.merge.masks import MaskOptions, row_words
 from generation.pipeline import Pipeline, components
 from generation.seeds import derived
+from generation.steady import steady_rows
 
 
 class Drawing:
-    """Counts the forward passes of one batch of images.
+    """Counts the forward passes of one batch of images, and keeps its images apart bit by bit (`generation.steady`).
 
     The denoiser sees either one row per image, or all unguided rows followed by all guided ones. A text encoder is called once
     for the prompts, then once for the negative prompts, one row per image each time.
@@ -25,7 +27,11 @@ class Drawing:
         # denoiser calls per step: 2 for second-order samplers
         self.order: int = getattr(pipeline.scheduler, "order", 1)
         self._calls: dict[str, int] = {}
-        self._hooks = [part.register_forward_pre_hook(self._counter(name)) for name, part in components(pipeline).items()]
+        with ExitStack() as stack:
+            stack.enter_context(steady_rows(pipeline))
+            for name, part in components(pipeline).items():
+                stack.callback(part.register_forward_pre_hook(self._counter(name)).remove)
+            self._stack = stack.pop_all()
 
     def begin(self, images: Sequence[int]) -> None:
         """Start a batch of images, given by their keys; its calls count from 0."""
@@ -35,8 +41,7 @@ class Drawing:
 
     def close(self) -> None:
         """Take the counters off the pipeline."""
-        for hook in self._hooks:
-            hook.remove()
+        self._stack.close()
 
     def call(self, component: str) -> int:
         """Return the number of the running call of a component in this batch, from 0."""

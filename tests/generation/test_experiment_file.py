@@ -1,0 +1,121 @@
+"""The experiment file: what it resolves to, and all its mistakes at once, each with its place."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evalkit.errors import UserError
+from generation.experiment import find_experiment, shipped
+from generation.reading import read_experiment
+
+Write = Callable[..., Path]
+ORTHOGONAL = "parameters = { p = 0.5 }"
+
+
+def test_cases_are_all_subsets_with_their_prompts(experiment_file: Write) -> None:
+    experiment = read_experiment(experiment_file())
+    assert [case.id for case in experiment.cases] == ["star-ring", "star-moon", "ring-moon"]
+    assert experiment.cases[0].prompt == "<s> star <r> ring"
+    assert experiment.cases[0].seeds == (0, 1)
+    assert experiment.plain_prompt(experiment.cases[0]) == "star ring"
+
+
+def test_cases_may_be_listed_beside_the_made_ones(experiment_file: Write) -> None:
+    case = '[[cases]]\nid = "one"\nconcepts = ["star"]\nprompt = "a <s> star"\nseeds = [7, 9]\n\n[cases_from]'
+    experiment = read_experiment(experiment_file(("[cases_from]", case)))
+    assert [(case.id, case.seeds, case.negative_prompt) for case in experiment.cases][0] == ("one", (7, 9), None)
+    assert len(experiment.cases) == 4
+
+
+MISTAKES: dict[str, tuple[tuple[str, str], str]] = {
+    "unknown section": (("[base]", "seed = 1\n[base]"), "seed: unknown key; an experiment has name, base"),
+    "unknown key": (("steps = 2", "steps = 2\nstep = 3"), "sampling.step: unknown key"),
+    "unknown method": (('method = "mc_dropout"', 'method = "mc_dropot"'), r"arms\[1\]: no merge method 'mc_dropot'; did you mean"),
+    "unknown parameter": ((ORTHOGONAL, "parameters = { q = 0.5 }"), r"arms\[2\]: orthogonal_mc_dropout takes no 'q'; .*it takes"),
+    "parameter of another method": (
+        ('method = "direct"', 'method = "direct"\nparameters = { p = 0.5 }'),
+        r"arms\[0\]: direct takes no 'p'; it takes no parameters",
+    ),
+    "rate out of range": ((ORTHOGONAL, "parameters = { p = 1.5 }"), r"arms\[2\]: p: a dropout rate lies in \[0, 1\), it is 1.5"),
+    "rate of another type": ((ORTHOGONAL, 'parameters = { p = "0.5" }'), r"arms\[2\]: p: a dropout rate .* it is '0.5'"),
+    "infeasible rate": ((ORTHOGONAL, "parameters = { p = 0.4 }"), r"arms\[2\]: p = 0.4: 2 LoRAs .* set p to 0.5 or more"),
+    "infeasible for three": (("choose = 2", "choose = 3"), r"p = 0.5: 3 LoRAs can't keep 0.5 .* set p to 0.6667 or more"),
+    "infeasible list": ((ORTHOGONAL, "parameters = { p = [0.5, 0.3] }"), r"the rates must add up to 1 or more"),
+    "list of another length": ((ORTHOGONAL, "parameters = { p = [0.5] }"), r"p lists 1 rates, a case merges 2 LoRAs"),
+    "preset and option": (
+        (ORTHOGONAL, 'parameters = { preset = "static", cfg = "shared" }'),
+        r"arms\[2\]: preset = 'static' already says cfg",
+    ),
+    "unknown preset": ((ORTHOGONAL, 'parameters = { preset = "statc" }'), r"arms\[2\]: preset: Input should be 'official'"),
+    "duplicate label": (('label = "mc"', 'label = "Direct"'), r"arms\[1\].label: 'Direct' is taken by arms\[0\]"),
+    "duplicate concept": (('name = "moon"', 'name = "star"'), r"concepts\[2\].name: 'star' is taken by concepts\[0\]"),
+    "missing adapter": (('"moon.safetensors"', '"mon.safetensors"'), r"concepts\[2\].adapter: .*mon.safetensors: no such LoRA file"),
+    "missing references": (('"references"', '"pictures"'), r"concepts\[0\].references: .*pictures: no such folder"),
+    "no references": (('"references"', '"sdxl"'), r"concepts\[0\].references: .*sdxl: holds no reference image"),
+    "missing model": (('model = "sdxl"', 'model = "sdx"'), r"base.model: .*sdx: no such folder"),
+    "no model": (('model = "sdxl"', 'model = "references"'), r"base.model: .*references: no model_index.json there"),
+    "unknown scheduler": (
+        ('model = "sdxl"', 'model = "sdxl"\nscheduler = "KDPM2Discrete"'),
+        r"base.scheduler: diffusers has no scheduler 'KDPM2Discrete'; did you mean",
+    ),
+    "bad name": (('label = "mc"', 'label = "m/c"'), r"arms\[1\].label: String should match"),
+    "not a number": (("guidance = 5.0", "guidance = nan"), r"sampling.guidance: Input should be"),
+    "template": (('"{0} {1}"', '"{0} {2}"'), r"cases_from.template: '\{0\} \{2\}' can't be filled .* called \{0\} to \{1\}"),
+    "too many chosen": (("choose = 2", "choose = 4"), r"cases_from.choose: 4 of 3 concepts can't be chosen"),
+    "no seeds": (("seeds = 2", "seeds = 0"), r"cases_from.seeds"),
+    "seed twice": (("seeds = 2", "seeds = [3, 3]"), r"seeds: \[3, 3\] names one of them twice"),
+    "words not in the prompt": (("[cases_from]", '[[cases]]\nid = "a"\nconcepts = ["star"]\nprompt = "a star"\nseeds = 1\n[cases_from]'),
+                                r"cases\[0\].prompt: does not contain '<s> star', the words of star"),
+    "unknown concept": (("[cases_from]", '[[cases]]\nid = "a"\nconcepts = ["sun"]\nprompt = ""\nseeds = 1\n[cases_from]'),
+                        r"cases\[0\].concepts: no concept 'sun'; known: star, ring, moon"),
+    "no cases": (("[cases_from]", "[sampling.more]"), r"cases: missing"),
+    "no TOML": (("[base]", "[base"), r"is no TOML"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_a_mistake_is_named_with_its_place_in_one_line(what: str, experiment_file: Write) -> None:
+    change, message = MISTAKES[what]
+    path = experiment_file(change)
+    with pytest.raises(UserError, match=message) as caught:
+        read_experiment(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_all_mistakes_are_reported_at_once(experiment_file: Write) -> None:
+    wrong = (("steps = 2", "stepz = 2"), ('"moon.safetensors"', '"mon.safetensors"'), ('method = "direct"', 'method = "dare"'))
+    with pytest.raises(UserError) as caught:
+        read_experiment(experiment_file(*wrong))
+    for place in ("sampling.stepz:", "sampling.steps:", "concepts[2].adapter:", "arms[0]: no merge method 'dare'"):
+        assert place in str(caught.value)
+
+
+def test_the_shipped_experiments_are_found_by_name() -> None:
+    assert set(shipped()) == {"tinyworld", "orthogonal_mc_dropout", "community_loras"}
+    assert find_experiment("community_loras") == (shipped()["community_loras"], Path.cwd())
+    with pytest.raises(UserError, match="no such experiment file; give a .toml file or one of: community_loras, orth"):
+        find_experiment("nothing")
+
+
+def test_the_paper_s_experiment_is_the_paper_s(data: Path) -> None:
+    """Zhang et al. 2025, sections 4.1 and 4.2: 435 pairs of 30 concepts x 4 images, per method."""
+    experiment = read_experiment(shipped()["orthogonal_mc_dropout"], data)
+    assert len(experiment.concepts) == 30
+    assert sum(len(case.seeds) for case in experiment.cases) == 435 * 4
+    sampling = experiment.sampling
+    assert (sampling.steps, sampling.guidance, sampling.clip_skip, sampling.width) == (40, 7.0, 2, 1024)
+    assert (experiment.base.model, experiment.base.scheduler) == (
+        "stabilityai/stable-diffusion-xl-base-1.0",
+        "KDPM2DiscreteScheduler",
+    )
+    assert {concept.weight for concept in experiment.concepts} == {1.0}
+    assert [arm.parameters.get("p") for arm in experiment.arms] == [None, 0.5, 0.5]
+    classes = (data / "dreambooth" / "prompts_and_classes.txt").read_text().splitlines()[3:33]
+    assert [f"{concept.name},{concept.class_word}" for concept in experiment.concepts] == classes
+
+
+def test_the_community_experiment_reads_anywhere(tmp_path: Path) -> None:
+    experiment = read_experiment(shipped()["community_loras"], tmp_path)
+    assert experiment.plain_prompt(experiment.cases[0]) == "cloud, character, best quality, masterpiece"

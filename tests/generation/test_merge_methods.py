@@ -1,0 +1,268 @@
+"""Every merge method: its contract, and its law inside a real model."""
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from generation.lora import Factors, load_lora
+from generation.merge import MERGE_METHODS
+from generation.merge.apply import Merge, Observer, Weighted, module_of
+from generation.merge.drawing import Drawing
+from generation.merge.masks import MaskOptions
+from generation.merge.method import by_name
+from generation.pipeline import Pipeline, components, load_pipeline
+from tests.tiny import adapted, save_peft_lora
+
+EVERY_METHOD = pytest.mark.parametrize("method", MERGE_METHODS)
+MASKED = ("mc_dropout", "orthogonal_mc_dropout")
+LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {"preset": "official"},
+    {"preset": "shared_cfg"},
+    {"preset": "static"},
+    {"granularity": "channel"},
+    {"granularity": "channel", "refresh": "image"},
+    {"refresh": "step"},
+    {"refresh": "run"},
+)
+
+
+def weighted(world: Path, pipeline: Pipeline, *names: str, weights: Sequence[float] = ()) -> list[Weighted]:
+    loras = [load_lora(world / f"{name}.safetensors", pipeline) for name in names]
+    return [Weighted(lora, weight, place) for place, (lora, weight) in enumerate(zip(loras, weights or [1.0] * 9, strict=False))]
+
+
+def merge(name: str, **parameters: Any) -> Merge:
+    method = MERGE_METHODS[name]
+    return Merge(method, method.settings(parameters), seed=11)
+
+
+def unet_inputs(images: Sequence[int]) -> dict[str, Any]:
+    """Unguided rows, then guided rows; a row depends on its image and half alone."""
+    rows = []
+    for half in (0, 1):
+        for image in images:
+            rng = torch.Generator().manual_seed(100 * half + image)
+            rows.append([torch.randn(size, generator=rng) for size in ((4, 8, 8), (16, 32), (16,), (6,))])
+    sample, hidden, pooled, ids = (torch.stack(parts) for parts in zip(*rows, strict=True))
+    return {
+        "sample": sample, "timestep": 500, "encoder_hidden_states": hidden,
+        "added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids},
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def denoise(
+    pipeline: Pipeline, wanted: Merge, loras: Sequence[Weighted], images: Sequence[int] = (1, 2), calls: int = 1,
+    observe: Observer | None = None,
+) -> Tensor:  # fmt: skip
+    """Return the UNet's last output for a batch under a merge."""
+    drawing = Drawing(pipeline)
+    try:
+        with wanted.applied(pipeline, loras, drawing, observe):
+            drawing.begin(images)
+            for _ in range(calls):
+                output: Tensor = pipeline.unet(**unet_inputs(images)).sample
+    finally:
+        drawing.close()
+    return output
+
+
+def test_two_methods_of_one_name_are_refused() -> None:
+    direct = MERGE_METHODS["direct"]
+    with pytest.raises(ValueError, match="two merge methods are called 'direct'"):
+        by_name(direct, direct)
+
+
+@EVERY_METHOD
+def test_a_method_says_what_it_does_and_where_it_comes_from(method: str) -> None:
+    card = MERGE_METHODS[method]
+    assert card.summary.endswith(".")
+    assert card.source
+    assert card.settings({})
+
+
+@EVERY_METHOD
+def test_a_method_keeps_shape_and_type_and_leaves_the_global_generator(method: str, world: Path, sdxl: Pipeline) -> None:
+    loras = weighted(world, sdxl, "star", "ring")
+    before = torch.get_rng_state()
+    output = denoise(sdxl, merge(method), loras)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert output.shape == (4, 4, 8, 8)
+    assert output.dtype == torch.float32
+    assert torch.isfinite(output).all()
+    plain = denoise(sdxl, merge(method), [])
+    assert not torch.allclose(output, plain)
+    assert torch.equal(denoise(sdxl, merge(method), loras), output)
+
+
+@EVERY_METHOD
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_method_works_in_half_precision(method: str, dtype: torch.dtype, world: Path) -> None:
+    pipeline = load_pipeline(world / "sdxl", "float16" if dtype == torch.float16 else "bfloat16")
+    drawing = Drawing(pipeline)
+    module = module_of(pipeline, LAYER)
+    with torch.no_grad(), merge(method).applied(pipeline, weighted(world, pipeline, "star", "ring"), drawing):
+        drawing.begin([1])
+        output = module(torch.ones(1, 5, module.in_features, dtype=dtype))
+    drawing.close()
+    assert output.dtype == dtype
+    assert torch.isfinite(output).all()
+
+
+@EVERY_METHOD
+def test_every_weight_is_back_bit_by_bit_after_a_merge(method: str, world: Path, sdxl: Pipeline) -> None:
+    def weights() -> dict[str, Tensor]:
+        return {
+            f"{name}.{key}": value.clone() for name, part in components(sdxl).items() for key, value in part.state_dict().items()
+        }
+
+    before = weights()
+    denoise(sdxl, merge(method), weighted(world, sdxl, "star", "ring"))
+    with pytest.raises(KeyboardInterrupt), merge(method).applied(sdxl, weighted(world, sdxl, "star"), Drawing(sdxl)):
+        raise KeyboardInterrupt
+    assert all(torch.equal(value, before[key]) for key, value in weights().items())
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("method", MASKED)
+def test_a_batch_of_one_equals_a_batch_of_three(method: str, options: dict[str, Any], world: Path, sdxl: Pipeline) -> None:
+    loras = weighted(world, sdxl, "star", "ring")
+    wanted = merge(method, **options)
+    together = denoise(sdxl, wanted, loras, images=(1, 2, 3), calls=2)
+    for place, image in enumerate((1, 2, 3)):
+        alone = denoise(sdxl, wanted, loras, images=(image,), calls=2)
+        assert torch.equal(alone, together[[place, place + 3]])
+
+
+@EVERY_METHOD
+def test_weight_zero_removes_a_lora_exactly(method: str, world: Path, sdxl: Pipeline) -> None:
+    nothing = denoise(sdxl, merge(method), weighted(world, sdxl, "star", weights=[0.0]))
+    assert torch.equal(nothing, denoise(sdxl, merge(method), []))
+
+
+@pytest.mark.parametrize("method", MASKED)
+def test_one_lora_without_dropout_is_the_plain_lora_bit_by_bit(method: str, world: Path, sdxl: Pipeline) -> None:
+    (star,) = weighted(world, sdxl, "star")
+    module = module_of(sdxl, LAYER)
+    x = torch.randn(2, 7, module.in_features, generator=torch.Generator().manual_seed(0))
+    part = star.lora.part(LAYER)
+    drawing = Drawing(sdxl)
+    with torch.no_grad():
+        plain = module(x) + nn.functional.linear(nn.functional.linear(x, part.down), part.up)
+        with merge(method, p=0).applied(sdxl, [star], drawing):
+            drawing.begin([1, 2])
+            assert torch.equal(module(x), plain)
+    drawing.close()
+
+
+def test_static_masks_without_dropout_are_the_direct_merge_bit_by_bit(world: Path, sdxl: Pipeline) -> None:
+    loras = weighted(world, sdxl, "star", "ring")
+    assert torch.equal(denoise(sdxl, merge("mc_dropout", p=0, preset="static"), loras), denoise(sdxl, merge("direct"), loras))
+
+
+def test_unfolded_the_direct_merge_is_the_same_up_to_rounding(world: Path, sdxl: Pipeline) -> None:
+    """Covers hooks on linear and convolution layers: dropout at rate 0 is the direct merge, hooked."""
+    loras = weighted(world, sdxl, "star", "ring", weights=[1.0, 0.7])
+    folded = denoise(sdxl, merge("direct"), loras)
+    for options in ({}, {"granularity": "channel"}):
+        assert torch.allclose(denoise(sdxl, merge("mc_dropout", p=0, **options), loras), folded, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", MASKED)
+def test_folded_static_masks_equal_hooked_ones(
+    method: str, world: Path, sdxl: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loras = weighted(world, sdxl, "star", "ring")
+    folded = denoise(sdxl, merge(method, preset="static"), loras)
+    monkeypatch.setattr(MaskOptions, "foldable", property(lambda options: False))
+    assert torch.allclose(denoise(sdxl, merge(method, preset="static"), loras), folded, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")  # peft's remark on a second adapter
+def test_direct_equals_diffusers_and_peft(world: Path, sdxl: Pipeline, tmp_path: Path) -> None:
+    conv = save_peft_lora(tmp_path / "conv.safetensors", adapted(sdxl, r"conv1$|to_q$"), rank=8, seed=5)
+    theirs = load_pipeline(world / "sdxl")
+    theirs.load_lora_weights(world / "star.safetensors", adapter_name="star")
+    theirs.load_lora_weights(conv, adapter_name="conv")
+    theirs.set_adapters(["star", "conv"], [1.0, 0.7])
+    loras = [Weighted(load_lora(path, sdxl), weight, 0) for path, weight in ((world / "star.safetensors", 1.0), (conv, 0.7))]
+    ours = denoise(sdxl, merge("direct"), loras)
+    with torch.no_grad():
+        assert torch.allclose(theirs.unet(**unet_inputs((1, 2))).sample, ours, atol=2e-4, rtol=1e-4)
+        ids = torch.arange(10)[None]
+        with merge("direct").applied(sdxl, loras, Drawing(sdxl)):
+            for encoder in ("text_encoder", "text_encoder_2"):
+                mine, peft = (getattr(pipe, encoder)(ids)[0] for pipe in (sdxl, theirs))
+                assert torch.allclose(mine, peft, atol=1e-5)
+
+
+def test_the_outputs_of_any_two_loras_never_meet(world: Path, sdxl: Pipeline) -> None:
+    loras = weighted(world, sdxl, "star", "ring", "moon")
+    seen: list[str] = []
+
+    def look(layer: str, outputs: list[Tensor]) -> None:
+        seen.append(layer)
+        for one, other in combinations(outputs, 2):
+            assert torch.count_nonzero(one * other) == 0
+
+    for options in ({}, {"granularity": "channel"}):
+        denoise(sdxl, merge("orthogonal_mc_dropout", p=2 / 3, **options), loras, calls=2, observe=look)
+    unet = {name for weighted_lora in loras for name in weighted_lora.lora.factors if name.startswith("unet.")}
+    assert set(seen) == unet
+    assert len(seen) == 4 * len(unet)
+
+
+@pytest.mark.parametrize("method", MASKED)
+def test_the_mean_over_masks_is_the_direct_merge(method: str, world: Path, sdxl: Pipeline) -> None:
+    loras = weighted(world, sdxl, "star", "ring")
+    module, count = module_of(sdxl, LAYER), 800
+    x = torch.randn(1, 3, module.in_features, generator=torch.Generator().manual_seed(0))
+    drawing = Drawing(sdxl)
+    with torch.no_grad():
+        with merge("direct").applied(sdxl, loras, drawing):
+            direct = module(x)
+        with merge(method, p=0.5).applied(sdxl, loras, drawing):
+            drawing.begin(range(count))
+            outputs = module(x.expand(count, -1, -1))
+    drawing.close()
+    error = (outputs - direct).mean(0) / (outputs.std(0) / math.sqrt(count))
+    assert error.abs().max().item() < 5
+
+
+def changed(world: Path, sdxl: Pipeline, **options: Any) -> tuple[bool, bool, bool]:
+    """Return whether masks differ between calls, between the halves of guidance, and between images."""
+    outputs: list[Tensor] = []
+    wanted = merge("orthogonal_mc_dropout", **options)
+    denoise(
+        sdxl, wanted, weighted(world, sdxl, "star", "ring"), images=(1, 2), calls=2,
+        observe=lambda layer, parts: outputs.append(parts[0] != 0) if layer == LAYER else None,
+    )  # fmt: skip
+    first, second = (kept.view(4, -1) for kept in outputs)
+    return not torch.equal(first, second), not torch.equal(first[0], first[2]), not torch.equal(first[0], first[1])
+
+
+def test_options_say_when_masks_are_drawn_anew(world: Path, sdxl: Pipeline) -> None:
+    assert changed(world, sdxl, preset="official") == (True, True, True)
+    assert changed(world, sdxl, preset="shared_cfg") == (True, False, True)
+    assert changed(world, sdxl, refresh="image") == (False, True, True)
+    assert changed(world, sdxl, refresh="run", cfg="shared") == (False, False, False)
+    assert changed(world, sdxl, granularity="channel", cfg="shared") == (True, False, True)
+
+
+def test_a_second_order_sampler_keeps_masks_for_both_calls_of_a_step(world: Path) -> None:
+    pipeline = load_pipeline(world / "sdxl", scheduler="KDPM2DiscreteScheduler")
+    assert changed(world, pipeline, refresh="step") == (False, True, True)
+    assert changed(world, pipeline, refresh="forward") == (True, True, True)
+
+
+def test_factors_multiply_out_to_the_weight_s_shape() -> None:
+    factors = Factors(torch.ones(2, 3, 5, 5), torch.ones(4, 2))
+    assert factors.dense().shape == (4, 3, 5, 5)
+    assert factors.rank == 2
