@@ -48,7 +48,7 @@ def init(
             database, run, Design(per_comparison=per_comparison, cannot_tell=cannot_tell, seed=seed, language=language)
         )
         state = "begun" if begun.new else "had been begun with this design; nothing was changed"
-        Console().print(f"{run}: study {state}: {begun.comparisons} comparisons, {per_comparison} people each")
+        Console(soft_wrap=True).print(f"{run}: study {state}: {begun.comparisons} comparisons, {per_comparison} people each")
 
 
 @app.command()

@@ -18,15 +18,7 @@ from study_app.blinding import encode, make_stimuli, read_secret
 from study_app.design import Design
 from study_app.service import StudyService
 from tests.runs import make_run
-
-
-def chunks(png: bytes) -> list[tuple[bytes, bytes]]:
-    found, place = [], 8
-    while place < len(png):
-        length = int.from_bytes(png[place : place + 4])
-        found.append((png[place + 4 : place + 8], png[place + 8 : place + 8 + length]))
-        place += 12 + length
-    return found
+from tests.study_app.png import chunks
 
 
 @pytest.fixture
