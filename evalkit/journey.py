@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+# Metrics whose weights come with tinyworld, or that need none: the demo downloads nothing.
+DEMO_METRICS = "clip_t,clip_i,dino,arm_similarity,piqe"
 # What the demo's simulated participants feel, in logits; the report should find it again.
 DEMO_EFFECT = 0.6
 
@@ -67,7 +69,7 @@ def demo(
     # real and simulated judgments never share a database here: RUN/study.db stays free for whoever opens the study
     simulated = f"sqlite:///{run / 'simulated.db'}"
     step("generate")(experiment="tinyworld", run=run)
-    step("score")(run=run, allow_missing=True)
+    step("score")(run=run, metrics=DEMO_METRICS)
     step("study", "simulate")(run=run, participants=participants, db=simulated, effect=[f"direct={DEMO_EFFECT}"])
     step("analyze")(run=run, db=simulated, simulated=True)
     console = Console(soft_wrap=True)
