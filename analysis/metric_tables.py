@@ -1,7 +1,7 @@
 """The tables of metrics: Table 2 as the papers print it, with its uncertainty, and what separates the arms."""
 
 from analysis.findings import Findings
-from analysis.numbers import ABSENT, ARROWS, count, decimals_for, mean_cell, number, p_value, plain_cell, word_cell
+from analysis.numbers import ABSENT, ARROWS, count, decimals_for, error_words, mean_cell, number, p_value, plain_cell, word_cell
 from analysis.paired import MetricResult
 from analysis.study_tables import arm_pair
 from analysis.tables import Cell, Column, Table
@@ -41,7 +41,7 @@ def table_2_uncertainty(found: Findings) -> Table | None:
     notes = (
         ARROW_NOTE,
         "n: cases times seeds; an image's rows (one per concept) are averaged first. "
-        "The error allows for shared concepts (dyadic, max-rule).",
+        + error_words(mean for metric in found.metrics for mean in metric.means),
         "Bold: better than every other arm, p < .05 after Holm over the pairs of arms. "
         "Intervals of single arms may overlap where the paired difference is clear.",
         *signatures(found),
@@ -72,12 +72,10 @@ def metric_contrasts(found: Findings) -> Table | None:
         Column("metric", "words"), Column("comparison", "words"), Column("first − second [95 % CI]"), Column("d_z"),
         Column("p"), Column("p (Holm)"), Column("n"), Column("verdict", "words"),
     )  # fmt: skip
-    clusters = next(contrast.clusters for metric in found.metrics for contrast in metric.contrasts)
-    unit = ", ".join(f"{count(size)} {name}" for name, size in clusters)
-    seen = dict.fromkeys(note for metric in found.metrics for contrast in metric.contrasts for note in contrast.notes)
+    made = [contrast for metric in found.metrics for contrast in metric.contrasts]
+    seen = dict.fromkeys(note for contrast in made for note in contrast.notes)
     notes = (
-        f"Paired by case and seed. t with concepts − 1 degrees of freedom; the error allows for shared concepts ({unit}; "
-        "dyadic, max-rule).",
+        f"Paired by case and seed. {error_words(made)}".strip(),
         "Correction: Holm over the pairs of arms, metric by metric. d_z: mean over standard deviation of the differences.",
         "No margin is set for metrics, so what is not different is inconclusive.",
         *seen,

@@ -1,6 +1,7 @@
 """How numbers are printed: the one formatting pass behind every table, sentence and figure."""
 
 import math
+from collections.abc import Iterable
 
 from analysis.contrast import Contrast
 from analysis.tables import Cell
@@ -43,6 +44,23 @@ def decimals_for(contrast: Contrast) -> int:
         return 4
     half = (contrast.interval[1] - contrast.interval[0]) / 2
     return 4 if half <= 0 else min(6, max(1, 1 - math.floor(math.log10(half))))
+
+
+def error_words(contrasts: Iterable[Contrast]) -> str:
+    """Return in one sentence what the errors of some contrasts allow for, each way said once; empty where none has an error."""
+    ways = []
+    for contrast in contrasts:
+        if contrast.standard_error is None:
+            continue
+        people = "participants" in contrast.scope
+        if "concepts" in contrast.scope:
+            what = "shared concepts and participants" if people else "shared concepts"
+        else:
+            levels = [name for name in contrast.scope if name != "seeds"] or ["comparisons"]
+            what = f"clusters by {' and '.join(levels)} alone"
+        named = ", ".join(f"{count(size)} {name}" for name, size in contrast.clusters)
+        ways.append(f"{what} ({named}; {contrast.test})")
+    return f"The error allows for {'; or '.join(dict.fromkeys(ways))}." if ways else ""
 
 
 def share_cell(contrast: Contrast, bold: bool = False) -> Cell:

@@ -2,7 +2,7 @@
 
 from analysis.contrast import Contrast
 from analysis.findings import Findings
-from analysis.numbers import ABSENT, count, mean_cell, number, p_value, percent, plain_cell, share_cell, word_cell
+from analysis.numbers import ABSENT, count, error_words, mean_cell, number, p_value, percent, plain_cell, share_cell, word_cell
 from analysis.preference import Preference
 from analysis.tables import Cell, Column, Table
 
@@ -86,8 +86,9 @@ def preference_notes(found: Findings) -> tuple[str, ...]:
     notes = [
         f"n: {count(votes)} votes on {count(comparisons)} of {count(found.data.planned)} planned comparisons.",
         "Naive: exact binomial test on majority outcomes, ties left out; it takes the comparisons for independent.",
-        "Clustered: share of votes (cannot tell = half a vote each); the error allows for shared concepts and participants "
-        "(dyadic + participant max-rule), with " + _clusters(found.preferences) + ". The verdict rests on it.",
+        "Clustered: share of votes (cannot tell = half a vote each). "
+        + error_words(each.clustered for each in found.preferences)
+        + " The verdict rests on it.",
         "Correction: Holm over the comparisons of arms. Verdict at 5 %.",
     ]
     if found.margin is not None:
@@ -97,22 +98,6 @@ def preference_notes(found: Findings) -> tuple[str, ...]:
         notes.append(f"{count(found.data.surplus)} surplus votes, given after their place was taken, are left out.")
     seen = dict.fromkeys(note for each in found.preferences for note in (*each.naive.notes, *each.clustered.notes))
     return (*notes, *seen)
-
-
-def _clusters(preferences: tuple[Preference, ...]) -> str:
-    counts: dict[str, list[int]] = {}
-    for each in preferences:
-        for name, size in each.clustered.clusters:
-            counts.setdefault(name, []).append(size)
-    if not counts:
-        return "no clusters"
-    parts = [f"{_range(sizes)} {name}" for name, sizes in counts.items()]
-    return ", ".join(parts)
-
-
-def _range(sizes: list[int]) -> str:
-    low, high = min(sizes), max(sizes)
-    return count(low) if low == high else f"{count(low)} to {count(high)}"
 
 
 def similarity_table(found: Findings) -> Table | None:
@@ -131,8 +116,9 @@ def similarity_table(found: Findings) -> Table | None:
         return None
     columns = (Column("metric", "words"), Column("comparison", "words"), Column("mean [95 % CI]"), Column("n"))
     notes = [f"{similarity.metric}: {similarity.signature}." for similarity in found.similarities]
-    notes.append("n: cases times seeds. The error allows for shared concepts (dyadic, max-rule).")
-    seen = dict.fromkeys(note for similarity in found.similarities for mean in similarity.means for note in mean.notes)
+    means = [mean for similarity in found.similarities for mean in similarity.means]
+    notes.append(f"n: cases times seeds. {error_words(means)}".strip())
+    seen = dict.fromkeys(note for mean in means for note in mean.notes)
     return Table("table1_similarity", "How alike two arms' images are", columns, rows, (*notes, *seen))
 
 

@@ -14,12 +14,14 @@ from analysis.study_tables import preference_table, similarity_table, table_1
 from db.load import load_run
 from db.session import default_url, open_database
 from evalkit.errors import UserError
+from evalkit.manifest import Manifest
 
 TABLES = (table_1, preference_table, similarity_table, table_2, table_2_uncertainty, metric_contrasts)
 
 
 def tables(run: Path) -> str:
     """Return the paper's tables of a run folder as Markdown."""
+    Manifest.load(run)
     database = open_database(default_url(run))
     try:
         data = read_run(database, load_run(database, run).run_id)

@@ -15,6 +15,7 @@ from analysis.findings import analyze_run
 from analysis.gallery import gallery, thumbnail
 from analysis.papers.orthogonal_mc_dropout import main as paper
 from analysis.report import render, tables_of
+from analysis.study_tables import preference_table
 from db.load import load_run
 from db.session import default_url, open_database
 from evalkit.errors import UserError
@@ -221,6 +222,7 @@ def test_the_papers_script_prints_both_tables(judged, tmp_path, capsys):
     assert "↑ musiq" in printed
     assert paper([]) == 2
     assert paper([str(tmp_path)]) == 1
+    assert list(tmp_path.iterdir()) == []
     assert "error: " in capsys.readouterr().err
 
 
@@ -233,3 +235,13 @@ def test_the_statistics_page_is_true_and_names_every_table():
     assert result.failed == 0
     text = page.read_text(encoding="utf-8")
     assert all(f"`{name}`" in text for name in ALL_TABLES)
+
+
+def test_notes_claim_no_more_than_the_design_carries(tmp_path, judged):
+    few = findings_of(run_of(tmp_path / "run", concepts=4))
+    assert not [table.name for table in tables_of(few) if "dyadic" in table.to_markdown()]
+    printed = preference_table(few).to_markdown()
+    assert "clusters by pairs and participants alone" in printed
+    assert "4 concepts are too few" in printed
+    many = preference_table(findings_of(judged)).to_markdown()
+    assert "6 concepts, 15 pairs, 8 participants; t, dyadic + participant" in many
