@@ -16,7 +16,7 @@ class MarginScale(StrEnum):
 
 def analyze(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="the run folder")],
-    db: Annotated[str | None, typer.Option(metavar="URL", help="database [default: sqlite:///RUN/study.db]")] = None,
+    db: Annotated[str | None, typer.Option(metavar="URL", help="database (default: sqlite:///RUN/study.db)")] = None,
     margin: Annotated[
         float, typer.Option(help="differences from 50 % up to this share count as none: 0.05 is five percentage points")
     ] = 0.05,
@@ -30,7 +30,7 @@ def analyze(
             help="where people and simulated participants judged: take both, marked, or people alone",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="where to write [default: RUN/report]")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="where to write (default: RUN/report)")] = None,
 ) -> None:
     """Turn scores and judgments into verdicts: report.html, tables and figures.
 
