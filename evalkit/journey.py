@@ -9,7 +9,7 @@ import typer
 # Metrics whose weights come with tinyworld, or that need none: the demo downloads nothing.
 DEMO_METRICS = "clip_t,clip_i,dino,arm_similarity,piqe"
 # What the demo's simulated participants feel, in logits; the report should find it again.
-DEMO_EFFECT = 0.6
+DEMO_EFFECT = 0.8
 
 Run = Annotated[Path, typer.Option("--run", help="The run folder, made where there is none.")]
 
@@ -61,7 +61,7 @@ def demo(
     run: Run = Path("runs/demo"),
     participants: Annotated[
         int, typer.Option(min=1, help="How many simulated participants judge; their judgments are marked everywhere.")
-    ] = 5,
+    ] = 20,
 ) -> None:
     """Run the embedded experiment on tinyworld, with simulated participants in a database of their own."""
     from rich.console import Console
