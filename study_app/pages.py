@@ -162,7 +162,8 @@ def _pair(service: StudyService, trial: Trial) -> str:
     words = service.sentences.trial
     width, height = trial.size
     figures = "".join(
-        f'<figure><img src="{url}" alt="{escape(alt)}" width="{width}" height="{height}"></figure>'
+        f'<label title="{escape(words.enlarge)}"><input type="checkbox"><img src="{url}" alt="{escape(alt)}" '
+        f'width="{width}" height="{height}"></label>'
         for url, alt in ((trial.left, words.left_image), (trial.right, words.right_image))
     )
     # how wide two images become follows from how tall the screen lets them be; the answers stand below, as wide as both

@@ -58,6 +58,7 @@ class Trial(Record):
     cannot_tell: str
     left_image: str
     right_image: str
+    enlarge: str
     progress: str
 
     def question(self, concepts: int) -> str:
