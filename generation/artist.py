@@ -49,7 +49,7 @@ class Artist:
         self.adapters: dict[str, str] = {}
         self.scales: dict[str, tuple[float, float]] = {}
         for concept in experiment.concepts:
-            lora = self._lora(concept.name)
+            lora = self.lora(concept.name)
             self.adapters[concept.name] = lora.sha256
             self.scales[concept.name] = (min(lora.scales.values()), max(lora.scales.values()))
         self._check_sampling()
@@ -74,7 +74,7 @@ class Artist:
         places = sorted(range(len(concepts)), key=lambda place: concepts[place])
         start = time.perf_counter()
         loras = [
-            Weighted(self._lora(concepts[place]), self.experiment.concept(concepts[place]).weight, place) for place in places
+            Weighted(self.lora(concepts[place]), self.experiment.concept(concepts[place]).weight, place) for place in places
         ]
         with self.merge(arm).applied(self.pipeline, loras, self.drawing, observe):
             self.seconds["merge"][arm.label] += time.perf_counter() - start
@@ -133,7 +133,8 @@ class Artist:
                     lines.append(f"{case.id}: the prompt has {length} tokens, the model reads {tokenizer.model_max_length}")
         return lines
 
-    def _lora(self, name: str) -> Lora:
+    def lora(self, name: str) -> Lora:
+        """Return the LoRA of a concept, read again where it has left the memory."""
         if name not in self._loras:
             self._loras[name] = load_lora(self._files[name], self.pipeline)
             if len(self._loras) > KEPT_LORAS:

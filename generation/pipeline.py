@@ -104,6 +104,8 @@ def load_pipeline(
             pipeline.scheduler = scheduler_class(scheduler).from_config(pipeline.scheduler.config, **(scheduler_options or {}))
         if hasattr(pipeline, "watermark"):
             pipeline.watermark = None
+        # one image at a time: less memory, and pixels that do not depend on the batch
+        pipeline.vae.enable_slicing()
         pipeline.set_progress_bar_config(disable=True)
         pipeline = pipeline.to(device)
     for component in components(pipeline).values():

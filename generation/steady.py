@@ -1,7 +1,9 @@
-"""Keeps an image the same whatever else is in its batch, on the CPU: one row at a time where rows are whole images."""
+"""Keeps an image the same whatever else is in its batch, on the CPU: layers that would round otherwise go image by image."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,29 +13,53 @@ from generation.pipeline import Pipeline, components
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x W^T + b, on the CPU with the same bits for a row of a matrix [rows, inputs] whatever the number of rows.
+    """Return x W^T + b, on the CPU with the same bits for a row of a matrix [images, inputs] whatever the number of rows.
 
     BLAS takes other paths, which round otherwise, for products of a few rows. Layers on sequences have many rows per image
     and no such jump (a test holds this); embeddings of time and size have one.
     """
-    if x.dim() == 2 and x.device.type == "cpu" and x.shape[0] > 1:
-        return torch.cat([functional.linear(row, weight, bias) for row in x.split(1)])
+    if x.dim() == 2 and x.shape[0] > 1 and x.device.type == "cpu":
+        return torch.cat([functional.linear(row, weight, bias) for row in torch.split(x, 1)])
     return functional.linear(x, weight, bias)
 
 
+def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return the convolution of `conv` with another weight; on the CPU image by image where oneDNN minds the batch.
+
+    Its kernels for 1 x 1 windows and for few channels are chosen by batch size, and each rounds in its own way.
+    """
+
+    def one(image: Tensor) -> Tensor:
+        return functional.conv2d(image, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+    choosy = weight.shape[2:] == (1, 1) or weight.shape[1] < 16
+    if choosy and x.shape[0] > 1 and x.device.type == "cpu":
+        return torch.cat([one(image) for image in torch.split(x, 1)])
+    return one(x)
+
+
 @contextmanager
-def steady_rows(pipeline: Pipeline) -> Iterator[None]:
-    """Compute the pipeline's layers on one row per image with `linear` while a block runs."""
-
-    def again(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        if output.dim() != 2 or output.shape[0] == 1 or output.device.type != "cpu":
-            return None
-        return linear(args[0], module.weight, module.bias)  # type: ignore[arg-type]
-
-    layers = [layer for part in components(pipeline).values() for layer in part.modules() if isinstance(layer, nn.Linear)]
-    hooks = [layer.register_forward_hook(again) for layer in layers]
+def steady(pipeline: Pipeline) -> Iterator[None]:
+    """Compute text encoders and UNet with `linear` and `convolve` while a block runs; the VAE decodes image by image anyway."""
+    changed: list[Any] = []
+    for layer in (layer for part in components(pipeline).values() for layer in part.modules()):
+        if type(layer) is nn.Linear:
+            layer.forward = partial(_linear, layer)  # type: ignore[method-assign]
+        elif type(layer) is nn.Conv2d and layer.padding_mode == "zeros":
+            layer.forward = partial(_convolve, layer)  # type: ignore[method-assign]
+        else:
+            continue
+        changed.append(layer)
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        for layer in changed:
+            del layer.forward
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    return linear(x, layer.weight, layer.bias)
+
+
+def _convolve(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    return convolve(layer, x, layer.weight, layer.bias)

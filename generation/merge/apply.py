@@ -2,21 +2,20 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from generation.lora import Factors, Lora
 from generation.merge.drawing import Drawing, MaskSource
+from generation.merge.layer import Layer
 from generation.merge.masks import Draws, channel_words
 from generation.merge.method import MergeMethod
 from generation.merge.rates import expand
 from generation.pipeline import Pipeline, components
-from generation.seeds import derived
-from generation.steady import linear
+from generation.steady import convolve, linear
 
 # Gets a layer and its LoRAs' masked outputs, a list of [rows, channels]; for diagnostics and proofs.
 Observer = Callable[[str, list[Tensor]], None]
@@ -40,6 +39,8 @@ class Merge:
     method: MergeMethod
     settings: Any
     seed: int
+    # what compressing methods report: the share of the exact sum's squared norm that each layer keeps
+    energies: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def applied(
@@ -92,10 +93,14 @@ def _apply_to_weights(
     merge: Merge, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing, observe: Observer | None
 ) -> Iterator[None]:
     own = merge.settings.model_dump()
+    # a LoRA of weight zero is not there, whatever a method would make of its zeros
+    loras = [weighted for weighted in loras if weighted.weight != 0]
+    weights = [weighted.weight for weighted in loras]
+    adapted = {weighted.place: sorted(weighted.lora.factors) for weighted in loras}
 
-    def change(layer: str, parts: list[tuple[Weighted, Factors]], device: torch.device) -> Factors | Tensor:
-        rng = torch.Generator("cpu").manual_seed(derived("merge", merge.seed, layer))
-        merged: Factors | Tensor = merge.method.function([_on(part, device) for _, part in parts], rng, **own)
+    def change(name: str, parts: list[tuple[Weighted, Factors]], device: torch.device) -> Factors | Tensor:
+        layer = Layer(name, merge.seed, weights, [weighted.place for weighted, _ in parts], adapted, merge.energies)
+        merged: Factors | Tensor = merge.method.function([_on(part, device) for _, part in parts], layer, **own)
         return merged
 
     changes = {layer: _bound(change, layer, parts) for layer, parts in layers_of(loras).items()}
@@ -178,26 +183,24 @@ class _OutputHook:
         self.ups = [part.up.to(weight) for part in parts]
         self.up_rows = torch.cat(self.ups, dim=1).T.contiguous()
         self.ranks = [part.rank for part in parts]
-        self.convolve = module if isinstance(module, nn.Conv2d) else None
+        self.conv = module if isinstance(module, nn.Conv2d) else None
         self.channelwise = maker.source.options.granularity == "channel"
 
     def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         hidden = self._hidden(args[0])
         rows, tokens = hidden.shape[0], hidden.shape[1]
-        target = output if self.convolve is None else output.flatten(2).transpose(1, 2).contiguous()
+        target = output if self.conv is None else output.flatten(2).transpose(1, 2).contiguous()
         target = target.reshape(rows, tokens, -1)
         target = (self._per_channel if self.channelwise else self._per_element)(hidden, target)
-        if self.convolve is None:
+        if self.conv is None:
             return target.view(output.shape)
         return target.transpose(1, 2).reshape(output.shape)
 
     def _hidden(self, x: Tensor) -> Tensor:
         """Return all LoRAs' hidden activations side by side, [rows, tokens, sum of ranks]."""
-        if self.convolve is None:
+        if self.conv is None:
             return linear(x, self.down).reshape(x.shape[0], -1, self.down.shape[0])
-        conv = self.convolve
-        inner = functional.conv2d(x, self.down, None, conv.stride, conv.padding, conv.dilation)
-        return inner.flatten(2).transpose(1, 2)
+        return convolve(self.conv, x, self.down).flatten(2).transpose(1, 2)
 
     def _words(self, rows: int, tokens: int, device: torch.device) -> Tensor:
         return self.maker.source.words(self.maker.component, rows, tokens, device)

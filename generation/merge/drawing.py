@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from generation.merge.masks import MaskOptions, row_words
 from generation.pipeline import Pipeline, components
 from generation.seeds import derived
-from generation.steady import steady_rows
+from generation.steady import steady
 
 
 class Drawing:
@@ -28,7 +28,7 @@ class Drawing:
         self.order: int = getattr(pipeline.scheduler, "order", 1)
         self._calls: dict[str, int] = {}
         with ExitStack() as stack:
-            stack.enter_context(steady_rows(pipeline))
+            stack.enter_context(steady(pipeline))
             for name, part in components(pipeline).items():
                 stack.callback(part.register_forward_pre_hook(self._counter(name)).remove)
             self._stack = stack.pop_all()

@@ -11,6 +11,7 @@ from generation.reading import read_experiment
 
 Write = Callable[..., Path]
 ORTHOGONAL = "parameters = { p = 0.5 }"
+CASE = '[[cases]]\nid = "a"\nconcepts = ["{}"]\nprompt = "a star"\nseeds = 1\n[cases_from]'
 
 
 def test_cases_are_all_subsets_with_their_prompts(experiment_file: Write) -> None:
@@ -24,20 +25,30 @@ def test_cases_are_all_subsets_with_their_prompts(experiment_file: Write) -> Non
 def test_cases_may_be_listed_beside_the_made_ones(experiment_file: Write) -> None:
     case = '[[cases]]\nid = "one"\nconcepts = ["star"]\nprompt = "a <s> star"\nseeds = [7, 9]\n\n[cases_from]'
     experiment = read_experiment(experiment_file(("[cases_from]", case)))
-    assert [(case.id, case.seeds, case.negative_prompt) for case in experiment.cases][0] == ("one", (7, 9), None)
+    first = experiment.cases[0]
+    assert (first.id, first.seeds, first.negative_prompt) == ("one", (7, 9), None)
     assert len(experiment.cases) == 4
 
 
 MISTAKES: dict[str, tuple[tuple[str, str], str]] = {
     "unknown section": (("[base]", "seed = 1\n[base]"), "seed: unknown key; an experiment has name, base"),
     "unknown key": (("steps = 2", "steps = 2\nstep = 3"), "sampling.step: unknown key"),
-    "unknown method": (('method = "mc_dropout"', 'method = "mc_dropot"'), r"arms\[1\]: no merge method 'mc_dropot'; did you mean"),
-    "unknown parameter": ((ORTHOGONAL, "parameters = { q = 0.5 }"), r"arms\[2\]: orthogonal_mc_dropout takes no 'q'; .*it takes"),
+    "unknown method": (
+        ('method = "mc_dropout"', 'method = "mc_dropot"'),
+        r"arms\[1\]: no merge method 'mc_dropot'; did you mean 'mc_dropout'\? Known: direct, mc_dropout",
+    ),
+    "unknown parameter": (
+        (ORTHOGONAL, "parameters = { q = 0.5 }"),
+        r"arms\[2\]: orthogonal_mc_dropout takes no 'q'; .*it takes",
+    ),
     "parameter of another method": (
         ('method = "direct"', 'method = "direct"\nparameters = { p = 0.5 }'),
         r"arms\[0\]: direct takes no 'p'; it takes no parameters",
     ),
-    "rate out of range": ((ORTHOGONAL, "parameters = { p = 1.5 }"), r"arms\[2\]: p: a dropout rate lies in \[0, 1\), it is 1.5"),
+    "rate out of range": (
+        (ORTHOGONAL, "parameters = { p = 1.5 }"),
+        r"arms\[2\]: p: a dropout rate lies in \[0, 1\), it is 1.5",
+    ),
     "rate of another type": ((ORTHOGONAL, 'parameters = { p = "0.5" }'), r"arms\[2\]: p: a dropout rate .* it is '0.5'"),
     "infeasible rate": ((ORTHOGONAL, "parameters = { p = 0.4 }"), r"arms\[2\]: p = 0.4: 2 LoRAs .* set p to 0.5 or more"),
     "infeasible for three": (("choose = 2", "choose = 3"), r"p = 0.5: 3 LoRAs can't keep 0.5 .* set p to 0.6667 or more"),
@@ -50,7 +61,10 @@ MISTAKES: dict[str, tuple[tuple[str, str], str]] = {
     "unknown preset": ((ORTHOGONAL, 'parameters = { preset = "statc" }'), r"arms\[2\]: preset: Input should be 'official'"),
     "duplicate label": (('label = "mc"', 'label = "Direct"'), r"arms\[1\].label: 'Direct' is taken by arms\[0\]"),
     "duplicate concept": (('name = "moon"', 'name = "star"'), r"concepts\[2\].name: 'star' is taken by concepts\[0\]"),
-    "missing adapter": (('"moon.safetensors"', '"mon.safetensors"'), r"concepts\[2\].adapter: .*mon.safetensors: no such LoRA file"),
+    "missing adapter": (
+        ('"moon.safetensors"', '"mon.safetensors"'),
+        r"concepts\[2\].adapter: .*mon.safetensors: no such LoRA file",
+    ),
     "missing references": (('"references"', '"pictures"'), r"concepts\[0\].references: .*pictures: no such folder"),
     "no references": (('"references"', '"sdxl"'), r"concepts\[0\].references: .*sdxl: holds no reference image"),
     "missing model": (('model = "sdxl"', 'model = "sdx"'), r"base.model: .*sdx: no such folder"),
@@ -65,13 +79,17 @@ MISTAKES: dict[str, tuple[tuple[str, str], str]] = {
     "too many chosen": (("choose = 2", "choose = 4"), r"cases_from.choose: 4 of 3 concepts can't be chosen"),
     "no seeds": (("seeds = 2", "seeds = 0"), r"cases_from.seeds"),
     "seed twice": (("seeds = 2", "seeds = [3, 3]"), r"seeds: \[3, 3\] names one of them twice"),
-    "words not in the prompt": (("[cases_from]", '[[cases]]\nid = "a"\nconcepts = ["star"]\nprompt = "a star"\nseeds = 1\n[cases_from]'),
-                                r"cases\[0\].prompt: does not contain '<s> star', the words of star"),
-    "unknown concept": (("[cases_from]", '[[cases]]\nid = "a"\nconcepts = ["sun"]\nprompt = ""\nseeds = 1\n[cases_from]'),
-                        r"cases\[0\].concepts: no concept 'sun'; known: star, ring, moon"),
+    "words not in the prompt": (
+        ("[cases_from]", CASE.format("star")),
+        r"cases\[0\].prompt: does not contain '<s> star', the words of star",
+    ),
+    "unknown concept": (
+        ("[cases_from]", CASE.format("sun")),
+        r"cases\[0\].concepts: no concept 'sun'; known: star, ring, moon",
+    ),
     "no cases": (("[cases_from]", "[sampling.more]"), r"cases: missing"),
     "no TOML": (("[base]", "[base"), r"is no TOML"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", MISTAKES)
@@ -95,7 +113,7 @@ def test_all_mistakes_are_reported_at_once(experiment_file: Write) -> None:
 def test_the_shipped_experiments_are_found_by_name() -> None:
     assert set(shipped()) == {"tinyworld", "orthogonal_mc_dropout", "community_loras"}
     assert find_experiment("community_loras") == (shipped()["community_loras"], Path.cwd())
-    with pytest.raises(UserError, match="no such experiment file; give a .toml file or one of: community_loras, orth"):
+    with pytest.raises(UserError, match=r"no such experiment file; give a \.toml file or one of: community_loras, orth"):
         find_experiment("nothing")
 
 

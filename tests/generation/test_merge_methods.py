@@ -35,7 +35,9 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 
 def weighted(world: Path, pipeline: Pipeline, *names: str, weights: Sequence[float] = ()) -> list[Weighted]:
     loras = [load_lora(world / f"{name}.safetensors", pipeline) for name in names]
-    return [Weighted(lora, weight, place) for place, (lora, weight) in enumerate(zip(loras, weights or [1.0] * 9, strict=False))]
+    return [
+        Weighted(lora, weight, place) for place, (lora, weight) in enumerate(zip(loras, weights or [1.0] * 9, strict=False))
+    ]
 
 
 def merge(name: str, **parameters: Any) -> Merge:
@@ -120,7 +122,9 @@ def test_a_method_works_in_half_precision(method: str, dtype: torch.dtype, world
 def test_every_weight_is_back_bit_by_bit_after_a_merge(method: str, world: Path, sdxl: Pipeline) -> None:
     def weights() -> dict[str, Tensor]:
         return {
-            f"{name}.{key}": value.clone() for name, part in components(sdxl).items() for key, value in part.state_dict().items()
+            f"{name}.{key}": value.clone()
+            for name, part in components(sdxl).items()
+            for key, value in part.state_dict().items()
         }
 
     before = weights()

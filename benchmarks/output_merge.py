@@ -1,0 +1,120 @@
+"""What a merge costs at run time: one SDXL transformer linear (640 -> 640, 4096 tokens), two rank-128 LoRAs, float32, CPU.
+
+Prints, for every way to compute the layer, the median of interleaved rounds as a ratio to the layer without LoRAs and to peft
+with two active adapters. Run alone on a machine: `python benchmarks/output_merge.py` (about a minute).
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor, nn
+
+from generation.lora import Factors, Lora
+from generation.merge import MERGE_METHODS
+from generation.merge.apply import Merge, Weighted
+from generation.merge.drawing import Drawing
+from generation.merge.official import orthogonal_masks
+
+WIDTH, TOKENS, RANK, RATE = 640, 4096, 128, 0.5
+LAYER = "unet.to_q"
+
+
+class Block(nn.Module):
+    """A model of one layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_q = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's output."""
+        result: Tensor = self.to_q(x)
+        return result
+
+
+def factors(seed: int) -> Factors:
+    """Return random factors of the layer."""
+    rng = torch.Generator().manual_seed(seed)
+    return Factors(torch.randn(RANK, WIDTH, generator=rng) / 25, torch.randn(WIDTH, RANK, generator=rng) / 25)
+
+
+def merged(parts: list[Factors], stack: ExitStack, name: str, **parameters: object) -> Callable[[Tensor], Tensor]:
+    """Return the layer under one of our merges, put in as a run puts it in."""
+    block = Block()
+    pipeline = SimpleNamespace(unet=block, scheduler=SimpleNamespace(order=1))
+    drawing = Drawing(pipeline)
+    loras = [Weighted(Lora(Path(), "", {LAYER: part}, {LAYER: 1.0}), 1.0, place) for place, part in enumerate(parts)]
+    method = MERGE_METHODS[name]
+    stack.enter_context(Merge(method, method.settings(parameters), 0).applied(pipeline, loras, drawing))
+    drawing.begin([1])
+    return block
+
+
+def with_peft(parts: list[Factors]) -> Callable[[Tensor], Tensor]:
+    """Return the layer under peft with both adapters active."""
+    block: Any = Block()
+    for place, part in enumerate(parts):
+        config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["to_q"])
+        block = inject_adapter_in_model(config, block, adapter_name=str(place))
+        block.to_q.lora_A[str(place)].weight.data = part.down
+        block.to_q.lora_B[str(place)].weight.data = part.up
+    block.to_q.set_adapter(["0", "1"])
+    return block  # type: ignore[no-any-return]
+
+
+def with_the_paper_s_masks(parts: list[Factors]) -> Callable[[Tensor], Tensor]:
+    """Return the layer under the paper's construction: k Bernoulli draws, k masked and scaled outputs."""
+    block, rng = Block(), torch.Generator().manual_seed(0)
+
+    def forward(x: Tensor) -> Tensor:
+        outputs = [nn.functional.linear(nn.functional.linear(x, part.down), part.up) for part in parts]
+        masks = orthogonal_masks(outputs[0].shape, [RATE] * len(parts), rng)
+        result = block(x)
+        for mask, output in zip(masks, outputs, strict=True):
+            result = result + mask * output * (1 / (1 - RATE))
+        return result  # type: ignore[no-any-return]
+
+    return forward
+
+
+def main(rounds: int = 15) -> None:
+    """Measure all ways in turn, `rounds` times, and print the table."""
+    torch.set_num_threads(1)
+    x = torch.randn(1, TOKENS, WIDTH, generator=torch.Generator().manual_seed(0))
+    parts = [factors(1), factors(2)]
+    with ExitStack() as stack, torch.no_grad():
+        ways = {
+            "base layer": Block(),
+            "peft, two active adapters": with_peft(parts),
+            "the paper's construction": with_the_paper_s_masks(parts),
+            "direct, folded": merged(parts, stack, "direct"),
+            "direct, as hooks (mc_dropout at p = 0, channel)": merged(parts, stack, "mc_dropout", p=0, granularity="channel"),
+            "orthogonal, official (element, forward)": merged(parts, stack, "orthogonal_mc_dropout", p=RATE),
+            "orthogonal, channel, forward": merged(parts, stack, "orthogonal_mc_dropout", p=RATE, granularity="channel"),
+            "orthogonal, static (folded)": merged(parts, stack, "orthogonal_mc_dropout", p=RATE, preset="static"),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for lap in range(rounds + 2):
+            for name, way in ways.items():
+                start = time.perf_counter()
+                way(x)
+                if lap >= 2:  # the first laps warm up
+                    seconds[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    base, peft = medians["base layer"], medians["peft, two active adapters"]
+    print(f"torch {torch.__version__}, 1 thread, {rounds} rounds")
+    print("| way | ms | x base | x peft |\n|---|---|---|---|")
+    for name, value in medians.items():
+        print(f"| {name} | {1000 * value:.1f} | {value / base:.2f} | {value / peft:.2f} |")
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in sys.argv[1:2]))
