@@ -19,8 +19,10 @@ from generation.steady import convolve, linear
 
 # Gets a layer and its LoRAs' masked outputs, a list of [rows, channels]; for diagnostics and proofs.
 Observer = Callable[[str, list[Tensor]], None]
-# Elements per block of an elementwise pass: a block of every operand stays in a core's cache.
-BLOCK = 1 << 17
+# Elements per block of an elementwise pass: on the CPU a block of every operand stays in a core's cache, elsewhere blocks are large
+# enough that launching them costs nothing and small enough that masks stay far below the activations.
+BLOCK = {"cpu": 1 << 17}
+LARGE_BLOCK = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,7 @@ class _OutputHook:
         flat = target.view(rows * tokens, -1)
         parts = torch.split(hidden.reshape(rows * tokens, -1), self.ranks, dim=1)
         outputs = [part @ up.T for part, up in zip(parts, self.ups, strict=True)]
-        block = max(1, BLOCK // flat.shape[1])
+        block = max(1, BLOCK.get(flat.device.type, LARGE_BLOCK) // flat.shape[1])
         for start in range(0, flat.shape[0], block):
             span = slice(start, start + block)
             gains = self.maker.gains(words[span], self.ups[0])
