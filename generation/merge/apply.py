@@ -19,8 +19,8 @@ from generation.steady import convolve, linear
 
 # Gets a layer and its LoRAs' masked outputs, a list of [rows, channels]; for diagnostics and proofs.
 Observer = Callable[[str, list[Tensor]], None]
-# Elements per block of an elementwise pass: on the CPU a block of every operand stays in a core's cache, elsewhere blocks are large
-# enough that launching them costs nothing and small enough that masks stay far below the activations.
+# Elements per block of an elementwise pass: on the CPU a block of every operand stays in a core's cache, elsewhere blocks are
+# large enough that launching them costs nothing and small enough that masks stay far below the activations.
 BLOCK = {"cpu": 1 << 17}
 LARGE_BLOCK = 1 << 24
 
