@@ -80,7 +80,7 @@ def dino(out: Out, minutes: float = 10, scenes: Scenes = 12_000) -> None:
     from generation.tinyworld.pools import draw_pool
     from generation.tinyworld.train_encoders import train_dino
 
-    train_dino(draw_pool(scenes, seed=14), out, minutes, say)
+    train_dino(draw_pool(scenes, seed=15, two=0.0), out, minutes, say)
 
 
 @app.command()
@@ -94,6 +94,14 @@ def loras(
     from generation.tinyworld.train_loras import train_loras
 
     train_loras(base, out, tuple(only or ()), workers, say)
+
+
+@app.command()
+def card(out: Out) -> None:
+    """Write the card of finished weights: every file with its sha256 and the command that made it."""
+    from generation.tinyworld.card import write_card
+
+    write_card(out)
 
 
 if __name__ == "__main__":

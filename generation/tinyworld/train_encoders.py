@@ -17,7 +17,7 @@ from generation.tinyworld.train_text import contrastive
 from generation.tinyworld.words import MAX_TOKENS, write_tokenizer
 
 MEAN = STD = [0.5, 0.5, 0.5]
-CLIP_WIDTH, DINO_WIDTH, DINO_OUTPUTS = 96, 128, 512
+CLIP_WIDTH, DINO_WIDTH, DINO_OUTPUTS, POINT = 96, 128, 192, 64
 
 
 def spend(minutes: float, optimizer: torch.optim.Optimizer, peak: float, warmup: int = 50) -> Iterator[float]:
@@ -96,10 +96,26 @@ def train_clip(pool: Pool, out: Path, minutes: float, say: Callable[[str], None]
     return top
 
 
+def other_grounds(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return images with what has the colour of their corner in a random one, edges blended.
+
+    Without this the background, which every view shares, is all that self-distillation learns here.
+    """
+    corner = images[:, :, :1, :1]
+    solid = ((images - corner).abs().amax(1, keepdim=True) / 0.3).clamp(0, 1)
+    return solid * images + (1 - solid) * (2 * torch.rand(corner.shape, generator=generator) - 1)
+
+
+def other_hues(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return images with their colour channels in another order, one order for all: new objects, made from known ones."""
+    return images[:, torch.randperm(3, generator=generator)]
+
+
 def views(images: Tensor, count: int, side: int, smallest: float, generator: torch.Generator) -> list[Tensor]:
     """Return `count` random crops of each image, covering `smallest` to all of its side, resized to `side` pixels.
 
-    Mirrored half of the time and slightly changed in light, never in hue: colour is part of what a concept is.
+    Each is mirrored half of the time, on a ground of its own, in slightly other light, but never in another hue: colour is
+    part of what a concept is.
     """
     crops = []
     for _ in range(count):
@@ -111,7 +127,8 @@ def views(images: Tensor, count: int, side: int, smallest: float, generator: tor
         theta = torch.zeros(n, 2, 3)
         theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = scale * mirror, scale, centre
         grid = functional.affine_grid(theta, [n, 3, side, side], align_corners=False)
-        crops.append(jitter(functional.grid_sample(images, grid, padding_mode="border", align_corners=False), generator))
+        shown = other_grounds(images, generator)
+        crops.append(jitter(functional.grid_sample(shown, grid, padding_mode="border", align_corners=False), generator))
     return crops
 
 
@@ -120,12 +137,13 @@ class Head(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.bottleneck = nn.Sequential(nn.Linear(width, 256), nn.GELU(), nn.Linear(256, 64))
-        self.prototypes = nn.Parameter(torch.randn(DINO_OUTPUTS, 64) * 0.1)
+        self.bottleneck = nn.Sequential(nn.Linear(width, 256), nn.GELU(), nn.Linear(256, POINT))
+        self.prototypes = nn.Parameter(torch.randn(DINO_OUTPUTS, POINT) * 0.1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return cosines to the prototypes, n x outputs."""
-        return functional.normalize(self.bottleneck(features), dim=-1) @ functional.normalize(self.prototypes, dim=-1).T
+        """Return the unit-length bottleneck and, beside it, its cosines to the prototypes: n x (64 + outputs)."""
+        point = functional.normalize(self.bottleneck(features).float(), dim=-1)
+        return torch.cat([point, point @ functional.normalize(self.prototypes, dim=-1).T], dim=-1)
 
 
 DINO_ARGS: dict[str, Any] = {
@@ -139,17 +157,38 @@ DINO_ARGS: dict[str, Any] = {
 }
 
 
-def self_distillation(student: list[Tensor], teacher: list[Tensor], centre: Tensor, warmth: float) -> Tensor:
-    """Return the mean cross entropy of every student view under every other teacher view (Caron 2021, equation 3)."""
-    losses = []
-    for t, target in enumerate(teacher):
-        wanted = ((target - centre) / warmth).softmax(-1)
-        losses += [-(wanted * (guess / 0.1).log_softmax(-1)).sum(-1).mean() for s, guess in enumerate(student) if s != t]
-    return torch.stack(losses).mean()
+def balanced(cosines: Tensor, warmth: float, rounds: int = 3) -> Tensor:
+    """Return the teacher's targets: shares of the prototypes per row, with every prototype used as much over the batch.
+
+    Sinkhorn-Knopp in place of the running centre (Caron 2020; Oquab 2023, section 4): it can't collapse, and learns sooner.
+    """
+    shares = ((cosines - cosines.max()) / warmth).exp()
+    for _ in range(rounds):
+        shares = shares / shares.sum(0, keepdim=True).clamp_min(1e-8)
+        shares = shares / shares.sum(1, keepdim=True)
+    return shares
+
+
+def self_distillation(student: list[Tensor], teacher: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return two means over every student view and every other teacher view of the same images.
+
+    The first is the cross entropy between shares of the prototypes (Caron 2021, equation 3). The second tells which image of
+    the batch a view shows (Chen 2021, MoCo v3, algorithm 1): alone, the first takes hours to find anything in views that
+    share no ground.
+    """
+    own = torch.arange(len(student[0]))
+    targets = balanced(torch.cat(teacher)[:, POINT:], 0.05).chunk(len(teacher))
+    shares, matches = [], []
+    for t, wanted in enumerate(targets):
+        for s, guess in enumerate(student):
+            if s != t:
+                shares.append(-(wanted * (guess[:, POINT:] / 0.1).log_softmax(-1)).sum(-1).mean())
+                matches.append(functional.cross_entropy(guess[:, :POINT] @ teacher[t][:, :POINT].T / 0.12, own))
+    return torch.stack(shares).mean(), torch.stack(matches).mean()
 
 
 def train_dino(pool: Pool, out: Path, minutes: float, say: Callable[[str], None], batch: int = 48, seed: int = 8) -> None:
-    """Train a ViT by self-distillation, two global and four local views per image, and write the teacher's weights."""
+    """Train a ViT by self-distillation, two global and two local views per image, and write the teacher's weights."""
     import timm
     from safetensors.torch import save_file
 
@@ -161,15 +200,17 @@ def train_dino(pool: Pool, out: Path, minutes: float, say: Callable[[str], None]
     optimizer = torch.optim.AdamW(student.parameters(), lr=0.0, weight_decay=0.04)
     images = to_tensor(pool.images)
     generator = torch.Generator().manual_seed(seed)
-    centre, running = torch.zeros(DINO_OUTPUTS), math.log(DINO_OUTPUTS)
+    running, match = math.log(DINO_OUTPUTS), math.log(batch)
     for step, spent in enumerate(spend(minutes, optimizer, 1e-3, warmup=100)):
         chosen = images[torch.randint(len(pool), (batch,), generator=generator)]
-        wide, narrow = views(chosen, 2, 64, 0.6, generator), views(chosen, 4, 32, 0.3, generator)
+        chosen = torch.cat([chosen[: batch // 2], other_hues(chosen[batch // 2 :], generator)])
+        wide, narrow = views(chosen, 2, 64, 0.6, generator), views(chosen, 2, 32, 0.4, generator)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 targets = teacher["head"](teacher["net"](torch.cat(wide))).float().chunk(2)
             guesses = [student["head"](student["net"](torch.cat(part))).float().chunk(len(part)) for part in (wide, narrow)]
-        loss = self_distillation([*guesses[0], *guesses[1]], list(targets), centre, 0.04 + 0.02 * min(1.0, 4 * spent))
+        shares, matches = self_distillation([*guesses[0], *guesses[1]], list(targets))
+        loss = shares + matches
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
@@ -177,10 +218,10 @@ def train_dino(pool: Pool, out: Path, minutes: float, say: Callable[[str], None]
         with torch.no_grad():
             keep = 1 - 0.01 * (1 + math.cos(math.pi * spent)) / 2
             torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - keep)
-            centre = 0.9 * centre + 0.1 * torch.cat(targets).mean(0)
-        running = 0.97 * running + 0.03 * float(loss.detach())
+        running = 0.97 * running + 0.03 * float(shares.detach())
+        match = 0.97 * match + 0.03 * float(matches.detach())
         if step % 50 == 0:
-            say(f"dino step {step}: loss {running:.3f} (uniform: {math.log(DINO_OUTPUTS):.2f}), {spent:.0%} of the time")
+            say(f"dino step {step}: shares {running:.3f}, matches {match:.3f}, {spent:.0%} of the time")
     folder = out / "dino"
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in teacher["net"].state_dict().items()}, folder / "model.safetensors")
