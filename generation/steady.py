@@ -54,7 +54,7 @@ def steady(pipeline: Pipeline) -> Iterator[None]:
         yield
     finally:
         for layer in changed:
-            del layer.forward
+            layer.__dict__.pop("forward", None)
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
