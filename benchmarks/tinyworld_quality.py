@@ -22,7 +22,7 @@ from evalkit.encoders.clip import CLIP, load_clip
 from evalkit.encoders.dino import DINO, load_dino
 from evalkit.pixels import Pixels
 from evalkit.weights import find
-from generation.pipeline import load_pipeline
+from generation.pipeline import load_pipeline, quiet
 from generation.seeds import initial_noise
 from generation.tinyworld import weights_folder
 from generation.tinyworld.concepts import CONCEPTS, REFERENCES
@@ -157,7 +157,8 @@ def nearest_concepts(weights: Path) -> tuple[dict[str, float], dict[str, Picture
     shares, drawn = {}, {}
     for place, concept in enumerate(CONCEPTS.values()):
         pipeline = load_pipeline(weights / "base")
-        pipeline.load_lora_weights(str(weights / "loras" / f"{concept.name}.safetensors"))
+        with quiet():
+            pipeline.load_lora_weights(str(weights / "loras" / f"{concept.name}.safetensors"))
         grounds = list(BACKGROUNDS)
         prompts = [f"{concept.words} on a {grounds[n % len(grounds)]} background" for n in range(PER_CONCEPT)]
         drawn[concept.name] = draw(pipeline, prompts, 1000)
@@ -167,14 +168,14 @@ def nearest_concepts(weights: Path) -> tuple[dict[str, float], dict[str, Picture
 
 
 def sheet(things: Pictures, pairs: Pictures, concepts: Mapping[str, Pictures], path: Path) -> None:
-    """Save a contact sheet: two rows of held-out objects, one of pairs, then per concept five references and seven drawings."""
+    """Save a sheet of 255 colours: held-out objects, pairs, then per concept five references and seven drawings."""
     rows = [things[:12], things[12:24], pairs[:12]]
     for name, images in concepts.items():
         references = [CONCEPTS[name].reference(number) for number in range(REFERENCES)]
         rows.append(np.concatenate([np.stack(references), images[:7]]))
     picture = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, optimize=True)
+    Image.fromarray(picture).quantize(255).save(path, optimize=True)
 
 
 def main(weights: Path, path: Path | None) -> None:

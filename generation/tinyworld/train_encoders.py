@@ -114,8 +114,8 @@ def other_hues(images: Tensor, generator: torch.Generator) -> Tensor:
 def views(images: Tensor, count: int, side: int, smallest: float, generator: torch.Generator) -> list[Tensor]:
     """Return `count` random crops of each image, covering `smallest` to all of its side, resized to `side` pixels.
 
-    Each is mirrored half of the time, on a ground of its own, in slightly other light, but never in another hue: colour is
-    part of what a concept is.
+    Each is mirrored half of the time, on a ground of its own, softer, in slightly other light, but never in another hue:
+    colour is part of what a concept is.
     """
     crops = []
     for _ in range(count):
@@ -128,6 +128,8 @@ def views(images: Tensor, count: int, side: int, smallest: float, generator: tor
         theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = scale * mirror, scale, centre
         grid = functional.affine_grid(theta, [n, 3, side, side], align_corners=False)
         shown = other_grounds(images, generator)
+        soft = functional.avg_pool2d(shown, 3, 1, 1, count_include_pad=False)
+        shown = torch.lerp(shown, soft, torch.rand(n, 1, 1, 1, generator=generator))
         crops.append(jitter(functional.grid_sample(shown, grid, padding_mode="border", align_corners=False), generator))
     return crops
 

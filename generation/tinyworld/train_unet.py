@@ -79,9 +79,10 @@ class TextSide:
 def train_unet(pool: Pool, out: Path, minutes: float, say: Callable[[str], None], batch: int = 16, seed: int = 5) -> None:
     """Train for `minutes` and write the averaged weights to `out`/unet, at least every 300 steps.
 
-    The learning rate follows the share of the time that is spent, so a run of any length ends annealed.
+    The learning rate follows the share of the time that is spent, so a run of any length ends annealed. Goes on from
+    `out`/unet where there is one, at half the rate.
     """
-    from diffusers import DDPMScheduler
+    from diffusers import DDPMScheduler, UNet2DConditionModel
 
     scheduler: Model = DDPMScheduler(**SCHEDULE)
     side = TextSide(out)
@@ -89,16 +90,18 @@ def train_unet(pool: Pool, out: Path, minutes: float, say: Callable[[str], None]
     ids = token_ids(side.tokenizer, pool.captions)
     empty = token_ids(side.tokenizer, [""])
     states, pooled = side(ids[:1])
-    unet = new_unet(states.shape[-1], pooled.shape[-1])
+    known = (out / "unet").is_dir()
+    unet = UNet2DConditionModel.from_pretrained(out / "unet") if known else new_unet(states.shape[-1], pooled.shape[-1])
+    peak = PEAK_RATE / 2 if known else PEAK_RATE
     average = copy.deepcopy(unet).requires_grad_(False)
     say(f"unet: {sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, {len(pool)} latents")
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=PEAK_RATE, weight_decay=0.01, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=peak, weight_decay=0.01, betas=(0.9, 0.99))
     generator = torch.Generator().manual_seed(seed)
     times = torch.tensor(TIME_IDS).repeat(batch, 1)
     start, step, running = time.monotonic(), 0, 1.0
     while (spent := (time.monotonic() - start) / (60 * minutes)) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = PEAK_RATE * min(1.0, (step + 1) / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent)))
+            group["lr"] = peak * min(1.0, (step + 1) / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent)))
         pick = torch.randint(len(pool), (batch,), generator=generator)
         drop = torch.rand(batch, generator=generator)
         chosen = torch.where((drop < UNCONDITIONAL / 2)[:, None], empty, ids[pick])

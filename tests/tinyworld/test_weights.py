@@ -17,7 +17,10 @@ from generation.tinyworld.train_loras import recipes
 from generation.tinyworld.words import MAX_TOKENS, WORDS
 from generation.train.recipe import read_recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # diffusers' scheduler on numpy 2
+pytestmark = [  # diffusers' schedulers on numpy 2
+    pytest.mark.filterwarnings("ignore:__array__ implementation"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept"),
+]
 WEIGHTS = weights_folder()
 
 
@@ -25,7 +28,7 @@ WEIGHTS = weights_folder()
 def pipeline() -> Pipeline:
     from diffusers import StableDiffusionXLPipeline
 
-    pipeline = StableDiffusionXLPipeline.from_pretrained(WEIGHTS / "base", torch_dtype=torch.float32)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(WEIGHTS / "base", dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -58,7 +61,7 @@ def test_every_word_is_one_token(pipeline: Pipeline, which: str):
     assert {word: len(tokenizer(word).input_ids) for word in WORDS} == dict.fromkeys(WORDS, 3)
 
 
-@pytest.mark.parametrize("scheduler", [None, "KDPM2DiscreteScheduler", "DDIMScheduler"])
+@pytest.mark.parametrize("scheduler", [None, "KDPM2DiscreteScheduler"])
 def test_a_batch_is_drawn_through_the_path_of_any_base_model(scheduler: str | None):
     pipeline = load_pipeline(WEIGHTS / "base", scheduler=scheduler)
     generator = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
