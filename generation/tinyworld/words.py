@@ -1,6 +1,7 @@
 """Tinyworld's vocabulary: every word of the world, and every concept token, is one token."""
 
-import json
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 from generation.tinyworld.scene import BACKGROUNDS, COLOURS, SHAPES, TEXTURES
@@ -21,19 +22,39 @@ PLAIN_WORDS = (
 WORDS = tuple(dict.fromkeys((*PLAIN_WORDS, *COLOURS, *BACKGROUNDS, *SHAPES, *TEXTURES, *CONCEPT_TOKENS)))
 
 
+def joins(words: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return byte-pair merges that join each word into one token: always the commonest pair, the first by spelling where tied.
+
+    Our own since the trainer of `tokenizers` breaks ties differently from run to run.
+    """
+    spelt = [[*word[:-1], word[-1] + "</w>"] for word in words]
+    merges = []
+    while counts := Counter(pair for letters in spelt for pair in pairwise(letters)):
+        first, second = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges.append((first, second))
+        spelt = [_joined(letters, first, second) for letters in spelt]
+    return merges
+
+
+def _joined(letters: list[str], first: str, second: str) -> list[str]:
+    out: list[str] = []
+    for letter in letters:
+        if out and out[-1] == first and letter == second:
+            out[-1] = first + second
+        else:
+            out.append(letter)
+    return out
+
+
 def write_tokenizer(folder: Path) -> None:
-    """Write a `CLIPTokenizer` folder: byte-level BPE whose merges join each of `WORDS` into one token.
+    """Write a `CLIPTokenizer` folder: byte-level BPE in which each of `WORDS` is one token.
 
     The end token has the highest id and also pads, as in CLIP (Radford 2021).
     """
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from tokenizers import pre_tokenizers
     from transformers import CLIPTokenizer
 
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(vocab_size=100_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False)
-    bpe.train_from_iterator(sorted(WORDS), trainer)
-    merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
+    merges = joins(WORDS)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]

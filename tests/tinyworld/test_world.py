@@ -27,7 +27,7 @@ from generation.tinyworld.scene import (
     loose_caption,
     render,
 )
-from generation.tinyworld.words import CONCEPT_TOKENS, WORDS
+from generation.tinyworld.words import CONCEPT_TOKENS, WORDS, write_tokenizer
 
 
 def test_the_world_is_as_large_as_promised():
@@ -92,6 +92,17 @@ def test_an_eighth_is_held_out_and_every_pair_of_facts_is_still_seen():
     assert {(t.colour, t.shape) for t in TRAINING_THINGS} == {(c, s) for c in COLOURS for s in SHAPES}
     assert {(t.colour, t.texture) for t in TRAINING_THINGS} == {(c, x) for c in COLOURS for x in TEXTURES}
     assert {(t.texture, t.shape) for t in TRAINING_THINGS} == {(x, s) for x in TEXTURES for s in SHAPES}
+
+
+def test_a_new_vocabulary_is_the_same_each_time_and_makes_every_word_one_token(tmp_path: Path):
+    from transformers import CLIPTokenizer
+
+    for run in ("a", "b"):
+        write_tokenizer(tmp_path / run)
+    assert (tmp_path / "a" / "tokenizer.json").read_bytes() == (tmp_path / "b" / "tokenizer.json").read_bytes()
+    tokenizer = CLIPTokenizer.from_pretrained(tmp_path / "a")
+    assert {word: len(tokenizer(word).input_ids) for word in WORDS} == dict.fromkeys(WORDS, 3)
+    assert tokenizer.eos_token_id == len(tokenizer) - 1
 
 
 def test_concepts_have_tokens_of_their_own_and_known_class_words():
