@@ -17,8 +17,8 @@ from generation.merge.rates import expand
 from generation.pipeline import Pipeline, components
 from generation.steady import convolve, linear
 
-# Gets a layer and its LoRAs' masked outputs, a list of [rows, channels]; for diagnostics and proofs.
-Observer = Callable[[str, list[Tensor]], None]
+# Gets a layer, its LoRAs' outputs, and what each is multiplied with: lists of [rows, channels]; for diagnostics and proofs.
+Observer = Callable[[str, list[Tensor], list[Tensor]], None]
 # Elements per block of an elementwise pass: on the CPU a block of every operand stays in a core's cache, elsewhere blocks are
 # large enough that launching them costs nothing and small enough that masks stay far below the activations.
 BLOCK = {"cpu": 1 << 17}
@@ -214,7 +214,8 @@ class _OutputHook:
         spread = torch.cat([gain[:, None, :].expand(-1, rank, -1) for gain, rank in zip(gains, self.ranks, strict=True)], dim=1)
         if self.observe is not None:
             outputs = [part @ up.T for part, up in zip(torch.split(hidden, self.ranks, dim=2), self.ups, strict=True)]
-            self.observe(self.maker.layer, [(y * gain[:, None]).flatten(0, 1) for y, gain in zip(outputs, gains, strict=True)])
+            spread_out = [gain[:, None].expand_as(y).flatten(0, 1) for y, gain in zip(outputs, gains, strict=True)]
+            self.observe(self.maker.layer, [y.flatten(0, 1) for y in outputs], spread_out)
         return torch.baddbmm(target, hidden, self.up_rows * spread)
 
     def _per_element(self, hidden: Tensor, target: Tensor) -> Tensor:
@@ -228,7 +229,7 @@ class _OutputHook:
             span = slice(start, start + block)
             gains = self.maker.gains(words[span], self.ups[0])
             if self.observe is not None:
-                self.observe(self.maker.layer, [y[span] * gain for y, gain in zip(outputs, gains, strict=True)])
+                self.observe(self.maker.layer, [y[span] for y in outputs], gains)
             for y, gain in zip(outputs, gains, strict=True):
                 flat[span].addcmul_(y[span], gain)
         return flat.view(target.shape)

@@ -211,9 +211,9 @@ def test_the_outputs_of_any_two_loras_never_meet(world: Path, sdxl: Pipeline) ->
     loras = weighted(world, sdxl, "star", "ring", "moon")
     seen: list[str] = []
 
-    def look(layer: str, outputs: list[Tensor]) -> None:
+    def look(layer: str, outputs: list[Tensor], gains: list[Tensor]) -> None:
         seen.append(layer)
-        for one, other in combinations(outputs, 2):
+        for one, other in combinations([y * gain for y, gain in zip(outputs, gains, strict=True)], 2):
             assert torch.count_nonzero(one * other) == 0
 
     for options in ({}, {"granularity": "channel"}):
@@ -246,7 +246,7 @@ def changed(world: Path, sdxl: Pipeline, **options: Any) -> tuple[bool, bool, bo
     wanted = merge("orthogonal_mc_dropout", **options)
     denoise(
         sdxl, wanted, weighted(world, sdxl, "star", "ring"), images=(1, 2), calls=2,
-        observe=lambda layer, parts: outputs.append(parts[0] != 0) if layer == LAYER else None,
+        observe=lambda layer, parts, gains: outputs.append(gains[0] != 0) if layer == LAYER else None,
     )  # fmt: skip
     first, second = (kept.view(4, -1) for kept in outputs)
     return not torch.equal(first, second), not torch.equal(first[0], first[2]), not torch.equal(first[0], first[1])

@@ -42,16 +42,16 @@ def test_every_call_of_every_adapted_layer_keeps_outputs_apart_exactly(experimen
     artist = Artist(experiment, Path(), CPU)
     arm = next(arm for arm in experiment.arms if arm.method == "orthogonal_mc_dropout")
     calls: Counter[str] = Counter()
-    kept: Counter[str] = Counter()
-    elements: Counter[str] = Counter()
+    kept: Counter[tuple[str, int]] = Counter()
+    elements: Counter[tuple[str, int]] = Counter()
 
-    def look(layer: str, outputs: list[Tensor]) -> None:
+    def look(layer: str, outputs: list[Tensor], gains: list[Tensor]) -> None:
         calls[layer] += 1
-        for one, other in combinations(outputs, 2):
+        for one, other in combinations([y * gain for y, gain in zip(outputs, gains, strict=True)], 2):
             assert torch.count_nonzero(one * other) == 0
-        for place, output in enumerate(outputs):
-            kept[f"{len(outputs)} {place}"] += int(output.count_nonzero())
-            elements[f"{len(outputs)} {place}"] += output.numel()
+        for place, gain in enumerate(gains):
+            kept[layer, place] += int(gain.count_nonzero())
+            elements[layer, place] += gain.numel()
 
     (case,) = experiment.cases
     with artist.merged(arm, case.concepts, observe=look):
@@ -59,17 +59,17 @@ def test_every_call_of_every_adapted_layer_keeps_outputs_apart_exactly(experimen
     artist.close()
     layers = {layer for name in case.concepts for layer in artist.lora(name).factors}
     assert set(calls) == layers
-    unet = [layer for layer in layers if layer.startswith("unet.")]
-    assert all(calls[layer] % 3 == 0 for layer in unet)
-    # p = 0.5: outputs of a trained LoRA are zero nowhere else
-    for key, count in elements.items():
-        assert kept[key] / count == pytest.approx(0.5, abs=4 * 0.5 / count**0.5)
+    assert all(calls[layer] % 3 == 0 for layer in layers if layer.startswith("unet."))
+    # hundreds of layers are looked at, so single ones may lie a little beyond 4 standard errors
+    errors = [(kept[key] / count - 0.5) / (0.5 / count**0.5) for key, count in elements.items()]
+    assert max(abs(error) for error in errors) < 5
+    assert sum(kept.values()) / sum(elements.values()) == pytest.approx(0.5, abs=2 / sum(elements.values()) ** 0.5)
 
 
 def test_the_mean_over_masks_is_direct(experiment: Experiment) -> None:
     artist = Artist(experiment, Path(), CPU)
     (case,) = experiment.cases
-    layer = min(layer for layer in artist.lora(case.concepts[0]).factors if layer.startswith("unet."))
+    layer = min(layer for layer in artist.lora(case.concepts[0]).factors if layer.endswith("attn2.to_q"))
     module = module_of(artist.pipeline, layer)
     count = 600
     x = torch.randn(1, 4, module.in_features, generator=torch.Generator().manual_seed(0))
