@@ -156,7 +156,7 @@ def arrive(browser: Browser, server: Server, width: int = 1280) -> tuple[Page, W
     page.get_by_role("button", name="Next").click()
     for number in range(2):
         page.locator(f".st-key-left-practice-{number} button").click()
-    expect(page.get_by_text("0 of 4 done")).to_be_visible(timeout=PATIENCE)
+    done(page, 0)
     return page, wire
 
 
@@ -167,7 +167,10 @@ def sources(page: Page) -> list[str]:
 
 
 def done(page: Page, count: int) -> None:
+    """Wait until the page says how many are done, and is whole: until then keys still answer the comparison before."""
     expect(page.get_by_text(f"{count} of 4 done")).to_be_visible(timeout=PATIENCE)
+    whole = page.get_by_test_id("stApp")
+    expect(whole).to_have_attribute("data-test-script-state", "notRunning", timeout=PATIENCE)
 
 
 def judgments(server: Server) -> int:
@@ -196,7 +199,8 @@ def test_two_people_judge_a_served_study(browser: Browser, server: Server) -> No
     # a double click is one judgment, and passes over nothing
     buttons.get_by_role("button", name="Right").dblclick()
     done(buttons, 1)
-    buttons.wait_for_timeout(700)
+    # time for the second click to do what it must not
+    buttons.wait_for_timeout(1500)
     done(buttons, 1)
     assert judgments(server) == 3
     sources(buttons)
