@@ -1,8 +1,34 @@
 """Merge methods: a small file and a name in this list each."""
 
+from generation.merge.b_lora import b_lora
+from generation.merge.block_rows import block_rows
+from generation.merge.dare_linear import dare_linear
+from generation.merge.dare_ties import dare_ties
 from generation.merge.direct import direct
+from generation.merge.fedavg import fedavg
+from generation.merge.knots import knots
+from generation.merge.magnitude_prune import magnitude_prune
 from generation.merge.mc_dropout import mc_dropout
 from generation.merge.method import by_name
+from generation.merge.np_lora import np_lora
 from generation.merge.orthogonal_mc_dropout import orthogonal_mc_dropout
+from generation.merge.svd import svd
+from generation.merge.ties import ties
+from generation.merge.tsv import tsv
 
-MERGE_METHODS = by_name(direct, mc_dropout, orthogonal_mc_dropout)
+MERGE_METHODS = by_name(
+    direct,
+    mc_dropout,
+    orthogonal_mc_dropout,
+    fedavg,
+    svd,
+    ties,
+    dare_linear,
+    dare_ties,
+    magnitude_prune,
+    knots,
+    tsv,
+    np_lora,
+    block_rows,
+    b_lora,
+)

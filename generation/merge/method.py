@@ -20,7 +20,7 @@ OPTIONS: Mapping[Kind, type[Record]] = {"weights": Record, "outputs": MaskOption
 class MergeMethod:
     """A way to merge LoRAs: name, what it acts on, its source, and the function that does it.
 
-    A method on weights gets the LoRAs' `Factors` of a layer, already scaled by weight * alpha / rank, and a generator; it
+    A method on weights gets the LoRAs' `Factors` of a layer, already scaled by weight * alpha / rank, and the `Layer`; it
     returns the merged `Factors` or a dense change of the weight. A method on outputs gets the layer's `Draws` and one dropout
     rate per LoRA; it returns, per LoRA, what its output is multiplied with. Parameters follow as keywords.
     """

@@ -43,7 +43,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], str]] = {
     ),
     "parameter of another method": (
         ('method = "direct"', 'method = "direct"\nparameters = { p = 0.5 }'),
-        r"arms\[0\]: direct takes no 'p'; it takes no parameters",
+        r"arms\[0\]: direct takes no 'p'; it takes weights",
     ),
     "rate out of range": (
         (ORTHOGONAL, "parameters = { p = 1.5 }"),

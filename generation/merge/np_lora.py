@@ -1,0 +1,44 @@
+"""NP-LoRA: keep one LoRA out of the inputs that another one reads."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from generation.lora import Factors
+from generation.merge.layer import Layer
+from generation.merge.lowrank import flat, shaped, side_by_side, thin_svd
+from generation.merge.method import merge_method
+from generation.merge.svd import Rank
+
+
+def check_pair(count: int, settings: Any) -> None:  # noqa: ANN401 - a model made from a signature
+    """Raise a ValueError where a case does not merge two LoRAs."""
+    if count != 2:
+        raise ValueError(f"np_lora merges 2 LoRAs, one of them protected; a case has {count}")
+
+
+@merge_method(acts_on="weights", source="NP-LoRA 2025, arXiv 2511.11051", check=check_pair)
+def np_lora(
+    parts: Sequence[Factors],
+    layer: Layer,
+    *,
+    mu: Annotated[float, Field(ge=0)] | Literal["hard"] = 0.5,
+    protect: Literal["first", "second"] = "second",
+    rank: Rank | None = None,
+) -> Factors:
+    """Add a subject and a style: Delta_s + Delta_c (I - mu / (1 + mu) V V^T), V spanning the inputs that the style reads.
+
+    V holds the first `rank` right singular vectors of the style's change, all of them by default. mu = 0 is the direct merge,
+    "hard" its limit: a full projection. `protect` says which concept of the case is the style. The paper writes the soft form
+    with V on the left; only the right side fits the shapes. Where one LoRA alone adapts a layer, it stays as it is.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    in_order = [part for _, part in sorted(zip(layer.places, parts, strict=True), key=lambda item: item[0])]
+    subject, style = in_order if protect == "second" else in_order[::-1]
+    basis = thin_svd(flat(style))[2][:, :rank]
+    strength = 1.0 if mu == "hard" else mu / (1 + mu)
+    free = flat(subject).down
+    free = free - strength * (free @ basis) @ basis.T
+    return side_by_side([shaped(free, subject.up, subject), style])

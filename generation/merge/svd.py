@@ -1,0 +1,31 @@
+"""The sum of the LoRAs, cut to a rank."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from generation.lora import Factors
+from generation.merge.layer import Layer
+from generation.merge.lowrank import flat, shaped, side_by_side, thin_svd
+from generation.merge.method import merge_method
+
+Rank = Annotated[int, Field(ge=1)]
+
+
+@merge_method(
+    acts_on="weights",
+    source="Eckart and Young 1936, Psychometrika 1; by way of QR as in Halko et al. 2011, arXiv 0909.4061, section 5",
+)
+def svd(parts: Sequence[Factors], layer: Layer, *, rank: Rank | None = None) -> Factors:
+    """Return the best approximation of the sum that has `rank`; without it, the largest rank among the layer's LoRAs.
+
+    That default is peft's. A rank of the sum of ranks or more is the direct merge. Reports the share of squared norm kept.
+    """
+    u, s, v = thin_svd(flat(side_by_side(parts)))
+    kept = rank or max(part.rank for part in parts)
+    energy = s.square()
+    if len(s):
+        layer.report(float(energy[:kept].sum() / energy.sum()))
+    root = s[:kept].sqrt()
+    return shaped(root[:, None] * v[:, :kept].T, u[:, :kept] * root, parts[0])
