@@ -97,6 +97,14 @@ def loras(
 
 
 @app.command()
+def ship(out: Out, base: Annotated[Path, typer.Option(help="The trained pipeline folder.")]) -> None:
+    """Write the pipeline in half precision, as it is shipped, to OUT/base."""
+    from generation.tinyworld.assemble import ship as write
+
+    write(base, out / "base")
+
+
+@app.command()
 def card(out: Out) -> None:
     """Write the card of finished weights: every file with its sha256 and the command that made it."""
     from generation.tinyworld.card import write_card

@@ -190,20 +190,27 @@ def self_distillation(student: list[Tensor], teacher: list[Tensor]) -> tuple[Ten
 
 
 def train_dino(pool: Pool, out: Path, minutes: float, say: Callable[[str], None], batch: int = 48, seed: int = 8) -> None:
-    """Train a ViT by self-distillation, two global and two local views per image, and write the teacher's weights."""
-    import timm
-    from safetensors.torch import save_file
+    """Train a ViT by self-distillation, two global and two local views per image, and write the teacher's weights.
 
+    Goes on from `out`/dino where there is one, with a new head and at half the rate.
+    """
+    import timm
+    from safetensors.torch import load_file, save_file
+
+    folder = out / "dino"
+    known = load_file(folder / "model.safetensors") if folder.is_dir() else None
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net: Model = timm.create_model("vit_small_patch8_224", pretrained=False, **DINO_ARGS)
         student = nn.ModuleDict({"net": net, "head": Head(DINO_WIDTH)})
+    if known is not None:
+        student["net"].load_state_dict(known)
     teacher = copy.deepcopy(student).requires_grad_(False)
     optimizer = torch.optim.AdamW(student.parameters(), lr=0.0, weight_decay=0.04)
     images = to_tensor(pool.images)
     generator = torch.Generator().manual_seed(seed)
     running, match = math.log(DINO_OUTPUTS), math.log(batch)
-    for step, spent in enumerate(spend(minutes, optimizer, 1e-3, warmup=100)):
+    for step, spent in enumerate(spend(minutes, optimizer, 1e-3 if known is None else 5e-4, warmup=100)):
         chosen = images[torch.randint(len(pool), (batch,), generator=generator)]
         chosen = torch.cat([chosen[: batch // 2], other_hues(chosen[batch // 2 :], generator)])
         wide, narrow = views(chosen, 2, 64, 0.6, generator), views(chosen, 2, 32, 0.4, generator)
@@ -224,7 +231,6 @@ def train_dino(pool: Pool, out: Path, minutes: float, say: Callable[[str], None]
         match = 0.97 * match + 0.03 * float(matches.detach())
         if step % 50 == 0:
             say(f"dino step {step}: shares {running:.3f}, matches {match:.3f}, {spent:.0%} of the time")
-    folder = out / "dino"
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in teacher["net"].state_dict().items()}, folder / "model.safetensors")
     config = {

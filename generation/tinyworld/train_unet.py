@@ -65,8 +65,10 @@ class TextSide:
         from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
         self.tokenizer: Model = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-        self.first: Model = CLIPTextModel.from_pretrained(folder / "text_encoder").eval().requires_grad_(False)
-        self.second: Model = CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder_2").eval().requires_grad_(False)
+        self.first: Model = CLIPTextModel.from_pretrained(folder / "text_encoder").float().eval().requires_grad_(False)
+        self.second: Model = (
+            CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder_2").float().eval().requires_grad_(False)
+        )
 
     def __call__(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return per-token states (n, tokens, both widths) and the pooled projection (n, width)."""
