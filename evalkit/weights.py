@@ -150,7 +150,7 @@ def _below_variable(source: Source) -> Path | None:
 def _from_hub(source: Source, *, download: bool) -> Weights:
     """Return the weights from the hub's local cache, or download them where the hub can be reached."""
     from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         files = tuple(Path(hf_hub_download(source.hub, name, local_files_only=True)) for name in source.files)
@@ -163,11 +163,10 @@ def _from_hub(source: Source, *, download: bool) -> Weights:
         raise MissingWeightsError(f"{source.name}: not in the hub's cache, and HF_HUB_OFFLINE is set; {how_to_get(source)}")
     if not _reachable(constants.ENDPOINT):
         raise MissingWeightsError(f"{source.name}: not here, and {constants.ENDPOINT} can't be reached; {how_to_get(source)}")
-    import httpx
-
     try:
         files = tuple(Path(hf_hub_download(source.hub, name)) for name in source.files)
-    except (OSError, httpx.HTTPError) as error:
+    # the bases of the hub's own error are those of its HTTP client, whichever that is in the installed version
+    except HfHubHTTPError.__bases__ as error:
         reason = str(error).partition("\n")[0]
         raise MissingWeightsError(f"{source.name}: can't be downloaded: {reason}; {how_to_get(source)}") from error
     return _hashed(files, f"hub, {source.hub}")
