@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from analysis.agreement import Agreement, agreement, counts_of
+from analysis.agreement import Agreement, agreement_of
 from analysis.clusters import ConceptSets, codes_of
 from analysis.contrast import Contrast
 from analysis.data import RunData
@@ -54,7 +53,7 @@ def analyze_run(data: RunData, margin: float | None = 0.05, margin_scale: str = 
             margin,
             margin_scale,
             preferences(votes, margin, margin_scale),
-            tuple(_agreement(each) for each in votes),
+            tuple(agreement_of(each) for each in votes),
             tuple(measure(each) for each in measured(data)),
             tuple(similarities(data)),
         )
@@ -80,10 +79,6 @@ def votes_of(data: RunData) -> list[Votes]:
             )
         )
     return found
-
-
-def _agreement(votes: Votes) -> Agreement:
-    return agreement(counts_of(votes.comparison, (2 * votes.choice).astype(np.int64)))
 
 
 def measured(data: RunData) -> Iterator[Measured]:

@@ -132,21 +132,34 @@ def agreement_table(found: Findings) -> Table | None:
             (
                 word_cell(arm_pair(each)),
                 plain_cell(agreed.units, count(agreed.units)),
-                plain_cell(agreed.raw, ABSENT if agreed.raw is None else percent(agreed.raw)),
-                plain_cell(agreed.kappa, ABSENT if agreed.kappa is None else number(agreed.kappa, 3)),
-                plain_cell(agreed.alpha, ABSENT if agreed.alpha is None else number(agreed.alpha, 3)),
+                _agreed(agreed.raw, agreed.raw_interval),
+                _agreed(agreed.kappa, None),
+                _agreed(agreed.alpha, agreed.alpha_interval),
+                _agreed(agreed.ac1, agreed.ac1_interval),
             )
         )
     columns = (
-        Column("comparison", "words"), Column("comparisons judged twice or more"), Column("raw agreement"),
-        Column("Fleiss' κ"), Column("Krippendorff's α"),
+        Column("comparison", "words"), Column("comparisons judged twice or more"), Column("raw agreement [95 % CI]"),
+        Column("Fleiss' κ"), Column("Krippendorff's α [95 % CI]"), Column("Gwet's AC1 [95 % CI]"),
     )  # fmt: skip
     notes = [
         "Raw agreement: share of pairs of votes on one comparison that are equal. "
         "Low κ and α are to be expected where two arms are equally good: there is then nothing to agree about.",
+        "AC1 does not collapse where nearly all votes are the same. "
+        "Intervals: crossed bootstrap over concepts and participants, percentiles; κ differs little from α and is given alone.",
         *dict.fromkeys(agreed.note for agreed in found.agreements if agreed.note),
     ]
     return Table("agreement", "How far participants agree", columns, tuple(rows), tuple(notes), _from_simulation(found))
+
+
+def _agreed(value: float | None, interval: tuple[float, float] | None) -> Cell:
+    if value is None:
+        return plain_cell(None, ABSENT)
+    if interval is None:
+        return Cell(number(value, 3), (("", value), ("low", None), ("high", None)))
+    low, high = interval
+    text = f"{number(value, 3)} [{number(low, 3)}, {number(high, 3)}]"
+    return Cell(text, (("", value), ("low", low), ("high", high)))
 
 
 def _printed(value: float | None) -> Cell:

@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.agreement import agreement, counts_of
+from analysis.agreement import agreement, agreement_of, counts_of, gwet_ac1, krippendorff, noise_ceiling
+from analysis.clusters import ConceptSets
+from analysis.preference import Votes
+from evalkit.errors import UserError
 
 # Fleiss 1971, table 1: 30 patients, six psychiatrists, five diagnoses
 FLEISS = [
@@ -57,3 +60,51 @@ def test_undefined_agreement_is_absent_and_said(table, says):
     assert found.kappa is None
     assert found.alpha is None
     assert says in found.note
+
+
+def small_votes(people=None):
+    frame = pd.read_csv(Path(__file__).parent / "gold" / "dyad_small.csv")
+    who = frame["rater"].to_numpy(np.int64) if people is None else np.zeros(len(frame), np.int64)
+    sets = ConceptSets.of(list(zip(frame["c1"], frame["c2"], strict=True)))
+    return Votes("a", "b", frame["y"].to_numpy(float), frame["case"].to_numpy(np.int64), who, sets)
+
+
+@pytest.mark.parametrize("level", ["nominal", "ordinal", "interval", "ratio"])
+def test_krippendorff_at_every_level(level, gold):
+    gold(f"krippendorff_4x12_{level}", krippendorff(krippendorff_table(), [1, 2, 3, 4, 5], level))
+
+
+def test_gwet_ac1(gold):
+    gold("fleiss_1971_ac1", gwet_ac1(np.array([[int(digit) for digit in row] for row in FLEISS])))
+    gold("krippendorff_4x12_ac1", gwet_ac1(krippendorff_table()))
+    gold("small_ac1", agreement_of(small_votes(), draws=39).ac1)
+
+
+@pytest.mark.parametrize(("values", "level", "says"), [([1, 2], "interval", "ascending"), ([-1, 2, 3, 4, 5], "ratio", "zero")])
+def test_values_that_a_level_cannot_use_are_refused(values, level, says):
+    with pytest.raises(UserError, match=says):
+        krippendorff(krippendorff_table(), values, level)
+
+
+def test_intervals_hold_the_estimate_repeat_with_their_seed_and_ignore_names():
+    votes = small_votes()
+    found = agreement_of(votes, draws=199)
+    for value, (low, high) in (
+        (found.raw, found.raw_interval), (found.alpha, found.alpha_interval), (found.ac1, found.ac1_interval),
+    ):  # fmt: skip
+        assert low < value < high
+    assert agreement_of(votes, draws=199) == found
+    assert agreement_of(votes, draws=199, seed=1).alpha_interval != found.alpha_interval
+
+
+def test_one_participant_has_no_agreement_interval():
+    assert agreement_of(small_votes(people=1), draws=39).alpha_interval is None
+
+
+def test_the_noise_ceiling_is_what_the_others_say():
+    sets = ConceptSets.of([(row,) for row in "aaabbbccc"])
+    votes = Votes(
+        "a", "b", np.array([1.0, 1, 0, 1, 1, 1, 0, 0, 0.5]), np.repeat(np.arange(3), 3), np.tile(np.arange(3), 3), sets
+    )
+    # a: the two 1s face an even split (half each), the 0 is wrong; b: three right; c: two right, one cannot tell
+    assert noise_ceiling(votes).estimate == pytest.approx((0.5 + 0.5 + 0 + 3 + 2) / 8)

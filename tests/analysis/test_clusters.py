@@ -153,3 +153,31 @@ def test_one_row_has_no_variance():
 def test_a_case_without_concepts_stands_for_itself():
     sets = ConceptSets.of([(), (), ("a",)], names=["x", "y", "z"])
     assert len(sets.members) == 3
+
+
+def test_the_dyadic_factor_is_the_known_one_where_it_is_known():
+    for concepts in (5, 8, 30):
+        pairs = ConceptSets.of(list(combinations(range(concepts), 2)) * 2)
+        known = concepts * (concepts - 1) / ((concepts - 2) * (concepts - 3))
+        assert pairs.dyadic_factor == pytest.approx(known)
+        assert ConceptSets.of([(c,) for c in range(concepts)]).dyadic_factor == pytest.approx(concepts / (concepts - 1))
+
+
+def test_the_dyadic_factor_makes_the_variance_unbiased_in_any_design():
+    rows = [("a", "b"), ("a", "c"), ("b",), ("c", "d", "e"), ("d", "f"), ("e", "g"), ("f", "g"), ("a", "b"), ("h",), ()]
+    sets = ConceptSets.of(rows)
+    expected = true = 0.0
+    for concept in "abcdefgh":
+        holds = np.array([float(concept in row) for row in rows])
+        expected += sets.meat(holds - holds.mean())
+        true += holds.sum() ** 2
+    assert sets.dyadic_factor == pytest.approx(true / expected)
+
+
+def test_triples_of_five_concepts_all_share_one_so_they_stand_for_no_others():
+    sets = ConceptSets.of(list(combinations("abcde", 3)))
+    assert sets.dyadic_factor is None
+    found = robust_variance(np.arange(10.0), np.arange(10), sets, None)
+    assert found is not None
+    assert "concepts" not in found.scope
+    assert "share a concept" in " ".join(found.notes)
