@@ -21,8 +21,8 @@ STAGES = (
     ("UNet", r"base/unet", "unet --minutes 43 --scenes 24000", "43"),
     ("How the pipeline is put together", r"base/(scheduler|model_index)", "unet", "0"),
     ("CLIP", r"clip/", "clip --minutes 20", "20"),
-    ("DINO", r"dino/", "dino --minutes 12`, then on with it for `--minutes 5", "17"),
-    ("LoRAs", r"loras/", "loras --base BASE", "10"),
+    ("DINO", r"dino/", "dino --minutes 12", "12"),
+    ("LoRAs", r"loras/", "loras --base FOLDER/base", "7"),
 )
 
 HEAD = f"""# Tinyworld's weights
@@ -32,6 +32,7 @@ What they can and can't tell is in docs/tinyworld.md. All are safetensors; the p
 
 Trained on {DATE}, on two cores of a CPU without a GPU, which other jobs shared. Every command below starts with
 `python -m generation.tinyworld.train` and ends with `--out FOLDER`. Stages stop by the clock and so do not repeat bit by bit.
+The code is that of the commit which first brought these files, but for DINO: its views are softened at random since.
 To be trained longer: the UNet (textures are below their bar) and DINO; docs/tinyworld.md says how.
 """
 
