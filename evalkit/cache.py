@@ -1,6 +1,7 @@
 """Features that were computed once: by the picture's bytes, the weights' bytes and the recipe."""
 
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ APPLICATION = 0x65766B66
 VERSION = 1
 # SQLite's own limit on the parameters of a statement is 32,766; small enough to keep memory flat.
 CHUNK = 500
+# How long another process that writes is waited for.
+PATIENCE_SECONDS = 30.0
 
 
 class Store(Protocol):
@@ -139,10 +142,10 @@ def _open(path: Path) -> sqlite3.Connection:
         sqlite3.DatabaseError: the file is damaged or not ours.
     """
     # features are put and read from the thread that scores; another may close
-    connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=PATIENCE_SECONDS, check_same_thread=False)
     try:
         with connection:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("BEGIN IMMEDIATE")
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -161,6 +164,20 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging; where another process does so at this moment, SQLite gives up at once, so try again."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _rows(recipe: str, items: Mapping[str, Features]) -> Iterable[tuple[str, str, bytes, int]]:

@@ -17,16 +17,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-# What an image is compared with: nothing, its prompt, a concept's references, or another arm's image at its case and seed.
-Needs = Literal["image", "prompt", "references", "other_arm"]
+# What an image is compared with: nothing, its prompt, a concept's references, another arm's image at its case and seed (by
+# features, or pixel by pixel), or the images of its own case and arm at the other seeds.
+Needs = Literal["image", "prompt", "references", "other_arm", "other_arm_pixels", "other_seeds"]
 # How features become a score for each of them; part of the signature.
 REDUCTION: Mapping[Needs, str] = MappingProxyType(
-    {"image": "score", "prompt": "cos", "references": "cos-mean-refs", "other_arm": "cos"}
+    {
+        "image": "score",
+        "prompt": "cos",
+        "references": "cos-mean-refs",
+        "other_arm": "cos",
+        "other_arm_pixels": "pair",
+        "other_seeds": "1-cos-mean-seeds",
+    }
 )
 
 
-class Encoder(Protocol):
-    """A model that turns pictures into features: an embedding, or for a quality metric the score itself (d = 1)."""
+class Model(Protocol):
+    """What every model says of itself, and how it prepares a picture."""
 
     @property
     def recipe(self) -> Recipe:
@@ -43,6 +51,10 @@ class Encoder(Protocol):
     def prepare(self, pixels: Pixels) -> "Tensor":
         """Return a picture as this model's input before normalisation: uint8, 3 x H x W. Safe in any thread."""
 
+
+class Encoder(Model, Protocol):
+    """A model that turns pictures into features: an embedding, or for a quality metric the score itself (d = 1)."""
+
     def features(self, batch: "Tensor") -> "NDArray[np.float32]":
         """Return the features of prepared pictures, uint8 n x 3 x H x W to n x d."""
 
@@ -57,7 +69,14 @@ class TextEncoder(Encoder, Protocol):
         """Return which of the texts are longer than the model reads; they are cut before their end token."""
 
 
-Loader = Callable[[Weights, str], Encoder]
+class PairEncoder(Model, Protocol):
+    """A model that sees two pictures at once, whose order must not matter."""
+
+    def compare(self, left: "Tensor", right: "Tensor") -> float:
+        """Return the score of two prepared pictures of one size; infinity where it has no bound and they are equal."""
+
+
+Loader = Callable[[Weights, str], Model]
 
 
 @dataclass(frozen=True)

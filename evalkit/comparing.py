@@ -1,17 +1,21 @@
 """Features to rows: what each metric of a run compares an image with, one case at a time."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from types import MappingProxyType
 
+import numpy as np
+
 from evalkit.cache import Features, Store
-from evalkit.card import Encoder, MetricCard, Needs
+from evalkit.card import MetricCard, Model, Needs
 from evalkit.extract import Problem
 from evalkit.manifest import Case, Image, Manifest, Picture
+from evalkit.pairing import pair_key
 from evalkit.scores import ScoreRow
 from evalkit.scoring import as_text_encoder, mean_cosine, text_features
-from evalkit.similarity import cosine
+from evalkit.similarity import cosine, distance_to_others
 
 # metric and sha256 of an image to a score it already has
 Known = Mapping[tuple[str, str], float]
@@ -23,7 +27,7 @@ class Task:
 
     manifest: Manifest
     card: MetricCard
-    encoder: Encoder
+    encoder: Model
     store: Store
     known: Known
     problems: list[Problem] = field(default_factory=list)
@@ -90,19 +94,57 @@ def _with_references(task: Task, case: Case, images: Sequence[Image], own: Mappi
                 yield task.row(image, mean_cosine(own[image.sha256], vectors), concept=concept)
 
 
-def _with_other_arm(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
-    """Yield scores of images against the other arms' at the same seed: each pair once, under the arm that comes first."""
-    cells = {(image.arm, image.seed): image for image in images if image.sha256 in own}
-    for first, second in combinations([arm.label for arm in task.manifest.arms], 2):
+def arm_pairs(manifest: Manifest, case: Case, images: Sequence[Image]) -> Iterator[tuple[Image, Image]]:
+    """Yield a case's images of two arms at one seed: each pair once, the arm that comes first in front."""
+    cells = {(image.arm, image.seed): image for image in images}
+    for first, second in combinations([arm.label for arm in manifest.arms], 2):
         for seed in case.seeds:
             if (first, seed) in cells and (second, seed) in cells:
-                left, right = cells[first, seed], cells[second, seed]
-                yield task.row(left, float(cosine(own[left.sha256], own[right.sha256])), other_arm=second)
+                yield cells[first, seed], cells[second, seed]
+
+
+def _with_other_arm(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
+    """Yield scores of images against the other arms' at the same seed, under the arm that comes first."""
+    for left, right in arm_pairs(task.manifest, case, [image for image in images if image.sha256 in own]):
+        yield task.row(left, float(cosine(own[left.sha256], own[right.sha256])), other_arm=right.arm)
+
+
+def _with_other_arms_pixels(task: Task, case: Case, images: Sequence[Image], _: Mapping[str, Features]) -> Iterator[ScoreRow]:
+    """Yield scores of pairs that were compared while they were decoded; an infinite one is no number and has no row."""
+    pairs = list(arm_pairs(task.manifest, case, images))
+    keys = [pair_key(left.sha256, right.sha256) for left, right in pairs]
+    found = task.store.get(task.encoder.recipe.key, keys)
+    for (left, right), key in zip(pairs, keys, strict=True):
+        if key not in found:
+            continue
+        value = float(found[key][0])
+        if math.isfinite(value):
+            yield task.row(left, value, other_arm=right.arm)
+        else:
+            same = f"{case.id}, seed {left.seed}: {left.arm} and {right.arm}"
+            task.notes.append(f"{task.card.name}: {same} drew the same pixels, so it is infinite and has no row")
+
+
+def _with_other_seeds(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
+    """Yield an image's mean distance to the images of the same case and arm at the other seeds."""
+    for arm in task.manifest.arms:
+        cell = [image for image in images if image.arm == arm.label and image.sha256 in own]
+        if len(cell) > 1:
+            distances = distance_to_others(np.stack([own[image.sha256] for image in cell]))
+            for image, distance in zip(cell, distances, strict=True):
+                yield task.row(image, float(distance))
 
 
 Compare = Callable[[Task, Case, Sequence[Image], Mapping[str, Features]], Iterator[ScoreRow]]
 COMPARISONS: Mapping[Needs, Compare] = MappingProxyType(
-    {"image": _alone, "prompt": _with_prompt, "references": _with_references, "other_arm": _with_other_arm}
+    {
+        "image": _alone,
+        "prompt": _with_prompt,
+        "references": _with_references,
+        "other_arm": _with_other_arm,
+        "other_arm_pixels": _with_other_arms_pixels,
+        "other_seeds": _with_other_seeds,
+    }
 )
 
 

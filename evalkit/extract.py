@@ -2,18 +2,20 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from evalkit.cache import Store
-from evalkit.card import Encoder
+from evalkit.card import Encoder, Model, PairEncoder
 from evalkit.errors import UserError
 from evalkit.files import sha256_bytes
+from evalkit.pairing import Pairing, Partners, lacking
 from evalkit.pixels import Pixels, decode, read_bytes
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 LONGEST_WAIT = 4
 # How many pictures are looked up in the store at a time.
 STRIDE = 256
+NOBODY: Partners = MappingProxyType({})
 Progress = Callable[[int], None]
 
 
@@ -71,22 +74,30 @@ def file_loader(path: Path, sha256: str) -> Callable[[], Pixels]:
 
 def extract(
     items: Sequence[Item],
-    encoders: Mapping[str, Encoder],
+    encoders: Mapping[str, Model],
     store: Store,
     *,
     batch_size: int = 32,
     progress: Progress | None = None,
     workers: int | None = None,
+    partners: Partners = NOBODY,
 ) -> Tally:
     """Put the features of all items into the store, those that are not there yet, and tell what it took.
 
     A picture is read, decoded and shrunk in a thread, once for all models that lack it; at most a few batches are in memory.
     A picture that can't be read is a problem of its own and stops nothing. `progress` is told how many items are finished.
+    `partners` says which pictures a model that sees two at once compares; keep partners close to each other in `items`, for
+    they wait for each other in memory.
     """
     tally = Tally(forwards=dict.fromkeys(encoders, 0), found=dict.fromkeys(encoders, 0))
-    lines = {name: _Line(name, encoder, store, batch_size, tally) for name, encoder in encoders.items()}
+    lines: dict[str, _Line | _Pairs] = {
+        name: _Pairs(name, cast("PairEncoder", model), store, partners, tally)
+        if compares(model)
+        else _Line(name, cast("Encoder", model), store, batch_size, tally)
+        for name, model in encoders.items()
+    }
     threads = workers or min(4, os.cpu_count() or 1)
-    todo = _lacking(items, encoders, store, tally, progress or _silent)
+    todo = _lacking(items, encoders, store, tally, progress or _silent, partners)
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         try:
             for item, result in _ahead(pool, todo, encoders, 2 * threads + batch_size):
@@ -100,19 +111,29 @@ def extract(
     return tally
 
 
+def compares(model: Model) -> bool:
+    """Tell whether a model sees two pictures at once."""
+    return hasattr(model, "compare")
+
+
 def _silent(_: int) -> None:
     """Tell nobody."""
 
 
 def _lacking(
-    items: Sequence[Item], encoders: Mapping[str, Encoder], store: Store, tally: Tally, progress: Progress
+    items: Sequence[Item],
+    encoders: Mapping[str, Model],
+    store: Store,
+    tally: Tally,
+    progress: Progress,
+    partners: Partners,
 ) -> Iterator[Item]:
     """Yield each different picture that lacks features, with the models that lack them."""
     seen: set[tuple[str, str]] = set()
     for start in range(0, len(items), STRIDE):
         part = items[start : start + STRIDE]
         there = {
-            name: store.get(encoder.recipe.key, [item.key for item in part if name in item.models])
+            name: _there(store, encoder, [item.key for item in part if name in item.models], partners)
             for name, encoder in encoders.items()
         }
         for item in part:
@@ -127,6 +148,14 @@ def _lacking(
                 progress(1)
 
 
+def _there(store: Store, model: Model, keys: Sequence[str], partners: Partners) -> Collection[str]:
+    """Return the pictures that a model needs not see again."""
+    recipe = model.recipe.key
+    if compares(model):
+        return {key for key in keys if not lacking(store, recipe, key, partners.get(key, ()))}
+    return store.get(recipe, keys)
+
+
 @dataclass(frozen=True)
 class _Prepared:
     """One decoded picture as the input of every model that lacks it."""
@@ -136,7 +165,7 @@ class _Prepared:
     notes: tuple[str, ...]
 
 
-def _prepare(item: Item, encoders: Mapping[str, Encoder]) -> _Prepared:
+def _prepare(item: Item, encoders: Mapping[str, Model]) -> _Prepared:
     pixels = item.load()
     inputs: dict[str, Tensor] = {}
     too_small: dict[str, str] = {}
@@ -151,7 +180,7 @@ def _prepare(item: Item, encoders: Mapping[str, Encoder]) -> _Prepared:
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, todo: Iterable[Item], encoders: Mapping[str, Encoder], depth: int
+    pool: ThreadPoolExecutor, todo: Iterable[Item], encoders: Mapping[str, Model], depth: int
 ) -> "Iterator[tuple[Item, Future[_Prepared]]]":
     """Yield items in order with what a thread made of them, at most `depth` being made ahead."""
     waiting: deque[tuple[Item, Future[_Prepared]]] = deque()
@@ -163,18 +192,21 @@ def _ahead(
         yield waiting.popleft()
 
 
-def _take(item: Item, result: "Future[_Prepared]", lines: "Mapping[str, _Line]", tally: Tally) -> None:
+def _take(item: Item, result: "Future[_Prepared]", lines: "Mapping[str, _Line | _Pairs]", tally: Tally) -> None:
     """Hand a prepared picture to its models, or note why it can't be read."""
     try:
         prepared = result.result()
     except UserError as error:
         tally.problems.append(Problem(item.name, item.key, "", str(error)))
+        for name in item.models:
+            lines[name].lose(item)
         return
     tally.decodes += 1
     if prepared.notes:
         tally.notes[item.name] = prepared.notes
     for name, reason in prepared.too_small.items():
         tally.problems.append(Problem(item.name, item.key, name, f"{item.name}: {reason}"))
+        lines[name].lose(item)
     for name, tensor in prepared.inputs.items():
         lines[name].add(item, tensor)
 
@@ -197,6 +229,9 @@ class _Line:
         elif sum(map(len, self.waiting.values())) > LONGEST_WAIT * self.batch_size:
             self._compute(max(self.waiting, key=lambda size: len(self.waiting[size])))
 
+    def lose(self, item: Item) -> None:
+        """Do without a picture: no other waits for it."""
+
     def finish(self) -> None:
         """Compute what is still in line."""
         for shape in list(self.waiting):
@@ -216,3 +251,27 @@ class _Line:
                 reason = f"{item.name}: {self.name} gives no finite number for it"
                 self.tally.problems.append(Problem(item.name, item.key, self.name, reason))
         self.store.put(self.encoder.recipe.key, whole)
+
+
+class _Pairs:
+    """Pictures of one model that compares two at a time."""
+
+    def __init__(self, name: str, encoder: PairEncoder, store: Store, partners: Partners, tally: Tally) -> None:
+        self.name, self.tally = name, tally
+        self.pairing = Pairing(encoder, store, partners)
+
+    def add(self, item: Item, tensor: "Tensor") -> None:
+        """Compare a picture with those of its partners that are there."""
+        count, unequal = self.pairing.add(item.key, tensor)
+        self.tally.forwards[self.name] += count
+        if unequal:
+            height, width = tensor.shape[-2:]
+            reason = f"{item.name}: {self.name} needs two images of one size, and {len(unequal)} are not {width} x {height}"
+            self.tally.problems.append(Problem(item.name, item.key, self.name, reason))
+
+    def lose(self, item: Item) -> None:
+        """Let nobody wait for a picture that can't be read."""
+        self.pairing.lose(item.key)
+
+    def finish(self) -> None:
+        """Do nothing: whoever still waits has no partner left."""

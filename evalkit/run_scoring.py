@@ -6,13 +6,14 @@ from pathlib import Path
 
 from evalkit.cache import FILE_NAME as CACHE
 from evalkit.cache import FeatureCache
-from evalkit.card import Encoder, MetricCard
-from evalkit.comparing import Known, Task, referenced
+from evalkit.card import MetricCard, Model
+from evalkit.comparing import Known, Task, arm_pairs, referenced
 from evalkit.comparing import rows as compared
 from evalkit.errors import UserError
-from evalkit.extract import Item, Problem, Tally, extract, file_loader
-from evalkit.manifest import Manifest, Picture
+from evalkit.extract import Item, Problem, Tally, compares, extract, file_loader
+from evalkit.manifest import Image, Manifest, Picture
 from evalkit.metrics import METRICS
+from evalkit.pairing import Partners, partners
 from evalkit.scores import FILE_NAME, ScoreRow, read_scores, write_scores
 from evalkit.scoring import choose, load_encoders
 from evalkit.weights import FILE_NAME as WEIGHTS_FILE
@@ -63,7 +64,9 @@ def score_run(
     known = _known(earlier, cards, encoders)
     with FeatureCache(run / CACHE) as store:
         items = list(_items(run, manifest, cards, encoders, known))
-        result.tally = extract(items, encoders, store, batch_size=batch_size, progress=_counter(progress, len(items)))
+        count = _counter(progress, len(items))
+        together = _partners(manifest) if any(compares(model) for model in encoders.values()) else {}
+        result.tally = extract(items, encoders, store, batch_size=batch_size, progress=count, partners=together)
         result.problems.extend(result.tally.problems)
         rows: list[ScoreRow] = []
         for card in cards:
@@ -86,8 +89,11 @@ def score_run(
 
 
 def default_metrics(manifest: Manifest) -> list[MetricCard]:
-    """Return all metrics that a run can serve with its prompts, references and arms."""
-    return [card for card in METRICS.values() if _why_not(manifest, card) is None]
+    """Return all metrics that a run can serve with its prompts, references and arms.
+
+    Those that compare pixels are left out: they see every pair of arms, so their cost grows with the square of their number.
+    """
+    return [card for card in METRICS.values() if card.needs != "other_arm_pixels" and _why_not(manifest, card) is None]
 
 
 def _serving(manifest: Manifest, cards: Sequence[MetricCard]) -> list[MetricCard]:
@@ -105,8 +111,10 @@ def _why_not(manifest: Manifest, card: MetricCard) -> str | None:
         return "no concept of this run has references; add some and import the run again"
     if card.needs == "prompt" and not any(case.plain_prompt.strip() for case in manifest.cases):
         return "no case of this run has a prompt"
-    if card.needs == "other_arm" and len(manifest.arms) < 2:
+    if card.needs in ("other_arm", "other_arm_pixels") and len(manifest.arms) < 2:
         return "this run has one arm, so there is none to compare it with"
+    if card.needs == "other_seeds" and all(len(case.seeds) < 2 for case in manifest.cases):
+        return "no case of this run has two seeds"
     return None
 
 
@@ -129,7 +137,7 @@ def _earlier(run: Path, notes: list[str]) -> list[ScoreRow]:
         return []
 
 
-def _known(earlier: Sequence[ScoreRow], cards: Sequence[MetricCard], encoders: Mapping[str, Encoder]) -> Known:
+def _known(earlier: Sequence[ScoreRow], cards: Sequence[MetricCard], encoders: Mapping[str, Model]) -> Known:
     """Return the scores that hold for an image by itself and need no computing.
 
     Scores against prompts, references or other arms are always made from features, which the cache keeps: the manifest might
@@ -140,11 +148,12 @@ def _known(earlier: Sequence[ScoreRow], cards: Sequence[MetricCard], encoders: M
 
 
 def _items(
-    run: Path, manifest: Manifest, cards: Sequence[MetricCard], encoders: Mapping[str, Encoder], known: Known
+    run: Path, manifest: Manifest, cards: Sequence[MetricCard], encoders: Mapping[str, Model], known: Known
 ) -> Iterator[Item]:
-    """Yield every different picture of the run once, with the models that should see it."""
+    """Yield every different picture once, with the models that should see it; those of one case and seed together."""
     wanted: dict[str, tuple[Picture, dict[str, None]]] = {}
-    for image in manifest.images:
+    rank = {case.id: place for place, case in enumerate(manifest.cases)}
+    for image in sorted(manifest.images, key=lambda image: (rank[image.case], image.seed)):
         models = {card.model: None for card in cards if (card.name, image.sha256) not in known}
         wanted.setdefault(image.sha256, (image, {}))[1].update(models)
     with_references = {card.model: None for card in cards if card.needs == "references"}
@@ -156,6 +165,18 @@ def _items(
         yield Item(
             sha256, picture.path, file_loader(run / picture.path, sha256), tuple(name for name in encoders if name in models)
         )
+
+
+def _partners(manifest: Manifest) -> Partners:
+    """Return which images are compared pixel by pixel: those of two arms at one case and seed."""
+    by_case: dict[str, list[Image]] = {}
+    for image in manifest.images:
+        by_case.setdefault(image.case, []).append(image)
+    return partners(
+        (left.sha256, right.sha256)
+        for case in manifest.cases
+        for left, right in arm_pairs(manifest, case, by_case.get(case.id, []))
+    )
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 
 from PIL import Image
 
 from evalkit.cache import Features, MemoryStore, Store
-from evalkit.card import Encoder, MetricCard, TextEncoder, pick
+from evalkit.card import MetricCard, Model, Needs, TextEncoder, pick
 from evalkit.errors import MissingWeightsError, UserError
 from evalkit.extract import Item, extract, file_loader
 from evalkit.files import sha256_bytes
@@ -19,6 +20,10 @@ from evalkit.similarity import cosine, cosine_matrix
 from evalkit.weights import NO_WEIGHTS, check_names, find
 
 Picture = str | PathLike[str] | Image.Image
+# What only a run has.
+OF_A_RUN: Mapping[Needs, str] = MappingProxyType(
+    {"other_arm": "two arms", "other_arm_pixels": "two arms", "other_seeds": "the seeds"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,8 @@ def score(
             raise UserError(f"{card.name} compares images with prompts; give prompts=")
         if card.needs == "references" and not concepts:
             raise UserError(f"{card.name} compares images with references; give references=")
-        if card.needs == "other_arm":
-            raise UserError(f"{card.name} compares two arms of a run; use `evalkit score RUN`")
+        if card.needs in OF_A_RUN:
+            raise UserError(f"{card.name} compares {OF_A_RUN[card.needs]} of a run; use `evalkit score RUN`")
     encoders, missing = load_encoders(cards, given, device)
     if missing:
         raise MissingWeightsError("; ".join(missing.values()))
@@ -105,7 +110,7 @@ def choose(metrics: Sequence[str | MetricCard]) -> list[MetricCard]:
 
 def load_encoders(
     cards: Sequence[MetricCard], given: Mapping[str, Path], device: str | None
-) -> tuple[dict[str, Encoder], dict[str, str]]:
+) -> tuple[dict[str, Model], dict[str, str]]:
     """Return the models of these metrics by name, each loaded once, and for those without weights how to get them.
 
     Raises:
@@ -115,7 +120,7 @@ def load_encoders(
 
     sources = {card.weights.name: card.weights for card in (*METRICS.values(), *cards) if card.weights}
     check_names(given, sources.values())
-    encoders: dict[str, Encoder] = {}
+    encoders: dict[str, Model] = {}
     missing: dict[str, str] = {}
     chosen = choose_device(device)
     for card in cards:
@@ -130,7 +135,7 @@ def load_encoders(
     return encoders, missing
 
 
-def text_features(encoder: Encoder, texts: Sequence[str], store: Store) -> dict[str, Features]:
+def text_features(encoder: Model, texts: Sequence[str], store: Store) -> dict[str, Features]:
     """Return the features of texts by text; each different one is encoded once."""
     reader = as_text_encoder(encoder)
     recipe = f"{encoder.recipe.key}|text"
@@ -145,7 +150,7 @@ def text_features(encoder: Encoder, texts: Sequence[str], store: Store) -> dict[
     return {text: found[key] for text, key in keys.items()}
 
 
-def as_text_encoder(encoder: Encoder) -> TextEncoder:
+def as_text_encoder(encoder: Model) -> TextEncoder:
     """Return the encoder itself where it also reads texts; a metric that needs prompts must have such a one."""
     if not hasattr(encoder, "texts"):
         raise TypeError(f"{type(encoder).__name__} reads no texts, so its metric can't need prompts")
@@ -153,7 +158,7 @@ def as_text_encoder(encoder: Encoder) -> TextEncoder:
 
 
 def _values(
-    card: MetricCard, encoder: Encoder, own: Features, store: Store, shown: Mapping[str, Sequence[Item]], text: str
+    card: MetricCard, encoder: Model, own: Features, store: Store, shown: Mapping[str, Sequence[Item]], text: str
 ) -> list[tuple[str, float]]:
     """Return a metric's values of one image, by concept where it compares with references."""
     if card.needs == "image":

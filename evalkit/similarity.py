@@ -29,3 +29,13 @@ def cosine(left: Floats, right: Floats) -> NDArray[np.float64]:
 def cosine_matrix(left: Floats, right: Floats) -> NDArray[np.float64]:
     """Return the cosine of every vector of `left` with every one of `right`: (n, d) and (m, d) to (n, m), in [-1, 1]."""
     return np.asarray(np.clip(unit(left) @ unit(right).T, -1.0, 1.0), dtype=np.float64)
+
+
+def distance_to_others(features: Floats) -> NDArray[np.float64]:
+    """Return 1 - the mean cosine of each vector with all the others, n x d (n >= 2) to n, in [0, 2].
+
+    Their mean is 1 - the mean cosine over all pairs.
+    """
+    matrix = cosine_matrix(features, features)
+    others = matrix[~np.eye(len(matrix), dtype=bool)].reshape(len(matrix), -1)
+    return np.asarray(1 - others.mean(axis=1), dtype=np.float64)

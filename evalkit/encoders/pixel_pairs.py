@@ -1,0 +1,40 @@
+"""Two pictures side by side: measures of their pixels, without weights."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from evalkit.pixels import Pixels
+from evalkit.signature import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class PixelPairs:
+    """A symmetric measure of two pictures at their own size."""
+
+    largest_batch = 1
+
+    def __init__(
+        self,
+        name: str,
+        compare: Callable[["Tensor", "Tensor"], float],
+        *,
+        precision: str,
+        smallest_side: int = 1,
+        libraries: tuple[str, ...] = (),
+    ) -> None:
+        """Keep the measure: uint8 3 x H x W twice to a number, infinity where it has no bound and they are equal."""
+        self.smallest_side = smallest_side
+        self.recipe = Recipe(name, "", "native-size", precision, libraries)
+        self._compare = compare
+
+    def prepare(self, pixels: Pixels) -> "Tensor":
+        """Return the picture as it is, uint8 3 x H x W."""
+        from torchvision.transforms import functional
+
+        return cast("Tensor", functional.pil_to_tensor(pixels.image))
+
+    def compare(self, left: "Tensor", right: "Tensor") -> float:
+        """Return the measure of two pictures of one size."""
+        return self._compare(left, right)
