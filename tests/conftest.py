@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 from tests.databases import database, database_url, migrated_file, postgres_server, postgres_url  # noqa: F401 -- fixtures
+from tests.served import browser  # noqa: F401 -- a fixture
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -16,7 +16,7 @@ from evalkit.run_scoring import score_run
 from evalkit.scores import read_scores
 from study_app.begin import begin_study
 from study_app.design import Design
-from tests.study_app.test_browser import PATIENCE, Server, browser  # noqa: F401 -- a fixture
+from tests.served import PATIENCE, Server
 
 DESCRIPTION = """
 name = "official_merges"
@@ -117,7 +117,7 @@ def test_full_size_encoders_score_the_real_images(run: Path, tmp_path: Path) -> 
     assert "256" in signatures["dino"]
 
 
-def test_the_real_images_go_all_the_way_to_a_report(run: Path, browser: Browser) -> None:  # noqa: F811
+def test_the_real_images_go_all_the_way_to_a_report(run: Path, browser: Browser) -> None:
     from generation.tinyworld import weights_folder
 
     weights = {"clip": weights_folder() / "clip", "dino": weights_folder() / "dino"}
@@ -157,9 +157,13 @@ def judge_all(run: Path, chromium: Browser) -> None:
             page.locator(f".st-key-left-practice-{number} button").click()
         for count in range(48):
             expect(page.get_by_text(f"{count} of 48 done")).to_be_visible(timeout=PATIENCE)
+            # until the page is whole, keys still answer the comparison before, which changes nothing
+            expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=PATIENCE)
             if count % 3:
                 page.get_by_role("button", name="Left" if count % 2 else "Right").click()
             else:
+                # the browser takes a moment to give the key to the new button; a person is never this fast
+                page.wait_for_timeout(250)
                 page.keyboard.press("1")
         expect(page.get_by_role("heading", name="Thank you!")).to_be_visible(timeout=PATIENCE)
     finally:

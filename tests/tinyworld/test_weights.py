@@ -10,8 +10,9 @@ from PIL import Image
 
 from generation.lora import load_lora
 from generation.pipeline import Pipeline, load_pipeline
-from generation.tinyworld import concepts, weights_folder
+from generation.tinyworld import weights_folder
 from generation.tinyworld.card import listed, weight_files
+from generation.tinyworld.concepts import CONCEPTS
 from generation.tinyworld.scene import draw_scene, render
 from generation.tinyworld.train_loras import recipes
 from generation.tinyworld.words import MAX_TOKENS, WORDS
@@ -92,7 +93,7 @@ def test_dino_loads_with_timm_and_knows_references_of_one_concept_again():
     import timm
 
     net = timm.create_model(f"local-dir:{WEIGHTS / 'dino'}", pretrained=True).eval()
-    looks = list(concepts().values())
+    looks = list(CONCEPTS.values())
     pictures = np.stack([concept.reference(number) for concept in looks for number in range(5)])
     with torch.inference_mode():
         seen = torch.nn.functional.normalize(net(torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1), dim=-1)
@@ -102,10 +103,10 @@ def test_dino_loads_with_timm_and_knows_references_of_one_concept_again():
     assert (likeness.argmax(1) == own).float().mean() >= 0.8
 
 
-@pytest.mark.parametrize("name", sorted(concepts()))
+@pytest.mark.parametrize("name", sorted(CONCEPTS))
 def test_a_lora_is_there_for_every_concept_and_loads(pipeline: Pipeline, name: str):
     recipe = read_recipe(recipes()[name])
-    assert (recipe.concept, recipe.prompt) == (name, concepts()[name].words)
+    assert (recipe.concept, recipe.prompt) == (name, CONCEPTS[name].words)
     path = WEIGHTS / "loras" / f"{name}.safetensors"
     ranks = {layer.partition(".")[0]: factors.rank for layer, factors in load_lora(path, pipeline).factors.items()}
     wanted = {"unet": recipe.rank}

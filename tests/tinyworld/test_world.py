@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from generation.tinyworld import concepts, write_references
-from generation.tinyworld.concepts import REFERENCES
+from generation.tinyworld.concepts import CONCEPTS, REFERENCES, write_references
 from generation.tinyworld.scene import (
     BACKGROUNDS,
     COLOURS,
@@ -33,7 +32,7 @@ from generation.tinyworld.words import CONCEPT_TOKENS, WORDS, write_tokenizer
 def test_the_world_is_as_large_as_promised():
     assert (len(SHAPES), len(COLOURS), len(TEXTURES), len(BACKGROUNDS)) == (8, 8, 4, 5)
     assert not set(COLOURS) & set(BACKGROUNDS)
-    assert len(concepts()) >= 8
+    assert len(CONCEPTS) >= 8
 
 
 def test_a_caption_says_every_fact_from_left_to_right():
@@ -106,18 +105,18 @@ def test_a_new_vocabulary_is_the_same_each_time_and_makes_every_word_one_token(t
 
 
 def test_concepts_have_tokens_of_their_own_and_known_class_words():
-    tokens = [concept.token for concept in concepts().values()]
+    tokens = [concept.token for concept in CONCEPTS.values()]
     assert len(set(tokens)) == len(tokens)
     assert set(tokens) <= set(CONCEPT_TOKENS)
     assert len(CONCEPT_TOKENS) >= 16
-    assert {concept.class_word for concept in concepts().values()} <= set(SHAPES)
-    assert concepts()["swirl_disc"].words == "an olis disc"
+    assert {concept.class_word for concept in CONCEPTS.values()} <= set(SHAPES)
+    assert CONCEPTS["swirl_disc"].words == "an olis disc"
 
 
 def test_references_are_five_small_different_pngs_the_same_each_time(tmp_path: Path):
     for run in ("a", "b"):
         write_references(tmp_path / run)
-    for name in concepts():
+    for name in CONCEPTS:
         files = sorted((tmp_path / "a" / name).iterdir())
         assert [path.name for path in files] == [f"{number}.png" for number in range(REFERENCES)]
         assert len({path.read_bytes() for path in files}) == REFERENCES
