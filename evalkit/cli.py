@@ -1,6 +1,7 @@
 """The front door: collects the commands of all packages and turns errors a user can cause into one line."""
 
 import sys
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 
 import typer
@@ -32,12 +33,27 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for entry in find_commands():
-        command = entry.load()
+        command = load(entry)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=entry.name)
         else:
             app.command(name=entry.name)(command)
     return app
+
+
+def load(entry: EntryPoint) -> Callable[..., object] | typer.Typer:
+    """Return an installed command, or one that says why it can't be loaded: a broken plug-in stops no other command."""
+    try:
+        command: Callable[..., object] | typer.Typer = entry.load()
+    except (ImportError, AttributeError) as error:
+        reason = f"{entry.name}: the command can't be loaded from {entry.value}: {error}; reinstall or remove its package"
+
+        def broken() -> None:
+            raise UserError(reason)
+
+        broken.__doc__ = "Not to be had: its package is broken."
+        return broken
+    return command
 
 
 def main() -> None:
