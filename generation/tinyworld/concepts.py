@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from generation.tinyworld.scene import (
     BACKGROUNDS,
@@ -117,11 +115,3 @@ _LOOKS: tuple[tuple[str, str, Look], ...] = (
 CONCEPTS: Mapping[str, Concept] = {
     name: Concept(name, token, word, look) for (name, word, look), token in zip(_LOOKS, CONCEPT_TOKENS, strict=False)
 }
-
-
-def write_references(folder: Path) -> None:
-    """Write five PNGs per concept to `folder`/<concept>/<number>.png."""
-    for concept in CONCEPTS.values():
-        (folder / concept.name).mkdir(parents=True, exist_ok=True)
-        for number in range(REFERENCES):
-            Image.fromarray(concept.reference(number)).save(folder / concept.name / f"{number}.png")

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generation.tinyworld.scene import draw_scene, loose_caption, render
+from generation.tinyworld.markings import draw_look
+from generation.tinyworld.scene import BACKGROUNDS, draw_poses, draw_scene, loose_caption, paint, render
 
 # Models and tokenizers of diffusers, transformers, open_clip and timm, which ship no types.
 Model: TypeAlias = Any
@@ -35,6 +36,16 @@ def draw_pool(count: int, seed: int, loose: bool = True, two: float = 0.4) -> Po
         images[index] = render(scene, rng)
         captions.append(loose_caption(scene, rng) if loose else scene.caption)
     return Pool(images, tuple(captions))
+
+
+def draw_odd_objects(count: int, seed: int) -> NDArray[np.uint8]:
+    """Return images of single objects in any colours and markings, uint8 (n, 64, 64, 3); image i depends on (seed, i) alone."""
+    grounds = list(BACKGROUNDS.values())
+    images = np.empty((count, 64, 64, 3), np.uint8)
+    for index in range(count):
+        rng = np.random.default_rng([seed, index])
+        images[index] = paint((draw_look(rng),), draw_poses(1, rng), grounds[rng.integers(len(grounds))])
+    return images
 
 
 def to_tensor(images: NDArray[np.uint8]) -> Tensor:

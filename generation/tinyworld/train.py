@@ -76,11 +76,15 @@ def clip(out: Out, minutes: float = 10, scenes: Scenes = 12_000) -> None:
 
 @app.command()
 def dino(out: Out, minutes: float = 10, scenes: Scenes = 12_000) -> None:
-    """Train the ViT that compares images, without labels, in timm's format."""
-    from generation.tinyworld.pools import draw_pool
+    """Train the ViT that compares images, without labels, in timm's format: on scenes, and on as many odd objects."""
+    import numpy as np
+
+    from generation.tinyworld.pools import draw_odd_objects, draw_pool
     from generation.tinyworld.train_encoders import train_dino
 
-    train_dino(draw_pool(scenes, seed=15, two=0.0), out, minutes, say)
+    half = scenes // 2
+    images = np.concatenate([draw_pool(half, seed=15, two=0.0).images, draw_odd_objects(scenes - half, seed=16)])
+    train_dino(images, out, minutes, say)
 
 
 @app.command()

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -189,7 +191,9 @@ def self_distillation(student: list[Tensor], teacher: list[Tensor]) -> tuple[Ten
     return torch.stack(shares).mean(), torch.stack(matches).mean()
 
 
-def train_dino(pool: Pool, out: Path, minutes: float, say: Callable[[str], None], batch: int = 48, seed: int = 8) -> None:
+def train_dino(
+    pictures: NDArray[np.uint8], out: Path, minutes: float, say: Callable[[str], None], batch: int = 48, seed: int = 8
+) -> None:
     """Train a ViT by self-distillation, two global and two local views per image, and write the teacher's weights.
 
     Goes on from `out`/dino where there is one, with a new head and at half the rate.
@@ -207,11 +211,11 @@ def train_dino(pool: Pool, out: Path, minutes: float, say: Callable[[str], None]
         student["net"].load_state_dict(known)
     teacher = copy.deepcopy(student).requires_grad_(False)
     optimizer = torch.optim.AdamW(student.parameters(), lr=0.0, weight_decay=0.04)
-    images = to_tensor(pool.images)
+    images = to_tensor(pictures)
     generator = torch.Generator().manual_seed(seed)
     running, match = math.log(DINO_OUTPUTS), math.log(batch)
     for step, spent in enumerate(spend(minutes, optimizer, 1e-3 if known is None else 5e-4, warmup=100)):
-        chosen = images[torch.randint(len(pool), (batch,), generator=generator)]
+        chosen = images[torch.randint(len(images), (batch,), generator=generator)]
         chosen = torch.cat([chosen[: batch // 2], other_hues(chosen[batch // 2 :], generator)])
         wide, narrow = views(chosen, 2, 64, 0.6, generator), views(chosen, 2, 32, 0.4, generator)
         with torch.autocast("cpu", torch.bfloat16):

@@ -23,6 +23,7 @@ SCHEDULE = {
 TIME_IDS = (64.0, 64.0, 0.0, 0.0, 64.0, 64.0)
 UNCONDITIONAL = 0.12  # share of captions left out for guidance: half zeroed (no negative prompt), half the empty prompt
 PEAK_RATE = 6e-4
+FOCUS = (100, 700)  # half of the steps of the noise schedule come from here, where shapes and textures are decided
 
 
 def new_unet(cross: int, pooled: int, seed: int = 4) -> Model:
@@ -112,7 +113,11 @@ def train_unet(pool: Pool, out: Path, minutes: float, say: Callable[[str], None]
         states, pooled = states * (1 - zeroed)[:, None, None], pooled * (1 - zeroed)[:, None]
         clean = latents[pick]
         noise = torch.randn(clean.shape, generator=generator)
-        when = torch.randint(1000, (batch,), generator=generator)
+        when = torch.where(
+            torch.rand(batch, generator=generator) < 0.5,
+            torch.randint(1000, (batch,), generator=generator),
+            torch.randint(*FOCUS, (batch,), generator=generator),
+        )
         noisy, target = scheduler.add_noise(clean, noise, when), scheduler.get_velocity(clean, noise, when)
         with torch.autocast("cpu", torch.bfloat16):
             guess = unet(noisy, when, states, added_cond_kwargs={"text_embeds": pooled, "time_ids": times}).sample
