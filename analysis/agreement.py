@@ -12,6 +12,7 @@ from analysis.clusters import MIN_CONCEPTS, Codes, ConceptSets, Floats
 from analysis.contrast import ALPHA, Contrast
 from analysis.intervals import contrast_of_mean
 from analysis.preference import CANNOT_TELL, Votes
+from analysis.results import Result
 from evalkit.errors import UserError
 
 Level = Literal["nominal", "ordinal", "interval", "ratio"]
@@ -23,7 +24,7 @@ SEED = 20_08
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class Agreement(Result):
     """Agreement over units judged at least twice. What is undefined is None, and `note` says why.
 
     Low kappa or alpha is to be expected where two arms are equally good: there is then nothing to agree about.

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from analysis.clusters import Codes, ConceptSets, Floats, correct
 from analysis.contrast import Contrast
 from analysis.intervals import contrast_of_mean
 from analysis.paired_comparisons import Comparisons, Counts, check_connected
+from analysis.results import Result
 from evalkit.errors import UserError
 
 SCALE = "difference of log strengths"
@@ -26,7 +27,7 @@ INFINITE = 15.0
 
 
 @dataclass(frozen=True)
-class Strengths:
+class Strengths(Result):
     """A fitted model.
 
     `estimates` are log strengths with mean zero, then the side effect where it was asked for (positive: the left side helps),
@@ -69,6 +70,16 @@ class Strengths:
         pick[self.arms.index(first)] += 1.0
         pick[self.arms.index(second)] -= 1.0
         return float(pick @ self.estimates), math.sqrt(max(0.0, float(pick @ self.covariance @ pick)))
+
+    def records(self) -> list[dict[str, object]]:
+        """Return one row per arm, then one for the side effect and one for log nu."""
+        extra = (["side"] if self.with_side else []) + (["log tie"] if self.with_ties else [])
+        deviations = np.sqrt(np.diag(self.covariance)).tolist()
+        named = zip((*self.arms, *extra), self.estimates.tolist(), deviations, strict=True)
+        return [
+            {"parameter": name, "estimate": estimate, "standard_error": error, "errors": self.errors, "votes": self.votes}
+            for name, estimate, error in named
+        ]
 
     def equality_test(self) -> tuple[float, int, float]:
         """Return the likelihood ratio against equal strengths, its degrees of freedom and p; votes taken as independent."""
@@ -256,32 +267,3 @@ def contrasts(
             )
         )
     return tuple(found)
-
-
-@dataclass(frozen=True, slots=True)
-class QuasiErrors:
-    """One error per arm, such that the error of a difference is near the root of the sum of two squares."""
-
-    arms: tuple[str, ...]
-    errors: Floats
-    worst: float
-    """The largest relative error this makes in any difference's standard error."""
-
-
-def quasi_errors(fit: Strengths) -> QuasiErrors:
-    """Return the quasi standard errors of Firth and de Menezes (2004), least squares on the log variances of differences.
-
-    A quasi-variance that would be negative is zero.
-    """
-    if len(fit.arms) < 3:
-        raise UserError("quasi standard errors: at least three arms are needed; with two, give the error of their difference")
-    pairs = np.array(list(combinations(range(len(fit.arms)), 2)))
-    goal = np.log([fit.difference(fit.arms[one], fit.arms[other])[1] ** 2 for one, other in pairs])
-
-    def gaps(quasi: Floats) -> Floats:
-        return np.asarray(np.log(quasi[pairs].sum(1)) - goal, np.float64)
-
-    start = np.full(len(fit.arms), float(np.exp(goal).mean()) / 2.0)
-    found = optimize.least_squares(gaps, start, bounds=(1e-12 * start[0], np.inf), xtol=1e-12, ftol=1e-12, gtol=1e-12)
-    worst = float(np.max(np.abs(np.expm1(gaps(found.x) / 2.0))))
-    return QuasiErrors(fit.arms, np.sqrt(found.x), worst)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from analysis.results import Result
+
 ALPHA = 0.05
 
 
@@ -17,7 +19,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Contrast:
+class Contrast(Result):
     """The difference between `first` and `second` on one scale.
 
     What could not be computed is None, and `notes` says why in whole sentences; no field is ever NaN.
@@ -60,6 +62,11 @@ class Contrast:
         if different:
             return Verdict.DIFFERENT_WITHIN if equivalent else Verdict.DIFFERENT
         return Verdict.EQUIVALENT if equivalent else Verdict.INCONCLUSIVE
+
+    def records(self) -> list[dict[str, object]]:
+        """Return one row: the fields, and the verdict where anything was tested."""
+        tested = self.p is not None or self.p_equivalence is not None
+        return [Result.records(self)[0] | {"verdict": str(self.verdict) if tested else None}]
 
     @property
     def naive(self) -> bool:

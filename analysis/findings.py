@@ -12,10 +12,11 @@ from analysis.contrast import Contrast
 from analysis.data import RunData
 from analysis.paired import Measured, MetricResult, mean_of, measure
 from analysis.preference import Preference, Votes, preferences
+from analysis.results import Result
 
 
 @dataclass(frozen=True, slots=True)
-class Similarity:
+class Similarity(Result):
     """How alike the images of two arms are at the same case and seed, under one signature."""
 
     metric: str

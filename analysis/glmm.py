@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from analysis.clusters import Floats
 from analysis.laplace import Laplace, maximize, minimize
 from analysis.random_effects import RandomTerm, design_of
+from analysis.results import Result
 from evalkit.errors import UserError
 
 INTERCEPT = "intercept"
@@ -24,7 +25,7 @@ START = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class FixedEffect:
+class FixedEffect(Result):
     """A coefficient in logits; `p` is two-sided, of the normal statistic estimate / standard error."""
 
     name: str
@@ -35,7 +36,7 @@ class FixedEffect:
 
 
 @dataclass(frozen=True, slots=True)
-class VarianceComponent:
+class VarianceComponent(Result):
     """A standard deviation in logits.
 
     Its interval is Wald's on the logarithm. A standard deviation of zero has none; its interval is that of the profile
@@ -50,7 +51,7 @@ class VarianceComponent:
 
 
 @dataclass(frozen=True)
-class MixedFit:
+class MixedFit(Result):
     """A fitted model. `covariance` is that of the fixed effects, from the joint Hessian with the standard deviations."""
 
     fixed: tuple[FixedEffect, ...]

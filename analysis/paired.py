@@ -9,6 +9,7 @@ import numpy as np
 from analysis.clusters import Codes, ConceptSets, Floats
 from analysis.contrast import Contrast, holm
 from analysis.intervals import contrast_of_mean
+from analysis.results import Result
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class MetricResult:
+class MetricResult(Result):
     """The means of one metric's arms, and their paired contrasts."""
 
     metric: str

@@ -17,6 +17,7 @@ from analysis.clusters import Codes, ConceptSets, Floats
 from analysis.contrast import Contrast
 from analysis.intervals import contrast_of_mean
 from analysis.paired_comparisons import Counts, check_connected
+from analysis.results import Result
 from evalkit.errors import UserError
 
 SCALE = "difference of log strengths"
@@ -37,7 +38,7 @@ class Rankings:
 
 
 @dataclass(frozen=True)
-class Worths:
+class Worths(Result):
     """A fitted model: log strengths with mean zero, and their covariance for votes that are independent."""
 
     arms: tuple[str, ...]
@@ -46,6 +47,14 @@ class Worths:
     residuals: Floats
     """Each vote's score, of shape (votes, arms)."""
     log_likelihood: float
+
+    def records(self) -> list[dict[str, object]]:
+        """Return one row per arm."""
+        deviations = np.sqrt(np.diag(self.covariance)).tolist()
+        return [
+            {"arm": arm, "estimate": estimate, "standard_error": error}
+            for arm, estimate, error in zip(self.arms, self.estimates.tolist(), deviations, strict=True)
+        ]
 
     def difference(self, first: str, second: str) -> tuple[float, float]:
         """Return how many logits `first` is above `second`, and the standard error of that."""

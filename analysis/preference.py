@@ -9,6 +9,7 @@ from scipy import stats
 from analysis.clusters import Codes, ConceptSets, Floats
 from analysis.contrast import ALPHA, Contrast, holm
 from analysis.intervals import contrast_of_mean
+from analysis.results import Result
 
 # A judgment as a number: 1 for the first arm, 0 for the second, half a vote for each where a participant cannot tell.
 FIRST, SECOND, CANNOT_TELL = 1.0, 0.0, 0.5
@@ -29,7 +30,7 @@ class Votes:
 
 
 @dataclass(frozen=True, slots=True)
-class Preference:
+class Preference(Result):
     """What people said of one pair of arms."""
 
     first: str

@@ -10,6 +10,7 @@ from scipy import stats
 from analysis.clusters import Codes, ConceptSets, Floats, robust_variance
 from analysis.contrast import ALPHA, Contrast
 from analysis.intervals import contrast_of_mean
+from analysis.results import Result
 from evalkit.errors import UserError
 
 SCALE = "difference of shares"
@@ -30,7 +31,7 @@ class Choices:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Share(Result):
     """How many votes one arm got.
 
     Both intervals hold for all arms at once, at 95 %: the naive one takes votes for independent, the clustered one counts only
