@@ -7,9 +7,13 @@ long as `--minutes` says, and anneal by the clock, so more time gives better wei
 import logging
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 app = typer.Typer(add_completion=False, help=__doc__)
 log = logging.getLogger("tinyworld")
@@ -20,6 +24,16 @@ Scenes = Annotated[int, typer.Option(help="How many rendered scenes to train on.
 def say(message: str) -> None:
     """Log a line with the time of day."""
     log.info("%s %s", time.strftime("%H:%M:%S"), message)
+
+
+def scenes_and_odd_objects(count: int, seed: int, two: float) -> "NDArray[np.uint8]":
+    """Return `count` images, half of them scenes, of which a share `two` holds two objects."""
+    import numpy as np
+
+    from generation.tinyworld.pools import draw_odd_objects, draw_pool
+
+    half = count // 2
+    return np.concatenate([draw_pool(half, seed, two=two).images, draw_odd_objects(count - half, seed + 1)])
 
 
 @app.callback()
@@ -47,11 +61,10 @@ def vae(
     scenes: Scenes = 12_000,
     decoder_only: Annotated[bool, typer.Option("--decoder-only", help="Keep the latents; sharpen what is drawn.")] = False,
 ) -> None:
-    """Train the VAE, or go on training it."""
-    from generation.tinyworld.pools import draw_pool
+    """Train the VAE, or go on training it: on scenes, and on odd objects, so that looks no scene shows survive it."""
     from generation.tinyworld.train_vae import train_vae
 
-    say(f"vae: L1 {train_vae(draw_pool(scenes, seed=12), out, minutes, say, decoder_only):.4f}")
+    say(f"vae: L1 {train_vae(scenes_and_odd_objects(scenes, 12, two=0.4), out, minutes, say, decoder_only):.4f}")
 
 
 @app.command()
@@ -77,14 +90,9 @@ def clip(out: Out, minutes: float = 10, scenes: Scenes = 12_000) -> None:
 @app.command()
 def dino(out: Out, minutes: float = 10, scenes: Scenes = 12_000) -> None:
     """Train the ViT that compares images, without labels, in timm's format: on scenes, and on as many odd objects."""
-    import numpy as np
-
-    from generation.tinyworld.pools import draw_odd_objects, draw_pool
     from generation.tinyworld.train_encoders import train_dino
 
-    half = scenes // 2
-    images = np.concatenate([draw_pool(half, seed=15, two=0.0).images, draw_odd_objects(scenes - half, seed=16)])
-    train_dino(images, out, minutes, say)
+    train_dino(scenes_and_odd_objects(scenes, 15, two=0.0), out, minutes, say)
 
 
 @app.command()

@@ -4,10 +4,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
-from generation.tinyworld.pools import Model, Pool, to_tensor, vary
+from generation.tinyworld.pools import Model, to_tensor, vary
 
 KL_WEIGHT = 3e-4
 EDGE_WEIGHT = 0.5
@@ -33,7 +35,7 @@ def new_vae(seed: int) -> Model:
 
 
 def train_vae(
-    pool: Pool,
+    pictures: NDArray[np.uint8],
     out: Path,
     minutes: float,
     say: Callable[[str], None],
@@ -56,12 +58,12 @@ def train_vae(
         vae.quant_conv.requires_grad_(False)
     optimizer = torch.optim.AdamW((p for p in vae.parameters() if p.requires_grad), lr=PEAK_RATE, weight_decay=1e-4)
     generator = torch.Generator().manual_seed(seed)
-    images = to_tensor(pool.images)
+    images = to_tensor(pictures)
     start, step, error = time.monotonic(), 0, 1.0
     while (spent := (time.monotonic() - start) / (60 * minutes)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = PEAK_RATE * min(1.0, (step + 1) / 50) * max(0.02, 1 - spent)
-        real = vary(images[torch.randint(len(pool), (batch,), generator=generator)], generator)
+        real = vary(images[torch.randint(len(images), (batch,), generator=generator)], generator)
         with torch.autocast("cpu", torch.bfloat16):
             posterior = vae.encode(real).latent_dist
             drawn = vae.decode(posterior.sample(generator=generator)).sample.float()
