@@ -79,6 +79,8 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "import.toml").write_text(DESCRIPTION.format(data=data))
     manifest = import_images(data / "official_merges", folder / "run", describe=folder / "import.toml").manifest
     assert len(manifest.images) == 48
+    assert manifest.missing() == ()
+    assert manifest.cases[0].plain_prompt == "cat, toy, best quality, masterpiece"
     assert manifest.source == "imported"
     return folder / "run"
 
