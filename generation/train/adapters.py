@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,23 @@ def _adapted(pipeline: Pipeline, recipe: Recipe) -> list[tuple[str, Any, Any]]:
                 key = "targets" if name == "unet" else "text_targets"
                 raise UserError(f"{key}: no layer of the {name} ends in {target!r}")
     return parts
+
+
+@contextmanager
+def without_adapters(pipeline: Pipeline) -> Iterator[None]:
+    """Switch the LoRA layers off while a block runs: the base model, bit by bit."""
+    parts = [part for _, part, _ in _parts_with_adapters(pipeline)]
+    # peft freezes what it switches off, and thaws all of it when it switches it on
+    trained = [(weight, weight.requires_grad) for part in parts for weight in part.parameters()]
+    for part in parts:
+        part.disable_adapters()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.enable_adapters()
+        for weight, was in trained:
+            weight.requires_grad_(was)
 
 
 def write_adapters(pipeline: Pipeline, recipe: Recipe, out: Path) -> None:

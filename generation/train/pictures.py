@@ -77,7 +77,7 @@ def prior_images(pipeline: Pipeline, recipe: Recipe, kept: Path, progress: Calla
 
     They are kept below `kept` in a folder named after all that decides them, so they are drawn once.
     """
-    if recipe.prior_images == 0 or recipe.prior_weight == 0:
+    if not recipe.uses_prior:
         return []
     decides = recipe.model_dump(include={"base", "revision", "dtype", "class_prompt", "size", "prior_steps", "prior_guidance"})
     place = kept / hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]

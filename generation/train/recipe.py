@@ -2,9 +2,9 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from evalkit.errors import UserError
 from evalkit.manifest import Name, Record, Seed, mistakes
@@ -15,6 +15,32 @@ TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 Rate = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Rank = Annotated[int, Field(ge=1, le=1024)]
+Weight = Annotated[float, Field(ge=0, le=100)]
+
+
+class Consistency(Record):
+    """Noise Consistency Regularization (arXiv 2506.06483, section 4.3): L_s + prior * L_cp + subject * L_cs.
+
+    The defaults are the paper's. L_cp takes the place of DreamBooth's prior term, so `prior_weight` is 0 unless it is given.
+    """
+
+    prior: Weight = 0.5
+    subject: Weight = 0.5
+    # standard deviation of the noise on the latents; "additive" is the paper's ablation
+    sigma: Annotated[float, Field(gt=0, le=10)] = 0.2
+    noise: Literal["multiplicative", "additive"] = "multiplicative"
+    # keep L_cs from moving the guess for the clean latents; the paper's equation 6 does not
+    detach_clean: bool = False
+
+
+class Dco(Record):
+    """Direct Consistency Optimization (arXiv 2402.12004): the concept's images must beat the base model by no more than needed.
+
+    `per` says what one sigmoid is taken of: each sample, or the mean over the batch as the authors' code does.
+    """
+
+    beta: Annotated[float, Field(gt=0, le=1_000_000)] = 1000.0
+    per: Literal["sample", "batch"] = "sample"
 
 
 class Recipe(Record):
@@ -34,9 +60,12 @@ class Recipe(Record):
     # side of the square training images in pixels
     size: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 1024
     prior_images: Annotated[int, Field(ge=0, le=100_000)] = 100
-    prior_weight: Annotated[float, Field(ge=0, le=100)] = 1.0
+    prior_weight: Weight = 1.0
     prior_steps: Count = 25
-    prior_guidance: Annotated[float, Field(ge=0, le=100)] = 5.0
+    prior_guidance: Weight = 5.0
+    # what is lowered beside DreamBooth's squared errors, or in their place
+    consistency: Consistency | None = None
+    dco: Dco | None = None
     rank: Rank = 4
     # by default the rank, so that the LoRA's scale is 1
     alpha: Annotated[float, Field(gt=0, le=10_000)] | None = None
@@ -52,6 +81,26 @@ class Recipe(Record):
     text_learning_rate: Rate = 5e-6
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
     seed: Seed = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_prior_term(cls, raw: Any) -> Any:  # noqa: ANN401 - what TOML gives
+        if isinstance(raw, dict) and "consistency" in raw:
+            return {"prior_weight": 0.0} | raw
+        return raw
+
+    @model_validator(mode="after")
+    def _priors_are_there(self) -> "Recipe":
+        if self.consistency is not None and self.consistency.prior > 0 and self.prior_images == 0:
+            raise ValueError("consistency.prior: needs prior images; set prior_images above 0, or consistency.prior to 0")
+        return self
+
+    @property
+    def uses_prior(self) -> bool:
+        """Return whether some term of the loss is of prior images."""
+        return self.prior_images > 0 and (
+            self.prior_weight > 0 or (self.consistency is not None and self.consistency.prior > 0)
+        )
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -1,4 +1,4 @@
-"""The training loop: one concept's LoRA on any Stable Diffusion XL pipeline."""
+"""The training loop: one concept's LoRA on any Stable Diffusion 1.5 or XL pipeline."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evalkit.errors import UserError
 from generation.pipeline import Pipeline
-from generation.train.adapters import add_adapters, write_adapters
-from generation.train.losses import dreambooth_loss, wanted
+from generation.train.adapters import add_adapters, without_adapters, write_adapters
+from generation.train.conditions import Conditions
+from generation.train.objective import Batch, Objective
 from generation.train.pictures import Captioned, instance_images, prior_images
 from generation.train.recipe import Recipe
 
@@ -29,46 +29,16 @@ class Trained:
     parameters: int
 
 
-class Conditions:
-    """Prompts as the UNet takes them; encoded once where the text encoders stay as they are."""
-
-    def __init__(self, pipeline: Pipeline, size: int, *, trained: bool) -> None:
-        self.pipeline, self.trained = pipeline, trained
-        self._known: dict[str, tuple[Tensor, Tensor]] = {}
-        width = pipeline.text_encoder_2.config.projection_dim
-        self._times = pipeline._get_add_time_ids((size, size), (0, 0), (size, size), pipeline.unet.dtype, width)
-
-    def __call__(self, prompts: list[str]) -> dict[str, Any]:
-        """Return the UNet's keyword arguments for a batch of prompts."""
-        if self.trained:
-            states, pooled = self._encode(prompts)
-        else:
-            with torch.no_grad():
-                fresh = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
-                self._known |= {prompt: self._encode([prompt]) for prompt in fresh}
-            states, pooled = (torch.cat(part) for part in zip(*(self._known[prompt] for prompt in prompts), strict=True))
-        times = self._times.to(states.device).repeat(len(prompts), 1)
-        return {"encoder_hidden_states": states, "added_cond_kwargs": {"text_embeds": pooled, "time_ids": times}}
-
-    def _encode(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
-        states, _, pooled, _ = self.pipeline.encode_prompt(
-            prompts, device=self.pipeline.unet.device, do_classifier_free_guidance=False
-        )
-        return states, pooled
-
-
 def train_lora(pipeline: Pipeline, recipe: Recipe, folder: Path, out: Path, kept: Path, progress: Progress) -> Trained:
     """Train the recipe's LoRA on `pipeline` (its layers stay in it) and write it to `out`.
 
     Relative references start from `folder`; prior images are kept below `kept`. Everything random comes from the recipe's seed.
 
     Raises:
-        UserError: the pipeline is no SDXL, or images are missing or unreadable.
+        UserError: images are missing or unreadable, or the recipe names layers that the pipeline has not.
     """
     from diffusers import DDPMScheduler
 
-    if type(pipeline).__name__ != "StableDiffusionXLPipeline":
-        raise UserError(f"base {recipe.base}: is a {type(pipeline).__name__}; the trainer knows StableDiffusionXLPipeline")
     own = instance_images(recipe, folder)
     prior = prior_images(pipeline, recipe, kept, lambda done, total: progress("drawing prior images", done, total))
     generator = torch.Generator("cpu").manual_seed(recipe.seed)
@@ -78,19 +48,11 @@ def train_lora(pipeline: Pipeline, recipe: Recipe, folder: Path, out: Path, kept
     groups = [{"params": unet_weights, "lr": recipe.learning_rate}, {"params": text_weights, "lr": recipe.text_learning_rate}]
     optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=recipe.weight_decay)
     scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
-    conditions = Conditions(pipeline, recipe.size, trained=bool(text_weights))
+    objective = _objective(pipeline, recipe, scheduler, Conditions(pipeline, recipe.size, trained=bool(text_weights)))
     losses = []
     for step in range(recipe.steps):
-        mine = torch.randint(len(own), (recipe.batch,), generator=generator).tolist()
-        others = (len(own) + torch.randint(len(prior), (recipe.batch,), generator=generator)).tolist() if prior else []
-        clean = latents[mine + others]
-        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
-        when = torch.randint(scheduler.config.num_train_timesteps, (len(clean),), generator=generator).to(clean.device)
-        prompts = [(own + prior)[place][1] for place in mine + others]
-        noisy = scheduler.add_noise(clean, noise, when)
-        with torch.autocast(clean.device.type, pipeline.unet.dtype, enabled=pipeline.unet.dtype != torch.float32):
-            guess = pipeline.unet(noisy, when, **conditions(prompts)).sample
-        loss = dreambooth_loss(guess, wanted(scheduler, clean, noise, when), len(mine), recipe.prior_weight)
+        batch = _batch(own, prior, latents, recipe.batch, scheduler.config.num_train_timesteps, generator)
+        loss = objective.total(objective.terms(batch))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(weights, MAX_NORM)
@@ -100,6 +62,33 @@ def train_lora(pipeline: Pipeline, recipe: Recipe, folder: Path, out: Path, kept
     write_adapters(pipeline, recipe, out)
     tenth = max(1, recipe.steps // 10)
     return Trained(float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:])), sum(weight.numel() for weight in weights))
+
+
+def _objective(pipeline: Pipeline, recipe: Recipe, scheduler: Any, conditions: Conditions) -> Objective:  # noqa: ANN401
+    device, dtype = pipeline.unet.device, pipeline.unet.dtype
+
+    def ask(noisy: Tensor, when: Tensor, told: dict[str, Any]) -> Tensor:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            guess: Tensor = pipeline.unet(noisy, when, **told).sample
+        return guess
+
+    def reference(noisy: Tensor, when: Tensor, prompts: list[str]) -> Tensor:
+        with torch.no_grad(), without_adapters(pipeline):
+            return ask(noisy, when, conditions.fixed(prompts))
+
+    return Objective(recipe, scheduler, lambda noisy, when, prompts: ask(noisy, when, conditions(prompts)), reference)
+
+
+def _batch(
+    own: list[Captioned], prior: list[Captioned], latents: Tensor, size: int, timesteps: int, generator: torch.Generator
+) -> Batch:
+    """Return `size` rows of the concept and as many of the prior, if there is one, drawn with replacement."""
+    mine = torch.randint(len(own), (size,), generator=generator).tolist()
+    others = (len(own) + torch.randint(len(prior), (size,), generator=generator)).tolist() if prior else []
+    clean = latents[mine + others]
+    noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+    when = torch.randint(timesteps, (len(clean),), generator=generator).to(clean.device)
+    return Batch(clean, noise, when, [(own + prior)[place][1] for place in mine + others], len(mine))
 
 
 def encode(pipeline: Pipeline, images: list[Captioned], generator: torch.Generator) -> Tensor:

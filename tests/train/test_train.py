@@ -1,12 +1,9 @@
-"""Training a concept's LoRA: losses, recipe, and the whole loop on a tiny SDXL pipeline."""
+"""Training a concept's LoRA: recipe and the whole loop on a tiny SDXL pipeline."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler
-from PIL import Image
 from safetensors import safe_open
 from typer import Typer
 from typer.testing import CliRunner
@@ -15,70 +12,18 @@ from evalkit.errors import UserError
 from generation.lora import load_lora
 from generation.pipeline import load_pipeline
 from generation.train.command import train
-from generation.train.losses import dreambooth_loss, wanted
 from generation.train.recipe import Recipe, read_recipe
 from generation.train.trainer import train_lora
-from tests.tiny import save_sdxl
+from tests.train.conftest import recipe_file
 
 # diffusers' scheduler on numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
-
-RECIPE = """
-concept = "cat"
-base = "base"
-references = "cats"
-prompt = "a V cat"
-class_prompt = "a cat"
-size = 16
-prior_images = 2
-prior_steps = 2
-rank = 2
-steps = 3
-batch = 2
-"""
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("train")
-    save_sdxl(folder / "base")
-    (folder / "cats").mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(2):
-        Image.fromarray(rng.integers(0, 255, (20, 30, 3), np.uint8)).save(folder / "cats" / f"{number}.png")
-    (folder / "cats" / "1.txt").write_text("a V cat, asleep")
-    (folder / "recipe.toml").write_text(RECIPE)
-    return folder
 
 
 def run(place: Path, out: Path, **changes: object) -> Path:
     recipe = read_recipe(place / "recipe.toml").model_copy(update=changes)
     train_lora(load_pipeline(place / "base"), recipe, place, out, place / "prior", lambda *_: None)
     return out
-
-
-@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-def test_a_perfect_guess_of_any_kind_costs_nothing(kind: str):
-    scheduler = DDPMScheduler(prediction_type=kind)
-    clean, noise, when = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2), torch.tensor([0, 500, 999])
-    target = wanted(scheduler, clean, noise, when)
-    assert dreambooth_loss(target, target, 2, 1.0) == 0
-    # the scheduler agrees on what the target means: it gets the clean latents back
-    noisy = scheduler.add_noise(clean, noise, when)
-    back = [scheduler.step(target[i : i + 1], int(t), noisy[i : i + 1]).pred_original_sample for i, t in enumerate(when[:2])]
-    assert torch.allclose(torch.cat(back).clamp(-1, 1), clean[:2].clamp(-1, 1), atol=1e-2)
-
-
-def test_an_unknown_prediction_type_is_refused():
-    scheduler = DDPMScheduler(prediction_type="flow")
-    with pytest.raises(ValueError, match="'flow'; known: epsilon"):
-        wanted(scheduler, torch.zeros(1), torch.zeros(1), torch.zeros(1))
-
-
-def test_prior_images_weigh_as_told():
-    guess, target = torch.tensor([[1.0], [2.0]]), torch.zeros(2, 1)
-    assert dreambooth_loss(guess, target, 1, 0.5) == 1 + 0.5 * 4
-    assert dreambooth_loss(guess, target, 2, 0.5) == 2.5
 
 
 def test_the_file_is_read_back_with_its_rank_and_scale_one(place: Path, tmp_path: Path):
@@ -140,12 +85,9 @@ def test_the_command_writes_the_file_and_keeps_the_prior_images(place: Path, tmp
         ("learning_rate = inf", "learning_rate"),
     ],
 )
-def test_mistakes_in_a_recipe_are_named(place: Path, tmp_path: Path, change: str, message: str):
-    key = change.split()[0]
-    lines = [line for line in RECIPE.splitlines() if not line.startswith(key + " ")]
-    (tmp_path / "r.toml").write_text("\n".join([*lines, change]))
+def test_mistakes_in_a_recipe_are_named(tmp_path: Path, change: str, message: str):
     with pytest.raises(UserError, match=message):
-        read_recipe(tmp_path / "r.toml")
+        read_recipe(recipe_file(tmp_path, change))
 
 
 @pytest.mark.parametrize(
