@@ -27,10 +27,10 @@ def metric(name: str) -> "MetricCard":
     Raises:
         UserError: there is none of that name; the message lists those there are.
     """
-    from evalkit.card import pick
     from evalkit.metrics import METRICS
+    from evalkit.metrics.iqa import cards_named
 
-    (card,) = pick(METRICS, [name])
+    (card,) = cards_named(METRICS, [name])
     return card
 
 

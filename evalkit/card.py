@@ -95,6 +95,8 @@ class MetricCard:
     weights: Source | None
     licence: str
     load: Loader = field(repr=False)
+    # a run is scored with it only where it is named: it is none of the papers' metrics, or costs much
+    on_request: bool = False
 
     @property
     def model(self) -> str:
@@ -115,6 +117,7 @@ def metric(
     needs: Needs = "image",
     weights: Source | None = None,
     licence: str | None = None,
+    on_request: bool = False,
 ) -> Callable[[Loader], MetricCard]:
     """Return a decorator that makes a metric's card of its loader; name and summary are the loader's own.
 
@@ -131,7 +134,7 @@ def metric(
         summary = (load.__doc__ or "").strip().partition("\n")[0]
         if not summary:
             raise ValueError(f"metric {name}: its loader needs a docstring that says what it measures")
-        return MetricCard(name, summary, direction, unit, limits, source, needs, weights, terms, load)
+        return MetricCard(name, summary, direction, unit, limits, source, needs, weights, terms, load, on_request)
 
     return card
 

@@ -93,7 +93,7 @@ def default_metrics(manifest: Manifest) -> list[MetricCard]:
 
     Those that compare pixels are left out: they see every pair of arms, so their cost grows with the square of their number.
     """
-    return [card for card in METRICS.values() if card.needs != "other_arm_pixels" and _why_not(manifest, card) is None]
+    return [card for card in METRICS.values() if not card.on_request and _why_not(manifest, card) is None]
 
 
 def _serving(manifest: Manifest, cards: Sequence[MetricCard]) -> list[MetricCard]:

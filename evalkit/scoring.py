@@ -9,11 +9,12 @@ from types import MappingProxyType
 from PIL import Image
 
 from evalkit.cache import Features, MemoryStore, Store
-from evalkit.card import MetricCard, Model, Needs, TextEncoder, pick
+from evalkit.card import MetricCard, Model, Needs, TextEncoder
 from evalkit.errors import MissingWeightsError, UserError
 from evalkit.extract import Item, extract, file_loader
 from evalkit.files import sha256_bytes
 from evalkit.metrics import METRICS
+from evalkit.metrics.iqa import cards_named
 from evalkit.pixels import Pixels, convert, fingerprint, read_bytes
 from evalkit.scores import Direction
 from evalkit.similarity import cosine, cosine_matrix
@@ -105,7 +106,7 @@ def choose(metrics: Sequence[str | MetricCard]) -> list[MetricCard]:
         raise UserError(f"metrics is a list: [{metrics!r}]")
     names = [entry for entry in metrics if isinstance(entry, str)]
     own = [entry for entry in metrics if isinstance(entry, MetricCard)]
-    return [*pick(METRICS, names), *(card for card in own if card.name not in names)]
+    return [*cards_named(METRICS, names), *(card for card in own if card.name not in names)]
 
 
 def load_encoders(
@@ -128,10 +129,9 @@ def load_encoders(
             continue
         try:
             weights = find(card.weights, given) if card.weights else NO_WEIGHTS
+            encoders[card.model] = card.load(weights, chosen)
         except MissingWeightsError as error:
             missing[card.model] = str(error)
-        else:
-            encoders[card.model] = card.load(weights, chosen)
     return encoders, missing
 
 

@@ -13,7 +13,7 @@ from evalkit.files import sha256_bytes, sha256_file
 
 VARIABLE = "EVALKIT_WEIGHTS"
 FILE_NAME = "weights.toml"
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".mat")
 
 
 @dataclass(frozen=True)

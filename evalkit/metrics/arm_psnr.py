@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     source="10 log10(255^2 / mean squared difference of 8-bit RGB)",
     needs="other_arm_pixels",
     licence="no weights; Apache-2.0",
+    on_request=True,
 )
 def arm_psnr(weights: Weights, device: str) -> PairEncoder:
     """Peak signal-to-noise ratio between two arms' images of the same case and seed; equal images have none."""

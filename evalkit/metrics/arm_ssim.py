@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     source="Wang 2004, IEEE TIP 13(4)",
     needs="other_arm_pixels",
     licence=f"no weights; {LICENCE}",
+    on_request=True,
 )
 def arm_ssim(weights: Weights, device: str) -> PairEncoder:
     """Structural similarity of luminance between two arms' images of the same case and seed, as pyiqa computes it."""

@@ -16,7 +16,7 @@ from evalkit.weights import NO_WEIGHTS, Source, find
 from tests.evalkit.conftest import picture
 
 # The metrics whose model is small enough here to run; the others' nets have tests of their own in test_quality.
-RUNNABLE = ["clip_t", "clip_i", "dino", "piqe"]
+RUNNABLE = ["clip_t", "clip_i", "dino", "piqe", "entropy"]
 
 
 @pytest.mark.parametrize("card", METRICS.values(), ids=str)

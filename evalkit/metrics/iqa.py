@@ -1,0 +1,60 @@
+"""Any other no-reference metric of pyiqa, by its name there: `iqa:topiq_nr`, `iqa:clipiqa`, ..."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+
+from evalkit.card import Encoder, MetricCard, metric, pick
+from evalkit.encoders.pyiqa_nets import load_pyiqa
+from evalkit.encoders.quality import LICENCE
+from evalkit.errors import UserError
+from evalkit.weights import Weights
+
+PREFIX = "iqa:"
+# pyiqa calls these no-reference metrics too; they judge sets of images, or images with captions.
+OF_SETS_AND_TEXTS = ("fid", "sfid", "fid_dinov2", "inception_score", "clipscore")
+
+
+def cards_named(registry: Mapping[str, MetricCard], names: Sequence[str]) -> list[MetricCard]:
+    """Return the cards of these names, each once: those of the registry in its order, then pyiqa's others.
+
+    Raises:
+        UserError: there is no such metric; the message names the known ones.
+    """
+    theirs = [name for name in dict.fromkeys(names) if name.startswith(PREFIX)]
+    listed = pick(registry, [name for name in names if not name.startswith(PREFIX)])
+    return [*listed, *(_card(name, tuple(registry)) for name in theirs)]
+
+
+def _card(name: str, own: tuple[str, ...]) -> MetricCard:
+    """Return the card of pyiqa's metric of this name, prefix included; those of `own` have names without it."""
+    try:
+        from pyiqa.default_model_configs import DEFAULT_CONFIGS
+    except ModuleNotFoundError as error:
+        raise UserError(f"{name}: pyiqa is not installed; run: pip install 'evalkit[metrics]'") from error
+    theirs = name.removeprefix(PREFIX)
+    if theirs in own:
+        raise UserError(f"{name}: is called {theirs!r} here, without {PREFIX!r}")
+    allowed = sorted(
+        key
+        for key, config in DEFAULT_CONFIGS.items()
+        if config["metric_mode"] == "NR" and key not in (*OF_SETS_AND_TEXTS, *own)
+    )
+    if theirs not in allowed:
+        near = get_close_matches(theirs, allowed, 1)
+        hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
+        raise UserError(f"{name}: pyiqa has no such no-reference metric{hint} Allowed: {PREFIX} and {', '.join(allowed)}")
+    config = DEFAULT_CONFIGS[theirs]
+
+    def load(weights: Weights, device: str) -> Encoder:
+        return load_pyiqa(theirs, device)
+
+    load.__name__ = name
+    load.__doc__ = f"pyiqa's {theirs}, with the settings and weights it has by default."
+    return metric(
+        direction="lower" if config.get("lower_better") else "higher",
+        unit=f"score, range by pyiqa: {config['score_range']}",
+        limits=(None, None),
+        source=f"pyiqa, {theirs}",
+        licence=LICENCE,
+        on_request=True,
+    )(load)
