@@ -15,10 +15,10 @@ __all__ = ["list_metrics", "metric", "score"]
 
 
 def list_metrics() -> list[str]:
-    """Return the names of all metrics."""
-    from evalkit.metrics import METRICS
+    """Return the names of all metrics, those that installed packages add included."""
+    from evalkit.plugins import known_metrics
 
-    return list(METRICS)
+    return list(known_metrics())
 
 
 def metric(name: str) -> "MetricCard":
@@ -27,10 +27,10 @@ def metric(name: str) -> "MetricCard":
     Raises:
         UserError: there is none of that name; the message lists those there are.
     """
-    from evalkit.metrics import METRICS
     from evalkit.metrics.iqa import cards_named
+    from evalkit.plugins import known_metrics
 
-    (card,) = cards_named(METRICS, [name])
+    (card,) = cards_named(known_metrics(), [name])
     return card
 
 

@@ -1,5 +1,6 @@
 """Features that were computed once: by the picture's bytes, the weights' bytes and the recipe."""
 
+import os
 import sqlite3
 import time
 import zlib
@@ -16,6 +17,7 @@ from evalkit.errors import UserError
 Features = NDArray[np.float32]
 
 FILE_NAME = ".cache/features.sqlite"
+VARIABLE = "EVALKIT_CACHE"
 # "evkf" as a number: tells our file from any other SQLite database.
 APPLICATION = 0x65766B66
 VERSION = 1
@@ -23,6 +25,14 @@ VERSION = 1
 CHUNK = 500
 # How long another process that writes is waited for.
 PATIENCE_SECONDS = 30.0
+
+
+def own_folder() -> Path:
+    """Return where features of pictures that belong to no run are kept: $EVALKIT_CACHE, else the user's cache folder."""
+    given = os.environ.get(VARIABLE)
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evalkit"
 
 
 class Store(Protocol):

@@ -1,17 +1,16 @@
 """The commands of the metric library: import, score, metrics, doctor."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from evalkit.run_scoring import RunScores
+    from evalkit.card import MetricCard
+    from evalkit.scored import Scored
+    from evalkit.scores import ScoreRow
+    from evalkit.scoring import Score
 
 
 def import_images(
@@ -23,10 +22,11 @@ def import_images(
 ) -> None:
     """Make a run of images drawn elsewhere; their bytes stay as they are."""
     from evalkit.importing import import_images as bring
+    from evalkit.showing import bar, out, step
 
-    console = _console()
-    with _bar(console) as bar:
-        imported = bring(folder, run, describe=describe, progress=_step(bar, "reading"))
+    console = out()
+    with bar() as shown:
+        imported = bring(folder, run, describe=describe, progress=step(shown, "reading"))
     for note in imported.notes:
         console.print(f"note: {note}", markup=False)
     manifest = imported.manifest
@@ -37,33 +37,53 @@ def import_images(
 
 
 def score(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    places: Annotated[
+        list[str], typer.Argument(metavar="RUN|FOLDER|GLOB", help="A run folder; or pictures that belong to none.")
+    ],
     metrics: Annotated[
-        str | None, typer.Option("--metrics", help="Names joined by commas; default: all that the run can serve.")
+        str | None, typer.Option("--metrics", help="Names joined by commas; default: all that can be served.")
     ] = None,
     weights: Annotated[
         list[str] | None, typer.Option("--weights", help="NAME=PATH, or a TOML file with a [weights] table; repeatable.")
     ] = None,
+    plugin: Annotated[
+        list[Path] | None, typer.Option("--plugin", help="A Python file with metrics of your own; repeatable.")
+    ] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if any.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per forward pass, at most.")] = 32,
+    out: Annotated[Path | None, typer.Option("--out", help="For a folder or pattern: a Parquet file for the scores.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print means and scores as JSON instead of a table.")] = False,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Succeed although weights of some metrics can't be had.")
     ] = False,
 ) -> None:
-    """Score a run's images; what is scored already is kept."""
+    """Score a run's images, or any pictures; what is scored already is kept."""
     from evalkit.errors import UserError
+    from evalkit.file_scoring import find_pictures, score_files
+    from evalkit.manifest import FILE_NAME as MANIFEST
     from evalkit.run_scoring import score_run
+    from evalkit.showing import bar, show, step
     from evalkit.weights import parse_options
 
-    names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None
-    if names == []:
-        raise UserError("--metrics: is empty; `evalkit metrics` lists them")
+    run = next((Path(place) for place in places if (Path(place) / MANIFEST).is_file()), None)
+    if run is not None and len(places) > 1:
+        raise UserError(f"{run}: is a run; a run is scored by itself, so give nothing beside it")
+    if run is not None and out is not None:
+        raise UserError(f"--out: the scores of a run go to {run}/scores.parquet; leave --out away")
+    cards = _chosen(metrics, plugin or (), run)
     given = parse_options(weights or ())
-    console = _console()
-    with _bar(console) as bar:
-        scores = score_run(run, names, weights=given, device=device, batch_size=batch_size, progress=_step(bar, "scoring"))
-    _report(console, scores)
-    if scores.problems or (scores.missing and not allow_missing):
+    scored: Scored[ScoreRow] | Scored[Score]
+    with bar() as shown:
+        progress = step(shown, "scoring")
+        if run is not None:
+            scored = score_run(run, cards, weights=given, device=device, batch_size=batch_size, progress=progress)
+        else:
+            pictures = find_pictures(places)
+            scored = score_files(
+                pictures, cards, weights=given, device=device, batch_size=batch_size, out=out, progress=progress
+            )
+    show(scored, as_json=as_json)
+    if scored.problems or (scored.missing and not allow_missing):
         raise typer.Exit(1)
 
 
@@ -71,15 +91,17 @@ def metrics() -> None:
     """List the metrics: what each measures, needs, and whose weights it uses."""
     from rich.table import Table
 
-    from evalkit.metrics import METRICS
+    from evalkit.plugins import known_metrics
+    from evalkit.showing import out
 
+    known = known_metrics()
     table = Table("metric", "better", "compares with", "unit")
-    for card in METRICS.values():
+    for card in known.values():
         other = "nothing" if card.needs == "image" else card.needs.replace("_", " ")
         table.add_row(card.name, card.direction, other, card.unit)
-    console = _console()
+    console = out()
     console.print(table)
-    for card in METRICS.values():
+    for card in known.values():
         console.print(f"[bold]{card.name}[/bold]: {card.summary} Source: {card.source}. Licence: {card.licence}.")
 
 
@@ -92,9 +114,10 @@ def doctor(
     from rich.table import Table
 
     from evalkit.doctor import device, versions, warnings, weights_found
+    from evalkit.showing import out
     from evalkit.weights import parse_options
 
-    console = _console()
+    console = out()
     table = Table("package", "version")
     for package, number in versions():
         table.add_row(package, number)
@@ -108,60 +131,23 @@ def doctor(
         console.print(f"[yellow]warning[/yellow]: {line}")
 
 
-def _console() -> "Console":
-    """Return where results go; lines are never cut in the middle."""
-    from rich.console import Console
+def _chosen(names: str | None, plugins: Sequence[Path], run: Path | None) -> "list[MetricCard]":
+    """Return the metrics asked for; without names all that a run, or pictures without one, can be given, and the plug-ins'."""
+    from evalkit.errors import UserError
+    from evalkit.file_scoring import needs_run
+    from evalkit.manifest import Manifest
+    from evalkit.metrics import METRICS
+    from evalkit.metrics.iqa import cards_named
+    from evalkit.plugins import known_metrics
+    from evalkit.run_scoring import default_metrics
 
-    return Console(soft_wrap=True)
-
-
-def _bar(console: "Console") -> "Progress":
-    """Return a progress bar with what is done and left; it leaves nothing behind where there is no terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)
-
-
-def _step(bar: "Progress", what: str) -> "Callable[[int, int], None]":
-    """Return what moves the bar to `done` of `total`."""
-    task = bar.add_task(what, total=None)
-
-    def step(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
-
-    return step
-
-
-def _report(console: "Console", scores: "RunScores") -> None:
-    """Print the table of means, then what was noted, then what could not be scored (on standard error)."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from evalkit.summary import summarise
-
-    table = Table("metric", "arm", "mean", "± SE", "n", title="Mean per arm", caption=CAPTION)
-    for line in summarise(scores.rows):
-        table.add_row(
-            line.metric, line.arm, f"{line.mean:.4f}", f"{line.error:.4f}" if line.error is not None else "", str(line.n)
-        )
-    console.print(table)
-    tally = scores.tally
-    passes = ", ".join(f"{name} {count}" for name, count in tally.forwards.items() if count) or "none"
-    found = sum(tally.found.values())
-    console.print(
-        f"{tally.decodes} pictures decoded; forward passes: {passes}; {found} features were there already", markup=False
-    )
-    for note in scores.notes:
-        console.print(f"note: {note}", markup=False)
-    console.print(f"{len(scores.rows)} scores in {scores.path}", markup=False)
-    loud = Console(stderr=True, soft_wrap=True)
-    for reason in scores.missing.values():
-        loud.print(f"not run: {reason}", markup=False)
-    if scores.not_run:
-        loud.print(f"not run for want of weights: {', '.join(scores.not_run)}", markup=False)
-    for problem in scores.problems:
-        loud.print(f"not scored: {problem.reason}", markup=False)
-
-
-CAPTION = "SE: standard error over images, as if they were independent; for a look, not for tests (evalkit analyze has those)"
+    known = known_metrics(plugins)
+    if names is not None:
+        asked = [name.strip() for name in names.split(",") if name.strip()]
+        if not asked:
+            raise UserError("--metrics: is empty; `evalkit metrics` lists them")
+        return cards_named(known, asked)
+    own = [card for name, card in known.items() if name not in known_metrics()]
+    if run is not None:
+        return [*default_metrics(Manifest.load(run)), *own]
+    return [card for card in (*METRICS.values(), *own) if not card.on_request and needs_run(card) is None]

@@ -49,7 +49,7 @@ def run(
     step("generate")(experiment=experiment, run=run)
     lacking: typer.Exit | None = None
     try:
-        step("score")(run=run, allow_missing=allow_missing)
+        step("score")([str(run)], allow_missing=allow_missing)
     except typer.Exit as exit_:
         lacking = exit_
     step("analyze")(run=run)
@@ -69,7 +69,7 @@ def demo(
     # real and simulated judgments never share a database here: RUN/study.db stays free for whoever opens the study
     simulated = f"sqlite:///{run / 'simulated.db'}"
     step("generate")(experiment="tinyworld", run=run)
-    step("score")(run=run, metrics=DEMO_METRICS)
+    step("score")([str(run)], metrics=DEMO_METRICS)
     step("study", "simulate")(run=run, participants=participants, db=simulated, effect=[f"direct={DEMO_EFFECT}"])
     step("analyze")(run=run, db=simulated, simulated=True)
     console = Console(soft_wrap=True)

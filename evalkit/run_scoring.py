@@ -1,7 +1,6 @@
 """Score a run: its images, references and prompts in, RUN/scores.parquet out; what is there already is kept."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from evalkit.cache import FILE_NAME as CACHE
@@ -10,30 +9,17 @@ from evalkit.card import MetricCard, Model
 from evalkit.comparing import Known, Task, arm_pairs, referenced
 from evalkit.comparing import rows as compared
 from evalkit.errors import UserError
-from evalkit.extract import Item, Problem, Tally, compares, extract, file_loader
+from evalkit.extract import Item, compares, extract, file_loader
 from evalkit.manifest import Image, Manifest, Picture
 from evalkit.metrics import METRICS
 from evalkit.pairing import Partners, partners
+from evalkit.scored import Scored
 from evalkit.scores import FILE_NAME, ScoreRow, read_scores, write_scores
 from evalkit.scoring import choose, load_encoders
 from evalkit.weights import FILE_NAME as WEIGHTS_FILE
 from evalkit.weights import read_table
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass
-class RunScores:
-    """What scoring a run gave: the file, its rows, what could not be scored and why."""
-
-    path: Path
-    rows: list[ScoreRow]
-    # models without weights, each with how to get them; and the metrics that were not run for want of them
-    missing: dict[str, str] = field(default_factory=dict)
-    not_run: tuple[str, ...] = ()
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
 
 
 def score_run(
@@ -44,7 +30,7 @@ def score_run(
     device: str | None = None,
     batch_size: int = 32,
     progress: Progress | None = None,
-) -> RunScores:
+) -> Scored[ScoreRow]:
     """Score a run with these metrics, or with all its manifest can serve, and write its score file.
 
     Scores of metrics that are not asked for stay as they are. `progress` is told how many pictures are finished, of how many.
@@ -58,7 +44,7 @@ def score_run(
     table = run / WEIGHTS_FILE
     given = {**(read_table(table) if table.exists() else {}), **(weights or {})}
     encoders, missing = load_encoders(cards, given, device)
-    result = RunScores(run / FILE_NAME, [], missing, tuple(card.name for card in cards if card.model in missing))
+    result: Scored[ScoreRow] = Scored(run / FILE_NAME, [], missing, tuple(card.name for card in cards if card.model in missing))
     cards = [card for card in cards if card.model in encoders]
     earlier = _earlier(run, result.notes)
     known = _known(earlier, cards, encoders)
@@ -91,7 +77,7 @@ def score_run(
 def default_metrics(manifest: Manifest) -> list[MetricCard]:
     """Return all metrics that a run can serve with its prompts, references and arms.
 
-    Those that compare pixels are left out: they see every pair of arms, so their cost grows with the square of their number.
+    Those that are run on request only are left out.
     """
     return [card for card in METRICS.values() if not card.on_request and _why_not(manifest, card) is None]
 

@@ -4,13 +4,17 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from evalkit.errors import UserError
 from evalkit.files import temporary_beside
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 FILE_NAME = "scores.parquet"
 Direction = Literal["higher", "lower", "none"]
+Row = TypeVar("Row", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +44,19 @@ class ScoreRow:
 
 def write_scores(run: Path, rows: Iterable[ScoreRow]) -> Path:
     """Write all rows of a run to its score file, whole or not at all, and return the file."""
+    return write_rows(run / FILE_NAME, ScoreRow, rows)
+
+
+def write_rows(path: Path, kind: type[Row], rows: Iterable[Row]) -> Path:
+    """Write rows of one kind as Parquet, a column per field, whole or not at all, and return the file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     kinds = {"seed": pa.int64(), "value": pa.float64()}
-    schema = pa.schema([(field.name, kinds.get(field.name, pa.string())) for field in fields(ScoreRow)])
+    names = [field.name for field in fields(kind)]
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
     kept = list(rows)
-    columns = {field.name: [getattr(row, field.name) for row in kept] for field in fields(ScoreRow)}
-    path = run / FILE_NAME
+    columns = {name: [getattr(row, name) for row in kept] for name in names}
     with temporary_beside(path) as temporary:
         pq.write_table(pa.table(columns, schema=schema), temporary)
     return path

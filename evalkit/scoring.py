@@ -13,9 +13,9 @@ from evalkit.card import MetricCard, Model, Needs, TextEncoder
 from evalkit.errors import MissingWeightsError, UserError
 from evalkit.extract import Item, extract, file_loader
 from evalkit.files import sha256_bytes
-from evalkit.metrics import METRICS
 from evalkit.metrics.iqa import cards_named
 from evalkit.pixels import Pixels, convert, fingerprint, read_bytes
+from evalkit.plugins import known_metrics
 from evalkit.scores import Direction
 from evalkit.similarity import cosine, cosine_matrix
 from evalkit.weights import NO_WEIGHTS, check_names, find
@@ -106,7 +106,7 @@ def choose(metrics: Sequence[str | MetricCard]) -> list[MetricCard]:
         raise UserError(f"metrics is a list: [{metrics!r}]")
     names = [entry for entry in metrics if isinstance(entry, str)]
     own = [entry for entry in metrics if isinstance(entry, MetricCard)]
-    return [*cards_named(METRICS, names), *(card for card in own if card.name not in names)]
+    return [*cards_named(known_metrics(), names), *(card for card in own if card.name not in names)]
 
 
 def load_encoders(
@@ -119,7 +119,7 @@ def load_encoders(
     """
     from evalkit.encoders.forward import choose_device
 
-    sources = {card.weights.name: card.weights for card in (*METRICS.values(), *cards) if card.weights}
+    sources = {card.weights.name: card.weights for card in (*known_metrics().values(), *cards) if card.weights}
     check_names(given, sources.values())
     encoders: dict[str, Model] = {}
     missing: dict[str, str] = {}

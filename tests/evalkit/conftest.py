@@ -1,6 +1,5 @@
 """Tiny encoders in real formats, pictures drawn from seeds, and small runs imported from them."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +12,11 @@ from tests.evalkit.tiny_encoders import save_tiny_clip, save_tiny_dino
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_weights_of_this_machine(tmp_path_factory: pytest.TempPathFactory):
-    """Keep weights that lie on this machine out of the tests."""
-    before = os.environ.pop("EVALKIT_WEIGHTS", None)
-    yield
-    if before is not None:
-        os.environ["EVALKIT_WEIGHTS"] = before
+    """Keep weights and features that lie on this machine out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("EVALKIT_WEIGHTS", raising=False)
+        patch.setenv("EVALKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -36,12 +36,23 @@ def test_the_example_of_a_table_of_weights_names_models_that_exist():
     assert tomllib.loads(blocks("toml")[0])["weights"].keys() <= models
 
 
-def test_the_example_of_a_metric_runs():
-    names = {"images": [picture(1)]}
-    exec(compile(blocks("python")[1], "metrics.md", "exec"), names)
-    (row,) = names["rows"]
-    assert row.metric == "brightness"
-    assert 0 < row.value < 1
+def test_the_example_of_a_metric_runs_as_a_plugin_as_written(tmp_path):
+    import json
+
+    from typer.testing import CliRunner
+
+    from evalkit.cli import build
+
+    example = blocks("python")[1]
+    assert len(example.splitlines()) <= 15
+    (tmp_path / "brightness.py").write_text(example)
+    picture(1).save(tmp_path / "a.jpg")
+    words = ["score", f"{tmp_path}/*.jpg", "--plugin", f"{tmp_path}/brightness.py", "--metrics", "brightness", "--json"]
+    done = CliRunner().invoke(build(), words, catch_exceptions=False)
+    (row,) = json.loads(done.stdout)["scores"]
+    assert row["metric"] == "brightness"
+    assert 0 < row["value"] < 255
+    assert row["image"] == str(tmp_path / "a.jpg")
 
 
 def test_the_example_of_a_signature_has_the_parts_of_a_real_one():

@@ -1,0 +1,99 @@
+"""What is seen after scoring: a table with means for a person, JSON for a program."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from evalkit.scored import Scored
+    from evalkit.scores import ScoreRow
+    from evalkit.scoring import Score
+
+CAPTION = "SE: standard error over images, as if they were independent; for a look, not for tests (evalkit analyze has those)"
+
+
+def out() -> Console:
+    """Return where results go; lines are never cut in the middle."""
+    return Console(soft_wrap=True)
+
+
+def bar() -> Progress:
+    """Return a progress bar on standard error, with what is done and left; it leaves nothing behind on a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True, soft_wrap=True), transient=True)
+
+
+def step(shown: Progress, what: str) -> Callable[[int, int], None]:
+    """Return what moves the bar to `done` of `total`."""
+    task = shown.add_task(what, total=None)
+
+    def move(done: int, total: int) -> None:
+        shown.update(task, completed=done, total=total)
+
+    return move
+
+
+def show(scored: "Scored[ScoreRow] | Scored[Score]", *, as_json: bool) -> None:
+    """Print what scoring gave: results on standard output, what could not be scored on standard error."""
+    console = out()
+    if as_json:
+        console.out(json.dumps(_document(scored), indent=1, allow_nan=False), highlight=False)
+    else:
+        console.print(_table(scored))
+        for line in _lines(scored):
+            console.print(line, markup=False, highlight=False)
+    loud = Console(stderr=True, soft_wrap=True)
+    for reason in scored.missing.values():
+        loud.print(f"not run: {reason}", markup=False)
+    if scored.not_run:
+        loud.print(f"not run for want of weights: {', '.join(scored.not_run)}", markup=False)
+    for problem in scored.problems:
+        loud.print(f"not scored: {problem.reason}", markup=False)
+
+
+def _table(scored: "Scored[ScoreRow] | Scored[Score]") -> Table:
+    """Return the means: a line per metric and arm, or per metric where pictures belong to no run."""
+    from evalkit.summary import summarise
+
+    means = summarise(scored.rows)
+    arms = any(line.arm for line in means)
+    table = Table(
+        "metric", *(["arm"] if arms else []), "mean", "± SE", "n", title="Mean per arm" if arms else "Mean", caption=CAPTION
+    )
+    for line in means:
+        error = f"{line.error:.4f}" if line.error is not None else ""
+        table.add_row(line.metric, *([line.arm] if arms else []), f"{line.mean:.4f}", error, str(line.n))
+    return table
+
+
+def _lines(scored: "Scored[ScoreRow] | Scored[Score]") -> Iterator[str]:
+    """Yield what it took, what was noted, and where the rows are."""
+    tally = scored.tally
+    passes = ", ".join(f"{name} {count}" for name, count in tally.forwards.items() if count) or "none"
+    found = sum(tally.found.values())
+    yield f"{tally.decodes} pictures decoded; forward passes: {passes}; {found} features were there already"
+    for note in scored.notes:
+        yield f"note: {note}"
+    place = f"in {scored.path}" if scored.path else "(--out FILE.parquet or --json keeps them)"
+    yield f"{len(scored.rows)} scores {place}"
+
+
+def _document(scored: "Scored[ScoreRow] | Scored[Score]") -> dict[str, object]:
+    """Return all that scoring gave as what JSON can hold."""
+    from evalkit.summary import summarise
+
+    return {
+        "file": str(scored.path) if scored.path else None,
+        "means": [asdict(line) for line in summarise(scored.rows)],
+        "scores": [asdict(row) for row in scored.rows],
+        "not_run": {"metrics": list(scored.not_run), "weights": scored.missing},
+        "problems": [asdict(problem) for problem in scored.problems],
+        "notes": scored.notes,
+        "decodes": scored.tally.decodes,
+        "forwards": scored.tally.forwards,
+    }
