@@ -7,7 +7,16 @@ from evalkit.encoders.quality import HUB, LICENCE, QualityNet, replaced
 from evalkit.weights import Source, Weights
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
+
+
+class _PredictedError(Exception):
+    """Carries pyiqa's prediction out of its forward pass."""
+
+    def __init__(self, scores: "Tensor") -> None:
+        super().__init__("predicted")
+        self.scores = scores
 
 
 @metric(
@@ -29,8 +38,25 @@ def tres(weights: Weights, device: str) -> Encoder:
         def bare(weights: str) -> object:
             return resnet50(weights=None)
 
+        def end(module: "Module", inputs: object, scores: "Tensor") -> None:
+            raise _PredictedError(scores)
+
+        class OnePass(tres_arch.TReS):  # type: ignore[misc]
+            """Ends with the prediction: what pyiqa computes after it, from mirrored crops, serves training alone."""
+
+            def forward(self, pictures: "Tensor") -> "Tensor":
+                """Return n x 1 scores of n x 3 x H x W in [0, 1]."""
+                handle = self.fc.register_forward_hook(end)
+                try:
+                    scores: Tensor = super().forward(pictures)
+                except _PredictedError as predicted:
+                    return predicted.scores.reshape(len(pictures), self.test_sample, 1).mean(dim=1)
+                finally:
+                    handle.remove()
+                return scores
+
         with replaced(tres_arch, models=SimpleNamespace(resnet50=bare)):
-            net: Module = tres_arch.TReS(train_dataset="koniq", pretrained=False)
+            net: Module = OnePass(train_dataset="koniq", pretrained=False)
             return net
 
     # one image is 50 crops: 2 GB at 1024 px

@@ -75,6 +75,22 @@ def test_a_net_from_a_local_file_gives_pyiqas_own_numbers(name, count, tmp_path)
     assert len(set(ours)) == count
 
 
+def test_tres_without_its_second_pass_is_pyiqas_to_the_bit():
+    from pyiqa.archs.tres_arch import TReS
+
+    net = METRICS["tres"].load(NO_WEIGHTS, "cpu")._build().eval()
+    net.test_sample = 2
+    passes = []
+    net.model.conv1.register_forward_hook(lambda *_: passes.append(1))
+    pictures = torch.cat([as_tensor(picture(seed, (256, 240))) for seed in range(2)])
+    with torch.inference_mode():
+        ours = net(pictures)
+        assert len(passes) == 1
+        assert torch.equal(ours, TReS.forward(net, pictures))
+    assert len(passes) == 3
+    assert ours.shape == (2, 1)
+
+
 class Regressor(torch.nn.Module):
     """Stands for ARNIQA's regressor, which is published as TorchScript."""
 
