@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from generation.lora import Factors, Lora
 from generation.merge import MERGE_METHODS
-from generation.merge.apply import Merge, Weighted
+from generation.merge.apply import Merge
 from generation.merge.drawing import Drawing
 from generation.merge.official import orthogonal_masks
+from generation.merge.parts import Weighted
 
 WIDTH, TOKENS, RANK, RATE = 640, 4096, 128, 0.5
 LAYER = "unet.to_q"

@@ -16,8 +16,9 @@ from torch import Tensor
 from evalkit.errors import UserError
 from generation.experiment import Arm, Case, Experiment
 from generation.lora import Lora, load_lora
-from generation.merge.apply import Merge, Observer, Weighted
+from generation.merge.apply import Merge
 from generation.merge.drawing import Drawing
+from generation.merge.parts import Observer, Weighted
 from generation.pipeline import components, load_pipeline, quiet
 from generation.places import adapter_file, model_folder
 from generation.reading import find_method

@@ -31,7 +31,8 @@ def b_lora(parts: Sequence[Factors], layer: Layer, *, blocks: Blocks = (CONTENT,
     Raises:
         UserError: a LoRA has no layer in its blocks.
     """
-    for place, names in layer.adapted.items():
+    for place, lora in layer.loras.items():
+        names = sorted(lora.factors)
         if not any(_inside(name, blocks[place]) for name in names):
             raise UserError(
                 f"b_lora: LoRA {place + 1} of the case adapts no layer in {blocks[place]!r}; its first layer is {names[0]}; "

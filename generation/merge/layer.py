@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from torch import Generator
 
 from evalkit.errors import UserError
+from generation.lora import Lora
 from generation.seeds import derived
 
 
@@ -15,16 +16,16 @@ class Layer:
 
     A LoRA of weight zero is not at work: it is left out before any method sees it. `weights` are those of all LoRAs at work,
     whether they adapt this layer or not; `places` say where in the case's list each part of this layer stands, counted from 0;
-    `adapted` lists the layers that the LoRA at a place adapts.
+    `loras` are all LoRAs at work by their place, for what their files say.
     """
 
     name: str
     seed: int
     weights: Sequence[float]
     places: Sequence[int]
-    adapted: Mapping[int, Sequence[str]] = field(default_factory=dict)
-    # share of the exact sum's squared Frobenius norm that a compressed merge kept, by layer
-    energies: dict[str, float] = field(default_factory=dict)
+    loras: Mapping[int, Lora] = field(default_factory=dict)
+    # by layer: squared Frobenius norm that a compressed merge kept, and that of the exact sum
+    energies: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -45,6 +46,6 @@ class Layer:
             raise UserError(f"weights {list(self.weights)} are no shares of one; give weights above 0, or merge by plain sum")
         return 1 / sum(self.weights)
 
-    def report(self, energy: float) -> None:
-        """Note which share of the sum's squared Frobenius norm the merge of this layer keeps."""
-        self.energies[self.name] = energy
+    def report(self, kept: float, total: float) -> None:
+        """Note how much of the sum's squared Frobenius norm the merge of this layer keeps."""
+        self.energies[self.name] = (kept, total)

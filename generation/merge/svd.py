@@ -20,12 +20,10 @@ Rank = Annotated[int, Field(ge=1)]
 def svd(parts: Sequence[Factors], layer: Layer, *, rank: Rank | None = None) -> Factors:
     """Return the best approximation of the sum that has `rank`; without it, the largest rank among the layer's LoRAs.
 
-    That default is peft's. A rank of the sum of ranks or more is the direct merge. Reports the share of squared norm kept.
+    That default is peft's. A rank of the sum of ranks or more is the direct merge. Reports the squared norm kept.
     """
     u, s, v = thin_svd(flat(side_by_side(parts)))
     kept = rank or max(part.rank for part in parts)
-    energy = s.square()
-    if len(s):
-        layer.report(float(energy[:kept].sum() / energy.sum()))
+    layer.report(float(s[:kept].square().sum()), float(s.square().sum()))
     root = s[:kept].sqrt()
     return shaped(root[:, None] * v[:, :kept].T, u[:, :kept] * root, parts[0])

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from generation.lora import Factors, load_lora
 from generation.merge import MERGE_METHODS
-from generation.merge.apply import Merge, Observer, Weighted, module_of
+from generation.merge.apply import Merge
 from generation.merge.drawing import Drawing
 from generation.merge.masks import MaskOptions
 from generation.merge.method import by_name
+from generation.merge.parts import Observer, Weighted, module_of
 from generation.pipeline import Pipeline, components, load_pipeline
 from tests.tiny import adapted, save_peft_lora
 

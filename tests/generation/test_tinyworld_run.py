@@ -11,7 +11,7 @@ from torch import Tensor
 from evalkit.manifest import Manifest
 from generation.artist import Artist, Cell
 from generation.experiment import Experiment, shipped
-from generation.merge.apply import module_of
+from generation.merge.parts import module_of
 from generation.reading import read_experiment
 from generation.run import generate
 from generation.tinyworld.concepts import CONCEPTS

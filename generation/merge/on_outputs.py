@@ -1,0 +1,140 @@
+"""Merges of outputs: what each LoRA adds to a layer is masked at every forward pass, or once and for all in the weights."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from generation.lora import Factors
+from generation.merge.drawing import Drawing, MaskSource
+from generation.merge.masks import Draws, channel_words
+from generation.merge.method import MergeMethod
+from generation.merge.parts import Change, Observer, Setup, Weighted, layers_of, module_of
+from generation.merge.rates import expand
+from generation.pipeline import Pipeline
+from generation.steady import convolve, linear
+
+# Elements per block of an elementwise pass: on the CPU a block of every operand stays in a core's cache, elsewhere blocks are
+# large enough that launching them costs nothing and small enough that masks stay far below the activations.
+BLOCK = {"cpu": 1 << 17}
+LARGE_BLOCK = 1 << 24
+
+
+def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing) -> Mapping[str, Change] | None:
+    """Return the changes of weights that hold masks fixed for the whole run, or None where masks change on the way."""
+    if not setup.settings.foldable:
+        return None
+    makers = _makers(setup, loras, drawing)
+    return {layer: partial(_masked, makers[layer], here) for layer, here in layers_of(loras).items()}
+
+
+def _masked(maker: "_Maker", here: Sequence[Weighted], device: torch.device) -> Factors:
+    parts = [weighted.part(maker.layer, device) for weighted in here]
+    gains = maker.gains(maker.source.run_words(device), parts[0].up)
+    ups = [part.up * gain[0][:, None] for part, gain in zip(parts, gains, strict=True)]
+    return Factors(torch.cat([part.down for part in parts]), torch.cat(ups, dim=1))
+
+
+@contextmanager
+def hooked(
+    setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing, observe: Observer | None
+) -> Iterator[None]:
+    """Mask the LoRAs' outputs beside the layers while a block runs."""
+    makers = _makers(setup, loras, drawing)
+    hooks = []
+    try:
+        for layer, here in layers_of(loras).items():
+            module = module_of(pipeline, layer)
+            parts = [weighted.part(layer, module.weight.device) for weighted in here]
+            hooks.append(module.register_forward_hook(_OutputHook(makers[layer], parts, module, observe)))
+        yield
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
+def _makers(setup: Setup, loras: Sequence[Weighted], drawing: Drawing) -> dict[str, "_Maker"]:
+    source = MaskSource(setup.seed, setup.settings.resolved, drawing)
+    rates = expand(setup.settings.p, len(loras))
+    return {
+        layer: _Maker(setup.method, layer, tuple(rates[weighted.place] for weighted in here), source)
+        for layer, here in layers_of(loras).items()
+    }
+
+
+class _Maker:
+    """Makes what a layer's LoRA outputs are multiplied with."""
+
+    def __init__(self, method: MergeMethod, layer: str, rates: tuple[float, ...], source: MaskSource) -> None:
+        self.method, self.layer, self.rates, self.source = method, layer, rates, source
+        self.component = layer.partition(".")[0]
+        self._channels: list[Tensor] = []
+
+    def gains(self, rows: Tensor, like: Tensor) -> list[Tensor]:
+        """Return one tensor per LoRA, [rows, channels], in the type of `like` [channels, ...] or [..., channels]."""
+        if not self._channels:
+            self._channels = [channel_words(self.layer, like.shape[0], draw, like.device) for draw in range(len(self.rates))]
+        merged: list[Tensor] = self.method.function(Draws(rows, self._channels, like.dtype), self.rates)
+        return merged
+
+
+class _OutputHook:
+    """Adds the masked outputs of a layer's LoRAs to what the layer gave."""
+
+    def __init__(self, maker: _Maker, parts: list[Factors], module: nn.Module, observe: Observer | None) -> None:
+        weight: Tensor = module.weight  # type: ignore[assignment]
+        self.maker, self.observe = maker, observe
+        self.down = torch.cat([part.down for part in parts]).to(weight)
+        self.ups = [part.up.to(weight) for part in parts]
+        self.up_rows = torch.cat(self.ups, dim=1).T.contiguous()
+        self.ranks = [part.rank for part in parts]
+        self.conv = module if isinstance(module, nn.Conv2d) else None
+        self.channelwise = maker.source.options.granularity == "channel"
+
+    def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        hidden = self._hidden(args[0])
+        rows, tokens = hidden.shape[0], hidden.shape[1]
+        target = output if self.conv is None else output.flatten(2).transpose(1, 2).contiguous()
+        target = target.reshape(rows, tokens, -1)
+        target = (self._per_channel if self.channelwise else self._per_element)(hidden, target)
+        if self.conv is None:
+            return target.view(output.shape)
+        return target.transpose(1, 2).reshape(output.shape)
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        """Return all LoRAs' hidden activations side by side, [rows, tokens, sum of ranks]."""
+        if self.conv is None:
+            return linear(x, self.down).reshape(x.shape[0], -1, self.down.shape[0])
+        return convolve(self.conv, x, self.down).flatten(2).transpose(1, 2)
+
+    def _words(self, rows: int, tokens: int, device: torch.device) -> Tensor:
+        return self.maker.source.words(self.maker.component, rows, tokens, device)
+
+    def _per_channel(self, hidden: Tensor, target: Tensor) -> Tensor:
+        """Mask the rows of `up`, so that one product serves all LoRAs."""
+        rows = hidden.shape[0]
+        gains = self.maker.gains(self._words(rows, 1, hidden.device), self.ups[0])
+        spread = torch.cat([gain[:, None, :].expand(-1, rank, -1) for gain, rank in zip(gains, self.ranks, strict=True)], dim=1)
+        if self.observe is not None:
+            outputs = [part @ up.T for part, up in zip(torch.split(hidden, self.ranks, dim=2), self.ups, strict=True)]
+            spread_out = [gain[:, None].expand_as(y).flatten(0, 1) for y, gain in zip(outputs, gains, strict=True)]
+            self.observe(self.maker.layer, [y.flatten(0, 1) for y in outputs], spread_out)
+        return torch.baddbmm(target, hidden, self.up_rows * spread)
+
+    def _per_element(self, hidden: Tensor, target: Tensor) -> Tensor:
+        rows, tokens = hidden.shape[0], hidden.shape[1]
+        words = self._words(rows, tokens, hidden.device)
+        flat = target.view(rows * tokens, -1)
+        parts = torch.split(hidden.reshape(rows * tokens, -1), self.ranks, dim=1)
+        outputs = [part @ up.T for part, up in zip(parts, self.ups, strict=True)]
+        block = max(1, BLOCK.get(flat.device.type, LARGE_BLOCK) // flat.shape[1])
+        for start in range(0, flat.shape[0], block):
+            span = slice(start, start + block)
+            gains = self.maker.gains(words[span], self.ups[0])
+            if self.observe is not None:
+                self.observe(self.maker.layer, [y[span] for y in outputs], gains)
+            for y, gain in zip(outputs, gains, strict=True):
+                flat[span].addcmul_(y[span], gain)
+        return flat.view(target.shape)

@@ -1,0 +1,39 @@
+"""Merges of weights: one change per layer, made of the LoRAs' factors alone."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from generation.lora import Factors
+from generation.merge.drawing import Drawing
+from generation.merge.layer import Layer
+from generation.merge.parts import Change, Setup, Weighted, at_work, layers_of
+from generation.pipeline import Pipeline
+
+
+def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing) -> Mapping[str, Change]:
+    """Return what the method makes of each layer that some LoRA adapts."""
+    active = at_work(loras)
+    return {layer: partial(_change, setup, active, layer, here) for layer, here in layers_of(active).items()}
+
+
+def told(setup: Setup, loras: Sequence[Weighted], layer: str, here: Sequence[Weighted]) -> Layer:
+    """Return what a method is told of a layer that the LoRAs `here`, among all `loras` at work, adapt."""
+    return Layer(
+        layer,
+        setup.seed,
+        weights=[weighted.weight for weighted in loras],
+        places=[weighted.place for weighted in here],
+        loras={weighted.place: weighted.lora for weighted in loras},
+        energies=setup.energies,
+    )
+
+
+def _change(
+    setup: Setup, loras: Sequence[Weighted], layer: str, here: Sequence[Weighted], device: torch.device
+) -> Factors | Tensor:
+    parts = [weighted.part(layer, device) for weighted in here]
+    merged: Factors | Tensor = setup.method.function(parts, told(setup, loras, layer, here), **setup.settings.model_dump())
+    return merged

@@ -1,0 +1,70 @@
+"""Random LoRA factors, and what a merge of weights makes of them: shared by the tests of merges."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from generation.lora import Factors, load_lora
+from generation.merge import MERGE_METHODS
+from generation.merge.apply import Merge
+from generation.merge.drawing import Drawing
+from generation.merge.layer import Layer
+from generation.merge.parts import Weighted, layers_of, module_of
+from generation.pipeline import Pipeline
+
+RANKS = (4, 2, 3)
+OUTPUTS, INPUTS = 12, 20
+# Merges that prune the entries of a change.
+PRUNED = ("ties", "dare_linear", "dare_ties", "magnitude_prune")
+
+
+def lora_parts(ranks: Sequence[int] = RANKS, window: Sequence[int] = (INPUTS,), seed: int = 0) -> list[Factors]:
+    rng = torch.Generator().manual_seed(seed)
+    return [Factors(torch.randn(r, *window, generator=rng), torch.randn(OUTPUTS, r, generator=rng)) for r in ranks]
+
+
+def merged(
+    method: str, parts: Sequence[Factors], *, places: Sequence[int] | None = None, weights: Sequence[float] = (),
+    name: str = "unet.up_blocks.0.attentions.0.to_q", seed: int = 7, **parameters: Any,
+) -> Tensor:  # fmt: skip
+    """Return the dense change that a method makes of `parts`."""
+    found = MERGE_METHODS[method]
+    settings = found.settings(parameters).model_dump()
+    layer = Layer(name, seed, weights or [1.0] * len(parts), range(len(parts)) if places is None else places)
+    result = found.function(parts, layer, **settings)
+    return result.dense() if isinstance(result, Factors) else result
+
+
+def plain_sum(parts: Sequence[Factors]) -> Tensor:
+    return torch.stack([part.dense() for part in parts]).sum(0)
+
+
+def close(one: Tensor, other: Tensor, atol: float = 1e-5) -> bool:
+    return torch.allclose(one, other.to(one.dtype), atol=atol, rtol=1e-4)
+
+
+def matrix_part(rows: list[list[float]]) -> Factors:
+    return Factors(torch.eye(len(rows[0])), torch.tensor(rows))
+
+
+def loras_of(world: Path, pipeline: Pipeline, *names: str, weights: Sequence[float] = ()) -> list[Weighted]:
+    loras = [load_lora(world / f"{name}.safetensors", pipeline) for name in names]
+    return [Weighted(lora, w, place) for place, (lora, w) in enumerate(zip(loras, weights or [1.0] * 9, strict=False))]
+
+
+def changes(pipeline: Pipeline, loras: Sequence[Weighted], method: str, **parameters: Any) -> dict[str, Tensor]:
+    """Return the weights of all layers the LoRAs adapt, under a merge of them."""
+    found = MERGE_METHODS[method]
+    drawing = Drawing(pipeline)
+    try:
+        with Merge(found, found.settings(parameters), seed=11).applied(pipeline, loras, drawing):
+            return {name: module_of(pipeline, name).weight.clone() for name in layers_of(loras)}
+    finally:
+        drawing.close()
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
