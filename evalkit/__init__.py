@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from evalkit.card import MetricCard
-    from evalkit.scoring import Picture, Score
+    from evalkit.scoring import Pictures, Score
 
 __all__ = ["list_metrics", "metric", "score"]
 
@@ -35,11 +35,12 @@ def metric(name: str) -> "MetricCard":
 
 
 def score(
-    images: "Sequence[Picture]",
+    images: "Pictures",
     metrics: "Sequence[str | MetricCard]",
     *,
     prompts: str | Sequence[str] | None = None,
-    references: "Sequence[Picture] | Mapping[str, Sequence[Picture]] | None" = None,
+    references: "Pictures | Mapping[str, Pictures] | None" = None,
+    value_range: tuple[float, float] | None = None,
     weights: Mapping[str, str | PathLike[str]] | None = None,
     device: str | None = None,
     batch_size: int = 32,
@@ -51,5 +52,12 @@ def score(
     from evalkit import scoring
 
     return scoring.score(
-        images, metrics, prompts=prompts, references=references, weights=weights, device=device, batch_size=batch_size
+        images,
+        metrics,
+        prompts=prompts,
+        references=references,
+        value_range=value_range,
+        weights=weights,
+        device=device,
+        batch_size=batch_size,
     )

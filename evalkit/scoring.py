@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from PIL import Image
 
+from evalkit.arrays import ValueRange, check_range, is_array, to_image, unbatched
 from evalkit.cache import Features, MemoryStore, Store
 from evalkit.card import MetricCard, Model, Needs, TextEncoder
 from evalkit.errors import MissingWeightsError, UserError
@@ -20,7 +22,13 @@ from evalkit.scores import Direction
 from evalkit.similarity import cosine, cosine_matrix
 from evalkit.weights import NO_WEIGHTS, check_names, find
 
-Picture = str | PathLike[str] | Image.Image
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+# an array is H x W x 3, a tensor 3 x H x W; pictures may also be one array N x H x W x 3 or tensor N x 3 x H x W
+Picture: TypeAlias = "str | PathLike[str] | Image.Image | NDArray[Any] | Tensor"
+Pictures: TypeAlias = "Sequence[Picture] | NDArray[Any] | Tensor"
 # What only a run has.
 OF_A_RUN: Mapping[Needs, str] = MappingProxyType(
     {"other_arm": "two arms", "other_arm_pixels": "two arms", "other_seeds": "the seeds"}
@@ -41,16 +49,20 @@ class Score:
 
 
 def score(
-    images: Sequence[Picture],
+    images: Pictures,
     metrics: Sequence[str | MetricCard],
     *,
     prompts: str | Sequence[str] | None = None,
-    references: Sequence[Picture] | Mapping[str, Sequence[Picture]] | None = None,
+    references: "Pictures | Mapping[str, Pictures] | None" = None,
+    value_range: ValueRange | None = None,
     weights: Mapping[str, str | PathLike[str]] | None = None,
     device: str | None = None,
     batch_size: int = 32,
 ) -> list[Score]:
     """Return the scores of images, in the order of images, metrics and concepts.
+
+    Pictures are paths, PIL images, uint8 arrays (H x W x 3) or uint8 tensors (3 x H x W). Arrays and tensors of other numbers
+    need `value_range`, what black and white are in them, such as (0, 1).
 
     `prompts` is one text for all images or one for each, without modifier tokens; `references` are the pictures of one concept,
     or of several by name; `weights` says where models lie by name (`{"clip": "folder"}`), as in `evalkit.weights.find`.
@@ -61,6 +73,8 @@ def score(
     """
     cards = choose(metrics)
     given = {name: Path(path) for name, path in (weights or {}).items()}
+    check_range(value_range)
+    images = unbatched(images, "images")
     concepts = _concepts(references)
     texts = _texts(prompts, len(images))
     for card in cards:
@@ -74,11 +88,11 @@ def score(
     if missing:
         raise MissingWeightsError("; ".join(missing.values()))
 
-    pictures = [_item(picture, f"images[{index}]", cards) for index, picture in enumerate(images)]
+    pictures = [_item(picture, f"images[{index}]", cards, value_range) for index, picture in enumerate(images)]
     with_references = [card for card in cards if card.needs == "references"]
     shown = {
         concept: [
-            _item(picture, f"reference {index} of {concept or 'the concept'}", with_references)
+            _item(picture, f"reference {index} of {concept or 'the concept'}", with_references, value_range)
             for index, picture in enumerate(group)
         ]
         for concept, group in concepts.items()
@@ -179,15 +193,18 @@ def mean_cosine(own: Features, references: Sequence[Features]) -> float:
     return float(cosine_matrix(own[None, :], np.stack(references)).mean())
 
 
-def _concepts(references: Sequence[Picture] | Mapping[str, Sequence[Picture]] | None) -> dict[str, Sequence[Picture]]:
+def _concepts(references: "Pictures | Mapping[str, Pictures] | None") -> dict[str, Sequence[Picture]]:
     """Return references by concept; a plain list is a concept without a name."""
     if references is None:
         return {}
     groups = dict(references) if isinstance(references, Mapping) else {"": references}
+    concepts = {}
     for concept, group in groups.items():
-        if isinstance(group, (str, PathLike, Image.Image)) or not group:
-            raise UserError(f"references{f' of {concept}' if concept else ''}: give a list of at least one picture")
-    return groups
+        place = f"references{f' of {concept}' if concept else ''}"
+        concepts[concept] = unbatched(group, place)
+        if not concepts[concept]:
+            raise UserError(f"{place}: give a list of at least one picture")
+    return concepts
 
 
 def _texts(prompts: str | Sequence[str] | None, count: int) -> list[str] | None:
@@ -203,9 +220,11 @@ def _texts(prompts: str | Sequence[str] | None, count: int) -> list[str] | None:
     return texts
 
 
-def _item(picture: Picture, place: str, cards: Sequence[MetricCard]) -> Item:
+def _item(picture: Picture, place: str, cards: Sequence[MetricCard], value_range: ValueRange | None) -> Item:
     """Return a picture as something to extract features from, named by its path or place."""
     models = tuple(dict.fromkeys(card.model for card in cards))
+    if is_array(picture):
+        picture = to_image(picture, place, value_range)
     if isinstance(picture, Image.Image):
 
         def load(image: Image.Image = picture) -> Pixels:
@@ -213,7 +232,10 @@ def _item(picture: Picture, place: str, cards: Sequence[MetricCard]) -> Item:
 
         return Item(fingerprint(picture), place, load, models)
     if not isinstance(picture, (str, PathLike)):
-        raise UserError(f"{place}: a {type(picture).__name__} is neither a path nor a PIL image")
+        raise UserError(
+            f"{place}: of type {type(picture).__name__}, is no picture; "
+            "give a path, a PIL image, a uint8 array H x W x 3 or a uint8 tensor 3 x H x W"
+        )
     path = Path(picture)
     key = sha256_bytes(read_bytes(path))
     return Item(key, str(path), file_loader(path, key), models)

@@ -1,0 +1,102 @@
+"""Arrays and tensors as pictures: their range of values is known or stated, never guessed."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from evalkit.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+ValueRange = tuple[float, float]
+
+
+def is_array(picture: object) -> bool:
+    """Tell whether something is a NumPy array or a PyTorch tensor."""
+    return isinstance(picture, np.ndarray) or _is_tensor(picture)
+
+
+def unbatched(pictures: Any, place: str) -> "Sequence[Any]":  # noqa: ANN401 -- whatever a caller gave
+    """Return pictures one by one: an array N x H x W x 3 or a tensor N x 3 x H x W is taken apart.
+
+    Raises:
+        UserError: it is one picture, where a list of them belongs.
+    """
+    if is_array(pictures):
+        if pictures.ndim != 4:
+            raise UserError(
+                f"{place}: has the shape {_shape(pictures)}; give a list of pictures, "
+                "or an array N x H x W x 3 or tensor N x 3 x H x W"
+            )
+        return list(pictures)
+    if isinstance(pictures, (str, bytes, Image.Image)) or hasattr(pictures, "__fspath__"):
+        raise UserError(f"{place}: is one picture; give a list of them, if only of one")
+    return pictures  # type: ignore[no-any-return]
+
+
+def to_image(picture: Any, place: str, value_range: ValueRange | None) -> Image.Image:  # noqa: ANN401 -- array or tensor
+    """Return a uint8 array H x W x 3 or tensor 3 x H x W as a picture; other numbers are scaled from `value_range`.
+
+    A scaled value is rounded to the nearest of 0 to 255, as diffusers does when it saves an image.
+
+    Raises:
+        UserError: another shape, numbers that are no uint8 without a stated range, or numbers outside it.
+    """
+    tensor = _is_tensor(picture)
+    channel, layout = (0, "3 x H x W") if tensor else (-1, "H x W x 3")
+    if picture.ndim != 3 or picture.shape[channel] != 3 or not all(picture.shape):
+        what = "a tensor" if tensor else "an array"
+        raise UserError(f"{place}: has the shape {_shape(picture)}; {what} has to be {layout}, in RGB")
+    array = _as_numpy(picture)
+    if array.dtype == np.uint8:
+        return Image.fromarray(np.ascontiguousarray(array))
+    if value_range is None:
+        raise UserError(
+            f"{place}: holds {array.dtype} numbers, whose range can't be told by looking; "
+            "say it with value_range=(0, 1), (-1, 1) or (0, 255), or give uint8"
+        )
+    return Image.fromarray(_scaled(array, place, value_range))
+
+
+def check_range(value_range: ValueRange | None) -> None:
+    """Raise a UserError where a range is given that is none."""
+    if value_range is not None:
+        low, high = value_range
+        if not (np.isfinite(low) and np.isfinite(high) and low < high):
+            raise UserError(f"value_range: {low} to {high} is no range; give (lowest, highest), such as (0, 1)")
+
+
+def _scaled(array: "NDArray[Any]", place: str, value_range: ValueRange) -> "NDArray[np.uint8]":
+    """Return numbers as 0 to 255."""
+    low, high = value_range
+    values = array.astype(np.float64)
+    least, most = values.min(), values.max()
+    # a NaN fails the comparison as well
+    if not (low <= least and most <= high):
+        raise UserError(f"{place}: holds values from {least:.6g} to {most:.6g}, outside the stated range {low:g} to {high:g}")
+    return np.rint((values - low) / (high - low) * 255).astype(np.uint8)
+
+
+def _is_tensor(picture: object) -> bool:
+    """Tell whether something is a PyTorch tensor, without importing PyTorch."""
+    return type(picture).__module__.partition(".")[0] == "torch" and hasattr(picture, "detach")
+
+
+def _as_numpy(picture: Any) -> "NDArray[Any]":  # noqa: ANN401 -- array or tensor
+    """Return an array H x W x 3 of an array or tensor."""
+    if not _is_tensor(picture):
+        return picture  # type: ignore[no-any-return]
+    import torch
+
+    there = picture.detach().cpu()
+    # NumPy has no bfloat16
+    there = there.float() if there.is_floating_point() and there.dtype != torch.float64 else there
+    return there.permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
+
+
+def _shape(picture: Any) -> str:  # noqa: ANN401 -- array or tensor
+    return " x ".join(map(str, picture.shape)) or "of a single number"
