@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import numpy as np
+
 from analysis.results import Result
 
 ALPHA = 0.05
@@ -93,10 +95,11 @@ def holm(contrasts: Sequence[Contrast]) -> tuple[Contrast, ...]:
 
 
 def _holm(values: Sequence[float | None]) -> list[float | None]:
-    from statsmodels.stats.multitest import multipletests
-
+    # (statsmodels' correction collects garbage at every call, a tenth of a second each in a large process)
     present = [value for value in values if value is not None]
-    if not present:
-        return [None] * len(values)
-    corrected = iter(multipletests(present, method="holm")[1])
-    return [None if value is None else float(next(corrected)) for value in values]
+    order = np.argsort(present, kind="stable")
+    corrected = np.empty(len(present))
+    steps = np.arange(len(present), 0, -1) * np.sort(present, kind="stable")
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    result = iter(corrected.tolist())
+    return [None if value is None else next(result) for value in values]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import pandas as pd
 from sqlalchemy import select
@@ -61,6 +62,10 @@ class RunData:
     real: int
     surplus: int
     """Judgments kept in the database but left out here, because they came after their place was taken."""
+    simulated_left_out: int
+    """Judgments of simulated participants that were left out because that was asked for."""
+    design: dict[str, Any]
+    """What the study fixed before the first judgment; empty without a study."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -111,6 +116,8 @@ def read_run(database: Database, run_id: int, simulated: bool | None = None) -> 
             simulated=from_simulation,
             real=len(kept) - from_simulation,
             surplus=surplus,
+            simulated_left_out=len(judgments) - len(kept),
+            design=session.scalar(select(models.Study.design).where(models.Study.run_id == run_id)) or {},
         )
 
 

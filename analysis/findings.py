@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from analysis.agreement import Agreement, agreement_of
+from analysis.agreement import Agreement, agreement_of, noise_ceiling
 from analysis.clusters import ConceptSets, codes_of
 from analysis.contrast import Contrast
 from analysis.data import RunData
+from analysis.fitted import ArmStrengths, VoteModel, arm_strengths, vote_model
 from analysis.paired import Measured, MetricResult, mean_of, measure
 from analysis.preference import Preference, Votes, preferences
 from analysis.results import Result
@@ -26,7 +27,7 @@ class Similarity(Result):
 
 
 @dataclass(frozen=True)
-class Findings:
+class Findings(Result):
     """What one run says."""
 
     data: RunData
@@ -35,8 +36,18 @@ class Findings:
     preferences: tuple[Preference, ...]
     agreements: tuple[Agreement, ...]
     """Of the same arm pairs as `preferences`."""
+    ceilings: tuple[Contrast, ...]
+    """How well a vote is predicted by the others, of the same arm pairs."""
+    models: tuple[VoteModel, ...]
+    """Of the same arm pairs."""
+    strengths: ArmStrengths | None
     metrics: tuple[MetricResult, ...]
     similarities: tuple[Similarity, ...]
+
+    def records(self) -> list[dict[str, object]]:
+        """Return one row per contrast: of preferences, metrics and similarities."""
+        parts: tuple[Result, ...] = (*self.preferences, *self.metrics, *self.similarities)
+        return [record for part in parts for record in part.records()]
 
     @property
     def simulated(self) -> bool:
@@ -55,6 +66,9 @@ def analyze_run(data: RunData, margin: float | None = 0.05, margin_scale: str = 
             margin_scale,
             preferences(votes, margin, margin_scale),
             tuple(agreement_of(each) for each in votes),
+            tuple(noise_ceiling(each) for each in votes),
+            tuple(vote_model(each) for each in votes),
+            arm_strengths(data.judgments, data.concepts_of, data.labels),
             tuple(measure(each) for each in measured(data)),
             tuple(similarities(data)),
         )
@@ -77,6 +91,7 @@ def votes_of(data: RunData) -> list[Votes]:
                 codes_of(rows["comparison"].tolist()),
                 codes_of(rows["participant"].tolist()),
                 ConceptSets.of([concepts[case] for case in cases], names=cases),
+                (rows["left"] == first).to_numpy(bool),
             )
         )
     return found
@@ -89,7 +104,7 @@ def measured(data: RunData) -> Iterator[Measured]:
     for all arms, and counted.
     """
     own = data.scores[data.scores["other_arm"] == ""]
-    for name, rows in _by_signature(own):
+    for name, rows in by_signature(own):
         wide = rows.pivot(index=["case", "seed", "concept"], columns="arm", values="value")
         arms = tuple(arm for arm in data.labels if arm in wide.columns)
         wide = wide.loc[:, list(arms)]
@@ -110,7 +125,7 @@ def similarities(data: RunData) -> Iterator[Similarity]:
     """Yield every metric that compares the images of two arms, as a mean per pair of arms."""
     between = data.scores[data.scores["other_arm"] != ""]
     place = {label: position for position, label in enumerate(data.labels)}
-    for name, rows in _by_signature(between):
+    for name, rows in by_signature(between):
         swapped = (rows["arm"].map(place) > rows["other_arm"].map(place)).to_numpy(bool)
         first = rows["arm"].where(~swapped, rows["other_arm"])
         second = rows["other_arm"].where(~swapped, rows["arm"])
@@ -126,7 +141,7 @@ def similarities(data: RunData) -> Iterator[Similarity]:
         yield Similarity(name, str(rows["signature"].iloc[0]), tuple(means))
 
 
-def _by_signature(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+def by_signature(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield each metric under each signature; where there are several signatures, they are told apart by a number."""
     for metric, of_metric in rows.groupby("metric", sort=False):
         signatures = list(dict.fromkeys(of_metric["signature"]))

@@ -22,6 +22,8 @@ from evalkit.errors import UserError
 INTERCEPT = "intercept"
 # Where a profile starts the standard deviations that were estimated as zero.
 START = 0.05
+# Wald's interval of a standard deviation that reaches further than this factor says nothing.
+WIDE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,8 @@ class FixedEffect(Result):
 class VarianceComponent(Result):
     """A standard deviation in logits.
 
-    Its interval is Wald's on the logarithm. A standard deviation of zero has none; its interval is that of the profile
-    likelihood, from zero up.
+    Its interval is Wald's on the logarithm. Where that has no meaning (a deviation of zero) or no use (a factor of ten and
+    more to either side), it is that of the profile likelihood.
     """
 
     name: str
@@ -152,12 +154,17 @@ def _result(
     components, errors = {}, iter(np.sqrt(np.diag(inverse)).tolist())
     for place, (name, levels) in enumerate(zip(design.names, design.sizes, strict=True)):
         deviation = float(best[place])
-        if deviation == 0.0:
+        profiled = deviation == 0.0
+        if profiled:
             interval = (0.0, _profile_end(laplace, best, hessian, place, 1.0, confidence))
         else:
-            factor = math.exp(z * next(errors) / deviation)
+            factor = math.exp(min(z * next(errors) / deviation, 50.0))
             interval = (deviation / factor, deviation * factor)
-        components[name] = VarianceComponent(name, levels, deviation, interval, "wald-log" if deviation else "profile")
+            if factor > WIDE:
+                profiled = True
+                low = _profile_end(laplace, best, hessian, place, -1.0, confidence)
+                interval = (low, _profile_end(laplace, best, hessian, place, 1.0, confidence))
+        components[name] = VarianceComponent(name, levels, deviation, interval, "profile" if profiled else "wald-log")
     likelihood = -laplace(best)[0]
     ordered = tuple(components[name] for name in order)
     return MixedFit(tuple(fixed), ordered, covariance, likelihood, len(laplace.successes), confidence)

@@ -73,6 +73,15 @@ def mean_cell(contrast: Contrast, decimals: int | None = None, bold: bool = Fals
     return _cell(contrast, decimals_for(contrast) if decimals is None else decimals, 1.0, "", bold)
 
 
+def interval_cell(value: float, interval: tuple[float, float] | None, decimals: int) -> Cell:
+    """Return a value with its interval where there is one."""
+    low, high = interval if interval is not None else (None, None)
+    text = number(value, decimals)
+    if low is not None and high is not None:
+        text += f" [{number(low, decimals)}, {number(high, decimals)}]"
+    return Cell(text, (("", value), ("low", low), ("high", high)))
+
+
 def plain_cell(value: float | int | None, text: str) -> Cell:
     """Return a cell with one value behind it."""
     return Cell(text, (("", value),))

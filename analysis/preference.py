@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.clusters import Codes, ConceptSets, Floats
@@ -27,6 +28,8 @@ class Votes:
     comparison: Codes
     participant: Codes
     sets: ConceptSets
+    first_left: NDArray[np.bool_] | None = None
+    """Whether the first arm's image stood on the left; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ from platform import python_version
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from analysis.checklist import checklist, exclusions
 from analysis.figures import Drawing, drawings, names
 from analysis.findings import Findings
 from analysis.gallery import RULE, gallery
 from analysis.metric_tables import metric_contrasts, table_2, table_2_uncertainty
+from analysis.model_tables import strength_contrasts, strengths_table, vote_model_table
 from analysis.numbers import count
 from analysis.sentences import cautions, metric_sentence, preference_sentence
 from analysis.study_tables import agreement_table, preference_table, similarity_table, table_1
@@ -24,7 +26,8 @@ FILE_NAME = "report.html"
 LIBRARIES = ("evalkit", "numpy", "scipy", "statsmodels", "pandas", "matplotlib", "sqlalchemy")
 # every name this module may have written; those no longer made are removed, other files are left alone
 TABLE_NAMES = (
-    "table1", "table1_uncertainty", "table1_similarity", "agreement", "table2", "table2_uncertainty", "table2_contrasts",
+    "table1", "table1_uncertainty", "table1_similarity", "agreement", "variance", "strengths", "strengths_contrasts",
+    "table2", "table2_uncertainty", "table2_contrasts",
 )  # fmt: skip
 FIGURE_NAMES = ("preference", "metrics")
 
@@ -43,6 +46,7 @@ def tables_of(found: Findings) -> tuple[Table, ...]:
     """Return every table the findings allow."""
     made = (
         table_1(found), preference_table(found), similarity_table(found), agreement_table(found),
+        vote_model_table(found), strengths_table(found), strength_contrasts(found),
         table_2(found), table_2_uncertainty(found), metric_contrasts(found),
     )  # fmt: skip
     return tuple(table for table in made if table is not None)
@@ -70,6 +74,8 @@ def render(found: Findings, run: Path) -> str:
         margin=found.margin,
         margin_scale=found.margin_scale,
         signatures=_signatures(found),
+        exclusions=exclusions(found),
+        checklist=checklist(found),
         versions=[("python", python_version()), *((name, version(name)) for name in LIBRARIES)],
     )
 

@@ -2,7 +2,19 @@
 
 from analysis.contrast import Contrast
 from analysis.findings import Findings
-from analysis.numbers import ABSENT, count, error_words, mean_cell, number, p_value, percent, plain_cell, share_cell, word_cell
+from analysis.numbers import (
+    ABSENT,
+    count,
+    error_words,
+    interval_cell,
+    mean_cell,
+    number,
+    p_value,
+    percent,
+    plain_cell,
+    share_cell,
+    word_cell,
+)
 from analysis.preference import Preference
 from analysis.tables import Cell, Column, Table
 
@@ -127,7 +139,7 @@ def agreement_table(found: Findings) -> Table | None:
     if not found.preferences:
         return None
     rows = []
-    for each, agreed in zip(found.preferences, found.agreements, strict=True):
+    for each, agreed, ceiling in zip(found.preferences, found.agreements, found.ceilings, strict=True):
         rows.append(
             (
                 word_cell(arm_pair(each)),
@@ -136,17 +148,21 @@ def agreement_table(found: Findings) -> Table | None:
                 _agreed(agreed.kappa, None),
                 _agreed(agreed.alpha, agreed.alpha_interval),
                 _agreed(agreed.ac1, agreed.ac1_interval),
+                share_cell(ceiling),
             )
         )
     columns = (
         Column("comparison", "words"), Column("comparisons judged twice or more"), Column("raw agreement [95 % CI]"),
         Column("Fleiss' κ"), Column("Krippendorff's α [95 % CI]"), Column("Gwet's AC1 [95 % CI]"),
+        Column("noise ceiling [95 % CI]"),
     )  # fmt: skip
     notes = [
         "Raw agreement: share of pairs of votes on one comparison that are equal. "
         "Low κ and α are to be expected where two arms are equally good: there is then nothing to agree about.",
         "AC1 does not collapse where nearly all votes are the same. "
         "Intervals: crossed bootstrap over concepts and participants, percentiles; κ differs little from α and is given alone.",
+        "Noise ceiling: how often a vote is what most of the other votes on its comparison say; no metric can be asked to "
+        "predict votes better than people do.",
         *dict.fromkeys(agreed.note for agreed in found.agreements if agreed.note),
     ]
     return Table("agreement", "How far participants agree", columns, tuple(rows), tuple(notes), _from_simulation(found))
@@ -155,11 +171,7 @@ def agreement_table(found: Findings) -> Table | None:
 def _agreed(value: float | None, interval: tuple[float, float] | None) -> Cell:
     if value is None:
         return plain_cell(None, ABSENT)
-    if interval is None:
-        return Cell(number(value, 3), (("", value), ("low", None), ("high", None)))
-    low, high = interval
-    text = f"{number(value, 3)} [{number(low, 3)}, {number(high, 3)}]"
-    return Cell(text, (("", value), ("low", low), ("high", high)))
+    return interval_cell(value, interval, 3)
 
 
 def _printed(value: float | None) -> Cell:

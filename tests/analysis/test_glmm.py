@@ -195,3 +195,15 @@ def test_a_profile_of_something_unknown_lists_what_there_is():
     y, terms, _ = study("dyad_small", "case", "rater")
     with pytest.raises(UserError, match="'concept'; there are case, rater, intercept"):
         profile_interval("concept", y, terms)
+
+
+def test_an_interval_that_would_say_nothing_is_the_profiles():
+    rng = np.random.default_rng(2)
+    who = np.repeat(np.arange(8), 9)
+    fit = fit_mixed((rng.random(72) < 0.5 + 0.02 * (who % 3)).astype(float), [RandomTerm("participant", who)])
+    part = fit.component("participant")
+    low, high = part.interval
+    assert low <= part.deviation <= high
+    assert high < 3
+    assert part.method in ("profile", "wald-log")
+    assert part.method == "profile" or high / part.deviation <= 10

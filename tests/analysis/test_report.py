@@ -8,6 +8,7 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
+from analysis.checklist import checklist
 from analysis.command import analyze
 from analysis.data import read_run
 from analysis.figures import drawings
@@ -24,8 +25,10 @@ from tests.analysis.study_rows import add_judgments
 from tests.runs import make_run
 
 ALL_TABLES = {
-    "table1", "table1_uncertainty", "table1_similarity", "agreement", "table2", "table2_uncertainty", "table2_contrasts",
+    "table1", "table1_uncertainty", "table1_similarity", "agreement", "variance", "strengths", "strengths_contrasts",
+    "table2", "table2_uncertainty", "table2_contrasts",
 }  # fmt: skip
+OF_VOTES = {"table1_uncertainty", "agreement", "variance", "strengths", "strengths_contrasts"}
 
 
 class Links(HTMLParser):
@@ -69,6 +72,11 @@ def judged(tmp_path_factory):
     return run_of(tmp_path_factory.mktemp("judged") / "run")
 
 
+@pytest.fixture(scope="module")
+def found(judged):
+    return findings_of(judged)
+
+
 def call(*arguments):
     app = Typer()
     app.command()(analyze)
@@ -85,21 +93,20 @@ def test_analyze_writes_report_tables_and_figures_and_says_where(judged, tmp_pat
     assert names == {"report.html", "figures/preference.svg", "figures/metrics.svg"} | tables
 
 
-def test_the_report_fetches_nothing_and_runs_nothing(judged):
-    parser = parse(render(findings_of(judged), judged))
+def test_the_report_fetches_nothing_and_runs_nothing(judged, found):
+    parser = parse(render(found, judged))
     assert parser.links
     assert all(link.startswith("data:image/") for link in parser.links)
     assert not {"script", "link", "iframe", "object", "form"} & set(parser.tags)
     assert len(parser.ids) == len(set(parser.ids))
 
 
-def test_simulated_judgments_are_marked_in_report_tables_and_figures(judged):
-    found = findings_of(judged)
+def test_simulated_judgments_are_marked_in_report_tables_and_figures(judged, found):
     page = render(found, judged)
     assert "All 225 votes here were made by simulated participants" in page
     assert "People preferred" not in page
     for table in tables_of(found):
-        has_votes = table.name in ("table1", "table1_uncertainty", "agreement")
+        has_votes = table.name in OF_VOTES | {"table1"}
         assert table.simulated == has_votes
     forest, metrics = drawings(found)
     assert forest.caption.startswith("[simulated judgments]")
@@ -114,14 +121,14 @@ def test_judgments_of_people_carry_no_mark(tmp_path):
     assert "Simulated" not in page
 
 
-def test_figures_and_report_are_the_same_bytes_on_every_run(judged):
-    one, other = findings_of(judged), findings_of(judged)
+def test_figures_and_report_are_the_same_bytes_on_every_run(judged, found):
+    one, other = found, findings_of(judged)
     assert [each.svg for each in drawings(one)] == [each.svg for each in drawings(other)]
     assert render(one, judged) == render(other, judged)
 
 
-def test_no_table_holds_a_nan(judged):
-    for table in tables_of(findings_of(judged)):
+def test_no_table_holds_a_nan(judged, found):
+    for table in tables_of(found):
         assert not re.search(r"\b(nan|inf|None)\b", table.to_csv() + table.to_markdown(), re.IGNORECASE)
 
 
@@ -140,7 +147,7 @@ def test_a_study_without_scores(tmp_path):
     run = run_of(tmp_path / "run", scores=False)
     found = findings_of(run)
     assert "no scores of single images" in render(found, run)
-    assert {table.name for table in tables_of(found)} == {"table1", "table1_uncertainty", "agreement"}
+    assert {table.name for table in tables_of(found)} == OF_VOTES | {"table1"}
 
 
 def test_neither_scores_nor_judgments_is_one_clear_line(tmp_path):
@@ -178,27 +185,46 @@ def test_a_margin_that_means_nothing_is_refused_before_anything_is_read(judged, 
     assert says in f"{result.output} {result.exception}"
 
 
-def test_hostile_names_and_prompts_stay_text(tmp_path, monkeypatch):
+def test_hostile_names_and_prompts_stay_text(judged, found):
     from dataclasses import replace
 
     from analysis.data import CaseInfo
 
-    found = findings_of(run_of(tmp_path / "run"))
     cases = tuple(CaseInfo(case.key, "<script>alert(1)</script>", case.concepts) for case in found.data.cases)
     data = replace(found.data, name="<img src=http://x>", cases=cases)
-    parser = parse(render(replace(found, data=data), tmp_path / "run"))
+    parser = parse(render(replace(found, data=data), judged))
     assert "script" not in parser.tags
     assert all(link.startswith("data:") for link in parser.links)
 
 
-def test_the_gallery_is_bounded_and_evenly_spaced(judged):
-    found = findings_of(judged)
+def test_the_gallery_is_bounded_and_evenly_spaced(judged, found):
     shown = gallery(found, judged, most=4)
     assert [exhibit.case for exhibit in shown] == [found.data.cases[place].key for place in (0, 3, 7, 11)]
     first = shown[0]
     assert [arm.name for arm in first.arms] == list(found.data.labels)
     assert len(first.references) == 4
     assert sum(tally.for_first + tally.for_second + tally.cannot_tell for tally in first.tallies) == 15
+
+
+def test_the_report_says_what_it_rests_on_in_the_order_a_reader_asks(judged, found):
+    page = render(found, judged)
+    heads = re.findall(r"<h2>(.*?)</h2>", page)
+    assert heads == [
+        "What can be said", "Tables", "Figures", "Gallery", "Methods", "Signatures", "Exclusions", "Data and versions",
+        "Reporting checklist",
+    ]  # fmt: skip
+    assert "votes that could not tell" in page
+    assert "Nobody was recruited: all participants are simulated." in page
+
+
+def test_the_checklist_asks_for_what_only_the_authors_know(found):
+    from dataclasses import replace
+
+    people = replace(found, data=replace(found.data, simulated=0, real=found.data.simulated))
+    asked = {point.topic for point in checklist(people) if not point.stated}
+    assert asked == {"recruitment and qualification", "pay", "consent and ethics", "instructions and interface"}
+    assert any("Krippendorff" in point.answer for point in checklist(people))
+    assert not checklist(replace(found, data=replace(found.data, judgments=found.data.judgments.iloc[:0])))
 
 
 def test_thumbnails_are_bounded_and_a_lost_file_is_no_crash(tmp_path, judged):
@@ -237,11 +263,11 @@ def test_the_statistics_page_is_true_and_names_every_table():
     assert all(f"`{name}`" in text for name in ALL_TABLES)
 
 
-def test_notes_claim_no_more_than_the_design_carries(tmp_path, judged):
+def test_notes_claim_no_more_than_the_design_carries(tmp_path, found):
     few = findings_of(run_of(tmp_path / "run", concepts=4))
     assert not [table.name for table in tables_of(few) if "dyadic" in table.to_markdown()]
     printed = preference_table(few).to_markdown()
     assert "clusters by pairs and participants alone" in printed
     assert "4 concepts are too few" in printed
-    many = preference_table(findings_of(judged)).to_markdown()
+    many = preference_table(found).to_markdown()
     assert "6 concepts, 15 pairs, 8 participants; t, dyadic + participant" in many
