@@ -15,6 +15,12 @@ def generate(
     batch_size: Annotated[
         int, typer.Option("--batch-size", min=1, help="Images drawn at once; changes speed and memory, not the images.")
     ] = 8,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Draw part I of N of the cases; see docs/generation.md.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option("--ray", metavar="ADDRESS", help="Draw with a Ray cluster's workers, or with `local` ones.")
+    ] = None,
 ) -> None:
     """Draw an experiment's images, every arm from the same noise."""
     from rich.console import Console
@@ -23,8 +29,10 @@ def generate(
     from generation.experiment import find_experiment
     from generation.reading import read_experiment
     from generation.run import generate as draw
+    from generation.work import Shard
 
     console = Console(stderr=True, soft_wrap=True)
+    part = Shard.parse(shard) if shard else None
     path, folder = find_experiment(experiment)
     wanted = read_experiment(path, folder)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
@@ -39,8 +47,12 @@ def generate(
             batch_size=batch_size,
             progress=lambda done, total, what: bar.update(task, completed=done, total=total, description=f"drawing {what}"),
             note=lambda line: bar.console.print(f"note: {line}", markup=False),
+            shard=part,
+            ray=ray,
         )
-    console.print(f"{len(manifest.images)} images in {run}; next: evalkit score {run}", markup=False)
+    left = len(manifest.missing())
+    then = f"{left} are left to the other shards" if left else f"next: evalkit score {run}"
+    console.print(f"{len(manifest.images)} images in {run}; {then}", markup=False)
 
 
 def methods() -> None:

@@ -1,6 +1,7 @@
 """The journal of a run: which images are finished, readable after a kill at any moment."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -16,27 +17,29 @@ class Journal:
     """Appends one line per image, before the image gets its final name.
 
     So a file that is there with the sha256 of its line is finished, and anything else is drawn again: a kill costs the batch
-    it interrupts and leaves no broken image.
+    it interrupts and leaves no broken image. A shard writes a journal of its own and reads everyone's.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, shard: str = "") -> None:
         self.run = run
-        self.path = run / FILE_NAME
-        self.images: dict[Cell, Image] = {}
-        if self.path.exists():
-            self._read()
+        self.path = run / (f"journal.{shard}.jsonl" if shard else FILE_NAME)
+        found = {path: list(_lines(path)) for path in _journals(run)}
+        self.images: dict[Cell, Image] = {
+            image.cell: image
+            for images in found.values()
+            for image in images
+            if (run / image.path).is_file() and sha256_file(run / image.path) == image.sha256
+        }
+        if self.path in found:
+            kept = [image for image in found[self.path] if self.images.get(image.cell) == image]
+            write_atomic(self.path, "".join(image.model_dump_json() + "\n" for image in kept))
 
-    def _read(self) -> None:
-        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-        for line in lines:
-            try:
-                image = Image.model_validate_json(line)
-            except ValidationError:
-                continue  # cut short by a kill: its image is drawn again
-            path = self.run / image.path
-            if path.is_file() and sha256_file(path) == image.sha256:
-                self.images[image.cell] = image
-        write_atomic(self.path, "".join(image.model_dump_json() + "\n" for image in self.images.values()))
+    def catch_up(self) -> None:
+        """Take in what other shards have finished meanwhile; an image has its name only when it is whole."""
+        for path in _journals(self.run):
+            for image in _lines(path) if path != self.path else ():
+                if image.cell not in self.images and (self.run / image.path).is_file():
+                    self.images[image.cell] = image
 
     def add(self, image: Image, png: bytes) -> None:
         """Write an image's bytes to its place and remember that it is finished.
@@ -56,3 +59,16 @@ class Journal:
             except OSError as error:
                 raise UserError(f"{self.path}: can't be written: {error.strerror or error}; run the command again") from error
         self.images[image.cell] = image
+
+
+def _journals(run: Path) -> list[Path]:
+    return sorted(run.glob("journal*.jsonl"))
+
+
+def _lines(path: Path) -> Iterator[Image]:
+    """Yield the images of a journal's whole lines; a line cut short by a kill is none: its image is drawn again."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            yield Image.model_validate_json(line)
+        except ValidationError:
+            continue

@@ -1,35 +1,32 @@
 """Draws an experiment's images into a run folder: arm by arm, whole images only, resumable after a kill."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from io import BytesIO
-from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
 
 from evalkit import manifest as records
 from evalkit.errors import UserError
 from evalkit.files import sha256_bytes, sha256_file, write_atomic
-from evalkit.manifest import Manifest, image_path
+from evalkit.manifest import Manifest
 from evalkit.weights import FILE_NAME as WEIGHTS
 from generation import provenance
-from generation.artist import Artist, Cell
+from generation.artist import Artist
 from generation.experiment import Concept, Experiment
+from generation.fleet import draw_with_ray
 from generation.journal import Journal
 from generation.pipeline import choose_device
 from generation.places import metric_weights, references
 from generation.provenance import Provenance
-from generation.seeds import mask_seed, noise_sha256
+from generation.seeds import mask_seed
+from generation.work import Drawn, Shard, paint, plan_work
 
 # Gets how many images are finished, how many there will be, and what is being drawn.
 Progress = Callable[[int, int, str], None]
-Item = TypeVar("Item")
 
 
 def generate(
@@ -41,88 +38,73 @@ def generate(
     batch_size: int = 8,
     progress: Progress = lambda done, total, what: None,
     note: Callable[[str], None] = lambda line: None,
+    shard: Shard | None = None,
+    ray: str | None = None,
 ) -> Manifest:
     """Draw every image of `experiment` that `run` lacks; return the manifest, complete.
 
     Relative paths of the experiment start from `folder`; `text` is the experiment file's own, kept in the provenance. Images
-    that are finished, by the sha256 in the journal, are not drawn again.
+    that are finished, by the sha256 in the journals, are not drawn again. With `shard`, only its cases are drawn, and the
+    manifest holds what is finished so far; with `ray`, the workers of that cluster draw (see `generation.fleet`). However a run
+    is shared out, its manifest and its bytes are the same.
 
     Raises:
         UserError: `run` is another experiment's, a file is missing or broken, or the disk is full.
     """
-    artist = Artist(experiment, folder, choose_device(device))
+    where = choose_device(device)
+    # with ray the workers draw: this process only checks files and writes
+    artist = Artist(experiment, folder, where if ray is None else torch.device("cpu"))
     try:
         for line in artist.notes():
             note(line)
-        made_with = _provenance(artist, text, batch_size)
+        made_with = _provenance(artist, text, batch_size, str(where))
         _claim(run, experiment.name, made_with.experiment_sha256)
-        frame = _frame(artist, run, folder, made_with.experiment_sha256)
-        frame.save(run)
-        if experiment.weights:
-            write_atomic(run / WEIGHTS, _weights_table(experiment, folder))
-        write_atomic(run / provenance.FILE_NAME, made_with.model_dump_json(indent=1) + "\n")
-        journal = Journal(run)
-        _draw(artist, journal, len(list(frame.expected())), batch_size, progress)
+        frame = _begin(artist, run, folder, made_with.experiment_sha256, shard)
+        provenance_file = run / (f"provenance.{shard}.json" if shard else provenance.FILE_NAME)
+        write_atomic(provenance_file, made_with.model_dump_json(indent=1) + "\n")
+        journal = Journal(run, str(shard or ""))
+        works = plan_work(experiment, journal.images.keys(), shard)
+        total = len(journal.images) + sum(len(work.cells) for work in works)
+        progress(len(journal.images), total, "images")
+        noises = {(image.case, image.seed): image.latents_sha256 for image in journal.images.values()}
+        images: Iterator[Drawn]
+        if ray is None:
+            images = (drawn for work in works for drawn in paint(artist, work, batch_size))
+        else:
+            images = draw_with_ray(experiment, folder, ray, str(where), batch_size, works, artist.seconds)
+        for drawn in images:
+            _keep(journal, drawn, noises)
+            progress(len(journal.images), total, drawn.image.arm)
     finally:
         artist.close()
     seconds = {f"{what}_seconds": dict(spent) for what, spent in artist.seconds.items()}
-    write_atomic(run / provenance.FILE_NAME, made_with.model_copy(update=seconds).model_dump_json(indent=1) + "\n")
-    images = tuple(journal.images[cell] for cell in frame.expected() if cell in journal.images)
-    whole = Manifest.model_validate({**frame.model_dump(), "images": images})
-    whole.save(run)
-    return whole.complete(run)
+    write_atomic(provenance_file, made_with.model_copy(update=seconds).model_dump_json(indent=1) + "\n")
+    manifest = _record(frame, run, journal)
+    return manifest if shard else manifest.complete(run)
 
 
-def _draw(artist: Artist, journal: Journal, total: int, batch_size: int, progress: Progress) -> None:
-    noises = {(image.case, image.seed): image.latents_sha256 for image in journal.images.values()}
-    for arm in artist.experiment.arms:
-        progress(len(journal.images), total, arm.label)
-        missing = [
-            Cell(case, seed)
-            for case in artist.experiment.cases
-            for seed in case.seeds
-            if (case.id, arm.label, seed) not in journal.images
-        ]
-        for concepts, cells in _by_concepts(missing):
-            with artist.merged(arm, concepts):
-                for batch in _chunks(cells, batch_size):
-                    for cell, pixels in zip(batch, artist.draw(batch), strict=True):
-                        noise = noise_sha256(artist.noise(cell.seed))
-                        if noises.setdefault((cell.case.id, cell.seed), noise) != noise:
-                            raise UserError(
-                                f"{cell.case.id}, seed {cell.seed}: this machine makes another initial noise than the one "
-                                "the other arms were drawn from; draw the whole run anew"
-                            )
-                        _finish(journal, cell, arm.label, pixels, noise)
-                    progress(len(journal.images), total, arm.label)
+def _keep(journal: Journal, drawn: Drawn, noises: dict[tuple[str, int], str | None]) -> None:
+    """Write a finished image; refuse one that began from another noise than the other arms' image of its case and seed."""
+    image = drawn.image
+    if noises.setdefault((image.case, image.seed), image.latents_sha256) != image.latents_sha256:
+        raise UserError(
+            f"{image.case}, seed {image.seed}: this machine makes another initial noise than the one "
+            "the other arms were drawn from; draw the whole run anew"
+        )
+    journal.add(image, drawn.png)
 
 
-def _by_concepts(cells: Sequence[Cell]) -> Iterator[tuple[tuple[str, ...], list[Cell]]]:
-    """Yield the cells that one merge serves; those with and without a negative prompt apart, since a batch can't mix them."""
-
-    def shared(cell: Cell) -> tuple[tuple[str, ...], bool]:
-        return cell.case.concepts, cell.case.negative_prompt is None
-
-    for (concepts, _), group in groupby(sorted(cells, key=shared), key=shared):
-        yield concepts, list(group)
-
-
-def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _finish(journal: Journal, cell: Cell, arm: str, pixels: NDArray[np.uint8], noise: str) -> None:
-    buffer = BytesIO()
-    Pictures.fromarray(pixels).save(buffer, "PNG")
-    png = buffer.getvalue()
-    height, width = pixels.shape[:2]
-    path = image_path(cell.case.id, arm, cell.seed)
-    image = records.Image(
-        path=path, sha256=sha256_bytes(png), width=width, height=height, case=cell.case.id, arm=arm, seed=cell.seed,
-        latents_sha256=noise,
-    )  # fmt: skip
-    journal.add(image, png)
+def _record(frame: Manifest, run: Path, journal: Journal) -> Manifest:
+    """Write and return the manifest of all that is finished; of shards that end together, the last to write knows all."""
+    while True:
+        journal.catch_up()
+        known = len(journal.images)
+        images = tuple(journal.images[cell] for cell in frame.expected() if cell in journal.images)
+        manifest = Manifest.model_validate({**frame.model_dump(), "images": images})
+        manifest.save(run)
+        journal.catch_up()
+        if len(journal.images) == known:
+            return manifest
 
 
 def _weights_table(experiment: Experiment, folder: Path) -> str:
@@ -134,7 +116,7 @@ def _weights_table(experiment: Experiment, folder: Path) -> str:
     return "".join(("[weights]\n", *lines))
 
 
-def _provenance(artist: Artist, text: str, batch_size: int) -> Provenance:
+def _provenance(artist: Artist, text: str, batch_size: int, device: str) -> Provenance:
     experiment = artist.experiment
     resolved = experiment.model_dump(mode="json", exclude={"weights"})
     model = provenance.model_sha256(artist.model)
@@ -150,7 +132,7 @@ def _provenance(artist: Artist, text: str, batch_size: int) -> Provenance:
         versions=provenance.versions(),
         commit=provenance.commit(),
         machine=provenance.machine(artist.device),
-        device=str(artist.device),
+        device=device,
         dtype=experiment.base.dtype,
         threads=torch.get_num_threads(),
         batch_size=batch_size,
@@ -166,36 +148,51 @@ def _claim(run: Path, name: str, identity: str) -> None:
                 f"{run}: holds a run of another experiment ({there.name}, {there.experiment_sha256[:12]}, not {name}, "
                 f"{identity[:12]}); give another --run folder"
             )
-    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
+    elif run.exists() and (
+        not run.is_dir() or any(not path.name.startswith(f".{records.FILE_NAME}.") for path in run.iterdir())
+    ):
         raise UserError(f"{run}: is there already and holds no run of ours; give a new --run folder")
 
 
-def _frame(artist: Artist, run: Path, folder: Path, identity: str) -> Manifest:
-    """Return the manifest without images, after copying the references into the run."""
+def _begin(artist: Artist, run: Path, folder: Path, identity: str, shard: Shard | None) -> Manifest:
+    """Write the references, the weights' places and a manifest without images; return that manifest."""
     experiment = artist.experiment
-    return Manifest(
+    pictures = {concept.name: list(_pictures(concept, folder)) for concept in experiment.concepts}
+    frame = Manifest(
         name=experiment.name,
         experiment_sha256=identity,
         source="generated",
-        concepts=tuple(_concept(concept, artist, run, folder) for concept in experiment.concepts),
+        concepts=tuple(
+            records.Concept(
+                name=concept.name,
+                words=concept.words,
+                class_word=concept.class_word,
+                references=tuple(picture for picture, _ in pictures[concept.name]),
+                adapter_sha256=artist.adapters[concept.name],
+            )
+            for concept in experiment.concepts
+        ),
         arms=tuple(records.Arm(**arm.model_dump()) for arm in experiment.arms),
         cases=tuple(records.Case(**case.model_dump(), plain_prompt=experiment.plain_prompt(case)) for case in experiment.cases),
     )
+    # first of all, so that another shard that begins now finds its own run; and never over what another shard recorded
+    if shard is None or not (run / records.FILE_NAME).exists():
+        frame.save(run)
+    for picture, data in (pair for pairs in pictures.values() for pair in pairs):
+        path = run / picture.path
+        if not path.is_file() or sha256_file(path) != picture.sha256:
+            write_atomic(path, data)
+    if experiment.weights:
+        write_atomic(run / WEIGHTS, _weights_table(experiment, folder))
+    return frame
 
 
-def _concept(concept: Concept, artist: Artist, run: Path, folder: Path) -> records.Concept:
-    pictures = []
+def _pictures(concept: Concept, folder: Path) -> Iterator[tuple[records.Picture, bytes]]:
+    """Yield a concept's references: where they go in the run, and their bytes."""
     for number, (suffix, data) in enumerate(references(concept, folder)):
-        path = f"references/{concept.name}/{number:02d}{suffix}"
-        digest = sha256_bytes(data)
         try:
             width, height = Pictures.open(BytesIO(data)).size
         except (UnidentifiedImageError, OSError) as error:
             raise UserError(f"{concept.references}: reference {number} of {concept.name} is no image: {error}") from error
-        if not (run / path).is_file() or sha256_file(run / path) != digest:
-            write_atomic(run / path, data)
-        pictures.append(records.Picture(path=path, sha256=digest, width=width, height=height))
-    return records.Concept(
-        name=concept.name, words=concept.words, class_word=concept.class_word, references=tuple(pictures),
-        adapter_sha256=artist.adapters[concept.name],
-    )  # fmt: skip
+        path = f"references/{concept.name}/{number:02d}{suffix}"
+        yield records.Picture(path=path, sha256=sha256_bytes(data), width=width, height=height), data

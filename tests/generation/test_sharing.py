@@ -1,0 +1,104 @@
+"""A run shared out over shards or Ray workers is the run one process draws, byte for byte."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from evalkit.errors import UserError
+from evalkit.files import sha256_file
+from evalkit.manifest import Manifest
+from generation.reading import read_experiment
+from generation.run import generate
+from generation.work import Shard
+
+Write = Callable[..., Path]
+
+
+def draw(path: Path, run: Path, shard: str | None = None, **more: object) -> Manifest:
+    part = Shard.parse(shard) if shard else None
+    return generate(read_experiment(path), run, path.parent, path.read_text(), device="cpu", batch_size=2, shard=part, **more)
+
+
+def bytes_of(run: Path) -> dict[str, str]:
+    return {str(path.relative_to(run)): sha256_file(path) for path in [*sorted(run.rglob("*.png")), run / "manifest.json"]}
+
+
+def test_three_shards_in_any_order_make_the_same_run(experiment_file: Write, tmp_path: Path) -> None:
+    path = experiment_file()
+    whole = draw(path, tmp_path / "whole")
+    missing = [len(draw(path, tmp_path / "shards", shard).missing()) for shard in ("3/3", "1/3", "2/3")]
+    assert missing == [12, 6, 0]
+    assert Manifest.load(tmp_path / "shards") == whole
+    assert bytes_of(tmp_path / "shards") == bytes_of(tmp_path / "whole")
+
+
+def test_shards_drawn_in_folders_of_their_own_are_copied_together(experiment_file: Write, tmp_path: Path) -> None:
+    path = experiment_file()
+    draw(path, tmp_path / "whole")
+    for shard in ("1/2", "2/2"):
+        draw(path, tmp_path / shard, shard)
+        shutil.copytree(tmp_path / shard, tmp_path / "together", dirs_exist_ok=True)
+    drawn = {file: file.stat().st_mtime_ns for file in (tmp_path / "together").rglob("*.png")}
+    draw(path, tmp_path / "together")
+    assert {file: file.stat().st_mtime_ns for file in drawn} == drawn
+    assert bytes_of(tmp_path / "together") == bytes_of(tmp_path / "whole")
+
+
+def test_a_shard_that_begins_again_leaves_the_others_images_in_the_manifest(experiment_file: Write, tmp_path: Path) -> None:
+    path, run = experiment_file(), tmp_path / "run"
+    for shard in ("1/2", "2/2"):
+        draw(path, run, shard)
+    before = bytes_of(run)
+    draw(path, run, "1/2")
+    assert bytes_of(run) == before
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"])
+def test_a_shard_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"--shard .*: give I/N"):
+        Shard.parse(text)
+
+
+def painters() -> list[int]:
+    """Return the process ids of Ray's workers that hold a model."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and (process / "cmdline").read_bytes().startswith(b"ray::Painter"):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_ray_workers_draw_the_same_bytes_though_one_is_killed(experiment_file: Write, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the extra: pip install evalkit[ray]")
+    path = experiment_file()
+    threads = torch.get_num_threads()
+    killed: list[int] = []
+
+    def kill_one(done: int, total: int, what: str) -> None:
+        if 0 < done < total and not killed:
+            killed.append(painters()[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    torch.set_num_threads(1)
+    try:
+        draw(path, tmp_path / "whole")
+        shared = draw(path, tmp_path / "shared", ray="local", progress=kill_one)
+    finally:
+        torch.set_num_threads(threads)
+    assert killed
+    assert shared == Manifest.load(tmp_path / "whole")
+    assert bytes_of(tmp_path / "shared") == bytes_of(tmp_path / "whole")
+
+
+def test_a_cluster_that_is_not_there_is_named(experiment_file: Write, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the extra: pip install evalkit[ray]")
+    with pytest.raises(UserError, match=r"--ray 127\.0\.0\.1:1: can't be reached"):
+        draw(experiment_file(), tmp_path / "run", ray="127.0.0.1:1")
