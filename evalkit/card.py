@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # What an image is compared with: nothing, its prompt, a concept's references, another arm's image at its case and seed (by
-# features, or pixel by pixel), or the images of its own case and arm at the other seeds.
-Needs = Literal["image", "prompt", "references", "other_arm", "other_arm_pixels", "other_seeds"]
+# features, or by a model that sees both), or the images of its own case and arm at the other seeds (the same two ways); or
+# all of these are judged together, and each has the value of all.
+Needs = Literal[
+    "image", "prompt", "references", "other_arm", "other_arm_pixels", "other_seeds", "other_seeds_pixels", "all_seeds"
+]
 # How features become a score for each of them; part of the signature.
 REDUCTION: Mapping[Needs, str] = MappingProxyType(
     {
@@ -29,6 +32,8 @@ REDUCTION: Mapping[Needs, str] = MappingProxyType(
         "other_arm": "cos",
         "other_arm_pixels": "pair",
         "other_seeds": "1-cos-mean-seeds",
+        "other_seeds_pixels": "pair-mean-seeds",
+        "all_seeds": "vendi-cos",
     }
 )
 

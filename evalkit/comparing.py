@@ -12,10 +12,10 @@ from evalkit.cache import Features, Store
 from evalkit.card import MetricCard, Model, Needs
 from evalkit.extract import Problem
 from evalkit.manifest import Case, Image, Manifest, Picture
-from evalkit.pairing import pair_key
+from evalkit.pairing import Partners, pair_key, partners
 from evalkit.scores import ScoreRow
 from evalkit.scoring import as_text_encoder, mean_cosine, text_features
-from evalkit.similarity import cosine, distance_to_others
+from evalkit.similarity import cosine, distance_to_others, vendi
 
 # metric and sha256 of an image to a score it already has
 Known = Mapping[tuple[str, str], float]
@@ -42,9 +42,7 @@ class Task:
 
 def rows(task: Task) -> Iterator[ScoreRow]:
     """Yield a metric's rows in the order of cases, arms and seeds; an image without features has none."""
-    by_case: dict[str, list[Image]] = {}
-    for image in task.manifest.images:
-        by_case.setdefault(image.case, []).append(image)
+    by_case = _by_case(task.manifest)
     if task.card.needs == "prompt":
         _count_truncated(task)
     compare = COMPARISONS[task.card.needs]
@@ -52,6 +50,14 @@ def rows(task: Task) -> Iterator[ScoreRow]:
         images = by_case.get(case.id, [])
         own = task.store.get(task.encoder.recipe.key, [image.sha256 for image in images])
         yield from compare(task, case, images, own)
+
+
+def _by_case(manifest: Manifest) -> dict[str, list[Image]]:
+    """Return the images of every case."""
+    images: dict[str, list[Image]] = {}
+    for image in manifest.images:
+        images.setdefault(image.case, []).append(image)
+    return images
 
 
 def referenced(manifest: Manifest, case: Case) -> list[tuple[str, tuple[Picture, ...]]]:
@@ -125,14 +131,61 @@ def _with_other_arms_pixels(task: Task, case: Case, images: Sequence[Image], _: 
             task.notes.append(f"{task.card.name}: {same} drew the same pixels, so it is infinite and has no row")
 
 
+def seed_pairs(manifest: Manifest, case: Case, images: Sequence[Image]) -> Iterator[tuple[Image, Image]]:
+    """Yield a case's images of one arm at two seeds: each pair once."""
+    for cell in _cells(manifest, images):
+        yield from combinations(cell, 2)
+
+
+def _cells(manifest: Manifest, images: Sequence[Image]) -> Iterator[list[Image]]:
+    """Yield a case's images arm by arm, where there are two at least."""
+    for arm in manifest.arms:
+        cell = [image for image in images if image.arm == arm.label]
+        if len(cell) > 1:
+            yield cell
+
+
 def _with_other_seeds(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
     """Yield an image's mean distance to the images of the same case and arm at the other seeds."""
-    for arm in task.manifest.arms:
-        cell = [image for image in images if image.arm == arm.label and image.sha256 in own]
-        if len(cell) > 1:
-            distances = distance_to_others(np.stack([own[image.sha256] for image in cell]))
-            for image, distance in zip(cell, distances, strict=True):
-                yield task.row(image, float(distance))
+    for cell in _cells(task.manifest, [image for image in images if image.sha256 in own]):
+        distances = distance_to_others(np.stack([own[image.sha256] for image in cell]))
+        for image, distance in zip(cell, distances, strict=True):
+            yield task.row(image, float(distance))
+
+
+def _with_other_seeds_pixels(task: Task, case: Case, images: Sequence[Image], _: Mapping[str, Features]) -> Iterator[ScoreRow]:
+    """Yield the mean over an image's pairs with those of the same case and arm at the other seeds."""
+    for cell in _cells(task.manifest, images):
+        for image in cell:
+            keys = [pair_key(image.sha256, other.sha256) for other in cell if other is not image]
+            found = task.store.get(task.encoder.recipe.key, keys)
+            if found:
+                yield task.row(image, float(np.mean([found[key][0] for key in keys if key in found])))
+
+
+def _all_seeds(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
+    """Yield the Vendi score of the images of each arm, once for each of them."""
+    for cell in _cells(task.manifest, [image for image in images if image.sha256 in own]):
+        value = vendi(np.stack([own[image.sha256] for image in cell]))
+        for image in cell:
+            yield task.row(image, value)
+
+
+PAIRS: Mapping[Needs, Callable[[Manifest, Case, Sequence[Image]], Iterator[tuple[Image, Image]]]] = MappingProxyType(
+    {"other_arm_pixels": arm_pairs, "other_seeds_pixels": seed_pairs}
+)
+
+
+def pairs_wanted(manifest: Manifest, cards: Sequence[MetricCard]) -> dict[str, Partners]:
+    """Return, for each model that sees two images at once, which ones its metrics want compared."""
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    by_case = _by_case(manifest)
+    for card in cards:
+        if card.needs in PAIRS:
+            for case in manifest.cases:
+                found = PAIRS[card.needs](manifest, case, by_case.get(case.id, []))
+                pairs.setdefault(card.model, []).extend((left.sha256, right.sha256) for left, right in found)
+    return {model: partners(found) for model, found in pairs.items()}
 
 
 Compare = Callable[[Task, Case, Sequence[Image], Mapping[str, Features]], Iterator[ScoreRow]]
@@ -144,6 +197,8 @@ COMPARISONS: Mapping[Needs, Compare] = MappingProxyType(
         "other_arm": _with_other_arm,
         "other_arm_pixels": _with_other_arms_pixels,
         "other_seeds": _with_other_seeds,
+        "other_seeds_pixels": _with_other_seeds_pixels,
+        "all_seeds": _all_seeds,
     }
 )
 

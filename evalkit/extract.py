@@ -26,6 +26,7 @@ LONGEST_WAIT = 4
 # How many pictures are looked up in the store at a time.
 STRIDE = 256
 NOBODY: Partners = MappingProxyType({})
+NO_PAIRS: Mapping[str, Partners] = MappingProxyType({})
 Progress = Callable[[int], None]
 
 
@@ -80,18 +81,18 @@ def extract(
     batch_size: int = 32,
     progress: Progress | None = None,
     workers: int | None = None,
-    partners: Partners = NOBODY,
+    partners: Mapping[str, Partners] = NO_PAIRS,
 ) -> Tally:
     """Put the features of all items into the store, those that are not there yet, and tell what it took.
 
     A picture is read, decoded and shrunk in a thread, once for all models that lack it; at most a few batches are in memory.
     A picture that can't be read is a problem of its own and stops nothing. `progress` is told how many items are finished.
-    `partners` says which pictures a model that sees two at once compares; keep partners close to each other in `items`, for
-    they wait for each other in memory.
+    `partners` says of each model that sees two pictures at once which it compares; keep partners close to each other in
+    `items`, for they wait for each other in memory.
     """
     tally = Tally(forwards=dict.fromkeys(encoders, 0), found=dict.fromkeys(encoders, 0))
     lines: dict[str, _Line | _Pairs] = {
-        name: _Pairs(name, cast("PairEncoder", model), store, partners, tally)
+        name: _Pairs(name, cast("PairEncoder", model), store, partners.get(name, NOBODY), tally)
         if compares(model)
         else _Line(name, cast("Encoder", model), store, batch_size, tally)
         for name, model in encoders.items()
@@ -126,14 +127,14 @@ def _lacking(
     store: Store,
     tally: Tally,
     progress: Progress,
-    partners: Partners,
+    partners: Mapping[str, Partners],
 ) -> Iterator[Item]:
     """Yield each different picture that lacks features, with the models that lack them."""
     seen: set[tuple[str, str]] = set()
     for start in range(0, len(items), STRIDE):
         part = items[start : start + STRIDE]
         there = {
-            name: _there(store, encoder, [item.key for item in part if name in item.models], partners)
+            name: _there(store, encoder, [item.key for item in part if name in item.models], partners.get(name, NOBODY))
             for name, encoder in encoders.items()
         }
         for item in part:

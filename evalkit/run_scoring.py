@@ -6,13 +6,12 @@ from pathlib import Path
 from evalkit.cache import FILE_NAME as CACHE
 from evalkit.cache import FeatureCache
 from evalkit.card import MetricCard, Model
-from evalkit.comparing import Known, Task, arm_pairs, referenced
+from evalkit.comparing import Known, Task, pairs_wanted, referenced
 from evalkit.comparing import rows as compared
 from evalkit.errors import UserError
-from evalkit.extract import Item, compares, extract, file_loader
-from evalkit.manifest import Image, Manifest, Picture
+from evalkit.extract import Item, extract, file_loader
+from evalkit.manifest import Manifest, Picture
 from evalkit.metrics import METRICS
-from evalkit.pairing import Partners, partners
 from evalkit.scored import Scored
 from evalkit.scores import FILE_NAME, ScoreRow, read_scores, write_scores
 from evalkit.scoring import choose, load_encoders
@@ -51,7 +50,7 @@ def score_run(
     with FeatureCache(run / CACHE) as store:
         items = list(_items(run, manifest, cards, encoders, known))
         count = _counter(progress, len(items))
-        together = _partners(manifest) if any(compares(model) for model in encoders.values()) else {}
+        together = pairs_wanted(manifest, cards)
         result.tally = extract(items, encoders, store, batch_size=batch_size, progress=count, partners=together)
         result.problems.extend(result.tally.problems)
         rows: list[ScoreRow] = []
@@ -99,7 +98,7 @@ def _why_not(manifest: Manifest, card: MetricCard) -> str | None:
         return "no case of this run has a prompt"
     if card.needs in ("other_arm", "other_arm_pixels") and len(manifest.arms) < 2:
         return "this run has one arm, so there is none to compare it with"
-    if card.needs == "other_seeds" and all(len(case.seeds) < 2 for case in manifest.cases):
+    if card.needs in ("other_seeds", "other_seeds_pixels", "all_seeds") and all(len(case.seeds) < 2 for case in manifest.cases):
         return "no case of this run has two seeds"
     return None
 
@@ -151,18 +150,6 @@ def _items(
         yield Item(
             sha256, picture.path, file_loader(run / picture.path, sha256), tuple(name for name in encoders if name in models)
         )
-
-
-def _partners(manifest: Manifest) -> Partners:
-    """Return which images are compared pixel by pixel: those of two arms at one case and seed."""
-    by_case: dict[str, list[Image]] = {}
-    for image in manifest.images:
-        by_case.setdefault(image.case, []).append(image)
-    return partners(
-        (left.sha256, right.sha256)
-        for case in manifest.cases
-        for left, right in arm_pairs(manifest, case, by_case.get(case.id, []))
-    )
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:

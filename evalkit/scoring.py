@@ -31,7 +31,13 @@ Picture: TypeAlias = "str | PathLike[str] | Image.Image | NDArray[Any] | Tensor"
 Pictures: TypeAlias = "Sequence[Picture] | NDArray[Any] | Tensor"
 # What only a run has.
 OF_A_RUN: Mapping[Needs, str] = MappingProxyType(
-    {"other_arm": "two arms", "other_arm_pixels": "two arms", "other_seeds": "the seeds"}
+    {
+        "other_arm": "two arms",
+        "other_arm_pixels": "two arms",
+        "other_seeds": "the seeds",
+        "other_seeds_pixels": "the seeds",
+        "all_seeds": "the seeds",
+    }
 )
 
 

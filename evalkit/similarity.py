@@ -31,6 +31,17 @@ def cosine_matrix(left: Floats, right: Floats) -> NDArray[np.float64]:
     return np.asarray(np.clip(unit(left) @ unit(right).T, -1.0, 1.0), dtype=np.float64)
 
 
+def vendi(features: Floats) -> float:
+    """Return how many different vectors n x d (n >= 1) are worth, in [1, n]: 1 for copies, n where all are orthogonal.
+
+    The exponential of the entropy of the eigenvalues of the cosines over n (Friedman and Dieng 2023, definition 3.1).
+    """
+    shares = np.linalg.eigvalsh(cosine_matrix(features, features) / len(features))
+    # rounding makes zeros slightly negative; they count for nothing
+    positive = shares[shares > 0]
+    return float(np.exp(-(positive * np.log(positive)).sum()))
+
+
 def distance_to_others(features: Floats) -> NDArray[np.float64]:
     """Return 1 - the mean cosine of each vector with all the others, n x d (n >= 2) to n, in [0, 2].
 

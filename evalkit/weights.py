@@ -22,12 +22,18 @@ class Source:
 
     # the key in a weights table, and the file or folder below $EVALKIT_WEIGHTS
     name: str
-    # a repository on the Hugging Face hub, and its files in the order the loader wants them
+    # a repository on the Hugging Face hub, and its files in the order the loader wants them; one kept elsewhere by its address,
+    # whose name ends in the first digits of its sha256
     hub: str
     files: tuple[str, ...]
     licence: str
     # a folder that holds this file describes its own architecture
     config: str = ""
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """Return what its files are called in a folder."""
+        return tuple(file.rpartition("/")[2] for file in self.files)
 
 
 @dataclass(frozen=True)
@@ -110,15 +116,15 @@ def _at(source: Source, path: Path, origin: str) -> Weights:
     """Return the weights at a path: a file, or a folder with one weight file (or with all files that the model has)."""
     if path.is_file():
         if len(source.files) > 1:
-            raise UserError(f"{path}: {source.name} needs a folder with {' and '.join(source.files)}, not one file")
+            raise UserError(f"{path}: {source.name} needs a folder with {' and '.join(source.file_names)}, not one file")
         return _hashed((path,), origin)
     if not path.is_dir():
         raise UserError(f"{path}: no weights of {source.name} there; give a file or a folder")
     if len(source.files) > 1:
-        files = tuple(path / name for name in source.files)
+        files = tuple(path / name for name in source.file_names)
         for file in files:
             if not file.is_file():
-                raise UserError(f"{path}: {file.name} is not there; {source.name} needs {' and '.join(source.files)}")
+                raise UserError(f"{path}: {file.name} is not there; {source.name} needs {' and '.join(source.file_names)}")
         return _hashed(files, origin)
     found = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
     if len(found) != 1:
@@ -149,11 +155,11 @@ def _below_variable(source: Source) -> Path | None:
 
 def _from_hub(source: Source, *, download: bool) -> Weights:
     """Return the weights from the hub's local cache, or download them where the hub can be reached."""
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        files = tuple(Path(hf_hub_download(source.hub, name, local_files_only=True)) for name in source.files)
+        files = tuple(_file(source, name, download=False) for name in source.files)
         return _hashed(files, f"hub cache, {source.hub}")
     except LocalEntryNotFoundError:
         pass
@@ -164,20 +170,40 @@ def _from_hub(source: Source, *, download: bool) -> Weights:
     if not _reachable(constants.ENDPOINT):
         raise MissingWeightsError(f"{source.name}: not here, and {constants.ENDPOINT} can't be reached; {how_to_get(source)}")
     try:
-        files = tuple(Path(hf_hub_download(source.hub, name)) for name in source.files)
+        files = tuple(_file(source, name, download=True) for name in source.files)
     # the bases of the hub's own error are those of its HTTP client, whichever that is in the installed version
-    except HfHubHTTPError.__bases__ as error:
+    except (*HfHubHTTPError.__bases__, OSError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise MissingWeightsError(f"{source.name}: can't be downloaded: {reason}; {how_to_get(source)}") from error
     return _hashed(files, f"hub, {source.hub}")
 
 
+def _file(source: Source, file: str, *, download: bool) -> Path:
+    """Return one file of a model: from the hub's cache or the hub, and one with an address of its own as torch.hub keeps it."""
+    if "://" not in file:
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(source.hub, file, local_files_only=not download))
+    from huggingface_hub.errors import LocalEntryNotFoundError
+    from torch import hub
+
+    path = Path(hub.get_dir()) / "checkpoints" / file.rpartition("/")[2]
+    if not path.is_file():
+        if not download:
+            raise LocalEntryNotFoundError(f"{path.name} is not in {path.parent}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hub.download_url_to_file(file, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False)
+    return path
+
+
 def how_to_get(source: Source) -> str:
     """Return how a person gets the weights of a model without a hub."""
     one = len(source.files) == 1
+    theirs = [file for file in source.files if "://" not in file]
+    places = [f"{' and '.join(theirs)} from {source.hub} on huggingface.co", *(file for file in source.files if "://" in file)]
     name = f"{source.name}{Path(source.files[0]).suffix}" if one else f"{source.name}/"
     return (
-        f"get {' and '.join(source.files)} from {source.hub} on huggingface.co, then give "
+        f"get {' and '.join(places)}, then give "
         f"--weights {source.name}={'FILE' if one else 'FOLDER'} or put it into ${VARIABLE} as {name}"
     )
 

@@ -1,4 +1,4 @@
-"""Two pictures side by side: measures of their pixels, without weights."""
+"""Two pictures side by side: measures that see both at once."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
@@ -21,12 +21,16 @@ class PixelPairs:
         compare: Callable[["Tensor", "Tensor"], float],
         *,
         precision: str,
+        sha256: str = "",
         smallest_side: int = 1,
         libraries: tuple[str, ...] = (),
     ) -> None:
-        """Keep the measure: uint8 3 x H x W twice to a number, infinity where it has no bound and they are equal."""
+        """Keep the measure: uint8 3 x H x W twice to a number, infinity where it has no bound and they are equal.
+
+        `sha256` is that of its weights; empty where it has none.
+        """
         self.smallest_side = smallest_side
-        self.recipe = Recipe(name, "", "native-size", precision, libraries)
+        self.recipe = Recipe(name, sha256, "native-size", precision, libraries)
         self._compare = compare
 
     def prepare(self, pixels: Pixels) -> "Tensor":

@@ -2,6 +2,7 @@
 
 from evalkit.card import by_name
 from evalkit.metrics.arm_dino import arm_dino
+from evalkit.metrics.arm_lpips import arm_lpips
 from evalkit.metrics.arm_psnr import arm_psnr
 from evalkit.metrics.arm_similarity import arm_similarity
 from evalkit.metrics.arm_ssim import arm_ssim
@@ -13,6 +14,8 @@ from evalkit.metrics.dbcnn import dbcnn
 from evalkit.metrics.dino import dino
 from evalkit.metrics.diversity_clip import diversity_clip
 from evalkit.metrics.diversity_dino import diversity_dino
+from evalkit.metrics.diversity_lpips import diversity_lpips
+from evalkit.metrics.diversity_vendi import diversity_vendi
 from evalkit.metrics.entropy import entropy
 from evalkit.metrics.musiq import musiq
 from evalkit.metrics.nima import nima
@@ -22,6 +25,7 @@ from evalkit.metrics.tres import tres
 
 METRICS = by_name(
     clip_t, clip_i, dino,
-    arm_similarity, arm_dino, arm_psnr, arm_ssim, diversity_clip, diversity_dino,
+    arm_similarity, arm_dino, arm_psnr, arm_ssim, arm_lpips,
+    diversity_clip, diversity_dino, diversity_lpips, diversity_vendi,
     musiq, arniqa, nima, tres, dbcnn, piqe, niqe, brisque, entropy,
 )  # fmt: skip
