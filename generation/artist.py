@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from generation.experiment import Arm, Case, Experiment
 from generation.lora import Lora, load_lora
 from generation.merge.apply import Merge
 from generation.merge.drawing import Drawing
-from generation.merge.parts import Observer, Weighted
+from generation.merge.parts import Change, Observer, Weighted
 from generation.pipeline import components, load_pipeline, quiet
 from generation.places import adapter_file, model_folder
 from generation.reading import find_method
@@ -72,15 +72,20 @@ class Artist:
 
         LoRAs are merged in the order of their concepts' names, so that the order in a case changes no bit.
         """
-        places = sorted(range(len(concepts)), key=lambda place: concepts[place])
         start = time.perf_counter()
-        loras = [
-            Weighted(self.lora(concepts[place]), self.experiment.concept(concepts[place]).weight, place) for place in places
-        ]
-        with self.merge(arm).applied(self.pipeline, loras, self.drawing, observe):
+        with self.merge(arm).applied(self.pipeline, self._weighted(concepts), self.drawing, observe):
             self.seconds["merge"][arm.label] += time.perf_counter() - start
             self._arm = arm.label
             yield
+
+    def changes(self, arm: Arm, concepts: Sequence[str]) -> Mapping[str, Change] | None:
+        """Return the change of each layer's weight that is an arm's merge, or None where it changes while drawing."""
+        return self.merge(arm).changes(self.pipeline, self._weighted(concepts), self.drawing)
+
+    def _weighted(self, concepts: Sequence[str]) -> list[Weighted]:
+        places = sorted(range(len(concepts)), key=lambda place: concepts[place])
+        weights = [self.experiment.concept(concepts[place]).weight for place in places]
+        return [Weighted(self.lora(concepts[place]), weight, place) for place, weight in zip(places, weights, strict=True)]
 
     def draw(self, cells: Sequence[Cell]) -> list[NDArray[np.uint8]]:
         """Return the images of `cells`, [height, width, 3] each; they must agree on having a negative prompt.

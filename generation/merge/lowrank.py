@@ -61,3 +61,25 @@ def nearest_orthonormal(columns: Tensor) -> Tensor:
 def _weighty(s: Tensor) -> Tensor:
     # the first is the largest, where there is any
     return s > NEGLIGIBLE * s[:1]
+
+
+def cut(change: Factors | Tensor, rank: int) -> tuple[Factors, float, float]:
+    """Return the best approximation of a change that has `rank` at most, its squared Frobenius norm, and the change's own.
+
+    Of a dense change, singular vectors on the shorter side are the eigenvectors of a Gram matrix in float64: exact where it
+    matters, and far cheaper than a decomposition of the whole.
+    """
+    if isinstance(change, Factors):
+        u, s, v = thin_svd(flat(change))
+        root = s[:rank].sqrt()
+        pair = shaped(root[:, None] * v[:, :rank].T, u[:, :rank] * root, change)
+        return pair, float(s[:rank].square().sum()), float(s.square().sum())
+    matrix = change.flatten(1).to("cpu", torch.float64)
+    wide = matrix.shape[0] <= matrix.shape[1]
+    values, vectors = torch.linalg.eigh(matrix @ matrix.T if wide else matrix.T @ matrix)
+    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+    kept = min(rank, int(_weighty(values.sqrt()).sum()))
+    first = vectors[:, :kept]
+    up, down = (first, first.T @ matrix) if wide else (matrix @ first, first.T)
+    pair = Factors(down.float().view(kept, *change.shape[1:]).to(change.device), up.float().to(change.device))
+    return pair, float(values[:kept].sum()), float(values.sum())

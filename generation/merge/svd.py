@@ -7,7 +7,7 @@ from pydantic import Field
 
 from generation.lora import Factors
 from generation.merge.layer import Layer
-from generation.merge.lowrank import flat, shaped, side_by_side, thin_svd
+from generation.merge.lowrank import cut, side_by_side
 from generation.merge.method import merge_method
 
 Rank = Annotated[int, Field(ge=1)]
@@ -22,8 +22,6 @@ def svd(parts: Sequence[Factors], layer: Layer, *, rank: Rank | None = None) -> 
 
     That default is peft's. A rank of the sum of ranks or more is the direct merge. Reports the squared norm kept.
     """
-    u, s, v = thin_svd(flat(side_by_side(parts)))
-    kept = rank or max(part.rank for part in parts)
-    layer.report(float(s[:kept].square().sum()), float(s.square().sum()))
-    root = s[:kept].sqrt()
-    return shaped(root[:, None] * v[:, :kept].T, u[:, :kept] * root, parts[0])
+    merged, kept, total = cut(side_by_side(parts), rank or max(part.rank for part in parts))
+    layer.report(kept, total)
+    return merged

@@ -1,0 +1,167 @@
+"""A merge as one file: plain diffusers draws from it what the arm drew, and the file says what it is."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from evalkit.errors import UserError
+from evalkit.files import sha256_file
+from generation.artist import Artist, Cell
+from generation.experiment import Experiment
+from generation.lora import load_lora
+from generation.merge_command import Precision, merge
+from generation.merged_file import choose
+from generation.pipeline import Pipeline, load_pipeline, quiet
+from generation.reading import read_experiment
+from tests.merging import same
+
+Write = Callable[..., Path]
+ARMS = """
+[[arms]]
+label = "{label}"
+method = "{method}"
+parameters = {parameters}
+"""
+# Levels of 255 by which a pixel may differ: sums of other order round otherwise, in LoRA layers and in folded weights.
+LEVELS = 1
+
+
+def with_arm(method: str, parameters: str = "{}") -> tuple[str, str]:
+    return "[cases_from]", ARMS.format(label="wanted", method=method, parameters=parameters) + "\n[cases_from]"
+
+
+def header(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        found: dict[str, Any] = json.loads((file.metadata() or {})["evalkit"])
+        return found
+
+
+def drawn(experiment: Experiment, folder: Path) -> np.ndarray[Any, Any]:
+    """Return what evalkit draws for the arm `wanted`, case star-ring and seed 0."""
+    artist = Artist(experiment, folder, torch.device("cpu"))
+    arm, case = choose(experiment, "wanted", "star-ring")
+    with artist.merged(arm, case.concepts):
+        (image,) = artist.draw([Cell(case, 0)])
+    artist.close()
+    return image
+
+
+def drawn_plainly(pipeline: Pipeline, experiment: Experiment) -> np.ndarray[Any, Any]:
+    from generation.seeds import initial_noise
+
+    case, sampling = choose(experiment, "wanted", "star-ring")[1], experiment.sampling
+    with quiet():
+        image = pipeline(
+            prompt=case.prompt, negative_prompt=case.negative_prompt, num_inference_steps=sampling.steps,
+            guidance_scale=sampling.guidance, width=16, height=16, latents=initial_noise(0, (4, 8, 8))[None], output_type="np",
+        ).images[0]  # fmt: skip
+    return np.round(image * 255).astype(np.uint8)
+
+
+def apart(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> int:
+    return int(np.abs(one.astype(int) - other.astype(int)).max())
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "rank"),
+    [
+        ("direct", "{}", None),
+        ("np_lora", "{}", None),
+        ("ties", "{ density = 0.9 }", 99),
+        ("orthogonal_mc_dropout", '{ preset = "static" }', None),
+    ],
+)
+def test_plain_diffusers_draws_from_the_file_what_the_arm_drew(
+    method: str, parameters: str, rank: int | None, experiment_file: Write, tmp_path: Path, world: Path
+) -> None:
+    path, out = experiment_file(with_arm(method, parameters)), tmp_path / "out.safetensors"
+    merge(str(path), "wanted", "star-ring", out, rank=rank)
+    experiment = read_experiment(path)
+    expected = drawn(experiment, path.parent)
+    plain = load_pipeline(world / "sdxl")
+    without = drawn_plainly(plain, experiment)
+    with quiet():
+        plain.load_lora_weights(out)
+    assert apart(drawn_plainly(plain, experiment), expected) <= LEVELS
+    assert apart(without, expected) > 10 * LEVELS
+    said = header(out)
+    assert (said["method"], said["arm"], said["case"]) == (method, "wanted", "star-ring")
+    assert said["sources"] == [
+        {"concept": name, "sha256": sha256_file(world / f"{name}.safetensors"), "weight": 1.0} for name in ("star", "ring")
+    ]
+    assert said["energy_kept"] == pytest.approx(1)
+
+
+def test_our_own_loader_reads_the_file_at_the_same_scale(experiment_file: Write, tmp_path: Path, sdxl: Pipeline) -> None:
+    path, out = experiment_file(with_arm("direct")), tmp_path / "out.safetensors"
+    merge(str(path), "wanted", "ring-moon", out)
+    found = load_lora(out, sdxl)
+    assert set(found.scales.values()) == {1.0}
+    ring, moon = (load_lora(tmp_path / f"{name}.safetensors", sdxl) for name in ("ring", "moon"))
+    assert found.factors.keys() == ring.factors.keys() | moon.factors.keys()
+    for layer in found.factors:
+        expected = sum(lora.part(layer, weight).dense() for lora, weight in ((ring, 1.0), (moon, 0.8)) if layer in lora.factors)
+        assert torch.allclose(found.part(layer).dense(), torch.as_tensor(expected), atol=1e-5)
+
+
+def test_the_same_arm_gives_the_same_bytes(experiment_file: Write, tmp_path: Path) -> None:
+    path = experiment_file(with_arm("dare_linear", '{ space = "core" }'))
+    files = [tmp_path / f"{number}.safetensors" for number in range(2)]
+    for out in files:
+        merge(str(path), "wanted", "star-moon", out)
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_cut_says_how_much_it_keeps(experiment_file: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, shares = experiment_file(with_arm("ties")), []
+    for rank in (2, 8):
+        out = tmp_path / f"{rank}.safetensors"
+        merge(str(path), "wanted", "star-ring", out, rank=rank, dtype=Precision.FLOAT16)
+        shares.append(header(out)["energy_kept"])
+        with safe_open(out, framework="pt") as file:
+            downs = [file.get_tensor(key) for key in file.keys() if "lora_A" in key]
+        assert {down.dtype for down in downs} == {torch.float16}
+        assert max(down.shape[0] for down in downs) == rank
+        assert f"a LoRA of rank {rank} at most, {100 * shares[-1]:.2f} % of the squared norm kept" in capsys.readouterr().err
+    assert 0 < shares[0] < shares[1] < 1
+
+
+def test_a_delta_holds_the_arm_s_weights_to_the_bit(experiment_file: Write, tmp_path: Path, sdxl: Pipeline) -> None:
+    from generation.merge.parts import module_of
+    from tests.merging import changes, loras_of
+
+    path, out = experiment_file(with_arm("ties")), tmp_path / "delta.safetensors"
+    merge(str(path), "wanted", "star-ring", out, delta=True)
+    expected = changes(sdxl, sorted(loras_of(tmp_path, sdxl, "star", "ring"), key=lambda one: -one.place), "ties")
+    with safe_open(out, framework="pt") as file:
+        found = {
+            key.removesuffix(".diff").replace("text_encoder.text_model.", "text_encoder."): file.get_tensor(key)
+            for key in file.keys()
+        }
+    assert same({name: module_of(sdxl, name).weight + delta for name, delta in found.items()}, expected)
+
+
+@pytest.mark.parametrize(
+    ("label", "case", "options", "message"),
+    [
+        ("other", "star-ring", {}, "--arm other: tiny has no such arm; it has direct, mc, orthogonal, wanted"),
+        ("wanted", "ring-star", {}, "--case ring-star: tiny has no such case; it has star-ring, star-moon, ring-moon"),
+        ("mc", "star-ring", {}, "mc_dropout acts otherwise at every step, and no file of weights can hold that"),
+        ("wanted", "star-ring", {}, "ties gives whole weights and no LoRA; give --rank N .* or --delta"),
+        ("wanted", "star-ring", {"rank": 2, "delta": True}, "a delta has no rank"),
+        ("wanted", "star-ring", {"out": Path("merge.ckpt")}, "--out merge.ckpt: must end in .safetensors"),
+    ],
+)
+def test_what_no_file_can_hold_is_refused(
+    label: str, case: str, options: dict[str, Any], message: str, experiment_file: Write, tmp_path: Path
+) -> None:
+    path = experiment_file(with_arm("ties"))
+    with pytest.raises(UserError, match=message):
+        merge(str(path), label, case, **{"out": tmp_path / "out.safetensors", **options})
+    assert not list(tmp_path.glob("out*"))
