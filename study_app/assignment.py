@@ -10,8 +10,9 @@ from typing import Any, cast
 from sqlalchemy import BigInteger, CursorResult, Select, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from db.models import Assignment, Comparison, Judgment, Participant
+from db.models import Assignment, Comparison, Judgment, Participant, Study
 from db.session import DatabaseError
+from study_app.design import Design
 
 # How long a place is held without a sign of life; every serving of the page renews it.
 LEASE = timedelta(minutes=15)
@@ -25,8 +26,9 @@ def reserve(session: Session, participant_id: int, now: datetime) -> Assignment 
 
     Gives back the open one where there is one, its lease renewed: reloading a page changes nothing. Otherwise frees the places
     of others whose lease lapsed, gives back one of the participant's own that lapsed and still has room, or takes a new one:
-    least filled first, in an order of the participant's own among equally filled ones. Call it inside `write`; the place is
-    taken in the same transaction that found it free.
+    least filled first, in an order of the participant's own among equally filled ones. None also where the design lets one
+    person judge no more, or the same people judge all and all of them have come. Call it inside `write`; the place is taken in
+    the same transaction that found it free.
     """
     # two tabs of one participant wait for each other here
     participant = session.get_one(Participant, participant_id, with_for_update=True)
@@ -35,6 +37,8 @@ def reserve(session: Session, participant_id: int, now: datetime) -> Assignment 
         mine.expires_at = now + LEASE
         return mine
     expire_lapsed(session, participant.study_id, now)
+    if quota(session, participant) == 0:
+        return None
     return _reopen(session, participant, now) or _assign(session, participant, now)
 
 
@@ -64,10 +68,37 @@ def take_place(session: Session, comparison_id: int) -> bool:
 
 def remaining(session: Session, participant: Participant) -> int:
     """Return how many comparisons the participant could still judge, the open one included."""
+    most = quota(session, participant)
+    if most == 0:
+        return 0
     left = session.scalar(select(func.count()).select_from(_candidates(participant).order_by(None).subquery()))
     own = select(func.count()).select_from(Assignment).join(Comparison, Comparison.id == Assignment.comparison_id)
     own = own.where(Assignment.participant_id == participant.id, (Assignment.state == "open") | _lapsed_with_room())
-    return (left or 0) + (session.scalar(own) or 0)
+    found = (left or 0) + (session.scalar(own) or 0)
+    return found if most is None else min(found, most)
+
+
+def next_candidate(session: Session, participant: Participant) -> int | None:
+    """Return the id of the comparison the participant would be given next, beside what is reserved for them already."""
+    return session.scalar(_candidates(participant).limit(1))
+
+
+def quota(session: Session, participant: Participant) -> int | None:
+    """Return how many comparisons the design still lets the participant judge; None for any number."""
+    study = session.get_one(Study, participant.study_id)
+    design = Design.of(study)
+    mine = Assignment.participant_id == participant.id
+    if design.per_participant is not None:
+        judged = select(func.count()).select_from(Judgment).join(Assignment, Assignment.id == Judgment.assignment_id)
+        return max(0, design.per_participant - (session.scalar(judged.where(mine)) or 0))
+    if design.same_people and session.scalar(select(Assignment.id).where(mine).limit(1)) is None:
+        # two newcomers wait for each other here, so that only one gets the last seat
+        session.refresh(study, with_for_update=True)
+        seated = (
+            select(func.count(func.distinct(Assignment.participant_id))).join(Comparison).where(Comparison.study_id == study.id)
+        )
+        return 0 if (session.scalar(seated) or 0) >= design.per_comparison else None
+    return None
 
 
 def _lapsed_with_room() -> Any:  # noqa: ANN401 -- an SQL condition

@@ -24,6 +24,7 @@ class Begun:
 
     study_id: int
     comparisons: int
+    design: Design
     new: bool
 
 
@@ -33,16 +34,20 @@ def begin_study(database: Database, run: Path, design: Design, tell: Callable[[]
     Until the first participant arrives another design replaces the old one; after that it is frozen.
 
     Raises:
-        UserError: the run is not whole, has one arm only, or people have arrived under another design.
+        UserError: the run is not whole, has one arm only, lacks what the design names, or people have arrived under another
+            design.
     """
     manifest = Manifest.load(run).complete(run)
     if len(manifest.arms) < 2:
         raise UserError(f"{run}: has one arm, {manifest.arms[0].label}; a comparison needs two")
+    design.check_names(manifest)
+    # a selection that can't be is refused before anything is written
+    plan_comparisons(manifest, design.seed, design.comparisons)
     run_id = load_run(database, run).run_id
     make_stimuli(run, manifest, tell)
     with write(database) as session:
         study = session.scalar(select(Study).where(Study.run_id == run_id).with_for_update())
-        if study is not None and study.design_sha256 != design.sha256():
+        if study is not None and Design.of(study) != design:
             _forget(session, run, study, design)
             study = None
         new = study is None
@@ -58,7 +63,7 @@ def begin_study(database: Database, run: Path, design: Design, tell: Callable[[]
             session.flush()
             _insert_comparisons(session, study, manifest, design)
         count = len(session.scalars(select(Comparison.id).where(Comparison.study_id == study.id)).all())
-        return Begun(study.id, count, new)
+        return Begun(study.id, count, design, new)
 
 
 def find_study(database: Database, run: Path) -> Study | None:
@@ -70,12 +75,8 @@ def find_study(database: Database, run: Path) -> Study | None:
 
 def _forget(session: Session, run: Path, study: Study, design: Design) -> None:
     if session.scalar(select(Participant.id).where(Participant.study_id == study.id).limit(1)) is not None:
-        differing = {
-            key: (value, design.model_dump()[key])
-            for key, value in study.design.items()
-            if design.model_dump().get(key) != value
-        }
-        changes = ", ".join(f"{key} {before!r} -> {after!r}" for key, (before, after) in sorted(differing.items()))
+        before, after = Design.of(study).model_dump(mode="json"), design.model_dump(mode="json")
+        changes = ", ".join(f"{key} {before[key]!r} -> {after[key]!r}" for key in sorted(after) if before[key] != after[key])
         raise UserError(
             f"{run}: people have joined its study, so its design is frozen ({changes}); use another --db for another"
         )
@@ -106,6 +107,6 @@ def _insert_comparisons(session: Session, study: Study, manifest: Manifest, desi
                 "filled": 0,
                 "first_left": planned.first_left,
             }
-            for planned in plan_comparisons(manifest, design.seed)
+            for planned in plan_comparisons(manifest, design.seed, design.comparisons)
         ],
     )

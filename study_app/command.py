@@ -31,24 +31,28 @@ Db = Annotated[
 def init(
     run: Run,
     db: Db = None,
-    per_comparison: Annotated[int, typer.Option(min=1, max=1000, help="How many people judge each comparison.")] = 5,
-    cannot_tell: Annotated[bool, typer.Option("--cannot-tell", help="Offer a third answer: cannot tell.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of orders and sides.")] = 0,
-    language: Annotated[str, typer.Option(help="Language of the pages.")] = "en",
+    per_comparison: Annotated[int | None, typer.Option(min=1, max=1000, help="How many people judge each comparison.")] = None,
+    cannot_tell: Annotated[bool | None, typer.Option("--cannot-tell", help="Offer a third answer: cannot tell.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of orders and sides.")] = None,
+    language: Annotated[str | None, typer.Option(help="Language of the pages.")] = None,
 ) -> None:
-    """Begin the study: load the run, freeze the design, make the blinded images."""
+    """Begin the study: load the run, freeze the design (RUN/study.toml, or these options), make the blinded images."""
     from rich.console import Console
 
-    from study_app.design import Design
-    from study_app.sentences import load_sentences
+    from evalkit.errors import UserError
+    from study_app.design import FILE_NAME, Design, read_design
 
-    load_sentences(language)
+    options = {"per_comparison": per_comparison, "cannot_tell": cannot_tell, "seed": seed, "language": language}
+    given = {name: value for name, value in options.items() if value is not None}
+    design = read_design(run)
+    if design is not None and given:
+        raise UserError(f"{run / FILE_NAME}: fixes the design; write {', '.join(given)} there instead of giving options")
     with opened(run, db) as database:
-        begun = _begin(
-            database, run, Design(per_comparison=per_comparison, cannot_tell=cannot_tell, seed=seed, language=language)
-        )
-        state = "begun" if begun.new else "had been begun with this design; nothing was changed"
-        Console(soft_wrap=True).print(f"{run}: study {state}: {begun.comparisons} comparisons, {per_comparison} people each")
+        begun = _begin(database, run, design or Design.model_validate(given))
+    console = Console(soft_wrap=True)
+    state = "begun" if begun.new else "had been begun with this design; nothing was changed"
+    console.print(f"{run}: study {state}: {begun.comparisons} comparisons, {begun.design.per_comparison} people each")
+    console.print(f"design {begun.design.sha256()}")
 
 
 @app.command()
@@ -216,9 +220,12 @@ def _ensure_begun(database: "Database", run: Path) -> int:
     from rich.console import Console
 
     from study_app.begin import find_study
-    from study_app.design import Design
+    from study_app.design import Design, read_design
 
-    study = find_study(database, run)
+    study, design = find_study(database, run), read_design(run)
+    if design is not None:
+        # begins it, or finds it begun, or refuses a file that was changed since people came
+        return _begin(database, run, design).study_id
     if study is None:
         design = Design()
         Console(soft_wrap=True).print(
@@ -234,7 +241,9 @@ def _begin(database: "Database", run: Path, design: "Design") -> "Begun":
     from evalkit.manifest import Manifest
     from study_app.begin import begin_study
     from study_app.blinding import pictures
+    from study_app.sentences import load_sentences
 
+    load_sentences(design.language)
     with _bar("blinded images", len(list(pictures(Manifest.load(run))))) as tell:
         return begin_study(database, run, design, tell)
 

@@ -11,10 +11,10 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import aliased
 
-from db.models import Arm, Assignment, Case, Comparison, Image, Judgment, Participant
+from db.models import Answer, Arm, Assignment, Case, Check, Comparison, Concept, Image, Judgment, Participant, Reference
 from db.moments import utc_now
 from db.schema import newest
 from db.session import Database, read
@@ -96,14 +96,52 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
     )  # fmt: skip
     judgments = (
         select(
-            Judgment.id, Judgment.assignment_id, Judgment.choice, Judgment.surplus, Judgment.reaction_ms, Judgment.judged_at,
+            Judgment.id, Judgment.assignment_id, Judgment.choice, Judgment.surplus, Judgment.judged_at,
+            Judgment.reaction_ms, Judgment.loaded_ms, Judgment.hidden_ms, Judgment.focus_losses,
         )
         .join(Assignment, Assignment.id == Judgment.assignment_id)
         .join(Participant, Participant.id == Assignment.participant_id)
         .where(Participant.study_id == study_id)
         .order_by(Judgment.id)
     )  # fmt: skip
-    return {"comparisons": comparisons, "participants": participants, "assignments": assignments, "judgments": judgments}
+    answers = (
+        select(
+            Answer.id, Answer.assignment_id, Answer.question, Answer.choice, Answer.answered_at,
+            Answer.reaction_ms, Answer.loaded_ms, Answer.hidden_ms, Answer.focus_losses,
+        )
+        .join(Assignment, Assignment.id == Answer.assignment_id)
+        .join(Participant, Participant.id == Assignment.participant_id)
+        .where(Participant.study_id == study_id)
+        .order_by(Answer.id)
+    )  # fmt: skip
+    left_image, right_image, left_reference, right_reference = (
+        aliased(Image), aliased(Image), aliased(Reference), aliased(Reference),
+    )  # fmt: skip
+    checks = (
+        select(
+            Check.id, Check.participant_id, Check.kind, Check.after, Check.assignment_id, Concept.name.label("concept"),
+            func.coalesce(left_image.sha256, left_reference.sha256).label("left_sha256"),
+            func.coalesce(right_image.sha256, right_reference.sha256).label("right_sha256"),
+            Check.expected, Check.choice, Check.given_at, Check.answered_at,
+            Check.reaction_ms, Check.loaded_ms, Check.hidden_ms, Check.focus_losses,
+        )
+        .join(Participant, Participant.id == Check.participant_id)
+        .outerjoin(Concept, Concept.id == Check.concept_id)
+        .outerjoin(left_image, left_image.id == Check.left_image_id)
+        .outerjoin(right_image, right_image.id == Check.right_image_id)
+        .outerjoin(left_reference, left_reference.id == Check.left_reference_id)
+        .outerjoin(right_reference, right_reference.id == Check.right_reference_id)
+        .where(Participant.study_id == study_id)
+        .order_by(Check.id)
+    )  # fmt: skip
+    return {
+        "comparisons": comparisons,
+        "participants": participants,
+        "assignments": assignments,
+        "judgments": judgments,
+        "answers": answers,
+        "checks": checks,
+    }
 
 
 def _csv(query: Select[*tuple[object, ...]], rows: Iterable[Row[*tuple[object, ...]]]) -> bytes:

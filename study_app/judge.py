@@ -1,5 +1,7 @@
 """Record a judgment, once. Nothing else in the project writes judgments."""
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
@@ -8,12 +10,38 @@ from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from db.models import Assignment, Comparison, Judgment, Study
+from db.models import Answer, Assignment, Comparison, Judgment, Study
 from evalkit.errors import UserError
 from study_app.assignment import take_place
 from study_app.design import Design
 
 Choice = Literal["left", "right", "cannot_tell"]
+# A browser left open overnight still says something true; more than a day is a mistake or an invention.
+_MOST_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the participant's browser measured, as in `db.study_tables.Measured`; None where it could not be."""
+
+    reaction_ms: int | None = None
+    loaded_ms: int | None = None
+    hidden_ms: int | None = None
+    focus_losses: int | None = None
+
+    @classmethod
+    def told(cls, given: Mapping[str, object]) -> "Timing":
+        """Return what a browser claims, without anything that can't be true."""
+        kept: dict[str, int | None] = {}
+        for name in cls.__dataclass_fields__:
+            value = given.get(name)
+            whole = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST_MS
+            kept[name] = round(value) if whole and isinstance(value, int | float) else None
+        return cls(**kept)
+
+    def columns(self) -> dict[str, int | None]:
+        """Return the values by the names of their columns."""
+        return asdict(self)
 
 
 class Recorded(StrEnum):
@@ -24,6 +52,8 @@ class Recorded(StrEnum):
     ALREADY = "already"
     # its place was given to another meanwhile: kept, outside the target
     SURPLUS = "surplus"
+    # sooner than the design's minimum: not taken
+    TOO_SOON = "too soon"
 
 
 def record_judgment(
@@ -32,7 +62,7 @@ def record_judgment(
     assignment_id: int,
     choice: Choice,
     now: datetime,
-    reaction_ms: int | None = None,
+    timing: Timing | None = None,
 ) -> Recorded:
     """Store the participant's answer to an assignment and tell what became of it; the first answer stands.
 
@@ -48,9 +78,7 @@ def record_judgment(
     study = session.scalars(
         select(Study).join(Comparison, Comparison.study_id == Study.id).where(Comparison.id == assignment.comparison_id)
     ).one()
-    allowed = ("left", "right", "cannot_tell") if Design.of(study).cannot_tell else ("left", "right")
-    if choice not in allowed:
-        raise UserError(f"choice {choice!r}: this study offers {', '.join(allowed)}")
+    offered(Design.of(study), choice)
     answered = session.scalar(select(Judgment.id).where(Judgment.assignment_id == assignment_id))
     if answered is not None:
         return Recorded.ALREADY
@@ -58,7 +86,7 @@ def record_judgment(
     insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
     stored = session.execute(
         insert(Judgment)
-        .values(assignment_id=assignment_id, choice=choice, surplus=surplus, reaction_ms=reaction_ms, judged_at=now)
+        .values(assignment_id=assignment_id, choice=choice, surplus=surplus, judged_at=now, **(timing or Timing()).columns())
         .on_conflict_do_nothing(index_elements=["assignment_id"])
         .returning(Judgment.id)
     ).first()
@@ -68,3 +96,49 @@ def record_judgment(
         assignment.state = "done"
     session.flush()
     return Recorded.SURPLUS if surplus else Recorded.STORED
+
+
+def record_answer(
+    session: Session,
+    participant_id: int,
+    assignment_id: int,
+    question: str,
+    choice: Choice,
+    now: datetime,
+    timing: Timing | None = None,
+) -> Recorded:
+    """Store the answer to a further question about an assignment that was judged; the first answer stands.
+
+    Raises:
+        UserError: the assignment is not this participant's or not judged yet, or the study does not ask or offer this.
+    """
+    assignment = session.scalar(select(Assignment).where(Assignment.id == assignment_id).with_for_update())
+    judged = session.scalar(select(Judgment.id).where(Judgment.assignment_id == assignment_id))
+    if assignment is None or assignment.participant_id != participant_id or judged is None:
+        raise UserError(f"assignment {assignment_id}: is not one this participant has judged; answer what is on the page")
+    design = Design.of(session.get_one(Study, assignment.comparison.study_id))
+    asked = design.questions(len(assignment.comparison.case.concepts))[1:]
+    if question not in asked:
+        raise UserError(f"question {question!r}: this study asks {', '.join(asked) or 'no further ones'}")
+    offered(design, choice)
+    found = select(Answer.id).where(Answer.assignment_id == assignment_id, Answer.question == question)
+    if session.scalar(found) is not None:
+        return Recorded.ALREADY
+    session.add(
+        Answer(
+            assignment_id=assignment_id,
+            question=question,
+            choice=choice,
+            answered_at=now,
+            **(timing or Timing()).columns(),
+        )
+    )
+    session.flush()
+    return Recorded.STORED
+
+
+def offered(design: Design, choice: str) -> None:
+    """Raise a UserError for a choice the study does not offer."""
+    allowed = ("left", "right", "cannot_tell") if design.cannot_tell else ("left", "right")
+    if choice not in allowed:
+        raise UserError(f"choice {choice!r}: this study offers {', '.join(allowed)}")

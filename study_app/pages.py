@@ -1,5 +1,6 @@
 """The pages of the study. They show what the service says and hand it what was clicked; they decide nothing."""
 
+import math
 from collections.abc import Callable
 from functools import cache
 from html import escape
@@ -7,16 +8,20 @@ from pathlib import Path
 
 import streamlit as st
 
+from db.moments import utc_now
 from db.session import DatabaseError
 from study_app import running
 from study_app.flow import Step, next_step
-from study_app.judge import Choice
+from study_app.judge import Choice, Recorded, Timing
 from study_app.participants import Mark
-from study_app.service import StudyService, Trial, Visitor
+from study_app.sentences import Trial as TrialWords
+from study_app.service import StudyService, Trial, Visitor, letter
 
 STYLE = Path(__file__).parent / "static" / "study.css"
 _TROUBLE = "trouble"
 _PRACTICED = "practiced"
+_SAID = "said"
+_RESTED = "rested"
 
 
 def show() -> None:
@@ -26,6 +31,9 @@ def show() -> None:
     st.html(f"<style>{_style()}</style>")
     if st.session_state.pop(_TROUBLE, False):
         st.error(service.sentences.trouble.storage)
+    said = st.session_state.pop(_SAID, None)
+    if said is not None:
+        st.info(said)
     try:
         visitor = service.visitor(visitor_token(service))
         if visitor is None:
@@ -70,29 +78,61 @@ def _practice(service: StudyService, visitor: Visitor) -> None:
     number = min(st.session_state.get(_PRACTICED, 0), len(trials) - 1)
     last = number == len(trials) - 1
 
-    def answered(_: Choice) -> None:
+    trial, words = trials[number], service.sentences.practice
+
+    def answered(choice: Choice, _: Timing) -> None:
         # only ever on from this one, so that a double click can't pass over the next
         st.session_state[_PRACTICED] = number + 1
+        st.session_state[_SAID] = words.right if choice == trial.right_answer else words.wrong
         if last:
             service.finish_step(visitor.id, "practiced_at")
 
-    _trial_page(service, trials[number], f"practice-{number}", answered, practice=True)
+    _trial_page(service, trial, answered)
 
 
 def _trial(service: StudyService, visitor: Visitor) -> None:
+    until = service.resting_until(visitor.id)
+    if until is not None:
+        words = service.sentences.rest
+        hours = max(1, math.ceil((until - utc_now()).total_seconds() / 3600))
+        _prose(words.session_heading, f"<p>{escape(words.session_body.format(hours=hours))}</p>")
+        return
     trial = service.trial(visitor.id)
     if trial is None:
         _thanks(service, visitor)
         return
+    if _break_is_due(service, trial):
+        _break(service, trial)
+        return
 
-    def answered(choice: Choice) -> None:
-        service.judge(visitor.id, trial.owner, choice)
+    def answered(choice: Choice, timing: Timing) -> None:
+        if service.answer(visitor.id, trial, choice, timing) is Recorded.TOO_SOON:
+            st.session_state[_SAID] = service.sentences.trial.too_soon
 
-    _trial_page(service, trial, str(trial.owner), answered, practice=False)
+    _trial_page(service, trial, answered)
+
+
+def _break_is_due(service: StudyService, trial: Trial) -> bool:
+    every = service.design.sessions.break_every
+    return every is not None and trial.done > 0 and trial.done % every == 0 and st.session_state.get(_RESTED) != trial.done
+
+
+def _break(service: StudyService, trial: Trial) -> None:
+    words = service.sentences.rest
+    _prose(words.break_heading, f"<p>{escape(words.break_body.format(done=trial.done, total=trial.total))}</p>")
+
+    def rested() -> None:
+        st.session_state[_RESTED] = trial.done
+
+    with st.container(key="onward"):
+        st.button(words.go_on, key=f"rested-{trial.done}", type="primary", on_click=rested)
 
 
 def _thanks(service: StudyService, visitor: Visitor) -> None:
     words = service.sentences.thanks
+    if not service.has_judged(visitor.id):
+        _prose(words.heading, f"<p>{escape(words.none)}</p>")
+        return
     _prose(
         words.heading,
         f"<p>{escape(words.body)}</p><p>{escape(words.code)}:</p>"
@@ -109,16 +149,16 @@ _PAGES: dict[Step, Callable[[StudyService, Visitor], None]] = {
 }
 
 
-def _trial_page(service: StudyService, trial: Trial, key: str, answered: Callable[[Choice], None], practice: bool) -> None:
+def _trial_page(service: StudyService, trial: Trial, answered: Callable[[Choice, Timing], None]) -> None:
     """Show references, question, two images and the answers.
 
-    The buttons' keys hold the assignment, and so does what they call: a second click on a page that is already gone answers the
-    old assignment again, which changes nothing, and never the next one unseen.
+    The buttons' keys name the assignment, and what they call holds it: a second click on a page that is already gone answers
+    the old assignment again, which changes nothing, and never the next one unseen.
     """
     words = service.sentences.trial
     badge = f'<div style="text-align:center"><span class="study-badge">{escape(service.sentences.practice.badge)}</span></div>'
-    st.html((badge if practice else _progress(service, trial)) + _concepts(service, trial))
-    st.html(f'<h1 class="study-question">{escape(words.question(len(trial.concepts)))}</h1>' + _pair(service, trial))
+    st.html((badge if trial.kind == "practice" else _progress(service, trial)) + _concepts(service, trial))
+    st.html(f'<h1 class="study-question">{escape(_question(words, trial))}</h1>' + _pair(service, trial))
     choices: list[tuple[Choice, str, str]] = [("left", words.left, "1"), ("right", words.right, "2")]
     if service.design.cannot_tell:
         choices.insert(1, ("cannot_tell", words.cannot_tell, "3"))
@@ -126,12 +166,20 @@ def _trial_page(service: StudyService, trial: Trial, key: str, answered: Callabl
         for choice, label, shortcut in choices:
             st.button(
                 label,
-                key=f"{choice}-{key}",
+                key=f"{choice}-{trial.key}",
                 shortcut=shortcut,
                 width="stretch",
                 on_click=_safely(answered),
-                args=(choice,),
+                args=(choice, Timing()),
             )
+
+
+def _question(words: TrialWords, trial: Trial) -> str:
+    if trial.question == "quality":
+        return words.question_quality
+    if trial.question.startswith("concept "):
+        return words.question_concept.format(letter=letter(int(trial.question.removeprefix("concept "))))
+    return words.question(len(trial.concepts))
 
 
 def _progress(service: StudyService, trial: Trial) -> str:
@@ -182,9 +230,9 @@ def _onward(service: StudyService, label: str, visitor: Visitor, steps: tuple[Ma
 def _safely(callback: Callable[..., None]) -> Callable[..., None]:
     """Return the callback so that a database that fails is told to the participant, on the same page."""
 
-    def call(*choice: Choice) -> None:
+    def call(*arguments: object) -> None:
         try:
-            callback(*choice)
+            callback(*arguments)
         except DatabaseError:
             st.session_state[_TROUBLE] = True
 

@@ -39,9 +39,11 @@ class Instructions(Record):
 
 
 class Practice(Record):
-    """What marks a comparison that doesn't count."""
+    """What marks a comparison that doesn't count, and what is said after one."""
 
     badge: str
+    right: str
+    wrong: str
 
 
 class Trial(Record):
@@ -51,6 +53,8 @@ class Trial(Record):
     question_two: str
     question_more: str
     question_none: str
+    question_concept: str
+    question_quality: str
     concept: str
     reference: str
     left: str
@@ -60,10 +64,21 @@ class Trial(Record):
     right_image: str
     enlarge: str
     progress: str
+    too_soon: str
 
     def question(self, concepts: int) -> str:
-        """Return the question for a case of so many concepts."""
+        """Return the first question for a case of so many concepts."""
         return {0: self.question_none, 1: self.question_one, 2: self.question_two}.get(concepts, self.question_more)
+
+
+class Rest(Record):
+    """The pages between: a break, and the end of a session."""
+
+    break_heading: str
+    break_body: str
+    go_on: str
+    session_heading: str
+    session_body: str
 
 
 class Thanks(Record):
@@ -71,6 +86,7 @@ class Thanks(Record):
 
     heading: str
     body: str
+    none: str
     code: str
     close: str
 
@@ -91,6 +107,7 @@ class Sentences(Record):
     instructions: Instructions
     practice: Practice
     trial: Trial
+    rest: Rest
     thanks: Thanks
     trouble: Trouble
 

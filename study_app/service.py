@@ -1,28 +1,22 @@
 """One running study: everything the pages and the image route do goes through here, and through here alone to the database."""
 
-import random
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
-
-from db.models import Assignment, CaseConcept, Concept, Judgment, Participant, Study
 from db.moments import utc_now
 from db.session import Database, read, write
 from evalkit.errors import UserError
-from study_app.assignment import remaining, reserve
+from study_app import stimuli, tasks
 from study_app.begin import find_study
-from study_app.blinding import REFERENCE_SIDE, Blinding, Kind
+from study_app.blinding import REFERENCE_SIDE, Blinding
+from study_app.checks import answer_check
 from study_app.design import Design
 from study_app.flow import Progress
-from study_app.judge import Choice, Recorded, record_judgment
+from study_app.judge import Choice, Recorded, Timing, record_answer, record_judgment
 from study_app.participants import Mark, add_participant, find_participant, mark, progress_of
 from study_app.sentences import Sentences, load_sentences
-
-# More would only make the pictures smaller.
-MOST_REFERENCES = 5
-PRACTICES = 2
 
 
 @dataclass(frozen=True)
@@ -45,9 +39,15 @@ class ShownConcept:
 
 @dataclass(frozen=True)
 class Trial:
-    """What one page of two images shows; `owner` is the assignment's id, or the number of a practice comparison."""
+    """What one page of two images shows; `owner` is the id of the assignment or check, or the number of a practice comparison.
 
+    `key` names the page in the browser and tells nothing; `upcoming` are URLs of pictures that may come next.
+    """
+
+    kind: Literal["comparison", "check", "practice"]
     owner: int
+    question: str
+    key: str
     concepts: tuple[ShownConcept, ...]
     left: str
     right: str
@@ -55,15 +55,9 @@ class Trial:
     size: tuple[int, int]
     done: int
     total: int
-
-
-@dataclass(frozen=True)
-class _Stimulus:
-    slot: str
-    kind: Kind
-    sha256: str
-    # width and height in pixels; None where the page has no need of it
-    size: tuple[int, int] | None = None
+    upcoming: tuple[str, ...] = ()
+    # the answer that practice teaches; of no other trial does the page know it
+    right_answer: str = ""
 
 
 class StudyService:
@@ -97,114 +91,112 @@ class StudyService:
         with write(self.database) as session:
             mark(session, participant_id, step, utc_now())
 
+    def has_judged(self, participant_id: int) -> bool:
+        """Tell whether the participant judged anything."""
+        with read(self.database) as session:
+            return tasks.count_judged(session, participant_id) > 0
+
+    def resting_until(self, participant_id: int) -> datetime | None:
+        """Return when a participant who has judged enough for now may go on, None for one who may now."""
+        with read(self.database) as session:
+            return tasks.resting_until(session, self.design.sessions, participant_id, utc_now())
+
     def trial(self, participant_id: int) -> Trial | None:
-        """Return the comparison to judge now, its lease renewed; None when none is left, which ends the participant's study."""
+        """Return what to judge now, its lease renewed; None when nothing is left, which ends the participant's study."""
         with write(self.database) as session:
-            assignment = reserve(session, participant_id, utc_now())
-            if assignment is None:
+            task = tasks.next_task(session, self.design, participant_id, utc_now())
+            if task is None:
                 mark(session, participant_id, "finished_at", utc_now())
                 return None
-            participant = session.get_one(Participant, participant_id)
-            mine = Assignment.participant_id == participant_id
-            done = session.scalar(select(func.count()).select_from(Judgment).join(Assignment).where(mine)) or 0
-            concepts, stimuli = _stimuli(session, assignment)
-            total = done + remaining(session, participant)
-        return self._show(assignment.id, f"assignment {assignment.id}", concepts, stimuli, done, total)
+            done, total = tasks.progress(session, self.design, participant_id)
+            ahead = tasks.upcoming(session, participant_id)
+        # in an order that says nothing, so that not even the order of requests does
+        preloaded = sorted(self._url(ahead, stimulus) for stimulus in ahead.stimuli) if ahead else []
+        return self._show(task.kind, task.id, task.shown, task.question, done, total, tuple(preloaded))
 
     def practice(self, participant_id: int) -> tuple[Trial, ...]:
         """Return the comparisons for practice: pictures of two concepts, one of which is asked for. They count nowhere."""
         with read(self.database) as session:
-            shown = self._practice_stimuli(session, participant_id)
+            practices = stimuli.of_practice(session, participant_id)
         return tuple(
-            self._show(number, f"practice {participant_id} {number}", [concept], stimuli, number, len(shown))
-            for number, (concept, stimuli) in enumerate(shown)
+            self._show("practice", number, practice.shown, "overall", number, len(practices), (), practice.right_answer)
+            for number, practice in enumerate(practices)
         )
 
-    def judge(self, participant_id: int, assignment_id: int, choice: Choice) -> Recorded:
-        """Record the answer to an assignment; a second one changes nothing."""
+    def answer(self, participant_id: int, trial: Trial, choice: Choice, timing: Timing) -> Recorded:
+        """Record the answer to what a page asked; a second one changes nothing, one too soon for the design is not taken."""
+        now = utc_now()
         with write(self.database) as session:
-            return record_judgment(session, participant_id, assignment_id, choice, utc_now())
+            if self.design.minimum_seconds > 0 and self._too_soon(tasks.open_tasks(session, self.design, participant_id), now):
+                return Recorded.TOO_SOON
+            if trial.kind == "check":
+                return answer_check(session, self.design, participant_id, trial.owner, choice, now, timing)
+            if trial.question != "overall":
+                return record_answer(session, participant_id, trial.owner, trial.question, choice, now, timing)
+            return record_judgment(session, participant_id, trial.owner, choice, now, timing)
 
     def stimulus(self, participant_token: str | None, url_token: str) -> bytes | None:
-        """Return the image behind a URL token, None unless it is on the page this participant sees now."""
+        """Return the image behind a URL token, None unless it is on the page this participant sees now, or comes next."""
         visitor = self.visitor(participant_token)
         if visitor is None:
             return None
         with read(self.database) as session:
-            owners: list[tuple[str, list[_Stimulus]]] = []
-            mine = select(Assignment).where(Assignment.participant_id == visitor.id, Assignment.state == "open")
-            assignment = session.scalar(mine)
-            if assignment is not None:
-                owners.append((f"assignment {assignment.id}", _stimuli(session, assignment)[1]))
+            pages = [task.shown for task in tasks.open_tasks(session, self.design, visitor.id)]
             if not visitor.progress.practiced:
-                practice = self._practice_stimuli(session, visitor.id)
-                owners += [(f"practice {visitor.id} {number}", stimuli) for number, (_, stimuli) in enumerate(practice)]
-        for owner, stimuli in owners:
-            for stimulus in stimuli:
-                if self.blinding.token(owner, stimulus.slot) == url_token:
+                pages += [practice.shown for practice in stimuli.of_practice(session, visitor.id)]
+            elif not visitor.progress.finished:
+                ahead = tasks.upcoming(session, visitor.id)
+                pages += [ahead] if ahead is not None else []
+        for shown in pages:
+            for stimulus in shown.stimuli:
+                if self._url(shown, stimulus) == f"/i/{url_token}":
                     return self.blinding.serve(stimulus.kind, stimulus.sha256, url_token)
         return None
 
-    def _show(self, identifier: int, owner: str, concepts: list[str], stimuli: list[_Stimulus], done: int, total: int) -> Trial:
-        urls = {stimulus.slot: f"/i/{self.blinding.token(owner, stimulus.slot)}" for stimulus in stimuli}
-        shown = tuple(
+    def _too_soon(self, open_tasks: list[tasks.Task], now: datetime) -> bool:
+        shortest = timedelta(seconds=self.design.minimum_seconds)
+        return any(task.question == "overall" and now - task.since < shortest for task in open_tasks)
+
+    def _url(self, shown: stimuli.Shown, stimulus: stimuli.Stimulus) -> str:
+        return f"/i/{self.blinding.token(shown.owner, stimulus.mark)}"
+
+    def _show(
+        self,
+        kind: Literal["comparison", "check", "practice"],
+        owner: int,
+        shown: stimuli.Shown,
+        question: str,
+        done: int,
+        total: int,
+        upcoming: tuple[str, ...],
+        right_answer: str = "",
+    ) -> Trial:
+        urls = {stimulus.slot: self._url(shown, stimulus) for stimulus in shown.stimuli}
+        concepts = tuple(
             ShownConcept(
-                letter=_letter(number),
+                letter=letter(number),
                 word=word,
                 references=tuple(url for slot, url in urls.items() if slot.startswith(f"reference {number} ")),
             )
-            for number, word in enumerate(concepts)
+            for number, word in enumerate(shown.words)
         )
-        sizes = [stimulus.size for stimulus in stimuli if stimulus.size is not None]
-        size = max(sizes, default=(REFERENCE_SIDE, REFERENCE_SIDE))
-        return Trial(identifier, shown, urls["left"], urls["right"], size, done, total)
-
-    def _practice_stimuli(self, session: Session, participant_id: int) -> list[tuple[str, list[_Stimulus]]]:
-        participant = session.get_one(Participant, participant_id)
-        concepts = _concepts_with_references(session, self.study_id)
-        if len(concepts) < 2:
-            return []
-        rng = random.Random(f"practice {participant.seed}")
-        rng.shuffle(concepts)
-        shown = []
-        for number in range(PRACTICES):
-            asked, other = concepts[(2 * number) % len(concepts)], concepts[(2 * number + 1) % len(concepts)]
-            pictures = [reference.sha256 for reference in asked.references]
-            pair = [pictures[-1], other.references[-1].sha256]
-            rng.shuffle(pair)
-            above = pictures[:-1][:MOST_REFERENCES] or pictures
-            stimuli = [_Stimulus(f"reference 0 {index}", "reference", sha256) for index, sha256 in enumerate(above)]
-            stimuli += [_Stimulus("left", "reference", pair[0]), _Stimulus("right", "reference", pair[1])]
-            shown.append((asked.class_word, stimuli))
-        return shown
+        sizes = [stimulus.size for stimulus in shown.stimuli if stimulus.size is not None]
+        return Trial(
+            kind=kind,
+            owner=owner,
+            question=question,
+            key=f"practice-{owner}" if kind == "practice" else self.blinding.token(shown.owner, question)[:12],
+            concepts=concepts,
+            left=urls["left"],
+            right=urls["right"],
+            size=max(sizes, default=(REFERENCE_SIDE, REFERENCE_SIDE)),
+            done=done,
+            total=total,
+            upcoming=upcoming,
+            right_answer=right_answer,
+        )
 
 
-def _stimuli(session: Session, assignment: Assignment) -> tuple[list[str], list[_Stimulus]]:
-    """Return the concepts' plain words and all pictures of an assignment's page."""
-    comparison = assignment.comparison
-    sides = [comparison.image_a, comparison.image_b]
-    left, right = sides[assignment.left], sides[1 - assignment.left]
-    links = session.scalars(
-        select(CaseConcept).where(CaseConcept.case_id == comparison.case_id).order_by(CaseConcept.position)
-    ).all()
-    stimuli = [
-        _Stimulus(f"reference {number} {index}", "reference", reference.sha256)
-        for number, link in enumerate(links)
-        for index, reference in enumerate(link.concept.references[:MOST_REFERENCES])
-    ]
-    stimuli += [
-        _Stimulus(slot, "image", image.sha256, (image.width, image.height))
-        for slot, image in (("left", left), ("right", right))
-    ]
-    return [link.concept.class_word for link in links], stimuli
-
-
-def _concepts_with_references(session: Session, study_id: int) -> list[Concept]:
-    run_id = select(Study.run_id).where(Study.id == study_id).scalar_subquery()
-    concepts = session.scalars(select(Concept).where(Concept.run_id == run_id).order_by(Concept.id)).all()
-    return [concept for concept in concepts if concept.references]
-
-
-def _letter(number: int) -> str:
+def letter(number: int) -> str:
     """Return A, B, ... for 0, 1, ...; past Z it counts on as A2, B2, ..."""
     return chr(ord("A") + number % 26) + ("" if number < 26 else str(number // 26 + 1))

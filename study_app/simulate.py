@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import Arm, Assignment, Judgment, Participant, Study
+from db.models import Arm, Assignment, Check, Judgment, Participant, Study
 from db.moments import utc_now
 from db.session import Database, read, write
 from evalkit.errors import UserError
-from study_app.assignment import reserve
+from study_app.checks import answer_check
 from study_app.design import Design
-from study_app.judge import Choice, record_judgment
+from study_app.judge import Choice, Timing, record_answer, record_judgment
 from study_app.participants import add_participant, mark
+from study_app.tasks import Task, next_task
 
 # Judgments per transaction: one disk flush for all of them.
 BATCH = 100
@@ -86,7 +87,7 @@ def simulate(
         raise UserError(f"participants {participants}: give 1 or more")
     with write(database) as session:
         _check(session, study_id, behaviour)
-        may_decline = Design.of(session.get_one(Study, study_id)).cannot_tell
+        design = Design.of(session.get_one(Study, study_id))
         waiting = deque(_add(session, study_id, number, seed) for number in range(participants))
     judged = 0
     while waiting:
@@ -95,16 +96,16 @@ def simulate(
                 if not waiting:
                     break
                 number, participant_id = waiting.popleft()
-                assignment = reserve(session, participant_id, utc_now())
-                if assignment is None:
+                task = next_task(session, design, participant_id, utc_now())
+                if task is None:
                     mark(session, participant_id, "finished_at", utc_now())
                     continue
-                choice = _answer(assignment, behaviour, random.Random(f"{seed} {number} {_key(assignment)}"), may_decline)
-                record_judgment(session, participant_id, assignment.id, choice, utc_now())
+                _do(session, design, participant_id, task, behaviour, f"{seed} {number}")
                 waiting.append((number, participant_id))
-                judged += 1
-                if tell is not None:
-                    tell()
+                if task.kind == "comparison" and task.question == "overall":
+                    judged += 1
+                    if tell is not None:
+                        tell()
     return Simulated(participants, judged)
 
 
@@ -144,11 +145,26 @@ def _add(session: Session, study_id: int, number: int, seed: int) -> tuple[int, 
     return number, participant.id
 
 
-def _key(assignment: Assignment) -> int:
-    """Return what names a comparison in every database of the same run and seed: its place in the shuffled order."""
-    return assignment.comparison.priority
-
-
-def _answer(assignment: Assignment, behaviour: Behaviour, rng: random.Random, may_decline: bool) -> Choice:
+def _do(session: Session, design: Design, participant_id: int, task: Task, behaviour: Behaviour, seed: str) -> None:
+    """Answer one question as the behaviour says, from a generator of its own."""
+    if task.kind == "check":
+        check = session.get_one(Check, task.id)
+        rng = random.Random(f"{seed} {check.kind} {check.after}")
+        if check.left_image is None or check.right_image is None:
+            # a picture of the concept beside one of another: only a lapse gets it wrong
+            lapsed, side = rng.random() < behaviour.lapse, rng.random()
+            choice: Choice = "left" if (side < 0.5 if lapsed else check.expected == "left") else "right"
+        else:
+            choice = behaviour.answer(rng, check.left_image.arm.label, check.right_image.arm.label, design.cannot_tell)
+        answer_check(session, design, participant_id, task.id, choice, utc_now(), Timing())
+        return
+    assignment = session.get_one(Assignment, task.id)
+    # what names a comparison in every database of the same run and seed: its place in the shuffled order
+    key = f"{seed} {assignment.comparison.priority}"
     arms = [assignment.comparison.image_a.arm.label, assignment.comparison.image_b.arm.label]
-    return behaviour.answer(rng, arms[assignment.left], arms[1 - assignment.left], may_decline)
+    rng = random.Random(key if task.question == "overall" else f"{key} {task.question}")
+    choice = behaviour.answer(rng, arms[assignment.left], arms[1 - assignment.left], design.cannot_tell)
+    if task.question == "overall":
+        record_judgment(session, participant_id, task.id, choice, utc_now())
+    else:
+        record_answer(session, participant_id, task.id, task.question, choice, utc_now())

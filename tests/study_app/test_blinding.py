@@ -16,6 +16,7 @@ from study_app import blinding
 from study_app.begin import begin_study
 from study_app.blinding import encode, make_stimuli, read_secret
 from study_app.design import Design
+from study_app.judge import Timing
 from study_app.service import StudyService
 from tests.runs import make_run
 from tests.study_app.png import chunks
@@ -78,7 +79,7 @@ def test_all_images_have_one_size_in_bytes_and_no_two_answers_are_alike(service:
                 data = service.stimulus(token, url.removeprefix("/i/"))
                 sizes.add(len(data))
                 hashes.append(hashlib.sha256(data).hexdigest())
-            service.judge(participant, trial.owner, "left")
+            service.answer(participant, trial, "left", Timing())
     assert len(sizes) == 1
     # 24 answers from 12 images: the same image came twice, never with the same bytes
     assert len(set(hashes)) == len(hashes) == 24
@@ -90,7 +91,7 @@ def test_the_same_image_has_another_url_in_every_assignment(service: StudyServic
         _, participant = joined(service)
         while (trial := service.trial(participant)) is not None:
             seen += urls(trial)
-            service.judge(participant, trial.owner, "left")
+            service.answer(participant, trial, "left", Timing())
     assert len(set(seen)) == len(seen)
 
 
@@ -103,7 +104,7 @@ def test_an_image_exists_only_for_whom_it_is_shown_and_while_it_is(service: Stud
     assert all(service.stimulus(stranger, url) is None for url in shown for stranger in (other, None, "", "guess"))
     assert service.stimulus(token, "0" * 32) is None
     assert service.stimulus(token, "../secret") is None
-    service.judge(participant, trial.owner, "left")
+    service.answer(participant, trial, "left", Timing())
     assert all(service.stimulus(token, url) is None for url in shown)
 
 

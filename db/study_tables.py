@@ -1,0 +1,209 @@
+"""The tables of a study: who was asked what, and what they answered, with constraints that make wrong states impossible."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    String,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from db.run_tables import Case, Concept, Image, Reference
+from db.table import Id, Table
+
+
+class Measured:
+    """What the participant's browser measured, in milliseconds; None where it could not be."""
+
+    # from the moment all pictures were shown to the answer
+    reaction_ms: Mapped[int | None]
+    # from the page's arrival to the moment all pictures were shown
+    loaded_ms: Mapped[int | None]
+    # how long the page was out of sight or without focus before the answer, and how often it went there
+    hidden_ms: Mapped[int | None]
+    focus_losses: Mapped[int | None]
+
+
+class Study(Table):
+    """The one study of a run: its design, frozen before the first judgment."""
+
+    __tablename__ = "studies"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="RESTRICT"), unique=True)
+    design: Mapped[dict[str, Any]]
+    design_sha256: Mapped[str] = mapped_column(String(64))
+    seed: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+
+
+class Comparison(Table):
+    """Two images of one case and seed from two arms; `filled` counts open and done assignments and can't pass `target`."""
+
+    __tablename__ = "comparisons"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
+    case_id: Mapped[int] = mapped_column(ForeignKey("cases.id", ondelete="RESTRICT"))
+    seed: Mapped[int] = mapped_column(BigInteger)
+    # the images in the order of their arms: a's arm comes first in every table
+    image_a_id: Mapped[int] = mapped_column(Id)
+    image_b_id: Mapped[int] = mapped_column(Id)
+    # a seeded shuffle; ties between equally filled comparisons go by it
+    priority: Mapped[int]
+    target: Mapped[int]
+    filled: Mapped[int] = mapped_column(default=0)
+    # 0 or 1: which image the first participant sees on the left; the next ones alternate
+    first_left: Mapped[int]
+    image_a: Mapped[Image] = relationship(primaryjoin="foreign(Comparison.image_a_id) == Image.id", viewonly=True)
+    image_b: Mapped[Image] = relationship(primaryjoin="foreign(Comparison.image_b_id) == Image.id", viewonly=True)
+    case: Mapped[Case] = relationship()
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["image_a_id", "case_id", "seed"], ["images.id", "images.case_id", "images.seed"], name="fk_comparisons_a"
+        ),
+        ForeignKeyConstraint(
+            ["image_b_id", "case_id", "seed"], ["images.id", "images.case_id", "images.seed"], name="fk_comparisons_b"
+        ),
+        UniqueConstraint("study_id", "image_a_id", "image_b_id"),
+        CheckConstraint("image_a_id <> image_b_id", name="two_images"),
+        CheckConstraint("filled >= 0 AND filled <= target", name="never_over_filled"),
+        CheckConstraint("target >= 1", name="target"),
+        CheckConstraint("first_left IN (0, 1)", name="first_left"),
+        Index("ix_comparisons_least_filled", "study_id", "filled", "priority"),
+    )
+
+
+class Participant(Table):
+    """Who judges. Only the hash of the token that opens the study is kept."""
+
+    __tablename__ = "participants"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
+    token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    # the seed of this participant's own randomness (order, sides)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    simulated: Mapped[bool] = mapped_column(Boolean)
+    completion_code: Mapped[str] = mapped_column(String(16), unique=True)
+    arrived_at: Mapped[datetime]
+    consented_at: Mapped[datetime | None]
+    instructed_at: Mapped[datetime | None]
+    practiced_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class Assignment(Table):
+    """A comparison handed to a participant, with its sides and place in the order."""
+
+    __tablename__ = "assignments"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    comparison_id: Mapped[int] = mapped_column(ForeignKey("comparisons.id", ondelete="RESTRICT"))
+    participant_id: Mapped[int] = mapped_column(ForeignKey("participants.id", ondelete="RESTRICT"))
+    position: Mapped[int]
+    # 0: image a is on the left; 1: image b is
+    left: Mapped[int]
+    state: Mapped[str]
+    assigned_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    comparison: Mapped[Comparison] = relationship()
+    __table_args__ = (
+        UniqueConstraint("comparison_id", "participant_id"),
+        UniqueConstraint("participant_id", "position"),
+        CheckConstraint("state IN ('open', 'done', 'expired')", name="state"),
+        # a reserved word on PostgreSQL, so it stands in quotes
+        CheckConstraint('"left" IN (0, 1)', name="left"),
+        Index("ix_assignments_state_expires_at", "state", "expires_at"),
+        Index(
+            "uq_assignments_one_open",
+            "participant_id",
+            unique=True,
+            sqlite_where=text("state = 'open'"),
+            postgresql_where=text("state = 'open'"),
+        ),
+    )
+
+
+class Judgment(Measured, Table):
+    """The answer to an assignment. Never rewritten: one per assignment, held by the database."""
+
+    __tablename__ = "judgments"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    assignment_id: Mapped[int] = mapped_column(ForeignKey("assignments.id", ondelete="RESTRICT"), unique=True)
+    choice: Mapped[str]
+    # came after its reservation had lapsed and the place was taken: kept, but outside the target
+    surplus: Mapped[bool] = mapped_column(Boolean)
+    judged_at: Mapped[datetime]
+    __table_args__ = (
+        CheckConstraint("choice IN ('left', 'right', 'cannot_tell')", name="choice"),
+        CheckConstraint("reaction_ms IS NULL OR reaction_ms >= 0", name="reaction_ms"),
+    )
+
+
+class Answer(Measured, Table):
+    """The answer to a further question about an assignment; the answer to the first one is the judgment."""
+
+    __tablename__ = "answers"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    assignment_id: Mapped[int] = mapped_column(ForeignKey("assignments.id", ondelete="RESTRICT"))
+    # "quality", or "concept 0", "concept 1", ...: by the order of the case's concepts
+    question: Mapped[str]
+    choice: Mapped[str]
+    answered_at: Mapped[datetime]
+    __table_args__ = (
+        UniqueConstraint("assignment_id", "question"),
+        CheckConstraint("choice IN ('left', 'right', 'cannot_tell')", name="choice"),
+        CheckConstraint("reaction_ms IS NULL OR reaction_ms >= 0", name="reaction_ms"),
+    )
+
+
+class Check(Measured, Table):
+    """Two pictures shown to one participant to learn how they judge; it fills no place and counts in no contrast.
+
+    `kind`: `null_pair` (one image twice), `repeat` (an assignment again, sides swapped), `gold` (the design says which arm is
+    better), `attention` (a concept's own picture beside another concept's). `expected` is the choice that agrees with the
+    design or the earlier judgment, None for null pairs. `choice` is None until it was answered.
+    """
+
+    __tablename__ = "checks"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    participant_id: Mapped[int] = mapped_column(ForeignKey("participants.id", ondelete="RESTRICT"))
+    kind: Mapped[str]
+    # how many comparisons the participant had judged before it
+    after: Mapped[int]
+    left_image_id: Mapped[int | None] = mapped_column(ForeignKey("images.id", ondelete="RESTRICT"))
+    right_image_id: Mapped[int | None] = mapped_column(ForeignKey("images.id", ondelete="RESTRICT"))
+    left_reference_id: Mapped[int | None] = mapped_column(ForeignKey("concept_references.id", ondelete="RESTRICT"))
+    right_reference_id: Mapped[int | None] = mapped_column(ForeignKey("concept_references.id", ondelete="RESTRICT"))
+    # the concept asked for, where references are compared
+    concept_id: Mapped[int | None] = mapped_column(ForeignKey("concepts.id", ondelete="RESTRICT"))
+    # what is asked again
+    assignment_id: Mapped[int | None] = mapped_column(ForeignKey("assignments.id", ondelete="RESTRICT"), unique=True)
+    expected: Mapped[str | None]
+    choice: Mapped[str | None]
+    given_at: Mapped[datetime]
+    answered_at: Mapped[datetime | None]
+    left_image: Mapped[Image | None] = relationship(foreign_keys=[left_image_id])
+    right_image: Mapped[Image | None] = relationship(foreign_keys=[right_image_id])
+    left_reference: Mapped[Reference | None] = relationship(foreign_keys=[left_reference_id])
+    right_reference: Mapped[Reference | None] = relationship(foreign_keys=[right_reference_id])
+    concept: Mapped[Concept | None] = relationship()
+    __table_args__ = (
+        CheckConstraint("kind IN ('null_pair', 'repeat', 'gold', 'attention')", name="kind"),
+        CheckConstraint("expected IN ('left', 'right', 'cannot_tell')", name="expected"),
+        CheckConstraint("choice IN ('left', 'right', 'cannot_tell')", name="choice"),
+        CheckConstraint("(choice IS NULL) = (answered_at IS NULL)", name="answered"),
+        CheckConstraint("reaction_ms IS NULL OR reaction_ms >= 0", name="reaction_ms"),
+        Index(
+            "uq_checks_one_open",
+            "participant_id",
+            unique=True,
+            sqlite_where=text("choice IS NULL"),
+            postgresql_where=text("choice IS NULL"),
+        ),
+    )

@@ -1,0 +1,176 @@
+// One comparison in the browser: honest times, zoom of both images at once, the next images fetched early. Without it the page
+// still works: its buttons are the page's own.
+
+// what was measured so far, kept where Streamlit runs this function again for the same page
+let page = { key: null };
+let stop = () => {};
+
+export default function ({ data, setTriggerValue }) {
+  stop();
+  if (page.key !== data.key) {
+    page = { key: data.key, arrived: performance.now(), shown: null, hiddenSince: null, hidden: 0, losses: 0, sent: -Infinity };
+  }
+  document.documentElement.lang = data.language;
+  const listening = new AbortController();
+  const on = (target, event, listener, options = {}) =>
+    target.addEventListener(event, listener, { ...options, signal: listening.signal });
+  stop = () => listening.abort();
+
+  const answer = (choice) => {
+    const now = performance.now();
+    // a second press within a moment is a slip; after it, a try again
+    if (now - page.arrived < data.minimum_ms || now - page.sent < 2000) return;
+    page.sent = now;
+    const away = page.hidden + (page.hiddenSince === null ? 0 : now - page.hiddenSince);
+    setTriggerValue("answer", {
+      choice,
+      reaction_ms: page.shown === null ? null : Math.round(now - page.shown),
+      loaded_ms: page.shown === null ? null : Math.round(page.shown - page.arrived),
+      hidden_ms: Math.round(away),
+      focus_losses: page.losses,
+    });
+  };
+
+  on(window, "click", (event) => {
+    if (!(event.target instanceof Element)) return;
+    const button = event.target.closest(".st-key-answers button");
+    const choice = button && data.choices.find((name) => button.closest(`.st-key-${name}-${data.key}`));
+    if (!choice) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    answer(choice);
+  }, { capture: true });
+
+  const away = () => {
+    const gone = document.hidden || !document.hasFocus();
+    if (gone && page.hiddenSince === null) {
+      page.hiddenSince = performance.now();
+      page.losses += 1;
+    } else if (!gone && page.hiddenSince !== null) {
+      page.hidden += performance.now() - page.hiddenSince;
+      page.hiddenSince = null;
+    }
+  };
+  on(document, "visibilitychange", away);
+  on(window, "blur", away);
+  on(window, "focus", away);
+
+  const found = () => document.querySelector(`.study-pair[data-page="${data.key}"]`);
+  const begin = () => {
+    if (listening.signal.aborted) return;
+    const pair = found();
+    if (!pair) {
+      requestAnimationFrame(begin);
+      return;
+    }
+    const view = zoom(pair, on);
+    on(window, "keydown", (event) => keys(event, view), { capture: true });
+    const images = [...document.querySelectorAll(".study-concept img"), ...pair.querySelectorAll("img")];
+    Promise.all(images.map((image) => image.decode().catch(() => null))).then(() => {
+      requestAnimationFrame(() => requestAnimationFrame(() => {
+        if (listening.signal.aborted) return;
+        if (page.shown === null) page.shown = performance.now();
+        page.early = data.upcoming.map((url) => Object.assign(new Image(), { src: url }));
+      }));
+    });
+    if (document.activeElement === document.body) {
+      document.querySelector(".study-question")?.focus({ preventScroll: true });
+    }
+    const waiting = data.minimum_ms - (performance.now() - page.arrived);
+    const buttons = () => document.querySelectorAll(".st-key-answers button");
+    if (waiting > 0) {
+      buttons().forEach((button) => button.setAttribute("aria-disabled", "true"));
+      const timer = setTimeout(() => buttons().forEach((button) => button.removeAttribute("aria-disabled")), waiting);
+      listening.signal.addEventListener("abort", () => clearTimeout(timer));
+    }
+  };
+
+  const keys = (event, view) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const place = { 1: "left", 2: "right", 3: "cannot_tell" }[event.key];
+    if (place && data.choices.includes(place)) {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      // a key held down answers one page only
+      if (!event.repeat) answer(place);
+      return;
+    }
+    const step = 0.1;
+    const move = {
+      "+": () => view.zoom(1.4, 0.5, 0.5), "=": () => view.zoom(1.4, 0.5, 0.5), "-": () => view.zoom(1 / 1.4, 0.5, 0.5),
+      0: () => view.reset(), ArrowLeft: () => view.move(step, 0), ArrowRight: () => view.move(-step, 0),
+      ArrowUp: () => view.move(0, step), ArrowDown: () => view.move(0, -step),
+    }[event.key];
+    if (!move || (event.key.startsWith("Arrow") && !view.enlarged())) return;
+    event.preventDefault();
+    move();
+  };
+
+  begin();
+  return () => listening.abort();
+}
+
+// Zoom and shift both images alike: by wheel, two fingers, dragging, double click and keys. Places are shares of an image's box.
+function zoom(pair, on) {
+  const images = [...pair.querySelectorAll("img")];
+  let scale = 1, x = 0, y = 0;
+  const draw = () => {
+    x = Math.min(0, Math.max(1 - scale, x));
+    y = Math.min(0, Math.max(1 - scale, y));
+    for (const image of images) {
+      image.style.transformOrigin = "0 0";
+      image.style.transform = scale === 1 ? "" : `translate(${100 * x}%, ${100 * y}%) scale(${scale})`;
+      image.parentElement.style.touchAction = scale === 1 ? "pan-y" : "none";
+      image.parentElement.style.cursor = scale === 1 ? "zoom-in" : "grab";
+    }
+  };
+  const view = {
+    enlarged: () => scale > 1,
+    reset: () => { scale = 1; x = 0; y = 0; draw(); },
+    move: (dx, dy) => { x += dx; y += dy; draw(); },
+    zoom: (factor, atX, atY) => {
+      const next = Math.min(12, Math.max(1, scale * factor));
+      x = atX - (atX - x) * (next / scale);
+      y = atY - (atY - y) * (next / scale);
+      scale = next;
+      draw();
+    },
+  };
+  const share = (box, clientX, clientY) => {
+    const edges = box.getBoundingClientRect();
+    return [(clientX - edges.left) / edges.width, (clientY - edges.top) / edges.height];
+  };
+  for (const image of images) {
+    const box = image.parentElement;
+    const fingers = new Map();
+    const spread = () => {
+      const [first, second] = [...fingers.values()];
+      return Math.hypot(first.x - second.x, first.y - second.y);
+    };
+    on(box, "wheel", (event) => {
+      event.preventDefault();
+      view.zoom(Math.exp(-event.deltaY / 400), ...share(box, event.clientX, event.clientY));
+    }, { passive: false });
+    on(box, "dblclick", (event) => (scale > 1 ? view.reset() : view.zoom(3, ...share(box, event.clientX, event.clientY))));
+    on(box, "pointerdown", (event) => {
+      fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+      box.setPointerCapture(event.pointerId);
+    });
+    on(box, "pointermove", (event) => {
+      const before = fingers.get(event.pointerId);
+      if (!before) return;
+      const wide = fingers.size === 2 ? spread() : 0;
+      fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+      if (fingers.size === 2) {
+        const [first, second] = [...fingers.values()];
+        if (wide > 0) view.zoom(spread() / wide, ...share(box, (first.x + second.x) / 2, (first.y + second.y) / 2));
+      } else if (scale > 1) {
+        const { width, height } = box.getBoundingClientRect();
+        view.move((event.clientX - before.x) / width, (event.clientY - before.y) / height);
+      }
+    });
+    for (const event of ["pointerup", "pointercancel"]) on(box, event, (ended) => fingers.delete(ended.pointerId));
+  }
+  draw();
+  return view;
+}

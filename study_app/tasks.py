@@ -1,0 +1,124 @@
+"""What a participant does next: a further question, a check, or a comparison; found anew from the database every time."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from db.models import Answer, Assignment, Check, Comparison, Judgment, Participant
+from study_app import stimuli
+from study_app.assignment import next_candidate, remaining, reserve
+from study_app.checks import due, next_check
+from study_app.design import Design, Sessions
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question put to a participant; `id` is the assignment's or the check's, `since` when it was handed out."""
+
+    kind: Literal["comparison", "check"]
+    id: int
+    question: str
+    shown: stimuli.Shown
+    since: datetime
+
+
+def next_task(session: Session, design: Design, participant_id: int, now: datetime) -> Task | None:
+    """Return what the participant is asked now, None when nothing is left for them. Call it inside `write`."""
+    asked = _further_question(session, design, participant_id)
+    if asked is not None:
+        return asked
+    participant = session.get_one(Participant, participant_id)
+    check = next_check(session, design, participant, count_judged(session, participant_id), now)
+    if check is not None:
+        return _of_check(session, check)
+    assignment = reserve(session, participant_id, now)
+    return None if assignment is None else _of_assignment(session, assignment, "overall")
+
+
+def open_tasks(session: Session, design: Design, participant_id: int) -> list[Task]:
+    """Return what is on the participant's page now, without changing anything."""
+    tasks = []
+    asked = _further_question(session, design, participant_id)
+    if asked is not None:
+        tasks.append(asked)
+    check = session.scalar(select(Check).where(Check.participant_id == participant_id, Check.choice.is_(None)))
+    if check is not None:
+        tasks.append(_of_check(session, check))
+    assignment = session.scalar(
+        select(Assignment).where(Assignment.participant_id == participant_id, Assignment.state == "open")
+    )
+    if assignment is not None:
+        tasks.append(_of_assignment(session, assignment, "overall"))
+    return tasks
+
+
+def upcoming(session: Session, participant_id: int) -> stimuli.Shown | None:
+    """Return the comparison the participant would be given after the present one, if nobody else took its place first."""
+    comparison_id = next_candidate(session, session.get_one(Participant, participant_id))
+    if comparison_id is None:
+        return None
+    return stimuli.of_comparison(session, participant_id, session.get_one(Comparison, comparison_id), 0)
+
+
+def count_judged(session: Session, participant_id: int) -> int:
+    """Return how many comparisons the participant has judged."""
+    judged = select(func.count()).select_from(Judgment).join(Assignment, Assignment.id == Judgment.assignment_id)
+    return session.scalar(judged.where(Assignment.participant_id == participant_id)) or 0
+
+
+def progress(session: Session, design: Design, participant_id: int) -> tuple[int, int]:
+    """Return how much the participant has done and how much there is for them, checks included, so that none stands out."""
+    participant = session.get_one(Participant, participant_id)
+    judged = count_judged(session, participant_id)
+    answered = select(func.count()).select_from(Check).where(Check.participant_id == participant_id, Check.choice.is_not(None))
+    checks = session.scalar(answered) or 0
+    expected = judged + remaining(session, participant)
+    return judged + checks, expected + max(checks, sum(due(design, participant.seed, expected).values()))
+
+
+def resting_until(session: Session, sessions: Sessions, participant_id: int, now: datetime) -> datetime | None:
+    """Return when a participant who has judged as many as the design allows may go on, None for one who may now."""
+    if sessions.most is None:
+        return None
+    span = timedelta(hours=sessions.hours)
+    mine = select(Judgment.judged_at).join(Assignment, Assignment.id == Judgment.assignment_id)
+    recent = session.scalars(
+        mine.where(Assignment.participant_id == participant_id, Judgment.judged_at > now - span)
+        .order_by(Judgment.judged_at.desc())
+        .limit(sessions.most)
+    ).all()
+    return recent[-1] + span if len(recent) == sessions.most else None
+
+
+def _further_question(session: Session, design: Design, participant_id: int) -> Task | None:
+    """Return the first unanswered further question about the comparison judged last."""
+    if not design.also_ask:
+        return None
+    last = session.execute(
+        select(Assignment, Judgment.judged_at)
+        .join(Judgment, Judgment.assignment_id == Assignment.id)
+        .where(Assignment.participant_id == participant_id)
+        .order_by(Judgment.id.desc())
+        .limit(1)
+    ).first()
+    if last is None:
+        return None
+    assignment, judged_at = last
+    answered = set(session.scalars(select(Answer.question).where(Answer.assignment_id == assignment.id)))
+    for question in design.questions(len(assignment.comparison.case.concepts))[1:]:
+        if question not in answered:
+            task = _of_assignment(session, assignment, question)
+            return Task(task.kind, task.id, question, task.shown, judged_at)
+    return None
+
+
+def _of_assignment(session: Session, assignment: Assignment, question: str) -> Task:
+    shown = stimuli.of_comparison(session, assignment.participant_id, assignment.comparison, assignment.left)
+    return Task("comparison", assignment.id, question, shown, assignment.assigned_at)
+
+
+def _of_check(session: Session, check: Check) -> Task:
+    return Task("check", check.id, "overall", stimuli.of_check(session, check), check.given_at)

@@ -1,0 +1,150 @@
+"""The design file: checked at the door, frozen by its hash, and carried out."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from db.models import Assignment, Judgment, Study
+from db.session import default_url, open_database, read
+from evalkit.errors import UserError
+from study_app.begin import begin_study
+from study_app.design import Design, Selection, read_design
+from study_app.plan import plan_comparisons
+from study_app.service import StudyService
+from tests.runs import make_run
+from tests.study_app.conftest import begin
+from tests.study_app.test_assignment import judge_next
+from tests.study_app.test_command import call
+
+FULL = """
+per_comparison = 3
+per_participant = 40
+cannot_tell = true
+also_ask = ["each_concept", "quality"]
+minimum_seconds = 1.5
+
+[comparisons]
+pairs = [["direct", "orthogonal_mc_dropout"]]
+sample = 4
+
+[checks]
+null_pairs = 0.05
+gold = 0.02
+
+[[gold]]
+case = "star-ring"
+seed = 0
+better = "orthogonal_mc_dropout"
+worse = "direct"
+
+[sessions]
+break_every = 50
+most = 200
+"""
+
+
+def test_a_whole_design_is_read_and_begun(tmp_path: Path) -> None:
+    make_run(tmp_path, scores=False)
+    (tmp_path / "study.toml").write_text(FULL)
+    said = call("init", tmp_path)
+    assert "study begun: 4 comparisons, 3 people each" in said
+    design = read_design(tmp_path)
+    assert f"design {design.sha256()}" in said
+    database = open_database(default_url(tmp_path))
+    with read(database) as session:
+        assert session.scalars(select(Study.design_sha256)).one() == design.sha256()
+        assert Design.of(session.scalars(select(Study)).one()) == design
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("per_comparision = 5", "study.toml: per_comparision: unknown key"),
+        ("per_comparison = 0", "per_comparison: Input should be greater than or equal to 1"),
+        ("[checks]\nnull_pairs = 0.9", "checks.null_pairs: Input should be less than or equal to 0.5"),
+        ("[checks]\ngold = 0.1", "checks.gold: needs comparisons whose answer is known"),
+        ("same_people = true\nper_participant = 3", "give one of same_people and per_participant"),
+        ("per_comparison = ", "is no TOML"),
+        ("[comparisons]\narms = ['direct', 'dair']", "comparisons.arms: the run has no arm 'dair'; known: direct, mc_dropout"),
+        ("[comparisons]\narms = ['direct']", "a comparison needs two arms"),
+        ("[comparisons]\ncases = ['x']", "the run has no case 'x'; the first ones: star-ring"),
+        ("[comparisons]\nsample = 99", "comparisons.sample 99: there are 6 cells"),
+        ("[comparisons]\npairs = [['direct', 'direct']]", "each must be two different arms"),
+        ("language = 'xx'", "language 'xx': there is none"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    make_run(tmp_path, scores=False)
+    (tmp_path / "study.toml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        call("init", tmp_path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_changed_file_is_refused_once_people_came_and_options_beside_it_always(tmp_path: Path) -> None:
+    make_run(tmp_path, scores=False)
+    (tmp_path / "study.toml").write_text("per_comparison = 2\n")
+    with pytest.raises(UserError, match="write per_comparison there instead of giving options"):
+        call("init", tmp_path, "--per-comparison", 4)
+    call("simulate", tmp_path, "--participants", 1)
+    (tmp_path / "study.toml").write_text("# said differently, but the same\nper_comparison = 2\n")
+    call("simulate", tmp_path, "--participants", 1)
+    (tmp_path / "study.toml").write_text("per_comparison = 3\n")
+    for command in ("init", "serve", "simulate"):
+        with pytest.raises(UserError, match=r"its design is frozen \(per_comparison 2 -> 3\)"):
+            call(command, tmp_path)
+
+
+def test_a_sample_takes_cases_equally_often_and_the_same_cells_for_every_pair(tmp_path: Path) -> None:
+    manifest = make_run(tmp_path, concepts=4, seeds=3, scores=False)
+    plan = plan_comparisons(manifest, 1, Selection(sample=9))
+    assert len(plan) == 9 * 3
+    assert set(Counter(p.case for p in plan if (p.arm_a, p.arm_b) == ("direct", "mc_dropout")).values()) == {1, 2}
+    cells = [{(p.case, p.seed) for p in plan if (p.arm_a, p.arm_b) == pair} for pair in {(p.arm_a, p.arm_b) for p in plan}]
+    assert all(cell == cells[0] for cell in cells)
+    assert plan == plan_comparisons(manifest, 1, Selection(sample=9))
+    assert plan != plan_comparisons(manifest, 2, Selection(sample=9))
+
+
+def test_one_person_judges_no_more_than_the_design_lets_them(database, tmp_path: Path) -> None:
+    study = begin(database, tmp_path / "run", Design(per_participant=2))
+    participant = study.join()
+    service = StudyService(database, study.run)
+    assert service.trial(participant).total == 2
+    assert [judge_next(study, participant) is None for _ in range(3)] == [False, False, True]
+    assert service.trial(participant) is None
+
+
+def test_the_same_people_judge_all_and_who_comes_later_is_told(database, tmp_path: Path) -> None:
+    study = begin(database, tmp_path / "run", Design(per_comparison=2, same_people=True))
+    early, second, late = study.join(), study.join(), study.join()
+    assert judge_next(study, early)
+    assert judge_next(study, second)
+    assert judge_next(study, late) is None
+    for person in (early, second):
+        while judge_next(study, person) is not None:
+            pass
+    with read(database) as session:
+        counts = session.execute(
+            select(Assignment.participant_id, func.count()).join(Judgment).group_by(Assignment.participant_id)
+        ).all()
+    assert {tuple(row) for row in counts} == {(early, study.comparisons), (second, study.comparisons)}
+
+
+def test_a_study_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    make_run(tmp_path, scores=False)
+    database = open_database(default_url(tmp_path))
+    begin_study(database, tmp_path, Design())
+    from sqlalchemy import text
+
+    from db.session import write
+
+    old = '{"per_comparison": 5, "cannot_tell": false, "seed": 0, "language": "en"}'
+    with write(database) as session:
+        session.execute(text("UPDATE studies SET design = :old, design_sha256 = 'x'"), {"old": old})
+    assert not begin_study(database, tmp_path, Design()).new
+    database.close()

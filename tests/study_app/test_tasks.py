@@ -1,0 +1,171 @@
+"""Further questions, checks, minimum viewing time and rests: what a participant is asked, and when."""
+
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from db.models import Answer, Check, Image, Judgment
+from db.moments import utc_now
+from db.session import read, write
+from evalkit.errors import UserError
+from study_app.checks import due
+from study_app.design import Checks, Design, Gold, Sessions
+from study_app.judge import Recorded, Timing
+from study_app.service import StudyService
+from study_app.simulate import Behaviour, simulate
+from tests.study_app.conftest import begin
+
+GOLD = (Gold(case="star-ring", seed=0, better="fancy", worse="plain"),)
+ALL_CHECKS = Checks(null_pairs=0.5, repeats=0.2, attention=0.25, gold=0.5)
+
+
+def walk(service, participant, choose=lambda trial: "left"):
+    """Answer everything there is and return what was asked."""
+    asked = []
+    while (trial := service.trial(participant)) is not None:
+        asked.append((trial.kind, trial.question))
+        assert service.answer(participant, trial, choose(trial), Timing(reaction_ms=900)) is Recorded.STORED
+        # a second click changes nothing
+        assert service.answer(participant, trial, "right", Timing()) in (Recorded.ALREADY,)
+    return asked
+
+
+def test_every_question_is_asked_of_every_comparison(database, tmp_path: Path) -> None:
+    study = begin(database, tmp_path / "run", Design(also_ask=("each_concept", "quality")))
+    service, participant = StudyService(database, study.run), study.join()
+    asked = walk(service, participant)
+    assert [question for _, question in asked[:4]] == ["overall", "concept 0", "concept 1", "quality"]
+    assert Counter(question for _, question in asked) == {
+        name: study.comparisons for name in ("overall", "concept 0", "concept 1", "quality")
+    }
+    with read(database) as session:
+        assert len(session.scalars(select(Judgment)).all()) == study.comparisons
+        assert {row.reaction_ms for row in session.scalars(select(Answer))} == {900}
+
+
+def test_a_further_question_shows_the_same_images_and_needs_a_judgment_first(database, tmp_path: Path) -> None:
+    study = begin(database, tmp_path / "run", Design(also_ask=("quality",)))
+    service = StudyService(database, study.run)
+    token = service.join()
+    participant = service.visitor(token).id
+    first = service.trial(participant)
+    service.answer(participant, first, "left", Timing())
+    second = service.trial(participant)
+    assert (second.question, second.left, second.right) == ("quality", first.left, first.right)
+    assert second.key != first.key
+    assert service.stimulus(token, second.left.removeprefix("/i/"))
+    with pytest.raises(UserError, match="is not one this participant has judged"):
+        service.answer(study.join(), second, "left", Timing())
+
+
+def test_checks_come_at_their_rate_fill_no_place_and_know_what_is_right(database, tmp_path: Path) -> None:
+    study = begin(database, tmp_path / "run", Design(checks=ALL_CHECKS, gold=GOLD))
+    service, participant = StudyService(database, study.run), study.join(seed=3)
+    asked = walk(service, participant)
+    with read(database) as session:
+        checks = session.scalars(select(Check)).all()
+        by_kind = Counter(check.kind for check in checks)
+        wanted = due(service.design, 3, study.comparisons)
+        assert by_kind["null_pair"] == wanted["null_pair"] == 3
+        assert by_kind["gold"] == 1
+        assert by_kind["attention"] == wanted["attention"]
+        assert {check.expected for check in checks if check.kind != "null_pair"} <= {"left", "right"}
+        assert all(check.left_image_id == check.right_image_id for check in checks if check.kind == "null_pair")
+        gold = next(check for check in checks if check.kind == "gold")
+        better = gold.left_image if gold.expected == "left" else gold.right_image
+        assert session.get_one(Image, better.id).arm.label == "fancy"
+        for check in checks:
+            if check.kind == "repeat":
+                assert check.expected == "right"
+        assert len(session.scalars(select(Judgment)).all()) == study.comparisons
+    assert Counter(kind for kind, _ in asked) == {"comparison": study.comparisons, "check": len(checks)}
+
+
+def test_a_check_looks_like_any_other_page(database, tmp_path: Path) -> None:
+    study = begin(database, tmp_path / "run", Design(checks=ALL_CHECKS, gold=GOLD))
+    service = StudyService(database, study.run)
+    token = service.join()
+    participant = service.visitor(token).id
+    done = []
+    while (trial := service.trial(participant)) is not None:
+        done.append(trial.done)
+        assert len(trial.key) == 12
+        assert "check" not in trial.key
+        assert service.stimulus(token, trial.left.removeprefix("/i/"))
+        assert service.stimulus(token, trial.right.removeprefix("/i/"))
+        assert trial.left != trial.right
+        service.answer(participant, trial, "left", Timing())
+    # the bar moves by one for each of them
+    assert done == list(range(len(done)))
+    assert trial is None
+
+
+def test_the_next_images_can_be_fetched_early(database, tmp_path: Path) -> None:
+    study = begin(database, tmp_path / "run", Design())
+    service = StudyService(database, study.run)
+    token = service.join()
+    participant = service.visitor(token).id
+    service.finish_step(participant, "practiced_at")
+    first = service.trial(participant)
+    early = {url: service.stimulus(token, url.removeprefix("/i/")) for url in first.upcoming}
+    assert all(early.values())
+    assert list(first.upcoming) == sorted(first.upcoming)
+    assert service.stimulus(service.join(), first.upcoming[0].removeprefix("/i/")) is None
+    service.answer(participant, first, "left", Timing())
+    second = service.trial(participant)
+    assert {second.left, second.right} <= set(early)
+    assert service.stimulus(token, second.left.removeprefix("/i/")) == early[second.left]
+
+
+def test_an_answer_sooner_than_the_design_allows_is_not_taken(database, tmp_path: Path) -> None:
+    from db.models import Assignment
+
+    study = begin(database, tmp_path / "run", Design(minimum_seconds=5))
+    service, participant = StudyService(database, study.run), study.join()
+    trial = service.trial(participant)
+    assert service.answer(participant, trial, "left", Timing()) is Recorded.TOO_SOON
+    with write(database) as session:
+        session.execute(update(Assignment).values(assigned_at=utc_now() - timedelta(seconds=6)))
+    assert service.answer(participant, trial, "left", Timing()) is Recorded.STORED
+
+
+def test_a_session_ends_at_its_cap_and_opens_again_later(database, tmp_path: Path) -> None:
+    study = begin(database, tmp_path / "run", Design(sessions=Sessions(most=2, hours=8)))
+    service, participant = StudyService(database, study.run), study.join()
+    for _ in range(2):
+        assert service.resting_until(participant) is None
+        service.answer(participant, service.trial(participant), "left", Timing())
+    until = service.resting_until(participant)
+    assert timedelta(hours=7, minutes=59) < until - utc_now() <= timedelta(hours=8)
+    with write(database) as session:
+        session.execute(update(Judgment).values(judged_at=utc_now() - timedelta(hours=9)))
+    assert service.resting_until(participant) is None
+
+
+def test_simulated_participants_answer_questions_and_checks_too(database, tmp_path: Path) -> None:
+    study = begin(database, tmp_path / "run", Design(also_ask=("quality",), checks=ALL_CHECKS, gold=GOLD, cannot_tell=True))
+    done = simulate(database, study.study_id, 5, Behaviour({"fancy": 9.0}, lapse=0.0), 1)
+    assert done.judgments == 30
+    with read(database) as session:
+        assert len(session.scalars(select(Answer)).all()) == 30
+        checks = session.scalars(select(Check)).all()
+    assert all(check.choice == check.expected for check in checks if check.kind == "attention")
+    assert all(check.choice is not None for check in checks)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.33])
+def test_rates_hold_for_every_participant(rate: float) -> None:
+    design = Design(checks=Checks(null_pairs=rate))
+    for seed in range(20):
+        counts = [due(design, seed, judged)["null_pair"] for judged in range(200)]
+        assert all(abs(count - rate * judged) <= 1 for judged, count in enumerate(counts))
+        assert counts[0] == 0
+
+
+def test_what_a_browser_claims_is_held_to_what_can_be() -> None:
+    told = Timing.told({"reaction_ms": 812.4, "loaded_ms": -1, "hidden_ms": "x", "focus_losses": True, "more": 1})
+    assert told == Timing(reaction_ms=812)
+    assert Timing.told({"reaction_ms": 10**12}) == Timing()
