@@ -1,41 +1,116 @@
 """LoRA layers in a pipeline: put there by peft, written in the format that diffusers reads."""
 
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from evalkit.errors import UserError
 from evalkit.files import write_atomic
 from generation.pipeline import Pipeline
-from generation.train.recipe import Recipe
+from generation.train.basis import basis_rows, basis_sha256, random_rows, slot_rows
+from generation.train.blocks import slot_mask
+from generation.train.chance import Chance
+from generation.train.recipe import Basis, Blocks, Recipe
 
 NAME = "default"
 
 
-def add_adapters(pipeline: Pipeline, recipe: Recipe) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Freeze the pipeline, add LoRA layers, and return the new parameters of the UNet and of the text encoders, in float32.
+@dataclass(frozen=True)
+class Adapters:
+    """LoRA layers in a pipeline: the weights that are trained, how many numbers that is, and what chance does to them."""
 
-    The first factor is drawn from N(0, 1 / rank), the second is zero (Hu 2021, section 4.1; peft's "gaussian").
+    unet: list[nn.Parameter]
+    text: list[nn.Parameter]
+    numbers: int
+    chance: Chance
+    # what the file's header says beside diffusers' own, as JSON by key
+    notes: dict[str, str]
+
+
+def add_adapters(pipeline: Pipeline, recipe: Recipe) -> Adapters:
+    """Freeze the pipeline and add LoRA layers whose weights are float32, held and masked as the recipe says.
+
+    The first factor is drawn from N(0, 1 / rank^2), the second is zero (peft's "gaussian", the default of diffusers' example).
 
     Raises:
-        UserError: a name in `targets` or `text_targets` ends no layer's name.
+        UserError: a name in `targets` or `text_targets` ends no layer's name, or a layer is too small for a slot.
     """
     parts = _adapted(pipeline, recipe)
     trained: dict[str, list[nn.Parameter]] = {}
+    chance, held = Chance(recipe), 0
+    sums: dict[str, str] = {}
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        for name, part, config in parts:
+        for _, part, config in parts:
             part.requires_grad_(False)
             part.add_adapter(config, adapter_name=NAME)
-            trained[name] = [weight for weight in part.parameters() if weight.requires_grad]
-            for weight in trained[name]:
-                weight.data = weight.data.float()
-    return trained.pop("unet"), [weight for weights in trained.values() for weight in weights]
+            for weight in part.parameters():
+                if weight.requires_grad:
+                    weight.data = weight.data.float()
+    for name, part, _ in parts:
+        for place, layer in _lora_layers(part):
+            if recipe.basis is not None:
+                sums |= _lay_basis(f"{name}.{place}", layer, recipe.basis, recipe.concept)
+            if recipe.blocks is not None:
+                held += _hold_rows(part, place, layer, recipe.blocks)
+            chance.attach(f"{name}.{place}", layer, NAME)
+        trained[name] = [weight for weight in part.parameters() if weight.requires_grad]
+    unet, text = trained.pop("unet"), [weight for weights in trained.values() for weight in weights]
+    numbers = sum(weight.numel() for weight in [*unet, *text]) - held
+    return Adapters(unet, text, numbers, chance, _notes(recipe, sums))
+
+
+def _lora_layers(part: nn.Module) -> Iterator[tuple[str, Any]]:
+    from peft.tuners.lora import LoraLayer
+
+    for place, layer in part.named_modules():
+        if isinstance(layer, LoraLayer):
+            yield place, layer
+
+
+def _lay_basis(name: str, layer: Any, basis: Basis, concept: str) -> dict[str, str]:  # noqa: ANN401 - peft's LoRA layer
+    """Freeze a layer's first factor to the concept's rows; return the sha256 of the basis by its width."""
+    down = layer.lora_A[NAME].weight
+    rank, inputs = down.shape[0], down[0].numel()
+    try:
+        if basis.slot is None:
+            rows = random_rows(concept, rank, inputs)
+        else:
+            rows = slot_rows(basis.slot, rank, inputs)
+    except ValueError as error:
+        raise UserError(f"basis: {name}: {error}") from error
+    down.requires_grad_(False)
+    down.copy_(basis_rows(inputs, rows).view(down.shape))
+    return {str(inputs): basis_sha256(inputs)}
+
+
+def _hold_rows(part: nn.Module, place: str, layer: Any, blocks: Blocks) -> int:  # noqa: ANN401 - peft's LoRA layer
+    """Keep the second factor zero outside the slot's rows; return how many of its numbers that holds.
+
+    They begin at zero and get no gradient, so this is training (M * B) A. Weight decay and AdamW leave zeros alone.
+    """
+    up = layer.lora_B[NAME].weight
+    mine: Tensor = slot_mask(part, place, up.shape[0], blocks).to(up.device)
+    inside = mine.view(-1, *[1] * (up.dim() - 1)).to(up.dtype)
+    up.register_hook(lambda gradient: gradient * inside)
+    return int((~mine).sum()) * int(up[0].numel())
+
+
+def _notes(recipe: Recipe, sums: dict[str, str]) -> dict[str, str]:
+    """Return what a merge must know of the file."""
+    notes: dict[str, Any] = {}
+    if recipe.blocks is not None:
+        notes |= {"slot": recipe.blocks.slot, "slots": recipe.blocks.slots, "block_rule": recipe.blocks.rule}
+    if recipe.basis is not None:
+        notes["basis"] = recipe.basis.model_dump() | {"concept": recipe.concept, "sha256": dict(sorted(sums.items()))}
+    return {f"evalkit.{key}": json.dumps(value) for key, value in notes.items()}
 
 
 def _adapted(pipeline: Pipeline, recipe: Recipe) -> list[tuple[str, Any, Any]]:
@@ -75,19 +150,31 @@ def without_adapters(pipeline: Pipeline) -> Iterator[None]:
             weight.requires_grad_(was)
 
 
-def write_adapters(pipeline: Pipeline, recipe: Recipe, out: Path) -> None:
-    """Write the LoRA layers to `out` in half precision, with rank and alpha in the file's metadata."""
+def write_adapters(pipeline: Pipeline, notes: dict[str, str], out: Path) -> None:
+    """Write the LoRA layers to `out` in half precision, with rank, alpha and `notes` in the file's metadata.
+
+    Factors that are rows of a basis stay in float32: rounded, they would no longer be orthogonal.
+    """
     from peft.utils import get_peft_model_state_dict
+    from safetensors import safe_open
+    from safetensors.torch import save_file
 
     layers: dict[str, Any] = {}
+    frozen = "lora_A" if "evalkit.basis" in notes else "-"
     for name, part, config in _parts_with_adapters(pipeline):
         state = get_peft_model_state_dict(part, adapter_name=NAME)
-        layers[f"{name}_lora_layers"] = {key: value.to(torch.float16).contiguous() for key, value in state.items()}
+        layers[f"{name}_lora_layers"] = {
+            key: value.to(torch.float32 if frozen in key else torch.float16).contiguous() for key, value in state.items()
+        }
         layers[f"{name}_lora_adapter_metadata"] = {"r": config.r, "lora_alpha": config.lora_alpha} | _plain(config)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        pipeline.save_lora_weights(folder, weight_name="lora.safetensors", **layers)
-        write_atomic(out, (Path(folder) / "lora.safetensors").read_bytes())
+        written = Path(folder) / "lora.safetensors"
+        pipeline.save_lora_weights(folder, weight_name=written.name, **layers)
+        if notes:
+            with safe_open(written, framework="pt") as file:
+                tensors, header = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+            save_file(tensors, written, metadata=header | notes)
+        write_atomic(out, written.read_bytes())
 
 
 def _parts_with_adapters(pipeline: Pipeline) -> Iterator[tuple[str, Any, Any]]:

@@ -16,6 +16,7 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Rank = Annotated[int, Field(ge=1, le=1024)]
 Weight = Annotated[float, Field(ge=0, le=100)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Consistency(Record):
@@ -41,6 +42,53 @@ class Dco(Record):
 
     beta: Annotated[float, Field(gt=0, le=1_000_000)] = 1000.0
     per: Literal["sample", "batch"] = "sample"
+
+
+class Blocks(Record):
+    """BlockLoRA's rows (Zhu et al. 2025, section 3.3): the LoRA changes a slot's outputs of every layer and no others.
+
+    Who is to be merged must agree on `slots` and `rule`, and take a slot each, counted from 0. "contiguous" gives a slot a
+    stretch of rows, "heads" whole attention heads where a layer has heads, "strided" every `slots`-th row.
+    """
+
+    slot: Annotated[int, Field(ge=0)]
+    slots: Annotated[int, Field(ge=2, le=10_000)]
+    rule: Literal["contiguous", "heads", "strided"] = "contiguous"
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> "Blocks":
+        if self.slot >= self.slots:
+            raise ValueError(f"slot {self.slot} is none of {self.slots} slots; give 0 to {self.slots - 1}")
+        return self
+
+
+class Erasure(Record):
+    """BlockLoRA's randomized output erasure (section 3.2): at every step each row of the change is zero with this rate.
+
+    The paper gives no rate, and no rescaling: while training, the change then has 1 - rate of its later strength on average.
+    """
+
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    # one draw for all samples of a step, or one for each
+    per: Literal["step", "sample"] = "step"
+    rescale: bool = False
+
+
+class Basis(Record):
+    """Orthogonal Adaptation (Po et al. 2024): the first factors are frozen to rows of a basis that all concepts share.
+
+    "slots" gives each concept rows of its own; "random" draws them by the concept's name, as the paper does, and lets them
+    overlap by chance.
+    """
+
+    rows: Literal["slots", "random"] = "slots"
+    slot: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _slot_where_there_are_slots(self) -> "Basis":
+        if (self.slot is None) != (self.rows == "random"):
+            raise ValueError('rows = "slots" needs a slot, counted from 0; rows = "random" takes none')
+        return self
 
 
 class Recipe(Record):
@@ -74,6 +122,13 @@ class Recipe(Record):
     # without it the text encoders stay as they are
     text_rank: Rank | None = None
     text_targets: Annotated[tuple[str, ...], Field(min_length=1)] = TEXT_ATTENTION
+    # what is held of the factors
+    blocks: Blocks | None = None
+    basis: Basis | None = None
+    # what is set to zero by chance at each step: elements of a LoRA's input, its hidden units, rows of its change
+    dropout: Share = 0.0
+    rank_dropout: Share = 0.0
+    erasure: Erasure | None = None
     steps: Count = 500
     # instance images per step; as many prior images are added
     batch: Count = 1

@@ -43,14 +43,15 @@ def train_lora(pipeline: Pipeline, recipe: Recipe, folder: Path, out: Path, kept
     prior = prior_images(pipeline, recipe, kept, lambda done, total: progress("drawing prior images", done, total))
     generator = torch.Generator("cpu").manual_seed(recipe.seed)
     latents = encode(pipeline, [*own, *prior], generator)
-    unet_weights, text_weights = add_adapters(pipeline, recipe)
-    weights = [*unet_weights, *text_weights]
-    groups = [{"params": unet_weights, "lr": recipe.learning_rate}, {"params": text_weights, "lr": recipe.text_learning_rate}]
+    adapters = add_adapters(pipeline, recipe)
+    weights = [*adapters.unet, *adapters.text]
+    groups = [{"params": adapters.unet, "lr": recipe.learning_rate}, {"params": adapters.text, "lr": recipe.text_learning_rate}]
     optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=recipe.weight_decay)
     scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
-    objective = _objective(pipeline, recipe, scheduler, Conditions(pipeline, recipe.size, trained=bool(text_weights)))
+    objective = _objective(pipeline, recipe, scheduler, Conditions(pipeline, recipe.size, trained=bool(adapters.text)))
     losses = []
     for step in range(recipe.steps):
+        adapters.chance.step = step
         batch = _batch(own, prior, latents, recipe.batch, scheduler.config.num_train_timesteps, generator)
         loss = objective.total(objective.terms(batch))
         optimizer.zero_grad()
@@ -59,9 +60,9 @@ def train_lora(pipeline: Pipeline, recipe: Recipe, folder: Path, out: Path, kept
         optimizer.step()
         losses.append(float(loss.detach()))
         progress("training", step + 1, recipe.steps)
-    write_adapters(pipeline, recipe, out)
+    write_adapters(pipeline, adapters.notes, out)
     tenth = max(1, recipe.steps // 10)
-    return Trained(float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:])), sum(weight.numel() for weight in weights))
+    return Trained(float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:])), adapters.numbers)
 
 
 def _objective(pipeline: Pipeline, recipe: Recipe, scheduler: Any, conditions: Conditions) -> Objective:  # noqa: ANN401

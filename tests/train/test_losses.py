@@ -82,7 +82,7 @@ def _set_up(place: Path, folder: Path, lines: str) -> tuple[Pipeline, Recipe, Ba
     pipeline = load_pipeline(place / "base")
     recipe = read_recipe(recipe_file(folder, lines))
     generator = Generator().manual_seed(7)
-    for weight in add_adapters(pipeline, recipe)[0]:
+    for weight in add_adapters(pipeline, recipe).unet:
         weight.data = torch.randn(weight.shape, generator=generator) * 0.2
     clean, noise = (torch.randn(4, 4, 8, 8, generator=generator) for _ in range(2))
     told = {"states": torch.randn(1, 5, 32, generator=generator), "pooled": torch.randn(1, 16, generator=generator)}
