@@ -31,6 +31,9 @@ def analyze(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="where to write (default: RUN/report)")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="a plan frozen by `evalkit plan`: its margin and exclusions hold")
+    ] = None,
 ) -> None:
     """Turn scores and judgments into verdicts: report.html, tables and figures.
 
@@ -41,6 +44,7 @@ def analyze(
     from analysis.data import read_run
     from analysis.findings import analyze_run
     from analysis.preference import check_margin
+    from analysis.preregistration import apply_plan, planned_results, read_plan
     from analysis.report import write_report
     from db.load import load_run
     from db.session import default_url, open_database
@@ -49,19 +53,34 @@ def analyze(
     # a folder that is no run is refused before a database is made in it
     Manifest.load(run)
     check_margin(margin, margin_scale.value)
+    frozen = None if plan is None else read_plan(plan)
     console = Console(highlight=False)
     database = open_database(db if db is not None else default_url(run))
     try:
         with console.status("loading the run"):
-            data = read_run(database, load_run(database, run).run_id, simulated)
+            kept = simulated if frozen is None or simulated is not None else frozen.takes_simulated
+            data = read_run(database, load_run(database, run).run_id, kept)
         with console.status("analyzing"):
-            found = analyze_run(data, margin, margin_scale.value)
-            written = write_report(found, run, out if out is not None else run / "report")
+            held: tuple[float | None, str] = (margin, margin_scale.value)
+            if frozen is not None:
+                data, held = apply_plan(frozen, data, None if held == (0.05, "votes") else held)
+            found = analyze_run(data, *held)
+            results = () if frozen is None else planned_results(found, frozen)
+            folder = out if out is not None else run / "report"
+            written = write_report(found, run, folder)
     finally:
         database.close()
     if found.simulated:
         console.print(f"{data.simulated:,} of {len(data.judgments):,} votes are simulated; the report says so.", style="yellow")
     for headline in written.headlines:
         console.print(f"  {headline}", markup=False, soft_wrap=True)
+    if frozen is not None:
+        from analysis.results import markdown_of
+        from evalkit.files import write_atomic
+
+        write_atomic(folder / "planned.md", markdown_of(results))
+        planned = sum(each.planned for each in results)
+        said = f"{planned} of {len(results)} results were planned ({plan}, sha256 {frozen.sha256()[:12]}…)"
+        console.print(f"{said}, the others are exploratory: {folder / 'planned.md'}", markup=False, soft_wrap=True)
     beside = f"{written.tables} tables and {written.figures} figures beside it"
     console.print(f"report: {written.report} ({beside})", markup=False, soft_wrap=True)
