@@ -1,4 +1,4 @@
-"""DINO: a vision transformer trained without labels, through timm (Caron 2021, arXiv 2104.14294)."""
+"""DINO and DINOv2: vision transformers trained without labels, through timm (Caron 2021, arXiv 2104.14294; Oquab 2024)."""
 
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-# The tag brings ImageNet's mean and deviation, which DINO was trained with; timm's default for this net has others.
+# The tags bring ImageNet's mean and deviation, which these nets were trained with; timm's default for the first has others.
 ARCHITECTURE = "vit_small_patch16_224.dino"
+V2_ARCHITECTURE = "vit_small_patch14_dinov2.lvd142m"
+S8_ARCHITECTURE = "vit_small_patch8_224.dino"
+# Side of the pictures that DINOv2 is given, as its own evaluation and transformers' processor do; timm's default is 518.
+V2_SIDE = 224
 CONFIG = "config.json"
 DINO = Source(
     name="dino",
@@ -27,19 +31,48 @@ DINO = Source(
 )
 
 
+DINO_S8 = Source(
+    name="dino_s8",
+    hub="timm/vit_small_patch8_224.dino",
+    files=("model.safetensors",),
+    licence="Apache-2.0 (facebookresearch/dino)",
+    config=CONFIG,
+)
+DINOV2 = Source(
+    name="dinov2",
+    hub="timm/vit_small_patch14_dinov2.lvd142m",
+    files=("model.safetensors",),
+    licence="Apache-2.0 (facebookresearch/dinov2)",
+    config=CONFIG,
+)
+
+
 def load_dino(weights: Weights, device: str) -> "DinoEncoder":
     """Return DINO with these weights: ViT-S/16, or what the weights' folder describes in timm's config.json."""
     return DinoEncoder(weights, device)
 
 
+def load_dino_s8(weights: Weights, device: str) -> "DinoEncoder":
+    """Return DINO with these weights: ViT-S/8, or what the weights' folder describes in timm's config.json."""
+    return DinoEncoder(weights, device, S8_ARCHITECTURE)
+
+
+def load_dinov2(weights: Weights, device: str) -> "DinoEncoder":
+    """Return DINOv2 with these weights: ViT-S/14 for 224 pixels, or what the weights' folder describes."""
+    return DinoEncoder(weights, device, V2_ARCHITECTURE, V2_SIDE)
+
+
 class DinoEncoder:
-    """DINO's class token in float32; weights are loaded when something is first encoded."""
+    """A net's class token in float32; weights are loaded when something is first encoded."""
 
     largest_batch = 256
     smallest_side = 1
 
-    def __init__(self, weights: Weights, device: str) -> None:
-        """Build the net without weights; raise a UserError where a folder describes none that timm can build."""
+    def __init__(self, weights: Weights, device: str, architecture: str = ARCHITECTURE, side: int | None = None) -> None:
+        """Build the net without weights; raise a UserError where a folder describes none that timm can build.
+
+        `side` is that of the pictures it is given, where that differs from the net's own.
+        """
         import timm
 
         self.weights = weights
@@ -47,20 +80,22 @@ class DinoEncoder:
         folder = weights.folder
         try:
             with building():
-                name = ARCHITECTURE if folder is None else f"local-dir:{folder}"
-                self._bare = timm.create_model(name, pretrained=False, num_classes=0)
+                name = architecture if folder is None else f"local-dir:{folder}"
+                resized = {"img_size": side} if folder is None and side else {}
+                self._bare = timm.create_model(name, pretrained=False, num_classes=0, **resized)
             data = timm.data.resolve_model_data_config(self._bare)
         except (RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
             raise UserError(f"{folder}: timm can't build what its {CONFIG} describes: {error}") from error
         _, height, width = data["input_size"]
         if height != width:
             raise UserError(f"{folder}: {CONFIG} describes {height} x {width} pictures; only square ones are used")
-        self.crop = int(height)
+        self._resized = bool(resized)
+        self.crop = resized.get("img_size", int(height))
         # 256 for 224, as the official evaluation does (facebookresearch/dino, eval_knn.py); timm's own setting is 248
         self.size = round(self.crop * 256 / 224)
         self.mean, self.std = tuple(data["mean"]), tuple(data["std"])
         self.recipe = Recipe(
-            model="vit_small_patch16_224" if folder is None else f"timm-dir:{sha256_file(folder / CONFIG)[:8]}",
+            model=architecture.partition(".")[0] if folder is None else f"timm-dir:{sha256_file(folder / CONFIG)[:8]}",
             sha256=weights.sha256,
             preparation=f"pil-bicubic-{self.size}-center-{self.crop}",
             precision="fp32",
@@ -84,5 +119,21 @@ class DinoEncoder:
         path = self.weights.file
         # a classifier may stand in the file; features end before it
         state = {name: value for name, value in read_state(path).items() if not name.startswith("head.")}
+        if self._resized and "pos_embed" in state:
+            state["pos_embed"] = _resampled(state["pos_embed"], self._bare.patch_embed.grid_size)
         fill(self._bare, state, path, f"timm's {self.recipe.model}")
         return self._bare.to(self.device).eval().requires_grad_(False)
+
+
+def _resampled(positions: "Tensor", grid: tuple[int, int]) -> "Tensor":
+    """Return position embeddings 1 x (1 + n * n) x d for another grid, as transformers does; timm's own way smooths them."""
+    import torch
+    from torch.nn import functional
+
+    first, rest = positions[:, :1], positions[:, 1:]
+    side = round(rest.shape[1] ** 0.5)
+    if side * side != rest.shape[1]:
+        return positions
+    square = rest.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    fitted = functional.interpolate(square.float(), size=grid, mode="bicubic", align_corners=False)
+    return torch.cat((first, fitted.permute(0, 2, 3, 1).reshape(1, grid[0] * grid[1], -1)), dim=1)

@@ -12,6 +12,7 @@ from evalkit.metrics.clip_i import clip_i
 from evalkit.metrics.clip_t import clip_t
 from evalkit.metrics.dbcnn import dbcnn
 from evalkit.metrics.dino import dino
+from evalkit.metrics.dinov2 import dinov2
 from evalkit.metrics.diversity_clip import diversity_clip
 from evalkit.metrics.diversity_dino import diversity_dino
 from evalkit.metrics.diversity_lpips import diversity_lpips
@@ -24,7 +25,7 @@ from evalkit.metrics.piqe import piqe
 from evalkit.metrics.tres import tres
 
 METRICS = by_name(
-    clip_t, clip_i, dino,
+    clip_t, clip_i, dino, dinov2,
     arm_similarity, arm_dino, arm_psnr, arm_ssim, arm_lpips,
     diversity_clip, diversity_dino, diversity_lpips, diversity_vendi,
     musiq, arniqa, nima, tres, dbcnn, piqe, niqe, brisque, entropy,

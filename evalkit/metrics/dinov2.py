@@ -1,0 +1,19 @@
+"""Subject fidelity: is each concept recognisable, by DINOv2?"""
+
+from evalkit.card import Encoder, metric
+from evalkit.encoders.dino import DINOV2, load_dinov2
+from evalkit.weights import Weights
+
+
+@metric(
+    direction="higher",
+    unit="cosine",
+    limits=(-1.0, 1.0),
+    source="Oquab 2024, arXiv 2304.07193; as DreamBench++ (Peng 2024, arXiv 2406.16855) reads pictures",
+    needs="references",
+    weights=DINOV2,
+    on_request=True,
+)
+def dinov2(weights: Weights, device: str) -> Encoder:
+    """Mean cosine between DINOv2's features of an image and of each reference of a concept."""
+    return load_dinov2(weights, device)
