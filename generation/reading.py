@@ -11,13 +11,13 @@ from pydantic import ValidationError
 
 from evalkit.errors import UserError
 from evalkit.manifest import Record, mistakes
-from generation.experiment import Arm, Base, Case, CasesFrom, Concept, Experiment, Sampling
+from generation.experiment import Arm, Base, Case, CasesFrom, Concept, Experiment, Sampling, find_experiment
 from generation.merge import MERGE_METHODS
 from generation.merge.method import MergeMethod
 from generation.pipeline import scheduler_class
 from generation.places import adapter_file, is_remote, metric_weights, model_folder, references
 
-SECTIONS = ("name", "base", "sampling", "concepts", "arms", "cases", "cases_from", "weights")
+SECTIONS = ("name", "like", "base", "sampling", "concepts", "arms", "cases", "cases_from", "weights")
 Section = TypeVar("Section", bound=Record)
 Placed = list[tuple[str, Section]]
 
@@ -28,17 +28,36 @@ def read_experiment(path: Path, folder: Path | None = None) -> Experiment:
     Raises:
         UserError: something in it is wrong; the message names every mistake and its place.
     """
+    raw = _sections(path, ())
+    reader = _Reader(raw, path.parent if folder is None else folder)
+    experiment = reader.experiment(path.stem)
+    if experiment is None:
+        raise UserError(f"{path}: {'; '.join(reader.problems)}")
+    return experiment
+
+
+def _sections(path: Path, borrowers: tuple[Path, ...]) -> dict[str, Any]:
+    """Return the sections of the file, and those it leaves out from the experiment it is `like`."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: can't be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: is no TOML: {error}") from error
-    reader = _Reader(raw, path.parent if folder is None else folder)
-    experiment = reader.experiment(path.stem)
-    if experiment is None:
-        raise UserError(f"{path}: {'; '.join(reader.problems)}")
-    return experiment
+    if "like" not in raw:
+        return raw
+    wish = raw["like"]
+    beside = path.parent / str(wish)
+    try:
+        other = beside if beside.is_file() else find_experiment(str(wish))[0]
+    except UserError as error:
+        raise UserError(f"{path}: like: {error}") from error
+    if other.resolve() in (*borrowers, path.resolve()):
+        raise UserError(f"{path}: like: {wish} is like this file in turn; one of the two must stand for itself")
+    lent = {key: value for key, value in _sections(other, (*borrowers, path.resolve())).items() if key != "name"}
+    if "cases" in raw or "cases_from" in raw:
+        lent = {key: value for key, value in lent.items() if key not in ("cases", "cases_from")}
+    return {**lent, **raw}
 
 
 def find_method(arm: Arm) -> MergeMethod:

@@ -30,8 +30,33 @@ def test_cases_may_be_listed_beside_the_made_ones(experiment_file: Write) -> Non
     assert len(experiment.cases) == 4
 
 
+ARM = '[[arms]]\nlabel = "only"\nmethod = "direct"\n'
+
+
+def test_an_experiment_like_another_says_only_what_differs(experiment_file: Write) -> None:
+    path = experiment_file()
+    twin = path.with_name("twin.toml")
+    twin.write_text(f'like = "{path.name}"\n{ARM}')
+    whole, cut = read_experiment(path), read_experiment(twin)
+    assert (cut.name, [arm.label for arm in cut.arms]) == ("twin", ["only"])
+    assert cut == whole.model_copy(update={"name": "twin", "arms": cut.arms})
+    twin.write_text(f'like = "{path.name}"\n' + CASE.format("star").replace("[cases_from]", "").replace("a star", "<s> star"))
+    assert [case.id for case in read_experiment(twin).cases] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [("nowhere", "like: nowhere: no such experiment"), ("twin.toml", "like this file in turn"), ("other.toml", "is no TOML")],
+)
+def test_an_experiment_that_can_be_like_none_is_refused(like: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text("name =")
+    (tmp_path / "twin.toml").write_text(f'like = "{like}"\n{ARM}')
+    with pytest.raises(UserError, match=message):
+        read_experiment(tmp_path / "twin.toml")
+
+
 MISTAKES: dict[str, tuple[tuple[str, str], str]] = {
-    "unknown section": (("[base]", "seed = 1\n[base]"), "seed: unknown key; an experiment has name, base"),
+    "unknown section": (("[base]", "seed = 1\n[base]"), "seed: unknown key; an experiment has name, like, base"),
     "unknown key": (("steps = 2", "steps = 2\nstep = 3"), "sampling.step: unknown key"),
     "unknown method": (
         ('method = "mc_dropout"', 'method = "mc_dropot"'),
@@ -111,7 +136,7 @@ def test_all_mistakes_are_reported_at_once(experiment_file: Write) -> None:
 
 
 def test_the_shipped_experiments_are_found_by_name() -> None:
-    assert set(shipped()) == {"tinyworld", "orthogonal_mc_dropout", "community_loras"}
+    assert {"tinyworld", "tinyworld_mask_noise", "orthogonal_mc_dropout", "community_loras"} <= set(shipped())
     assert find_experiment("community_loras") == (shipped()["community_loras"], Path.cwd())
     with pytest.raises(UserError, match=r"no such experiment file; give a \.toml file or one of: community_loras, orth"):
         find_experiment("nothing")
