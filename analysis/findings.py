@@ -3,17 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from analysis.agreement import Agreement, agreement_of, noise_ceiling
-from analysis.clusters import ConceptSets, codes_of
 from analysis.contrast import Contrast
 from analysis.data import RunData
 from analysis.fitted import ArmStrengths, VoteModel, arm_strengths, vote_model
 from analysis.paired import Measured, MetricResult, mean_of, measure
-from analysis.preference import Preference, Votes, preferences
+from analysis.preference import Preference, preferences
 from analysis.results import Result
+from analysis.rows import by_signature, measured, sets_of, votes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,10 @@ class Findings(Result):
     models: tuple[VoteModel, ...]
     """Of the same arm pairs."""
     strengths: ArmStrengths | None
+    measured: tuple[Measured, ...]
+    """What the metrics of single images gave, cell by cell."""
     metrics: tuple[MetricResult, ...]
+    """Of the same, their means and contrasts."""
     similarities: tuple[Similarity, ...]
 
     def records(self) -> list[dict[str, object]]:
@@ -59,7 +61,7 @@ def analyze_run(data: RunData, margin: float | None = 0.05, margin_scale: str = 
     """Return everything the run's judgments and scores allow; either may be absent."""
     # with two BLAS threads small solves are many times slower on a busy machine
     with threadpool_limits(limits=1):
-        votes = votes_of(data)
+        votes, cells = votes_of(data), tuple(measured(data))
         return Findings(
             data,
             margin,
@@ -69,55 +71,9 @@ def analyze_run(data: RunData, margin: float | None = 0.05, margin_scale: str = 
             tuple(noise_ceiling(each) for each in votes),
             tuple(vote_model(each) for each in votes),
             arm_strengths(data.judgments, data.concepts_of, data.labels),
-            tuple(measure(each) for each in measured(data)),
+            cells,
+            tuple(measure(each) for each in cells),
             tuple(similarities(data)),
-        )
-
-
-def votes_of(data: RunData) -> list[Votes]:
-    """Return the judgments of every pair of arms that has any, in the order of the experiment."""
-    concepts = data.concepts_of
-    found = []
-    for first, second in data.arm_pairs:
-        rows = data.judgments[(data.judgments["first"] == first) & (data.judgments["second"] == second)]
-        if rows.empty:
-            continue
-        cases = rows["case"].tolist()
-        found.append(
-            Votes(
-                first,
-                second,
-                rows["choice"].to_numpy(float),
-                codes_of(rows["comparison"].tolist()),
-                codes_of(rows["participant"].tolist()),
-                ConceptSets.of([concepts[case] for case in cases], names=cases),
-                (rows["left"] == first).to_numpy(bool),
-            )
-        )
-    return found
-
-
-def measured(data: RunData) -> Iterator[Measured]:
-    """Yield every metric that scores single images; a metric under two signatures comes twice and is never averaged.
-
-    Several rows of one image (one per concept) are averaged first. A case and seed where an arm lacks a score is left out
-    for all arms, and counted.
-    """
-    own = data.scores[data.scores["other_arm"] == ""]
-    for name, rows in by_signature(own):
-        wide = rows.pivot(index=["case", "seed", "concept"], columns="arm", values="value")
-        arms = tuple(arm for arm in data.labels if arm in wide.columns)
-        wide = wide.loc[:, list(arms)]
-        whole = ~wide.isna().any(axis=1).groupby(level=["case", "seed"]).any()
-        cells = wide.groupby(level=["case", "seed"]).mean()[whole]
-        yield Measured(
-            name,
-            str(rows["signature"].iloc[0]),
-            str(rows["direction"].iloc[0]),
-            arms,
-            cells.to_numpy(float),
-            _sets(data, cells),
-            int((~whole).sum()),
         )
 
 
@@ -136,21 +92,6 @@ def similarities(data: RunData) -> Iterator[Similarity]:
                 continue
             cells = chosen.groupby(["case", "seed"])[["value"]].mean()
             values = cells["value"].to_numpy(float)
-            found = mean_of(values, _sets(data, cells), name, one)
+            found = mean_of(values, sets_of(data, cells), name, one)
             means.append(replace(found, second=other))
         yield Similarity(name, str(rows["signature"].iloc[0]), tuple(means))
-
-
-def by_signature(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield each metric under each signature; where there are several signatures, they are told apart by a number."""
-    for metric, of_metric in rows.groupby("metric", sort=False):
-        signatures = list(dict.fromkeys(of_metric["signature"]))
-        for number, signature in enumerate(signatures, start=1):
-            name = str(metric) if len(signatures) == 1 else f"{metric} ({number})"
-            yield name, of_metric[of_metric["signature"] == signature]
-
-
-def _sets(data: RunData, cells: pd.DataFrame) -> ConceptSets:
-    cases = [str(case) for case in cells.index.get_level_values("case")]
-    concepts = data.concepts_of
-    return ConceptSets.of([concepts[case] for case in cases], names=cases)

@@ -24,6 +24,8 @@ class Measured:
     sets: ConceptSets
     left_out: int = 0
     """Cells dropped because an arm lacked its score there."""
+    cells: tuple[tuple[str, int], ...] = ()
+    """Case and seed of each row; empty where they are not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from analysis.agreement import noise_ceiling
 from analysis.clusters import Codes, ConceptSets, Floats
 from analysis.contrast import Contrast, holm
 from analysis.data import RunData
-from analysis.findings import by_signature, votes_of
 from analysis.foresight import area_under_curve, logistic_slope, predicted, rank_correlation, some_votes, vote_contrast
 from analysis.preference import CANNOT_TELL, FIRST, SECOND, Votes
 from analysis.results import Result
+from analysis.rows import by_signature, votes_of
 from evalkit.errors import UserError
 
 ALL_ARMS = "all arms"

@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 
 from analysis.data import RunData
-from analysis.findings import votes_of
 from analysis.fitted import vote_model
 from analysis.results import Result
+from analysis.rows import votes_of
 from analysis.study_design import Spread
 from evalkit.errors import UserError
 

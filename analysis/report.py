@@ -1,6 +1,7 @@
 """The report: one file that opens offline and is read in a minute, verdicts first."""
 
 import base64
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.checklist import checklist, exclusions
-from analysis.figures import Drawing, drawings, names
+from analysis.drawing import Drawing
+from analysis.figures import FIGURE_NAMES, drawings
 from analysis.findings import Findings
 from analysis.gallery import RULE, gallery
 from analysis.metric_tables import metric_contrasts, table_2, table_2_uncertainty
@@ -29,7 +31,6 @@ TABLE_NAMES = (
     "table1", "table1_uncertainty", "table1_similarity", "agreement", "variance", "strengths", "strengths_contrasts",
     "table2", "table2_uncertainty", "table2_contrasts",
 )  # fmt: skip
-FIGURE_NAMES = ("preference", "metrics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +53,18 @@ def tables_of(found: Findings) -> tuple[Table, ...]:
     return tuple(table for table in made if table is not None)
 
 
-def render(found: Findings, run: Path) -> str:
-    """Return the report as one HTML page: images, figures and style inlined, nothing fetched from anywhere."""
+def render(found: Findings, run: Path, made: Sequence[Drawing] | None = None) -> str:
+    """Return the report as one HTML page: images, figures and style inlined, nothing fetched from anywhere.
+
+    `made` are the figures where they were drawn already.
+    """
+    made = drawings(found) if made is None else made
     environment = Environment(
         loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["count"] = count
     tables = {table.name: Markup(table.to_html()) for table in tables_of(found)}
-    figures = {drawing.name: (drawing.caption, _data_uri(drawing)) for drawing in drawings(found)}
+    figures = {drawing.name: (drawing.caption, _data_uri(drawing)) for drawing in made}
     return environment.get_template("report.html.j2").render(
         data=found.data,
         simulated=found.simulated,
@@ -91,29 +96,31 @@ def write_report(found: Findings, run: Path, out: Path) -> Written:
             f"{run}: nothing to analyze, there are neither scores nor judgments; "
             f"begin with `evalkit score {run}` or `evalkit study serve {run}`"
         )
-    page = render(found, run)
-    tables = {name: text for table in tables_of(found) for name, text in table.files().items()}
-    figures = names(drawings(found))
+    made, listed = drawings(found), tables_of(found)
+    page = render(found, run, made)
+    tables = {name: text for table in listed for name, text in table.files().items()}
+    figures = {name: content for drawing in made for name, content in drawing.files().items()}
     _forget(out / "tables", [f"{name}.{kind}" for name in TABLE_NAMES for kind in ("md", "tex", "html", "csv")], tables)
-    _forget(out / "figures", [f"{name}.svg" for name in FIGURE_NAMES], figures)
+    _forget(out / "figures", [f"{name}.{kind}" for name in FIGURE_NAMES for kind in ("svg", "pdf", "png")], figures)
     for name, text in tables.items():
         write_atomic(out / "tables" / name, text)
-    for name, text in figures.items():
-        write_atomic(out / "figures" / name, text)
+    for name, content in figures.items():
+        write_atomic(out / "figures" / name, content)
     write_atomic(out / FILE_NAME, page)
     headlines = [preference_sentence(each, found).headline for each in found.preferences]
     headlines += [metric_sentence(each).headline for each in found.metrics]
-    return Written(out / FILE_NAME, len(tables_of(found)), len(figures), tuple(headlines))
+    return Written(out / FILE_NAME, len(listed), len(made), tuple(headlines))
 
 
-def _forget(folder: Path, ours: list[str], kept: dict[str, str]) -> None:
+def _forget(folder: Path, ours: list[str], kept: Collection[str]) -> None:
     for name in ours:
         if name not in kept:
             (folder / name).unlink(missing_ok=True)
 
 
 def _data_uri(drawing: Drawing) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(drawing.svg.encode()).decode()}"
+    encoded = base64.b64encode(drawing.rendered("svg")).decode()
+    return f"data:image/svg+xml;base64,{encoded}"
 
 
 def _signatures(found: Findings) -> list[tuple[str, str]]:

@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import select
 
 from analysis.data import read_run
-from analysis.findings import analyze_run, measured, votes_of
+from analysis.findings import analyze_run
+from analysis.rows import measured, votes_of
 from db import models
 from db.load import load_run
 from db.session import read, write

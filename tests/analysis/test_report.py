@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from analysis.checklist import checklist
 from analysis.command import analyze
 from analysis.data import read_run
-from analysis.figures import drawings
+from analysis.figures import FIGURE_NAMES, drawings
 from analysis.findings import analyze_run
 from analysis.gallery import gallery, thumbnail
 from analysis.papers.orthogonal_mc_dropout import main as paper
@@ -90,7 +90,8 @@ def test_analyze_writes_report_tables_and_figures_and_says_where(judged, tmp_pat
     assert "simulated" in result.output
     names = {path.relative_to(tmp_path / "report").as_posix() for path in (tmp_path / "report").rglob("*") if path.is_file()}
     tables = {f"tables/{name}.{kind}" for name in ALL_TABLES for kind in ("md", "tex", "html", "csv")}
-    assert names == {"report.html", "figures/preference.svg", "figures/metrics.svg"} | tables
+    figures = {f"figures/{name}.{kind}" for name in FIGURE_NAMES for kind in ("svg", "pdf", "png")}
+    assert names == {"report.html"} | figures | tables
 
 
 def test_the_report_fetches_nothing_and_runs_nothing(judged, found):
@@ -108,9 +109,9 @@ def test_simulated_judgments_are_marked_in_report_tables_and_figures(judged, fou
     for table in tables_of(found):
         has_votes = table.name in OF_VOTES | {"table1"}
         assert table.simulated == has_votes
-    forest, metrics = drawings(found)
-    assert forest.caption.startswith("[simulated judgments]")
-    assert not metrics.caption.startswith("[simulated")
+    for drawing in drawings(found):
+        of_votes = drawing.name in ("preference", "outcomes", "strengths")
+        assert drawing.caption.startswith("[simulated judgments]") == of_votes
 
 
 def test_judgments_of_people_carry_no_mark(tmp_path):
@@ -123,7 +124,7 @@ def test_judgments_of_people_carry_no_mark(tmp_path):
 
 def test_figures_and_report_are_the_same_bytes_on_every_run(judged, found):
     one, other = found, findings_of(judged)
-    assert [each.svg for each in drawings(one)] == [each.svg for each in drawings(other)]
+    assert [each.files() for each in drawings(one)] == [each.files() for each in drawings(other)]
     assert render(one, judged) == render(other, judged)
 
 

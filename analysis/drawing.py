@@ -1,0 +1,81 @@
+"""What all figures share: colours, settings, canvas, and their bytes as SVG, PDF and PNG, the same on every run."""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito (2008), told apart by people with any colour vision; shape, place and weight say the same again.
+BLUE, ORANGE, GREY, BAND = "#0072B2", "#D55E00", "#6b6f76", "#56B4E9"
+CYCLE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", BAND, "#8c6d31", "#000000")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (3, 3)))
+MARKERS = "osD^vPX*"
+# (matplotlib types the keys of its settings one by one; Any stands for that list)
+SETTINGS: Any = {
+    # ids in the file come from this instead of a random number
+    "svg.hashsalt": "evalkit",
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+    "savefig.dpi": 200,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+}
+WIDTH = 7.2
+_METADATA: dict[str, dict[str, None]] = {
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure: the name of its files, what it shows in a few sentences, and the picture."""
+
+    name: str
+    caption: str
+    figure: Figure
+
+    def rendered(self, kind: str) -> bytes:
+        """Return the figure as `svg`, `pdf` or `png`."""
+        stream = io.BytesIO()
+        with mpl.rc_context(SETTINGS):
+            self.figure.savefig(stream, format=kind, metadata=_METADATA[kind])
+        return stream.getvalue()
+
+    def files(self) -> dict[str, bytes]:
+        """Return the content of the figure's three files by name."""
+        return {f"{self.name}.{kind}": self.rendered(kind) for kind in _METADATA}
+
+
+def canvas(height: float, rows: int, label: str) -> tuple[Figure, Axes]:
+    """Return a figure for `rows` lines below each other, `height` inches beside the labels, the first line on top."""
+    figure = Figure(figsize=(WIDTH, 1.1 + height), layout="constrained")
+    axes = figure.add_subplot()
+    lines(axes, rows)
+    axes.set_xlabel(label)
+    return figure, axes
+
+
+def lines(axes: Axes, rows: int) -> None:
+    """Make room for `rows` lines below each other."""
+    axes.set_ylim(rows - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+
+
+def legend_below(figure: Figure, columns: int = 3) -> None:
+    """Put the legend below everything."""
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+
+
+def mark(figure: Figure, simulated: bool) -> None:
+    """Write across a figure that judgments were simulated."""
+    if simulated:
+        figure.text(0.5, 0.5, "SIMULATED", color=ORANGE, alpha=0.22, fontsize=38, ha="center", va="center", rotation=12)
