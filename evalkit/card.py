@@ -6,10 +6,11 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
+from evalkit.convention import PLAIN, Convention
 from evalkit.errors import UserError
 from evalkit.pixels import Pixels
 from evalkit.scores import Direction
-from evalkit.signature import Recipe, sign
+from evalkit.signature import DEFAULT_PRESET, Recipe, sign
 from evalkit.weights import Source, Weights
 
 if TYPE_CHECKING:
@@ -102,6 +103,9 @@ class MetricCard:
     load: Loader = field(repr=False)
     # a run is scored with it only where it is named: it is none of the papers' metrics, or costs much
     on_request: bool = False
+    # whose numbers these are, and what that means for a cosine with a prompt or references
+    preset: str = DEFAULT_PRESET
+    convention: Convention = PLAIN
 
     @property
     def model(self) -> str:
@@ -110,7 +114,7 @@ class MetricCard:
 
     def signature(self, recipe: Recipe) -> str:
         """Return the recipe of this metric's scores in one line."""
-        return sign(self.name, recipe, REDUCTION[self.needs])
+        return sign(self.name, recipe, self.convention.reduction(REDUCTION[self.needs]), self.preset)
 
 
 def metric(

@@ -49,6 +49,9 @@ def score(
     plugin: Annotated[
         list[Path] | None, typer.Option("--plugin", help="A Python file with metrics of your own; repeatable.")
     ] = None,
+    preset: Annotated[
+        str, typer.Option("--preset", help="Whose numbers to make: dreambooth, custom_diffusion, clipscore, ...")
+    ] = "dreambooth",
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if any.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per forward pass, at most.")] = 32,
     out: Annotated[Path | None, typer.Option("--out", help="For a folder or pattern: a Parquet file for the scores.")] = None,
@@ -76,7 +79,9 @@ def score(
     with bar() as shown:
         progress = step(shown, "scoring")
         if run is not None:
-            scored = score_run(run, cards, weights=given, device=device, batch_size=batch_size, progress=progress)
+            scored = score_run(
+                run, cards, preset=preset, weights=given, device=device, batch_size=batch_size, progress=progress
+            )
         else:
             pictures = find_pictures(places)
             scored = score_files(

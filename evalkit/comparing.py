@@ -77,17 +77,20 @@ def _alone(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Fe
 
 def _with_prompt(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
     """Yield scores of images against the case's prompt without modifier tokens."""
-    text = case.plain_prompt
-    if text.strip():
+    convention = task.card.convention
+    if case.plain_prompt.strip():
+        text = convention.text(case.plain_prompt)
         meant = text_features(task.encoder, [text], task.store)[text]
         for image in images:
             if image.sha256 in own:
-                yield task.row(image, float(cosine(own[image.sha256], meant)))
+                yield task.row(image, convention.score(float(cosine(own[image.sha256], meant))))
 
 
 def _with_references(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
     """Yield scores of images against all references of each concept; a concept that lacks one is a problem."""
-    for concept, shown in referenced(task.manifest, case):
+    convention = task.card.convention
+    for concept, every in referenced(task.manifest, case):
+        shown = convention.references(every)
         found = task.store.get(task.encoder.recipe.key, [picture.sha256 for picture in shown])
         lost = [picture for picture in shown if picture.sha256 not in found]
         if lost:
@@ -97,7 +100,7 @@ def _with_references(task: Task, case: Case, images: Sequence[Image], own: Mappi
         vectors = [found[picture.sha256] for picture in shown]
         for image in images:
             if image.sha256 in own:
-                yield task.row(image, mean_cosine(own[image.sha256], vectors), concept=concept)
+                yield task.row(image, convention.score(mean_cosine(own[image.sha256], vectors)), concept=concept)
 
 
 def arm_pairs(manifest: Manifest, case: Case, images: Sequence[Image]) -> Iterator[tuple[Image, Image]]:
@@ -205,7 +208,8 @@ COMPARISONS: Mapping[Needs, Compare] = MappingProxyType(
 
 def _count_truncated(task: Task) -> None:
     """Note how many prompts are longer than the model reads."""
-    texts = list(dict.fromkeys(case.plain_prompt for case in task.manifest.cases if case.plain_prompt.strip()))
+    plain = dict.fromkeys(case.plain_prompt for case in task.manifest.cases if case.plain_prompt.strip())
+    texts = [task.card.convention.text(prompt) for prompt in plain]
     cut = sum(as_text_encoder(task.encoder).truncated(texts))
     if cut:
         task.notes.append(

@@ -12,9 +12,11 @@ from evalkit.errors import UserError
 from evalkit.extract import Item, extract, file_loader
 from evalkit.manifest import Manifest, Picture
 from evalkit.metrics import METRICS
+from evalkit.presets import with_preset
 from evalkit.scored import Scored
 from evalkit.scores import FILE_NAME, ScoreRow, read_scores, write_scores
 from evalkit.scoring import choose, load_encoders
+from evalkit.signature import DEFAULT_PRESET
 from evalkit.weights import FILE_NAME as WEIGHTS_FILE
 from evalkit.weights import read_table
 
@@ -25,6 +27,7 @@ def score_run(
     run: Path,
     metrics: Sequence[str | MetricCard] | None = None,
     *,
+    preset: str = DEFAULT_PRESET,
     weights: Mapping[str, Path] | None = None,
     device: str | None = None,
     batch_size: int = 32,
@@ -32,14 +35,16 @@ def score_run(
 ) -> Scored[ScoreRow]:
     """Score a run with these metrics, or with all its manifest can serve, and write its score file.
 
-    Scores of metrics that are not asked for stay as they are. `progress` is told how many pictures are finished, of how many.
+    `preset` says whose numbers to make. Scores of metrics that are not asked for stay as they are. `progress` is told how many
+    pictures are finished, of how many.
 
     Raises:
         UserError: the run lacks images, or a metric asked for can't be served by it.
     """
     manifest = Manifest.load(run).complete(run)
     _files_there(run, manifest)
-    cards = _serving(manifest, choose(metrics)) if metrics is not None else default_metrics(manifest)
+    chosen = _serving(manifest, choose(metrics)) if metrics is not None else default_metrics(manifest)
+    cards = with_preset(chosen, preset)
     table = run / WEIGHTS_FILE
     given = {**(read_table(table) if table.exists() else {}), **(weights or {})}
     encoders, missing = load_encoders(cards, given, device)

@@ -18,7 +18,9 @@ from evalkit.files import sha256_bytes
 from evalkit.metrics.iqa import cards_named
 from evalkit.pixels import Pixels, convert, fingerprint, read_bytes
 from evalkit.plugins import known_metrics
+from evalkit.presets import other_sources, with_preset
 from evalkit.scores import Direction
+from evalkit.signature import DEFAULT_PRESET
 from evalkit.similarity import cosine, cosine_matrix
 from evalkit.weights import NO_WEIGHTS, check_names, find
 
@@ -61,6 +63,7 @@ def score(
     prompts: str | Sequence[str] | None = None,
     references: "Pictures | Mapping[str, Pictures] | None" = None,
     value_range: ValueRange | None = None,
+    preset: str = DEFAULT_PRESET,
     weights: Mapping[str, str | PathLike[str]] | None = None,
     device: str | None = None,
     batch_size: int = 32,
@@ -71,13 +74,14 @@ def score(
     need `value_range`, what black and white are in them, such as (0, 1).
 
     `prompts` is one text for all images or one for each, without modifier tokens; `references` are the pictures of one concept,
-    or of several by name; `weights` says where models lie by name (`{"clip": "folder"}`), as in `evalkit.weights.find`.
+    or of several by name; `preset` says whose numbers to make (`evalkit.presets.PRESETS`); `weights` says where models lie by
+    name (`{"clip": "folder"}`), as in `evalkit.weights.find`.
 
     Raises:
         UserError: an image can't be read or scored, a metric lacks prompts or references, or it compares arms of a run.
         MissingWeightsError: weights are nowhere to be had; the message says how to get them.
     """
-    cards = choose(metrics)
+    cards = with_preset(choose(metrics), preset)
     given = {name: Path(path) for name, path in (weights or {}).items()}
     check_range(value_range)
     images = unbatched(images, "images")
@@ -140,6 +144,7 @@ def load_encoders(
     from evalkit.encoders.forward import choose_device
 
     sources = {card.weights.name: card.weights for card in (*known_metrics().values(), *cards) if card.weights}
+    sources.update({source.name: source for source in other_sources()})
     check_names(given, sources.values())
     encoders: dict[str, Model] = {}
     missing: dict[str, str] = {}
@@ -184,11 +189,13 @@ def _values(
     if card.needs == "image":
         return [("", float(own[0]))]
     if card.needs == "prompt":
-        return [("", float(cosine(own, text_features(encoder, [text], store)[text])))]
+        meant = card.convention.text(text)
+        return [("", card.convention.score(float(cosine(own, text_features(encoder, [meant], store)[meant]))))]
     values = []
     for concept, group in shown.items():
-        vectors = store.get(encoder.recipe.key, [item.key for item in group])
-        values.append((concept, mean_cosine(own, [vectors[item.key] for item in group])))
+        keys = [item.key for item in card.convention.references(group)]
+        vectors = store.get(encoder.recipe.key, keys)
+        values.append((concept, card.convention.score(mean_cosine(own, [vectors[key] for key in keys]))))
     return values
 
 

@@ -5,7 +5,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from evalkit.pixels import VERSION as PIXELS_VERSION
 
-PRESET = "dreambooth"
+DEFAULT_PRESET = "dreambooth"
+# The place of the preset among the parts of a signature; what it means for the features stands before it.
+PRESET_PART = 6
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def stamp(package: str, label: str | None = None) -> str:
     return f"{label or package}{number}"
 
 
-def sign(metric: str, recipe: Recipe, reduction: str) -> str:
+def sign(metric: str, recipe: Recipe, reduction: str, preset: str = DEFAULT_PRESET) -> str:
     """Return a metric's signature: name, model, weights, preparation, precision, from features to score, preset, versions.
 
     >>> recipe = Recipe("tiny", "40d3657159" + 54 * "0", "pil-bicubic-64-center", "fp32", ("open_clip3.3.0",))
@@ -54,9 +56,29 @@ def sign(metric: str, recipe: Recipe, reduction: str) -> str:
     """
     weights = f"sha:{recipe.sha256[:8]}" if recipe.sha256 else "no-weights"
     parts = (
-        metric, recipe.model, weights, recipe.preparation, recipe.precision, reduction, f"preset:{PRESET}",
+        metric, recipe.model, weights, recipe.preparation, recipe.precision, reduction, f"preset:{preset}",
         *recipe.libraries, stamp("evalkit", "ev"),
     )  # fmt: skip
     if any("|" in part for part in parts):
         raise ValueError(f"a part of the signature holds '|': {parts}")
+    return "|".join(parts)
+
+
+def preset_of(signature: str) -> str:
+    """Return the preset that a signature names.
+
+    >>> preset_of("clip_t|tiny|sha:40d36571|pil-bicubic-64-center|fp32|cos|preset:dreambooth|ev0.1.0")
+    'dreambooth'
+    """
+    return signature.split("|")[PRESET_PART].removeprefix("preset:")
+
+
+def resigned(signature: str, reduction: str, preset: str) -> str:
+    """Return a signature with another way from features to score, and the preset that has it.
+
+    >>> resigned("clip_t|tiny|sha:40d36571|pil-bicubic-64-center|fp32|cos|preset:dreambooth|ev0.1.0", "100*cos", "torchmetrics")
+    'clip_t|tiny|sha:40d36571|pil-bicubic-64-center|fp32|100*cos|preset:torchmetrics|ev0.1.0'
+    """
+    parts = signature.split("|")
+    parts[PRESET_PART - 1 : PRESET_PART + 1] = [reduction, f"preset:{preset}"]
     return "|".join(parts)
