@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ class Lora:
     sha256: str
     factors: Mapping[str, Factors]
     scales: Mapping[str, float]
+    # what the file's header says, as text by key
+    header: Mapping[str, str] = field(default_factory=dict)
 
     def part(self, layer: str, weight: float = 1.0) -> Factors:
         """Return the factors of a layer in float32, `weight * alpha / rank` multiplied into `up`."""
@@ -102,7 +104,8 @@ def load_lora(path: Path, pipeline: Pipeline) -> Lora:
     Raises:
         UserError: the file is broken, of a kind a pair of factors can't stand for, or made for another architecture.
     """
-    tensors, metadata = _read(path)
+    tensors, header = _read(path)
+    metadata = json.loads(header.get("lora_adapter_metadata", "{}"))
     alphas = {key: tensors.pop(key) for key in list(tensors) if key.endswith(ALPHA)}
     stems = _stems(path, tensors)
     names = _converted(path, tensors, pipeline)
@@ -122,22 +125,21 @@ def load_lora(path: Path, pipeline: Pipeline) -> Lora:
         scales[layer] = _scale(path, layer, down.shape[0], alphas.get(stems[key] + ALPHA), metadata)
     if not factors:
         raise UserError(f"{path}: holds no LoRA layers")
-    return Lora(path, sha256_file(path), factors, scales)
+    return Lora(path, sha256_file(path), factors, scales, header)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}
-            header = file.metadata() or {}
+            header: dict[str, str] = file.metadata() or {}
     except FileNotFoundError:
         raise UserError(f"{path}: no such LoRA file") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: is no whole safetensors file ({first_line(error)}); fetch it again") from error
-    metadata = json.loads(header.get("lora_adapter_metadata", "{}"))
-    return tensors, metadata
+    return tensors, header
 
 
 def _stems(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, str]:

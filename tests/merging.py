@@ -1,13 +1,15 @@
 """Random LoRA factors, and what a merge of weights makes of them: shared by the tests of merges."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from generation.lora import Factors, load_lora
+from generation.lora import Factors, Lora, load_lora
 from generation.merge import MERGE_METHODS
 from generation.merge.apply import Merge
 from generation.merge.drawing import Drawing
@@ -33,9 +35,40 @@ def merged(
     """Return the dense change that a method makes of `parts`."""
     found = MERGE_METHODS[method]
     settings = found.settings(parameters).model_dump()
-    layer = Layer(name, seed, weights or [1.0] * len(parts), range(len(parts)) if places is None else places)
-    result = found.function(parts, layer, **settings)
+    places = range(len(parts)) if places is None else places
+    loras = [
+        Weighted(Lora(Path(f"{place}.safetensors"), "", {name: part}, {name: 1.0}), 1.0, place)
+        for place, part in zip(places, parts, strict=True)
+    ]
+    trained = as_trained(method, loras)
+    layer = Layer(name, seed, weights or [1.0] * len(parts), places, {one.place: one.lora for one in trained})
+    result = found.function([one.lora.factors[name] for one in trained], layer, **settings)
     return result.dense() if isinstance(result, Factors) else result
+
+
+def as_trained(method: str, loras: Sequence[Weighted]) -> list[Weighted]:
+    """Return LoRAs as if they had been trained for a method that asks for it: in slots of rows, or on one basis."""
+
+    def row(value: Factors, slot: int) -> Factors:
+        mine = torch.arange(value.up.shape[0]) % 9 == slot
+        return Factors(value.down, value.up * mine[:, None])
+
+    def told(one: Weighted, factors: Mapping[str, Factors], **notes: Any) -> Weighted:
+        header = {f"evalkit.{key}": json.dumps(value) for key, value in notes.items()}
+        return replace(one, lora=replace(one.lora, factors=factors, header=header))
+
+    if method == "blocklora":
+        return [
+            told(
+                one, {name: row(part, one.place) for name, part in one.lora.factors.items()},
+                slot=one.place, slots=9, block_rule="strided",
+            )
+            for one in loras
+        ]  # fmt: skip
+    if method == "orthogonal_adaptation":
+        sums = {str(part.down[0].numel()): "same" for one in loras for part in one.lora.factors.values()}
+        return [told(one, one.lora.factors, basis={"rows": "random", "slot": None, "sha256": sums}) for one in loras]
+    return list(loras)
 
 
 def plain_sum(parts: Sequence[Factors]) -> Tensor:
@@ -60,7 +93,7 @@ def changes(pipeline: Pipeline, loras: Sequence[Weighted], method: str, **parame
     found = MERGE_METHODS[method]
     drawing = Drawing(pipeline)
     try:
-        with Merge(found, found.settings(parameters), seed=11).applied(pipeline, loras, drawing):
+        with Merge(found, found.settings(parameters), seed=11).applied(pipeline, as_trained(method, loras), drawing):
             return {name: module_of(pipeline, name).weight.clone() for name in layers_of(loras)}
     finally:
         drawing.close()

@@ -2,6 +2,8 @@
 
 from generation.merge.b_lora import b_lora
 from generation.merge.block_rows import block_rows
+from generation.merge.blocklora import blocklora
+from generation.merge.cat import cat
 from generation.merge.dare_linear import dare_linear
 from generation.merge.dare_ties import dare_ties
 from generation.merge.direct import direct
@@ -10,7 +12,9 @@ from generation.merge.knots import knots
 from generation.merge.magnitude_prune import magnitude_prune
 from generation.merge.mc_dropout import mc_dropout
 from generation.merge.method import by_name
+from generation.merge.mix_of_show import mix_of_show
 from generation.merge.np_lora import np_lora
+from generation.merge.orthogonal_adaptation import orthogonal_adaptation
 from generation.merge.orthogonal_mc_dropout import orthogonal_mc_dropout
 from generation.merge.svd import svd
 from generation.merge.ties import ties
@@ -31,4 +35,8 @@ MERGE_METHODS = by_name(
     np_lora,
     block_rows,
     b_lora,
+    cat,
+    mix_of_show,
+    blocklora,
+    orthogonal_adaptation,
 )

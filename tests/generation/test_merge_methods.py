@@ -18,6 +18,7 @@ from generation.merge.masks import MaskOptions
 from generation.merge.method import by_name
 from generation.merge.parts import Observer, Weighted, module_of
 from generation.pipeline import Pipeline, components, load_pipeline
+from tests.merging import as_trained
 from tests.tiny import adapted, save_peft_lora
 
 EVERY_METHOD = pytest.mark.parametrize("method", MERGE_METHODS)
@@ -68,7 +69,7 @@ def denoise(
     """Return the UNet's last output for a batch under a merge."""
     drawing = Drawing(pipeline)
     try:
-        with wanted.applied(pipeline, loras, drawing, observe):
+        with wanted.applied(pipeline, as_trained(wanted.method.name, loras), drawing, observe):
             drawing.begin(images)
             for _ in range(calls):
                 output: Tensor = pipeline.unet(**unet_inputs(images)).sample
@@ -111,7 +112,8 @@ def test_a_method_works_in_half_precision(method: str, dtype: torch.dtype, world
     pipeline = load_pipeline(world / "sdxl", "float16" if dtype == torch.float16 else "bfloat16")
     drawing = Drawing(pipeline)
     module = module_of(pipeline, LAYER)
-    with torch.no_grad(), merge(method).applied(pipeline, weighted(world, pipeline, "star", "ring"), drawing):
+    loras = as_trained(method, weighted(world, pipeline, "star", "ring"))
+    with torch.no_grad(), merge(method).applied(pipeline, loras, drawing):
         drawing.begin([1])
         output = module(torch.ones(1, 5, module.in_features, dtype=dtype))
     drawing.close()
@@ -130,7 +132,8 @@ def test_every_weight_is_back_bit_by_bit_after_a_merge(method: str, world: Path,
 
     before = weights()
     denoise(sdxl, merge(method), weighted(world, sdxl, "star", "ring"))
-    with pytest.raises(KeyboardInterrupt), merge(method).applied(sdxl, weighted(world, sdxl, "star"), Drawing(sdxl)):
+    star = as_trained(method, weighted(world, sdxl, "star"))
+    with pytest.raises(KeyboardInterrupt), merge(method).applied(sdxl, star, Drawing(sdxl)):
         raise KeyboardInterrupt
     assert all(torch.equal(value, before[key]) for key, value in weights().items())
 
