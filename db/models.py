@@ -1,7 +1,7 @@
 """The tables: a run, its study and its judgments."""
 
 from db.run_tables import Arm, Case, CaseConcept, Concept, Image, Metric, Reference, Run, Score
-from db.study_tables import Answer, Assignment, Check, Comparison, Judgment, Participant, Study
+from db.study_tables import Answer, Assignment, Check, Comparison, Identity, Judgment, Participant, Study, Withdrawal
 from db.table import Id, Table
 
 __all__ = (
@@ -14,6 +14,7 @@ __all__ = (
     "Comparison",
     "Concept",
     "Id",
+    "Identity",
     "Image",
     "Judgment",
     "Metric",
@@ -23,4 +24,5 @@ __all__ = (
     "Score",
     "Study",
     "Table",
+    "Withdrawal",
 )

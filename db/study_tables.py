@@ -91,6 +91,8 @@ class Participant(Table):
     seed: Mapped[int] = mapped_column(BigInteger)
     simulated: Mapped[bool] = mapped_column(Boolean)
     completion_code: Mapped[str] = mapped_column(String(16), unique=True)
+    # of their pages, where they came by a link that says one
+    language: Mapped[str | None]
     arrived_at: Mapped[datetime]
     consented_at: Mapped[datetime | None]
     instructed_at: Mapped[datetime | None]
@@ -207,3 +209,31 @@ class Check(Measured, Table):
             postgresql_where=text("choice IS NULL"),
         ),
     )
+
+
+class Identity(Table):
+    """The id under which a recruiter knows a participant, apart from everything else so that it alone can be erased."""
+
+    __tablename__ = "identities"
+    participant_id: Mapped[int] = mapped_column(ForeignKey("participants.id", ondelete="CASCADE"), primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
+    # "prolific" or "mturk"
+    source: Mapped[str]
+    external_id: Mapped[str]
+    # the recruiter's name for this visit (Prolific's session, MTurk's assignment)
+    session_id: Mapped[str | None]
+    __table_args__ = (UniqueConstraint("study_id", "source", "external_id"),)
+
+
+class Withdrawal(Measured, Table):
+    """An answer its participant took back; what it was stays here, word for word."""
+
+    __tablename__ = "withdrawals"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    assignment_id: Mapped[int] = mapped_column(ForeignKey("assignments.id", ondelete="RESTRICT"), index=True)
+    # "overall" for a judgment, or a further question's name
+    question: Mapped[str]
+    choice: Mapped[str]
+    judged_at: Mapped[datetime]
+    withdrawn_at: Mapped[datetime]
+    __table_args__ = (CheckConstraint("choice IN ('left', 'right', 'cannot_tell')", name="choice"),)

@@ -54,6 +54,17 @@ class Sessions(Record):
     hours: float = Field(default=12.0, gt=0, le=168)
 
 
+class Entry(Record):
+    """Where participants come from, and where they go when they are done: `{code}` in the address becomes their code.
+
+    `completion_code` is one code for all, as Prolific gives it; without it everyone gets a code of their own.
+    """
+
+    recruitment: Literal["open", "prolific", "mturk"] = "open"
+    completion_url: str | None = Field(default=None, pattern=r"^https://[!-~]+$")
+    completion_code: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,64}$")
+
+
 class Design(Record):
     """How a run is judged."""
 
@@ -73,6 +84,7 @@ class Design(Record):
     checks: Checks = Checks()
     gold: tuple[Gold, ...] = ()
     sessions: Sessions = Sessions()
+    entry: Entry = Entry()
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Design":

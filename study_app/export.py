@@ -14,7 +14,20 @@ from pathlib import Path
 from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import aliased
 
-from db.models import Answer, Arm, Assignment, Case, Check, Comparison, Concept, Image, Judgment, Participant, Reference
+from db.models import (
+    Answer,
+    Arm,
+    Assignment,
+    Case,
+    Check,
+    Comparison,
+    Concept,
+    Image,
+    Judgment,
+    Participant,
+    Reference,
+    Withdrawal,
+)
 from db.moments import utc_now
 from db.schema import newest
 from db.session import Database, read
@@ -114,6 +127,17 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
         .where(Participant.study_id == study_id)
         .order_by(Answer.id)
     )  # fmt: skip
+    withdrawals = (
+        select(
+            Withdrawal.id, Withdrawal.assignment_id, Withdrawal.question, Withdrawal.choice, Withdrawal.judged_at,
+            Withdrawal.withdrawn_at, Withdrawal.reaction_ms, Withdrawal.loaded_ms, Withdrawal.hidden_ms,
+            Withdrawal.focus_losses,
+        )
+        .join(Assignment, Assignment.id == Withdrawal.assignment_id)
+        .join(Participant, Participant.id == Assignment.participant_id)
+        .where(Participant.study_id == study_id)
+        .order_by(Withdrawal.id)
+    )  # fmt: skip
     left_image, right_image, left_reference, right_reference = (
         aliased(Image), aliased(Image), aliased(Reference), aliased(Reference),
     )  # fmt: skip
@@ -141,6 +165,7 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
         "judgments": judgments,
         "answers": answers,
         "checks": checks,
+        "withdrawals": withdrawals,
     }
 
 

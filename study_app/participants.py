@@ -8,8 +8,9 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import Participant
+from db.models import Identity, Participant
 from study_app.flow import Progress
+from study_app.recruitment import Recruited
 
 # no letters that look like digits, since people copy the code by hand
 _CODE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
@@ -18,7 +19,12 @@ Mark = Literal["consented_at", "instructed_at", "practiced_at", "finished_at"]
 
 
 def add_participant(
-    session: Session, study_id: int, now: datetime, seed: int | None = None, simulated: bool = False
+    session: Session,
+    study_id: int,
+    now: datetime,
+    seed: int | None = None,
+    simulated: bool = False,
+    language: str | None = None,
 ) -> tuple[Participant, str]:
     """Add a participant and return them with the token their browser keeps; the database only keeps its hash."""
     token = secrets.token_urlsafe(32)
@@ -29,8 +35,42 @@ def add_participant(
         simulated=simulated,
         completion_code="".join(secrets.choice(_CODE_ALPHABET) for _ in range(_CODE_LENGTH)),
         arrived_at=now,
+        language=language,
     )
     session.add(participant)
+    session.flush()
+    return participant, token
+
+
+def welcome_recruited(
+    session: Session, study_id: int, now: datetime, recruited: Recruited, language: str | None
+) -> tuple[Participant, str]:
+    """Return the participant a recruiter sent, the same one when they come again, with a token for the browser they use now.
+
+    The token of the browser they used before is good no longer.
+    """
+    known = session.scalar(
+        select(Identity).where(
+            Identity.study_id == study_id,
+            Identity.source == recruited.source,
+            Identity.external_id == recruited.external_id,
+        )
+    )
+    if known is None:
+        participant, token = add_participant(session, study_id, now, language=language)
+        session.add(
+            Identity(
+                participant_id=participant.id,
+                study_id=study_id,
+                source=recruited.source,
+                external_id=recruited.external_id,
+                session_id=recruited.session_id,
+            )
+        )
+        session.flush()
+        return participant, token
+    participant, token = session.get_one(Participant, known.participant_id), secrets.token_urlsafe(32)
+    participant.token_sha256, known.session_id = _hash(token), recruited.session_id
     session.flush()
     return participant, token
 

@@ -18,6 +18,7 @@ class Welcome(Record):
     heading: str
     body: str
     begin: str
+    recruited: str
 
 
 class Consent(Record):
@@ -25,6 +26,7 @@ class Consent(Record):
 
     heading: str
     body: tuple[str, ...]
+    recruited: str
     agree: str
 
 
@@ -62,9 +64,10 @@ class Trial(Record):
     cannot_tell: str
     left_image: str
     right_image: str
-    enlarge: str
     progress: str
     too_soon: str
+    undo: str
+    images: str
 
     def question(self, concepts: int) -> str:
         """Return the first question for a case of so many concepts."""
@@ -88,6 +91,7 @@ class Thanks(Record):
     body: str
     none: str
     code: str
+    back: str
     close: str
 
 

@@ -11,11 +11,13 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from db.session import DatabaseError
 from study_app import running
+from study_app.entrance import entrance
+from study_app.recruitment import names_someone
 from study_app.service import StudyService
 
 ENTRY = Path(__file__).with_name("entry.py")
-COOKIE_SECONDS = 90 * 24 * 3600
 # Why each: reference settings for a study page. The first alone makes a page turn ten times as fast, since Streamlit
 # otherwise collects all garbage after every run of the script.
 CONFIG = {
@@ -31,11 +33,15 @@ CONFIG = {
     "client.showErrorDetails": "none",
     "client.toolbarMode": "minimal",
     "logger.level": "warning",
-    "theme.base": "light",
-    "theme.primaryColor": "#2b59c3",
-    "theme.backgroundColor": "#fbfbfa",
-    "theme.secondaryBackgroundColor": "#f1f1ee",
-    "theme.textColor": "#1d1d1f",
+    # light or dark as the participant's system is
+    "theme.light.primaryColor": "#2b59c3",
+    "theme.light.backgroundColor": "#fbfbfa",
+    "theme.light.secondaryBackgroundColor": "#f1f1ee",
+    "theme.light.textColor": "#1d1d1f",
+    "theme.dark.primaryColor": "#8fb0ff",
+    "theme.dark.backgroundColor": "#1c1c1e",
+    "theme.dark.secondaryBackgroundColor": "#2a2a2d",
+    "theme.dark.textColor": "#f0f0ee",
 }
 HEADERS = {
     "Content-Security-Policy": (
@@ -75,38 +81,45 @@ class SecurityHeaders:
                     del headers["server"]
             await send(message)
 
+        if scope["path"] == "/" and names_someone(Request(scope).query_params):
+            # a recruiter's id must not stay in the address, where the page and whoever looks on could read it
+            target = f"/join?{scope['query_string'].decode('latin-1')}"
+            await RedirectResponse(target, status_code=303)(scope, receive, send_with_headers)
+            return
         if scope["path"].rstrip("/") in CLOSED:
             await PlainTextResponse("not found", status_code=404)(scope, receive, send_with_headers)
             return
         await self.app(scope, receive, send_with_headers)
 
 
-def make_app(service: StudyService) -> st.App:
-    """Return the web application of a study."""
-    running.use(service)
-    cookie = service.blinding.cookie_name()
-
-    async def join(request: Request) -> Response:
-        """Make a participant, unless the browser has one, and hand over their token in a cookie scripts can't read."""
-        answer = RedirectResponse("/", status_code=303, headers={"Cache-Control": "no-store"})
-        if await run_in_threadpool(service.visitor, request.cookies.get(cookie)) is None:
-            token = await run_in_threadpool(service.join)
-            answer.set_cookie(
-                cookie, token, max_age=COOKIE_SECONDS, httponly=True, samesite="lax", secure=request.url.scheme == "https"
-            )
-        return answer
+def own_routes(service: StudyService) -> list[Route]:
+    """Return what this server answers beside Streamlit's pages: joining and leaving, blinded images, health."""
 
     async def image(request: Request) -> Response:
         """Send a blinded image to the participant whose page shows it now; to anyone else it does not exist."""
-        data = await run_in_threadpool(service.stimulus, request.cookies.get(cookie), request.path_params["token"])
+        token = request.cookies.get(service.blinding.cookie_name())
+        data = await run_in_threadpool(service.stimulus, token, request.path_params["token"])
         if data is None:
             return PlainTextResponse("not found", status_code=404, headers={"Cache-Control": "no-store"})
         # "identity": left alone by any compression on the way, whose result would have a size of its own
         headers = {"Cache-Control": "private, max-age=600", "Content-Encoding": "identity"}
         return Response(data, media_type="image/png", headers=headers)
 
-    routes = [Route("/join", join), Route("/i/{token:str}", image)]
-    return st.App(ENTRY, routes=routes, middleware=[Middleware(SecurityHeaders)])
+    async def healthy(_: Request) -> Response:
+        """Say whether the database answers; for a proxy or a container."""
+        try:
+            await run_in_threadpool(service.visitor, "nobody")
+        except DatabaseError:
+            return PlainTextResponse("the database does not answer", status_code=503, headers={"Cache-Control": "no-store"})
+        return PlainTextResponse("ok", headers={"Cache-Control": "no-store"})
+
+    return [*entrance(service), Route("/i/{token:str}", image), Route("/healthz", healthy)]
+
+
+def make_app(service: StudyService) -> st.App:
+    """Return the web application of a study."""
+    running.use(service)
+    return st.App(ENTRY, routes=own_routes(service), middleware=[Middleware(SecurityHeaders)])
 
 
 def serve_study(service: StudyService, host: str, port: int) -> None:

@@ -1,6 +1,6 @@
 """One running study: everything the pages and the image route do goes through here, and through here alone to the database."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -15,8 +15,10 @@ from study_app.checks import answer_check
 from study_app.design import Design
 from study_app.flow import Progress
 from study_app.judge import Choice, Recorded, Timing, record_answer, record_judgment
-from study_app.participants import Mark, add_participant, find_participant, mark, progress_of
+from study_app.participants import Mark, add_participant, find_participant, mark, progress_of, welcome_recruited
+from study_app.recruitment import Recruited
 from study_app.sentences import Sentences, load_sentences
+from study_app.undo import undo, undoable
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Visitor:
     id: int
     progress: Progress
     completion_code: str
+    language: str | None
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Trial:
     done: int
     total: int
     upcoming: tuple[str, ...] = ()
+    # the assignment whose judgment may still be taken back
+    undoable: int | None = None
     # the answer that practice teaches; of no other trial does the page know it
     right_answer: str = ""
 
@@ -73,10 +78,12 @@ class StudyService:
         self.sentences: Sentences = load_sentences(self.design.language)
         self.blinding = Blinding(run)
 
-    def join(self) -> str:
-        """Add a participant and return the token their browser is to keep."""
+    def join(self, recruited: Recruited | None = None, language: str | None = None) -> str:
+        """Add a participant, or find the one a recruiter sent before, and return the token their browser is to keep."""
         with write(self.database) as session:
-            return add_participant(session, self.study_id, utc_now())[1]
+            if recruited is not None:
+                return welcome_recruited(session, self.study_id, utc_now(), recruited, language)[1]
+            return add_participant(session, self.study_id, utc_now(), language=language)[1]
 
     def visitor(self, token: str | None) -> Visitor | None:
         """Return whom a token belongs to; None for no token or one of nobody."""
@@ -84,7 +91,7 @@ class StudyService:
             return None
         with read(self.database) as session:
             found = find_participant(session, self.study_id, token)
-            return None if found is None else Visitor(found.id, progress_of(found), found.completion_code)
+            return None if found is None else Visitor(found.id, progress_of(found), found.completion_code, found.language)
 
     def finish_step(self, participant_id: int, step: Mark) -> None:
         """Note that the participant finished a step."""
@@ -110,16 +117,21 @@ class StudyService:
                 return None
             done, total = tasks.progress(session, self.design, participant_id)
             ahead = tasks.upcoming(session, participant_id)
+            last = undoable(session, participant_id, utc_now())
         # in an order that says nothing, so that not even the order of requests does
         preloaded = sorted(self._url(ahead, stimulus) for stimulus in ahead.stimuli) if ahead else []
-        return self._show(task.kind, task.id, task.shown, task.question, done, total, tuple(preloaded))
+        trial = self._show(task.kind, task.id, task.shown, task.question, done, total)
+        return replace(trial, upcoming=tuple(preloaded), undoable=last)
 
     def practice(self, participant_id: int) -> tuple[Trial, ...]:
         """Return the comparisons for practice: pictures of two concepts, one of which is asked for. They count nowhere."""
         with read(self.database) as session:
             practices = stimuli.of_practice(session, participant_id)
         return tuple(
-            self._show("practice", number, practice.shown, "overall", number, len(practices), (), practice.right_answer)
+            replace(
+                self._show("practice", number, practice.shown, "overall", number, len(practices)),
+                right_answer=practice.right_answer,
+            )
             for number, practice in enumerate(practices)
         )
 
@@ -134,6 +146,11 @@ class StudyService:
             if trial.question != "overall":
                 return record_answer(session, participant_id, trial.owner, trial.question, choice, now, timing)
             return record_judgment(session, participant_id, trial.owner, choice, now, timing)
+
+    def undo(self, participant_id: int, assignment_id: int) -> bool:
+        """Take back the participant's last judgment, if it is of this assignment and fresh; tell whether it was taken back."""
+        with write(self.database) as session:
+            return undo(session, participant_id, assignment_id, utc_now())
 
     def stimulus(self, participant_token: str | None, url_token: str) -> bytes | None:
         """Return the image behind a URL token, None unless it is on the page this participant sees now, or comes next."""
@@ -168,8 +185,6 @@ class StudyService:
         question: str,
         done: int,
         total: int,
-        upcoming: tuple[str, ...],
-        right_answer: str = "",
     ) -> Trial:
         urls = {stimulus.slot: self._url(shown, stimulus) for stimulus in shown.stimuli}
         concepts = tuple(
@@ -192,8 +207,6 @@ class StudyService:
             size=max(sizes, default=(REFERENCE_SIDE, REFERENCE_SIDE)),
             done=done,
             total=total,
-            upcoming=upcoming,
-            right_answer=right_answer,
         )
 
 

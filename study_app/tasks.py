@@ -31,11 +31,18 @@ def next_task(session: Session, design: Design, participant_id: int, now: dateti
     if asked is not None:
         return asked
     participant = session.get_one(Participant, participant_id)
-    check = next_check(session, design, participant, count_judged(session, participant_id), now)
-    if check is not None:
-        return _of_check(session, check)
+    if not has_open(session, participant_id):
+        check = next_check(session, design, participant, count_judged(session, participant_id), now)
+        if check is not None:
+            return _of_check(session, check)
     assignment = reserve(session, participant_id, now)
     return None if assignment is None else _of_assignment(session, assignment, "overall")
+
+
+def has_open(session: Session, participant_id: int) -> bool:
+    """Tell whether a comparison is reserved for the participant just now."""
+    mine = select(Assignment.id).where(Assignment.participant_id == participant_id, Assignment.state == "open")
+    return session.scalar(mine) is not None
 
 
 def open_tasks(session: Session, design: Design, participant_id: int) -> list[Task]:

@@ -74,12 +74,12 @@ def test_export_holds_everything_and_its_hashes_fit(run: Path) -> None:
         assert hashlib.sha256(files[name]).hexdigest() == digest
     assert set(files) == {
         "SHA256SUMS", "about.json", "answers.csv", "assignments.csv", "checks.csv", "comparisons.csv", "design.json",
-        "judgments.csv", "manifest.json", "participants.csv",
+        "judgments.csv", "manifest.json", "participants.csv", "withdrawals.csv",
     }  # fmt: skip
     tables = {name: list(csv.DictReader(io.StringIO(data.decode()))) for name, data in files.items() if name.endswith(".csv")}
     assert {name: len(rows) for name, rows in tables.items()} == {
         "comparisons.csv": 6, "participants.csv": 5, "assignments.csv": 30, "judgments.csv": 30, "answers.csv": 0,
-        "checks.csv": 0,
+        "checks.csv": 0, "withdrawals.csv": 0,
     }  # fmt: skip
     assert {row["simulated"] for row in tables["participants.csv"]} == {"1"}
     assert b"token" not in b"".join(files.values())
@@ -123,7 +123,7 @@ def test_the_wal_bug_is_known_by_version(version: tuple[int, int, int], affected
     [
         (("status",), "no study was begun; begin it with `evalkit study init"),
         (("export",), "no study was begun"),
-        (("init", "--language", "xx"), "language 'xx': there is none; known: en"),
+        (("init", "--language", "xx"), "language 'xx': there is none; known: de, en"),
         (("simulate", "--effect", "fancy"), "--effect 'fancy': give ARM=NUMBER, such as direct=0.8"),
         (("simulate", "--effect", "other=1"), "effect 'other': no such arm; known: plain, fancy"),
         (("simulate", "--effect", "fancy=inf"), "is a number of logits"),

@@ -1,19 +1,23 @@
 """The pages, walked from consent to thanks without a browser."""
 
 from pathlib import Path
+from string import Formatter
 
 import pytest
 from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
-from db.models import Judgment, Participant
+from db.models import Judgment, Participant, Withdrawal
 from db.session import open_database, read
+from evalkit.manifest import Record
 from study_app import pages, running
 from study_app.begin import begin_study
 from study_app.design import Design
+from study_app.judge import Timing
 from study_app.sentences import FOLDER, languages, load_sentences
 from study_app.server import ENTRY
 from study_app.service import StudyService
+from study_app.trial_page import read_answer
 from tests.runs import make_run
 
 ARMS = ("zzmarkerone", "zzmarkertwo")
@@ -60,7 +64,7 @@ def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_from_welcome_to_thanks(walk: Walk) -> None:
     words = walk.service.sentences
-    assert 'href="/join"' in walk.text
+    assert 'href="/join?lang=en"' in walk.text
     assert not walk.page.button
     walk.token = walk.service.join()
     walk.open()
@@ -107,7 +111,7 @@ def test_a_second_click_on_a_page_that_is_gone_changes_nothing(walk: Walk) -> No
 def test_a_cookie_of_nobody_gets_the_welcome_page(walk: Walk) -> None:
     walk.token = "forged"
     walk.open()
-    assert 'href="/join"' in walk.text
+    assert 'href="/join?lang=en"' in walk.text
 
 
 def test_text_of_the_run_is_shown_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +152,71 @@ def test_a_database_that_fails_is_told_and_nothing_is_lost(walk: Walk, monkeypat
     assert "1 of 2 done" in walk.text
 
 
+def sentences(record: Record, place: str = "") -> dict[str, str]:
+    """Return every sentence with the names of its gaps, by its place."""
+    found = {}
+    for name, value in record:
+        for number, part in enumerate(value if isinstance(value, tuple) else (value,)):
+            if isinstance(part, Record):
+                found |= sentences(part, f"{place}{name}.")
+            else:
+                found[f"{place}{name}[{number}]"] = part
+    return found
+
+
+def gaps(sentence: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(sentence) if name is not None}
+
+
 def test_every_language_has_every_sentence() -> None:
-    assert "en" in languages()
+    assert {"en", "de"} <= set(languages())
+    english = sentences(load_sentences("en"))
     for language in languages():
-        assert load_sentences(language).title
+        other = sentences(load_sentences(language))
+        assert other.keys() == english.keys()
+        assert {place: gaps(text) for place, text in other.items()} == {place: gaps(text) for place, text in english.items()}
+        assert all(text.strip() for text in other.values())
+        if language != "en":
+            assert not [place for place in english if len(english[place]) > 20 and other[place] == english[place]]
     assert all(file.suffix == ".toml" for file in FOLDER.iterdir())
+
+
+def ready(walk: Walk) -> None:
+    for step in ("consented_at", "instructed_at", "practiced_at"):
+        walk.service.finish_step(walk.service.visitor(walk.token).id, step)
+    walk.open()
+
+
+def test_who_came_in_german_reads_german(walk: Walk) -> None:
+    walk.token = walk.service.join(language="de")
+    walk.open()
+    german = load_sentences("de")
+    walk.press(german.consent.agree)
+    walk.press(german.instructions.next)
+    walk.press(german.trial.left)
+    assert walk.page.info[0].value in (german.practice.right, german.practice.wrong)
+    assert german.trial.question_one in walk.text
+
+
+def test_a_last_answer_can_be_taken_back_and_given_anew(walk: Walk) -> None:
+    words = walk.service.sentences
+    walk.token = walk.service.join()
+    ready(walk)
+    assert words.trial.undo not in [button.label for button in walk.page.button]
+    walk.press("Left")
+    walk.press(words.trial.undo)
+    assert "0 of 2 done" in walk.text
+    walk.press("Right")
+    with read(walk.service.database) as session:
+        assert session.scalars(select(Judgment.choice)).all() == ["right"]
+        assert session.scalars(select(Withdrawal.choice)).all() == ["left"]
+
+
+@pytest.mark.parametrize("told", [None, "left", {}, {"choice": "both"}, {"choice": ["left"]}, [{"choice": "left"}]])
+def test_the_script_can_send_nothing_but_an_answer(told: object) -> None:
+    assert read_answer(told) is None
+
+
+def test_what_the_script_sends_is_an_answer_with_its_times() -> None:
+    choice, timing = read_answer({"choice": "right", "reaction_ms": 812, "loaded_ms": 90, "focus_losses": 1})
+    assert (choice, timing) == ("right", Timing(reaction_ms=812, loaded_ms=90, focus_losses=1))

@@ -1,0 +1,5 @@
+"""The script Streamlit runs for every visit to `evalkit explore`; all it does is in `study_app.explore_page`."""
+
+from study_app.explore_page import show
+
+show()

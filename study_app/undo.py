@@ -1,0 +1,65 @@
+"""Take back one's last judgment: it moves, word for word, to the withdrawals, and its page comes again."""
+
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from db.models import Answer, Assignment, Comparison, Judgment, Participant, Withdrawal
+from study_app.assignment import LEASE
+from study_app.judge import Timing
+
+
+def undoable(session: Session, participant_id: int, now: datetime) -> int | None:
+    """Return the assignment whose judgment the participant may still take back: their last one, while it is fresh."""
+    last = session.execute(
+        select(Assignment.id, Assignment.state, Judgment.judged_at)
+        .join(Judgment, Judgment.assignment_id == Assignment.id)
+        .where(Assignment.participant_id == participant_id)
+        .order_by(Judgment.id.desc())
+        .limit(1)
+    ).first()
+    if last is None or last.state != "done" or last.judged_at < now - LEASE:
+        return None
+    return int(last.id)
+
+
+def undo(session: Session, participant_id: int, assignment_id: int, now: datetime) -> bool:
+    """Take back the judgment of an assignment, and tell whether it was taken back.
+
+    Nothing happens where it is not the participant's last one, or no longer fresh: a second click takes back nothing more. The
+    place stays the participant's; what had been handed out since is given back. Call it inside `write`.
+    """
+    # the participant's other tabs wait here
+    session.get_one(Participant, participant_id, with_for_update=True)
+    if undoable(session, participant_id, now) != assignment_id:
+        return False
+    since = session.scalar(select(Assignment).where(Assignment.participant_id == participant_id, Assignment.state == "open"))
+    if since is not None:
+        since.state = "expired"
+        session.flush()
+        session.execute(
+            update(Comparison).where(Comparison.id == since.comparison_id).values(filled=Comparison.filled - 1),
+            execution_options={"synchronize_session": False},
+        )
+    judgment = session.scalars(select(Judgment).where(Judgment.assignment_id == assignment_id)).one()
+    answers = session.scalars(select(Answer).where(Answer.assignment_id == assignment_id)).all()
+    told: list[tuple[Judgment | Answer, str, datetime]] = [(judgment, "overall", judgment.judged_at)]
+    told += [(answer, answer.question, answer.answered_at) for answer in answers]
+    for row, question, judged_at in told:
+        timing = {name: getattr(row, name) for name in Timing.__dataclass_fields__}
+        session.add(
+            Withdrawal(
+                assignment_id=assignment_id,
+                question=question,
+                choice=row.choice,
+                judged_at=judged_at,
+                withdrawn_at=now,
+                **timing,
+            )
+        )
+        session.delete(row)
+    assignment = session.get_one(Assignment, assignment_id)
+    assignment.state, assignment.expires_at = "open", now + LEASE
+    session.flush()
+    return True

@@ -1,0 +1,101 @@
+"""Coming in and going: recruiters' ids out of sight at once, tokens scripts can't read, the way back only when done."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
+
+from db.models import Identity, Participant
+from db.session import open_database, read
+from study_app.begin import begin_study
+from study_app.design import Design, Entry
+from study_app.server import SecurityHeaders, own_routes
+from study_app.service import StudyService
+from tests.runs import make_run
+
+PROLIFIC = Entry(recruitment="prolific", completion_url="https://app.prolific.com/submissions/complete?cc={code}")
+
+
+@pytest.fixture
+def served(tmp_path: Path):
+    opened = []
+
+    def serve(design: Design) -> tuple[TestClient, StudyService]:
+        make_run(tmp_path / "run", arms=("plain", "fancy"), scores=False)
+        database = open_database(f"sqlite:///{tmp_path / 'run' / 'study.db'}")
+        opened.append(database)
+        begin_study(database, tmp_path / "run", design)
+        service = StudyService(database, tmp_path / "run")
+        app = Starlette(routes=own_routes(service), middleware=[Middleware(SecurityHeaders)])
+        return TestClient(app, follow_redirects=False), service
+
+    yield serve
+    for database in opened:
+        database.close()
+
+
+def test_joining_gives_a_cookie_scripts_cannot_read_and_only_one(served) -> None:
+    client, service = served(Design())
+    answer = client.get("/join?lang=de")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=lax" in cookie
+    assert "secure" not in cookie
+    assert "set-cookie" not in client.get("/join").headers
+    with read(service.database) as session:
+        assert session.scalars(select(Participant.language)).all() == ["de"]
+
+
+def test_behind_tls_the_cookie_goes_over_tls_alone(served) -> None:
+    client, _ = served(Design())
+    assert "secure" in client.get("/join", headers={"x-forwarded-proto": "https"}).headers["set-cookie"].lower()
+
+
+def test_a_recruiters_id_leaves_the_address_at_once_and_finds_the_same_person_again(served) -> None:
+    client, service = served(Design(entry=PROLIFIC))
+    link = "?PROLIFIC_PID=5f0ab&STUDY_ID=s&SESSION_ID=v1"
+    first = client.get(f"/{link}")
+    assert (first.status_code, first.headers["location"]) == (303, f"/join{link}")
+    joined = client.get(f"/join{link}")
+    assert (joined.headers["location"], joined.headers["referrer-policy"]) == ("/", "no-referrer")
+    assert "5f0ab" not in joined.headers["set-cookie"]
+    client.cookies.clear()
+    again = client.get("/join?PROLIFIC_PID=5f0ab&SESSION_ID=v2")
+    assert again.headers["set-cookie"] != joined.headers["set-cookie"]
+    with read(service.database) as session:
+        assert len(session.scalars(select(Participant)).all()) == 1
+        identity = session.scalars(select(Identity)).one()
+    assert (identity.source, identity.external_id, identity.session_id) == ("prolific", "5f0ab", "v2")
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?PROLIFIC_PID=", "?PROLIFIC_PID=" + "x" * 65, "?PROLIFIC_PID=%3Cscript%3E", "?workerId=A1"]
+)
+def test_without_the_recruiters_id_nobody_joins_a_recruited_study(served, query: str) -> None:
+    client, service = served(Design(entry=PROLIFIC))
+    answer = client.get(f"/join{query}")
+    assert answer.headers["location"] == "/"
+    assert "set-cookie" not in answer.headers
+    with read(service.database) as session:
+        assert session.scalars(select(Participant)).all() == []
+
+
+def test_the_way_back_opens_when_all_is_done(served) -> None:
+    client, service = served(Design(entry=PROLIFIC))
+    assert client.get("/done").headers["location"] == "/"
+    client.get("/join?PROLIFIC_PID=5f0ab")
+    assert client.get("/done").headers["location"] == "/"
+    with read(service.database) as session:
+        participant = session.scalars(select(Participant)).one()
+    service.finish_step(participant.id, "finished_at")
+    code = participant.completion_code
+    assert client.get("/done").headers["location"] == f"https://app.prolific.com/submissions/complete?cc={code}"
+
+
+def test_health_is_told(served) -> None:
+    client, _ = served(Design())
+    assert client.get("/healthz").text == "ok"
