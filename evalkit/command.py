@@ -115,10 +115,13 @@ def doctor(
         list[str] | None, typer.Option("--weights", help="NAME=PATH, or a TOML file with a [weights] table; repeatable.")
     ] = None,
 ) -> None:
-    """Show what is installed, which device is used, and which weights are found where."""
+    """Show what is installed, which device is used, which weights are found where, and whether models do what they say.
+
+    Exits 1 where one doesn't.
+    """
     from rich.table import Table
 
-    from evalkit.doctor import device, versions, warnings, weights_found
+    from evalkit.doctor import device, examined, versions, warnings, weights_found
     from evalkit.showing import out
     from evalkit.weights import parse_options
 
@@ -129,11 +132,18 @@ def doctor(
     console.print(table)
     console.print(f"device: {device()}", markup=False)
     found = Table("weights", "state", "sha256")
-    for name, state, sha256 in weights_found(parse_options(weights or ())):
+    given = parse_options(weights or ())
+    for name, state, sha256 in weights_found(given):
         found.add_row(name, state, sha256[:16])
     console.print(found)
+    wrong = False
+    for name, faults in examined(given):
+        wrong |= bool(faults)
+        console.print(f"{name}: {'; '.join(faults) or 'does what its signature says'}", markup=False, highlight=False)
     for line in warnings():
         console.print(f"[yellow]warning[/yellow]: {line}")
+    if wrong:
+        raise typer.Exit(1)
 
 
 def _chosen(names: str | None, plugins: Sequence[Path], run: Path | None) -> "list[MetricCard]":

@@ -4,11 +4,12 @@ import platform
 import sqlite3
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from evalkit.errors import MissingWeightsError, UserError
 from evalkit.metrics import METRICS
-from evalkit.weights import Source, check_names, find
+from evalkit.weights import NO_WEIGHTS, Source, check_names, find
 
 PACKAGES = (
     "evalkit", "torch", "torchvision", "open_clip_torch", "timm", "pyiqa", "diffusers", "transformers", "peft",
@@ -52,6 +53,25 @@ def weights_found(given: Mapping[str, Path]) -> Iterator[tuple[str, str, str]]:
             yield name, f"wrong: {error}", ""
         else:
             yield name, found.origin, found.sha256
+
+
+def examined(given: Mapping[str, Path]) -> Iterator[tuple[str, list[str]]]:
+    """Yield every model whose weights are here, or that needs none, with what it does otherwise than its signature says."""
+    if find_spec("torch") is None:
+        return
+    from evalkit.probing import faults
+
+    models = {card.model: card for card in METRICS.values()}
+    for name, card in models.items():
+        try:
+            found = find(card.weights, given, download=False) if card.weights else NO_WEIGHTS
+            yield name, list(faults(card.load(found, "cpu")))
+        except MissingWeightsError:
+            continue
+        except UserError as error:
+            yield name, [str(error)]
+        except ModuleNotFoundError as error:
+            yield name, [f"needs the package {error.name}, which is not installed"]
 
 
 def warnings() -> Iterator[str]:

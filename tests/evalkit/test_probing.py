@@ -1,0 +1,98 @@
+"""The doctor's probe: right models pass, and every planted fault is found and named."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from evalkit.doctor import examined
+from evalkit.encoders import clip as clip_module
+from evalkit.encoders import dino as dino_module
+from evalkit.metrics import METRICS
+from evalkit.probing import faults
+from evalkit.weights import NO_WEIGHTS, Weights, find
+
+MODULES = {"clip": clip_module, "dino": dino_module}
+OPENAI_B32 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
+
+
+def load(name, weights):
+    """Return the model of clip or dino with tiny weights."""
+    card = next(card for card in METRICS.values() if card.model == name)
+    return card.load(find(card.weights, weights) if card.weights else NO_WEIGHTS, "cpu")
+
+
+@pytest.mark.parametrize("name", ["clip", "dino", "piqe", "arm_psnr", "entropy"])
+def test_a_model_that_does_what_it_says_passes(name, weights):
+    assert list(faults(load(name, weights))) == []
+
+
+@pytest.mark.parametrize("name", ["clip", "dino"])
+@pytest.mark.parametrize(("factor", "said"), [(255, "divided by 255 twice"), (1 / 255, "not divided by 255")])
+def test_a_wrong_scale_is_found(name, factor, said, weights, monkeypatch):
+    right = MODULES[name].normalised
+
+    def wrong(batch, device, mean, std):
+        normal = right(batch, device, mean, std)
+        zero = right(torch.zeros_like(batch), device, mean, std)
+        return zero + (normal - zero) / factor
+
+    monkeypatch.setattr(MODULES[name], "normalised", wrong)
+    (fault,) = faults(load(name, weights))
+    assert said in fault
+
+
+@pytest.mark.parametrize("name", ["clip", "dino"])
+def test_shrinking_without_antialias_is_found(name, weights, monkeypatch):
+    from torchvision.transforms.functional import center_crop, pil_to_tensor
+
+    def rough(image, size, crop):
+        small = torch.nn.functional.interpolate(pil_to_tensor(image)[None].float(), size=(size, size), mode="bicubic")
+        return center_crop(small[0].round().clamp(0, 255).byte(), [crop, crop])
+
+    monkeypatch.setattr(MODULES[name], "centre_square", rough)
+    (fault,) = faults(load(name, weights))
+    assert "shrunk without antialiasing" in fault
+
+
+def test_another_filter_or_size_is_found(weights, monkeypatch):
+    from PIL import Image
+    from torchvision.transforms.functional import pil_to_tensor
+
+    def bilinear(image, size, crop):
+        return pil_to_tensor(image.resize((size, size), Image.Resampling.BILINEAR))
+
+    monkeypatch.setattr(clip_module, "centre_square", bilinear)
+    assert "made in another way" in next(faults(load("clip", weights)))
+    monkeypatch.setattr(clip_module, "centre_square", lambda image, size, crop: pil_to_tensor(image.resize((32, 32))))
+    assert "is 32 x 32 pixels, not 64 x 64" in next(faults(load("clip", weights)))
+
+
+def test_gelu_in_place_of_quickgelu_is_found(weights):
+    model = load("clip", weights)
+    for block in model.net.visual.transformer.resblocks:
+        block.mlp.gelu = torch.nn.GELU()
+    (fault,) = faults(model)
+    assert "its blocks compute GELU, but clip's description says QuickGELU" in fault
+
+
+def test_openais_weights_under_a_description_without_quickgelu_are_found(clip_folder, tmp_path):
+    folder = tmp_path / "clip"
+    shutil.copytree(clip_folder, folder)
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["quick_gelu"] = False
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    file = folder / "open_clip_model.safetensors"
+    assert list(faults(METRICS["clip_t"].load(Weights((file,), "0" * 64, "test", folder), "cpu"))) == []
+    (fault,) = faults(METRICS["clip_t"].load(Weights((file,), OPENAI_B32, "test", folder), "cpu"))
+    assert "these are OpenAI's weights, trained with QuickGELU" in fault
+
+
+def test_the_doctor_examines_what_is_here_and_skips_what_is_not(weights, tmp_path):
+    found = dict(examined(weights))
+    assert found["clip"] == found["dino"] == found["piqe"] == []
+    assert "musiq" not in found
+    (tmp_path / "bad.pth").write_bytes(b"nonsense")
+    ((fault,),) = [said for name, said in examined({"musiq": tmp_path / "bad.pth"}) if name == "musiq"]
+    assert "bad.pth: can't be read as weights" in fault
