@@ -14,7 +14,6 @@ from analysis.data import read_run
 from analysis.figures import FIGURE_NAMES, drawings
 from analysis.findings import analyze_run
 from analysis.gallery import gallery, thumbnail
-from analysis.papers.orthogonal_mc_dropout import main as paper
 from analysis.report import render, tables_of
 from analysis.study_tables import preference_table
 from db.load import load_run
@@ -240,17 +239,6 @@ def test_thumbnails_are_bounded_and_a_lost_file_is_no_crash(tmp_path, judged):
     for path in (lost / "references").rglob("*.png"):
         path.unlink()
     assert "file is gone" in render(found, lost)
-
-
-def test_the_papers_script_prints_both_tables(judged, tmp_path, capsys):
-    assert paper([str(judged)]) == 0
-    printed = capsys.readouterr().out
-    assert "user study" in printed
-    assert "↑ musiq" in printed
-    assert paper([]) == 2
-    assert paper([str(tmp_path)]) == 1
-    assert list(tmp_path.iterdir()) == []
-    assert "error: " in capsys.readouterr().err
 
 
 def test_the_statistics_page_is_true_and_names_every_table():

@@ -1,0 +1,141 @@
+"""Tables 1, 2 and 3 and Figure 5 of BlockLoRA, as printed and with uncertainty.
+
+Run it as `python -m analysis.papers.blocklora RUN [FOLDER]`. Copy it for your own design.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from analysis.by_concepts import by_concepts, by_concepts_plot, by_concepts_table
+from analysis.clusters import ConceptSets, codes_of
+from analysis.contrast import Contrast
+from analysis.drawing import Drawing
+from analysis.findings import Findings
+from analysis.intervals import contrast_of_mean
+from analysis.method_tables import MetricColumn, average, method_tables, named_columns
+from analysis.numbers import ABSENT, error_words, number, percent, plain_cell, share_cell, word_cell
+from analysis.paired import measure
+from analysis.papers.script import main
+from analysis.tables import Cell, Column, Table
+
+ALIGNMENT = {"clip_i": "Image Align", "clip_t": "Text Align"}
+IDENTITY = "clip_i"
+# Methods that train or fit something after the LoRAs are there; all others merge instantly.
+POST_TRAINING = ("gradient_fusion", "zip_lora", "ssr")
+
+
+def parts(found: Findings, run: Path) -> Iterator[Table | Drawing | None]:
+    """Yield the paper's tables and its figure of a run."""
+    columns, notes = alignment(found)
+    merging = [("Merge Type", merge_types(found)), ("Merge Time", merge_times(run))]
+    caption = "Image and text alignment, and what merging takes"
+    yield from method_tables("blocklora1", caption, found.data.labels, columns, before=merging, notes=notes)
+    yield from preference_tables(found)
+    yield from method_tables("blocklora3", "Ablation study", found.data.labels, columns, notes=notes)
+    identity = next((each for each in found.measured if each.metric == IDENTITY), None)
+    if identity is not None:
+        counted = by_concepts(identity, found.data.concepts_of)
+        caption = "Identity against the number of merged concepts"
+        yield by_concepts_table("blocklora_figure5", caption, counted, identity.signature)
+        if counted:
+            yield Drawing("blocklora_figure5", f"{caption}, with 95 % intervals.", by_concepts_plot(counted))
+
+
+def alignment(found: Findings) -> tuple[list[MetricColumn], list[str]]:
+    """Return image alignment, text alignment and, where both are there, their mean."""
+    columns, notes = named_columns(found.measured, ALIGNMENT)
+    both = average("avg", [each for each in found.measured if each.metric in ALIGNMENT])
+    if both is not None and len(columns) == len(ALIGNMENT):
+        columns.append(MetricColumn("Avg", measure(both)))
+    return columns, notes
+
+
+def merge_types(found: Findings) -> dict[str, Cell]:
+    """Return the paper's two kinds of merging, by arm."""
+    return {
+        arm.label: word_cell("Post-Training" if arm.method in POST_TRAINING else "Instant") for arm in found.data.arms
+    }  # fmt: skip
+
+
+def merge_times(run: Path) -> dict[str, Cell]:
+    """Return the seconds each arm's merge took, as the run's provenance has them; nothing for images made elsewhere."""
+    path = run / "provenance.json"
+    spent = json.loads(path.read_text(encoding="utf-8")).get("merge_seconds", {}) if path.exists() else {}
+    return {arm: plain_cell(seconds, _time(seconds)) for arm, seconds in spent.items()}
+
+
+def _time(seconds: float) -> str:
+    if seconds < 1:
+        return "<1 s"
+    return f"{number(seconds, 0)} s" if seconds < 120 else f"{number(seconds / 60, 0)} min"
+
+
+def preference_tables(found: Findings) -> Iterator[Table]:
+    """Yield the share of all votes that each method got, without and with its uncertainty.
+
+    The paper let people choose one of four images; here they compared two at a time, so the shares of k methods lie between 0
+    and 2 / k. What a choice among all would give follows from the strengths (Luce 1959).
+    """
+    if not len(found.data.judgments):
+        return
+    shares = vote_shares(found)
+    chances = chosen_among_all(found, [share.first for share in shares])
+    notes = (
+        "Share of all votes from comparisons of two; with k methods it is 1/k where all are equally good, 2/k at most.",
+        "Chosen among all: what the strengths (Bradley and Terry) say of a choice of one among all methods.",
+    )
+    rows = tuple(
+        (
+            word_cell(share.first),
+            plain_cell(share.estimate, ABSENT if share.estimate is None else percent(share.estimate)),
+            plain_cell(chance, ABSENT if chance is None else percent(chance)),
+        )
+        for share, chance in zip(shares, chances, strict=True)
+    )
+    printed = (Column("Method", "words"), Column("User Preference"), Column("chosen among all"))
+    yield Table("blocklora2", "Users' preference", printed, rows, notes, found.simulated)
+    exact = tuple((word_cell(share.first), share_cell(share)) for share in shares)
+    columns = (Column("Method", "words"), Column("User Preference [95 % CI]"))
+    words = (notes[0], error_words(shares))
+    said = dict.fromkeys(note for share in shares for note in share.notes)
+    kept = tuple(note for note in (*words, *said) if note)
+    yield Table("blocklora2_uncertainty", "Users' preference, with uncertainty", columns, exact, kept, found.simulated)
+
+
+def vote_shares(found: Findings) -> list[Contrast]:
+    """Return the share of all votes each judged arm got; a vote that can't tell is half a vote for both."""
+    rows, concepts = found.data.judgments, found.data.concepts_of
+    judged = set(rows["first"]) | set(rows["second"])
+    arms = [label for label in found.data.labels if label in judged]
+    cases = rows["case"].tolist()
+    sets = ConceptSets.of([concepts[case] for case in cases], names=cases)
+    comparison, participant = codes_of(rows["comparison"].tolist()), codes_of(rows["participant"].tolist())
+    choice = rows["choice"].to_numpy(float)
+    shares = []
+    for arm in arms:
+        got = np.where(rows["first"] == arm, choice, np.where(rows["second"] == arm, 1.0 - choice, 0.0))
+        shares.append(
+            contrast_of_mean(
+                got, comparison, sets, participant, first=arm, second="", measure="votes", scale="share of all votes",
+                null=1 / len(arms), bounds=(0.0, 1.0),
+            )
+        )  # fmt: skip
+    return shares
+
+
+def chosen_among_all(found: Findings, arms: Sequence[str]) -> list[float | None]:
+    """Return the chance of each arm to be chosen among all, where their strengths are known."""
+    fit = found.strengths.fit if found.strengths is not None else None
+    if fit is None:
+        return [None] * len(arms)
+    strength = dict(zip(fit.arms, fit.estimates.tolist(), strict=False))
+    weights = np.exp([strength[arm] for arm in arms])
+    return [float(weight) for weight in weights / weights.sum()]
+
+
+if __name__ == "__main__":
+    sys.exit(main("blocklora", parts, sys.argv[1:]))

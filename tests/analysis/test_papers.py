@@ -1,0 +1,189 @@
+"""The papers' tables from a run: the numbers of every format are one, what a run can't say is absent, and LaTeX stays whole."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+from analysis.by_concepts import by_concepts, by_concepts_plot, by_concepts_table
+from analysis.clusters import ConceptSets
+from analysis.drawing import Drawing
+from analysis.method_tables import average, named_columns
+from analysis.paired import Measured
+from analysis.papers import blocklora, noise_consistency, orthogonal_mc_dropout
+from analysis.papers.blocklora import chosen_among_all, vote_shares
+from analysis.papers.script import main, read_findings
+from analysis.tables import Cell, Table
+from tests.analysis.test_report import run_of
+
+PAPERS = {"blocklora": blocklora, "noise_consistency": noise_consistency, "orthogonal_mc_dropout": orthogonal_mc_dropout}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = run_of(tmp_path_factory.mktemp("paper") / "run", concepts=5)
+    (folder / "provenance.json").write_text(json.dumps({"merge_seconds": {"direct": 0.4, "mc_dropout": 5100.0}}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(run):
+    return read_findings(run)
+
+
+@pytest.fixture(scope="module")
+def tables(run, found):
+    made = [*blocklora.parts(found, run), *orthogonal_mc_dropout.parts(found, run)]
+    return {part.name: part for part in made if isinstance(part, Table)}
+
+
+def test_blocklora_has_its_three_tables_and_its_figure_with_and_without_uncertainty(run, found, tables):
+    printed = {name for name in tables if name.startswith("blocklora")}
+    assert printed == {
+        "blocklora1", "blocklora1_uncertainty", "blocklora2", "blocklora2_uncertainty", "blocklora3",
+        "blocklora3_uncertainty", "blocklora_figure5",
+    }  # fmt: skip
+    assert [column.heading for column in tables["blocklora1"].columns] == [
+        "Method", "Merge Type", "Merge Time", "Image Align ↑", "Text Align ↑", "Avg ↑",
+    ]  # fmt: skip
+    first = tables["blocklora1"].to_markdown()
+    assert re.search(r"\| direct \| Instant \| &lt;1 s \| 0\.\d{3} \| 0\.\d{3} \| 0\.\d{3} \|", first)
+    assert "85 min" in first
+    figures = [part for part in blocklora.parts(found, run) if isinstance(part, Drawing)]
+    assert [figure.name for figure in figures] == ["blocklora_figure5"]
+
+
+def test_the_shares_of_all_votes_and_the_chances_add_up_to_one(found):
+    assert sum(share.estimate for share in vote_shares(found)) == pytest.approx(1.0)
+    assert sum(chosen_among_all(found, found.data.labels)) == pytest.approx(1.0)
+
+
+def test_the_average_is_taken_image_by_image(found):
+    parts = {each.metric: each for each in found.measured}
+    both = average("avg", [parts["clip_i"], parts["clip_t"]])
+    assert both.values == pytest.approx((parts["clip_i"].values + parts["clip_t"].values) / 2)
+    assert both.cells == parts["clip_i"].cells
+    short = parts["clip_t"]
+    less = Measured(
+        "clip_t", "x", "higher", short.arms, short.values[2:], short.sets.take(np.arange(2, 10)), 2, short.cells[2:]
+    )
+    kept = average("avg", [parts["clip_i"], less])
+    assert kept.cells == short.cells[2:]
+    assert kept.values == pytest.approx((parts["clip_i"].values[2:] + less.values) / 2)
+
+
+def test_a_metric_that_a_run_lacks_is_a_note_and_no_column(found):
+    columns, notes = named_columns(found.measured, {"dino": "DINO", "sscd": "SSCD"})
+    assert [column.heading for column in columns] == ["DINO"]
+    assert notes == ["SSCD: this run has no scores of sscd alone."]
+
+
+def test_identity_is_counted_by_concepts_and_drawn():
+    rng = np.random.default_rng(1)
+    concepts = {f"case {case}": tuple(f"c{(case + step) % 9}" for step in range(1 + case % 3)) for case in range(27)}
+    cells = tuple((case, seed) for case in concepts for seed in range(2))
+    values = np.array([[0.8 - 0.1 * len(concepts[case]), 0.8] for case, _ in cells]) + 0.02 * rng.standard_normal((54, 2))
+    sets = ConceptSets.of([concepts[case] for case, _ in cells])
+    found = by_concepts(Measured("clip_i", "r", "higher", ("sum", "blocks"), values, sets, 0, cells), concepts)
+    assert [(each.concepts, each.images) for each in found] == [(1, 18), (2, 18), (3, 18)]
+    assert [each.means[0].estimate for each in found] == pytest.approx([0.7, 0.6, 0.5], abs=0.02)
+    table = by_concepts_table("figure5", "Identity", found, "r")
+    assert table.to_markdown().count("\n| ") == 4
+    assert Drawing("figure5", "Identity", by_concepts_plot(found)).rendered("png").startswith(b"\x89PNG")
+    assert len(found[0].to_frame()) == 2
+
+
+@pytest.mark.parametrize("kind", ["tex", "html", "md"])
+def test_every_format_prints_the_numbers_of_the_csv(tables, kind):
+    """Every printed number is the CSV's, rounded."""
+    for name, table in tables.items():
+        held = [float(cell) for row in csv.reader(io.StringIO(table.to_csv())) for cell in row if _is_number(cell)]
+        text = table.files()[f"{name}.{kind}"].replace("$-$", "−")
+        for row in table.rows:
+            for cell in row:
+                for shown in re.findall(r"−?\d+\.\d+", cell.text):
+                    assert shown in text
+                    value, digits = float(shown.replace("−", "-")), len(shown.partition(".")[2])
+                    near = 0.5 * 10**-digits + 1e-12
+                    scales = (1, 100) if "%" in cell.text else (1,)
+                    assert any(abs(value - factor * number) <= near for number in held for factor in scales), (name, shown)
+
+
+def _is_number(text):
+    return re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", text) is not None
+
+
+def test_latex_is_balanced_escaped_and_has_as_many_cells_in_every_row(tables):
+    for table in tables.values():
+        text = table.to_latex()
+        assert text.count(r"\begin{") == text.count(r"\end{") == (3 if table.full_notes else 2)
+        assert text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
+        bare = re.sub(r"\\[{}%&_#$]|\\\\|\$[^$]*\$", "", text)
+        assert bare.count("{") == bare.count("}")
+        assert not set("%#_^~$") & set(re.sub(r"\\label\{[^}]*\}", "", bare).replace("~", ""))
+        rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+        assert len(rows) == 1 + len(table.rows)
+        assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(table.columns) - 1}
+        assert text.isascii(), sorted({sign for sign in text if ord(sign) > 127})
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
+def test_latex_compiles(tables, tmp_path):
+    caption = r"50 % & $x$ \LaTeX {#} ~^ <a|b> " + '"q" α κ ± × − ↑ …'
+    hostile = Table("x_%", caption, tables["blocklora1"].columns[:1], ((Cell("[a]_"),),))
+    body = "\n".join(table.to_latex() for table in [*tables.values(), hostile])
+    head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}"
+    text = f"{head}\n{body}\n" + r"\end{document}"
+    (tmp_path / "all.tex").write_text(text, encoding="ascii")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+@pytest.mark.parametrize("name", ["blocklora", "orthogonal_mc_dropout"])
+def test_a_script_prints_markdown_and_writes_every_format(name, run, tmp_path, capsys):
+    assert main(name, PAPERS[name].parts, [str(run), str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    written = {path.name for path in tmp_path.iterdir()}
+    tables = {path for path in written if path.endswith(".md")}
+    assert all((tmp_path / table).read_text(encoding="utf-8") in printed for table in tables)
+    assert {path.replace(".md", f".{kind}") for path in tables for kind in ("tex", "html", "csv")} <= written
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_wrong_call_is_one_line(name, tmp_path, capsys):
+    assert main(name, PAPERS[name].parts, []) == 2
+    assert main(name, PAPERS[name].parts, [str(tmp_path)]) == 1
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().err.count("\n") == 2
+    assert import_module(f"analysis.papers.{name}") is PAPERS[name]
+
+
+def test_real_images_are_compared_with_each_other_by_the_runs_own_recipe(tmp_path, capsys):
+    from pathlib import Path
+
+    import generation
+    from evalkit.run_scoring import score_run
+    from tests.runs import make_run
+
+    weights = Path(generation.__file__).parent / "tinyworld" / "weights" / "dino"
+    make_run(tmp_path, concepts=2, seeds=1, scores=False, references=3)
+    (tmp_path / "weights.toml").write_text(f'[weights]\ndino = "{weights}"\n')
+    score_run(tmp_path, ["dino"], weights={"dino": weights})
+    found = read_findings(tmp_path)
+    columns, _ = named_columns(found.measured, noise_consistency.METRICS)
+    real = noise_consistency.real_images(found, tmp_path, columns)["dino"]
+    assert real.n == 6
+    assert 0 < real.estimate < 1
+    assert main("noise_consistency", noise_consistency.parts, [str(tmp_path)]) == 0
+    assert "| Real Images |" in capsys.readouterr().out
+    plain, exact = noise_consistency.parts(found, tmp_path)
+    assert plain.rows[0][0].text == "Real Images"
+    assert plain.rows[0][1].values[0][1] == exact.rows[0][1].values[0][1] == real.estimate
+    assert "CLIP-I: this run has no scores" in plain.to_markdown()
