@@ -19,7 +19,7 @@ def train(
         typer.Option("--prior", help="Where prior images are kept; by default a folder beside the LoRA."),
     ] = None,
 ) -> None:
-    """Train a concept's LoRA: DreamBooth with prior preservation."""
+    """Train a concept's LoRA; losses, samples and checkpoints go beside it, and a stopped run goes on when called again."""
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out}: must end in .safetensors")
     from rich.console import Console
@@ -46,6 +46,7 @@ def train(
             out,
             out.parent / "prior" if prior is None else prior,
             lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+            out.with_suffix(".training"),
         )
     console.print(
         f"{out}: {trained.parameters} numbers trained in {wanted.steps} steps; loss {trained.first_loss:.4f} at first, "

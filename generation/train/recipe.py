@@ -136,6 +136,11 @@ class Recipe(Record):
     text_learning_rate: Rate = 5e-6
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
     seed: Seed = 0
+    # compute the UNet's activations twice instead of keeping them: less memory, more time, the same result on the CPU
+    gradient_checkpointing: bool = False
+    # steps between two checkpoints; each time as many images of `prompt` are drawn, as the prior ones are
+    keep_every: Count = 100
+    samples: Annotated[int, Field(ge=0, le=16)] = 1
 
     @model_validator(mode="before")
     @classmethod

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from generation.pipeline import Pipeline
 from generation.train.adapters import add_adapters, without_adapters, write_adapters
+from generation.train.checkpoint import Checkpoint, Row, write_losses, write_samples
 from generation.train.conditions import Conditions
 from generation.train.objective import Batch, Objective
-from generation.train.pictures import Captioned, instance_images, prior_images
+from generation.train.pictures import Captioned, draw, instance_images, prior_images
+from generation.train.precision import accelerator_for
 from generation.train.recipe import Recipe
 
 Progress = Callable[[str, int, int], None]
@@ -29,47 +31,87 @@ class Trained:
     parameters: int
 
 
-def train_lora(pipeline: Pipeline, recipe: Recipe, folder: Path, out: Path, kept: Path, progress: Progress) -> Trained:
+def train_lora(
+    pipeline: Pipeline,
+    recipe: Recipe,
+    folder: Path,
+    out: Path,
+    kept: Path,
+    progress: Progress,
+    on_the_way: Path | None = None,
+) -> Trained:
     """Train the recipe's LoRA on `pipeline` (its layers stay in it) and write it to `out`.
 
     Relative references start from `folder`; prior images are kept below `kept`. Everything random comes from the recipe's seed.
+    With a folder `on_the_way`, losses, sample images and a checkpoint are written there every `keep_every` steps; a run that
+    finds a checkpoint goes on from it.
 
     Raises:
-        UserError: images are missing or unreadable, or the recipe names layers that the pipeline has not.
+        UserError: images are missing or unreadable, or the recipe does not suit the pipeline, the device or the checkpoint.
     """
     from diffusers import DDPMScheduler
 
+    accelerator = accelerator_for(pipeline.unet.device, pipeline.unet.dtype)
     own = instance_images(recipe, folder)
     prior = prior_images(pipeline, recipe, kept, lambda done, total: progress("drawing prior images", done, total))
     generator = torch.Generator("cpu").manual_seed(recipe.seed)
     latents = encode(pipeline, [*own, *prior], generator)
     adapters = add_adapters(pipeline, recipe)
+    if recipe.gradient_checkpointing:
+        pipeline.unet.enable_gradient_checkpointing()
     weights = [*adapters.unet, *adapters.text]
     groups = [{"params": adapters.unet, "lr": recipe.learning_rate}, {"params": adapters.text, "lr": recipe.text_learning_rate}]
-    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=recipe.weight_decay)
+    optimizer = accelerator.prepare(
+        torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=recipe.weight_decay)
+    )
     scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
-    objective = _objective(pipeline, recipe, scheduler, Conditions(pipeline, recipe.size, trained=bool(adapters.text)))
-    losses = []
-    for step in range(recipe.steps):
+    conditions = Conditions(pipeline, recipe.size, trained=bool(adapters.text))
+    objective = _objective(pipeline, recipe, scheduler, conditions, accelerator)
+    checkpoint = None
+    if on_the_way is not None:
+        checkpoint = Checkpoint(on_the_way, recipe, own, weights, optimizer, [generator, objective.generator])
+    rows: list[Row] = checkpoint.read() if checkpoint is not None else []
+    for step in range(len(rows), recipe.steps):
         adapters.chance.step = step
         batch = _batch(own, prior, latents, recipe.batch, scheduler.config.num_train_timesteps, generator)
-        loss = objective.total(objective.terms(batch))
+        terms = objective.terms(batch)
+        loss = objective.total(terms)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
-        torch.nn.utils.clip_grad_norm_(weights, MAX_NORM)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(weights, MAX_NORM)
         optimizer.step()
-        losses.append(float(loss.detach()))
+        rows.append({"step": step + 1} | {name: float(term.detach()) for name, term in {"loss": loss, **terms}.items()})
+        adapters.chance.step = None
+        if on_the_way is not None and checkpoint is not None and (step + 1) % recipe.keep_every == 0:
+            checkpoint.write(rows)
+            _look(pipeline, recipe, on_the_way, rows)
         progress("training", step + 1, recipe.steps)
     write_adapters(pipeline, adapters.notes, out)
+    if on_the_way is not None and checkpoint is not None:
+        _look(pipeline, recipe, on_the_way, rows)
+        checkpoint.remove()
     tenth = max(1, recipe.steps // 10)
+    losses = [row["loss"] for row in rows]
     return Trained(float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:])), adapters.numbers)
 
 
-def _objective(pipeline: Pipeline, recipe: Recipe, scheduler: Any, conditions: Conditions) -> Objective:  # noqa: ANN401
-    device, dtype = pipeline.unet.device, pipeline.unet.dtype
+def _look(pipeline: Pipeline, recipe: Recipe, folder: Path, rows: list[Row]) -> None:
+    """Write the losses so far, and images of the concept as the LoRA draws it now."""
+    write_losses(folder, rows)
+    if recipe.samples:
+        images = draw(pipeline, [recipe.prompt] * recipe.samples, list(range(recipe.samples)), recipe)
+        write_samples(folder, len(rows), images)
 
+
+def _objective(
+    pipeline: Pipeline,
+    recipe: Recipe,
+    scheduler: Any,  # noqa: ANN401 - diffusers ships no types
+    conditions: Conditions,
+    accelerator: Any,  # noqa: ANN401 - nor does accelerate
+) -> Objective:
     def ask(noisy: Tensor, when: Tensor, told: dict[str, Any]) -> Tensor:
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with accelerator.autocast():
             guess: Tensor = pipeline.unet(noisy, when, **told).sample
         return guess
 

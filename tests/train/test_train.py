@@ -75,6 +75,7 @@ def test_the_command_writes_the_file_and_keeps_the_prior_images(place: Path, tmp
     assert result.exit_code == 0, result.output
     assert out.is_file()
     assert len(list((out.parent / "prior").glob("*/*.png"))) == 2
+    assert {path.name for path in (tmp_path / "out" / "cat.training").iterdir()} == {"losses.csv", "losses.svg", "samples"}
 
 
 @pytest.mark.parametrize(
