@@ -55,7 +55,7 @@ def vote_model(votes: Votes) -> VoteModel:
     kept = votes.choice != CANNOT_TELL
     left_out = int(np.count_nonzero(~kept))
     covariates = {}
-    if votes.first_left is not None and 0 < votes.first_left[kept].mean() < 1:
+    if votes.first_left is not None and kept.any() and 0 < votes.first_left[kept].mean() < 1:
         covariates[SIDE] = votes.first_left[kept] - 0.5
     try:
         fit = fit_mixed(votes.choice[kept], _terms(votes, kept), covariates)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from analysis.clusters import Codes, Floats, robust_variance
-from analysis.contrast import ALPHA, Contrast
-from analysis.intervals import UNANIMOUS, contrast_of_mean
+from analysis.contrast import Contrast
+from analysis.intervals import UNANIMOUS, contrast_of_mean, t_contrast
 from analysis.preference import CANNOT_TELL, FIRST, SECOND, Votes
 
 # Beyond this many logits a slope only grows because the metric decides every vote.
@@ -173,13 +173,8 @@ def rank_correlation(gap: Floats, votes: Votes) -> Contrast:
             variance += (len(known) - 1) * float(np.var(known))
             df, scope = min(df, len(known) - 1), (*scope, "participants")
             clusters = (*clusters, ("participants", len(people)))
-    error = float(np.sqrt(variance))
-    half = float(stats.t.ppf(1 - ALPHA / 2, df)) * error
-    return replace(
-        found, estimate=tau, standard_error=error, scope=scope, clusters=clusters,
-        interval=(max(-1.0, tau - half), min(1.0, tau + half)), p=float(2 * stats.t.sf(abs(tau) / error, df)),
-        test=f"t, dyadic + participant jackknife, df {df}",
-    )  # fmt: skip
+    found = replace(found, estimate=tau, scope=scope, clusters=clusters)
+    return t_contrast(found, float(np.sqrt(variance)), df, "t, dyadic + participant jackknife", (-1.0, 1.0))
 
 
 def _tau(lead: Floats, share: Floats) -> tuple[float, Floats]:

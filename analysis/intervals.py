@@ -47,15 +47,22 @@ def contrast_of_mean(
     error = robust.standard_error
     if error <= 1e-12 * max(1.0, float(np.abs(values).max())):
         return replace(found, notes=(*robust.notes, "All clusters have the same mean, so no error can be estimated."))
-    half = float(stats.t.ppf(1 - ALPHA / 2, robust.df)) * error
     wide = "concepts" in robust.scope
+    test = (DYADIC if participant is not None else DYADIC_ALONE) if wide else CLUSTERED
+    return t_contrast(found, error, robust.df, test, bounds)
+
+
+def t_contrast(found: Contrast, error: float, df: int, test: str, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Contrast:
+    """Return the contrast with interval and tests of a t with `df` degrees of freedom; its estimate must be there."""
+    estimate = 0.0 if found.estimate is None else found.estimate
+    half = float(stats.t.ppf(1 - ALPHA / 2, df)) * error
     return replace(
         found,
         interval=(max(bounds[0], estimate - half), min(bounds[1], estimate + half)),
-        p=float(2 * stats.t.sf(abs(estimate - null) / error, robust.df)),
+        p=float(2 * stats.t.sf(abs(estimate - found.null) / error, df)),
         standard_error=error,
-        p_equivalence=None if margin is None else _tost(estimate - null, error, robust.df, margin),
-        test=f"{(DYADIC if participant is not None else DYADIC_ALONE) if wide else CLUSTERED}, df {robust.df}",
+        p_equivalence=None if found.margin is None else _tost(estimate - found.null, error, df, found.margin),
+        test=f"{test}, df {df}",
     )
 
 
