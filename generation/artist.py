@@ -54,7 +54,7 @@ class Artist:
             self.adapters[concept.name] = lora.sha256
             self.scales[concept.name] = (min(lora.scales.values()), max(lora.scales.values()))
         self._check_sampling()
-        self.drawing = Drawing(self.pipeline)
+        self.drawing = Drawing(self.pipeline, experiment.sampling.steps)
         self._arm = ""
 
     def close(self) -> None:

@@ -8,7 +8,10 @@ from generation.merge.dare_linear import dare_linear
 from generation.merge.dare_ties import dare_ties
 from generation.merge.direct import direct
 from generation.merge.fedavg import fedavg
+from generation.merge.k_lora import k_lora
 from generation.merge.knots import knots
+from generation.merge.lora_composite import lora_composite
+from generation.merge.lora_switch import lora_switch
 from generation.merge.magnitude_prune import magnitude_prune
 from generation.merge.mc_dropout import mc_dropout
 from generation.merge.method import by_name
@@ -39,4 +42,7 @@ MERGE_METHODS = by_name(
     mix_of_show,
     blocklora,
     orthogonal_adaptation,
+    lora_switch,
+    lora_composite,
+    k_lora,
 )

@@ -4,20 +4,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from generation.merge import on_outputs, on_weights
+from generation.merge import on_outputs, on_steps, on_weights
 from generation.merge.drawing import Drawing
 from generation.merge.method import Kind
 from generation.merge.parts import Change, Observer, Setup, Weighted, folded
 from generation.pipeline import Pipeline
 
-# Per kind: the changes of weights that hold a merge, or None where no fixed weights do.
+# Per kind that fixed weights may hold: the changes of weights that are the merge, or None where these settings need more.
 CHANGES: Mapping[Kind, Callable[[Setup, Pipeline, Sequence[Weighted], Drawing], Mapping[str, Change] | None]] = {
     "weights": on_weights.changes,
     "outputs": on_outputs.changes,
 }
 # Per kind that fixed weights may not hold: what works beside the layers.
 HOOKED: Mapping[Kind, Callable[[Setup, Pipeline, Sequence[Weighted], Drawing, Observer | None], AbstractContextManager[None]]]
-HOOKED = {"outputs": on_outputs.hooked}
+HOOKED = {"outputs": on_outputs.hooked, "steps": on_steps.hooked}
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Merge(Setup):
 
     def changes(self, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing) -> Mapping[str, Change] | None:
         """Return the change of each layer's weight that is this merge, or None where the merge changes while drawing."""
-        return CHANGES[self.method.acts_on](self, pipeline, loras, drawing)
+        made = CHANGES.get(self.method.acts_on)
+        return None if made is None else made(self, pipeline, loras, drawing)
 
     @contextmanager
     def applied(

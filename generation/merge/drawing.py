@@ -21,9 +21,12 @@ class Drawing:
     for the prompts, then once for the negative prompts, one row per image each time.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, steps: int = 1) -> None:
         self.images: tuple[int, ...] = ()
         self.batches = 0
+        # denoising steps asked for
+        self.steps = steps
+        self._scheduler = pipeline.scheduler
         # denoiser calls per step: 2 for second-order samplers
         self.order: int = getattr(pipeline.scheduler, "order", 1)
         self._calls: dict[str, int] = {}
@@ -46,6 +49,14 @@ class Drawing:
     def call(self, component: str) -> int:
         """Return the number of the running call of a component in this batch, from 0."""
         return self._calls.get(component, 0)
+
+    def step(self) -> int:
+        """Return the number of the running denoising step, from 0.
+
+        Samplers of second order, and those with a longer start, call the denoiser more often than there are steps; `timesteps`
+        has one entry per call.
+        """
+        return min(self.steps - 1, self.call("unet") * self.steps // len(self._scheduler.timesteps))
 
     def rows(self, component: str, count: int) -> list[tuple[int, int]]:
         """Return image key and half (0 unguided, 1 guided) of each of a call's `count` rows."""

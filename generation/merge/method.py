@@ -11,9 +11,9 @@ from pydantic import ValidationError, create_model
 from evalkit.manifest import Record, mistakes
 from generation.merge.masks import MaskOptions
 
-Kind = Literal["weights", "outputs"]
+Kind = Literal["weights", "outputs", "steps"]
 # What every method of a kind may be told beside its own parameters.
-OPTIONS: Mapping[Kind, type[Record]] = {"weights": Record, "outputs": MaskOptions}
+OPTIONS: Mapping[Kind, type[Record]] = {"weights": Record, "outputs": MaskOptions, "steps": Record}
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class MergeMethod:
 
     A method on weights gets the LoRAs' `Factors` of a layer, already scaled by weight * alpha / rank, and the `Layer`; it
     returns the merged `Factors` or a dense change of the weight. A method on outputs gets the layer's `Draws` and one dropout
-    rate per LoRA; it returns, per LoRA, what its output is multiplied with. Parameters follow as keywords.
+    rate per LoRA; it returns, per LoRA, what its output is multiplied with. A method on steps gets the `Course` of a drawing
+    and returns, per layer, a table of what each LoRA's output is multiplied with. Parameters follow as keywords.
     """
 
     name: str

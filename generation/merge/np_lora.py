@@ -1,7 +1,7 @@
 """NP-LoRA: keep one LoRA out of the inputs that another one reads."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -9,16 +9,11 @@ from generation.lora import Factors
 from generation.merge.layer import Layer
 from generation.merge.lowrank import flat, shaped, side_by_side, thin_svd
 from generation.merge.method import merge_method
+from generation.merge.pair import pair_of
 from generation.merge.svd import Rank
 
 
-def check_pair(count: int, settings: Any) -> None:  # noqa: ANN401 - a model made from a signature
-    """Raise a ValueError where a case does not merge two LoRAs."""
-    if count != 2:
-        raise ValueError(f"np_lora merges 2 LoRAs, one of them protected; a case has {count}")
-
-
-@merge_method(acts_on="weights", source="NP-LoRA 2025, arXiv 2511.11051", check=check_pair)
+@merge_method(acts_on="weights", source="NP-LoRA 2025, arXiv 2511.11051", check=pair_of("np_lora", "one of them protected"))
 def np_lora(
     parts: Sequence[Factors],
     layer: Layer,

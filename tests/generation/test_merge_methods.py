@@ -20,6 +20,7 @@ from generation.merge.parts import Observer, Weighted, module_of
 from generation.pipeline import Pipeline, components, load_pipeline
 from tests.merging import as_trained
 from tests.tiny import adapted, save_peft_lora
+from tests.unet import unet_inputs
 
 EVERY_METHOD = pytest.mark.parametrize("method", MERGE_METHODS)
 MASKED = ("mc_dropout", "orthogonal_mc_dropout")
@@ -45,20 +46,6 @@ def weighted(world: Path, pipeline: Pipeline, *names: str, weights: Sequence[flo
 def merge(name: str, **parameters: Any) -> Merge:
     method = MERGE_METHODS[name]
     return Merge(method, method.settings(parameters), seed=11)
-
-
-def unet_inputs(images: Sequence[int]) -> dict[str, Any]:
-    """Unguided rows, then guided rows; a row depends on its image and half alone."""
-    rows = []
-    for half in (0, 1):
-        for image in images:
-            rng = torch.Generator().manual_seed(100 * half + image)
-            rows.append([torch.randn(size, generator=rng) for size in ((4, 8, 8), (16, 32), (16,), (6,))])
-    sample, hidden, pooled, ids = (torch.stack(parts) for parts in zip(*rows, strict=True))
-    return {
-        "sample": sample, "timestep": 500, "encoder_hidden_states": hidden,
-        "added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids},
-    }  # fmt: skip
 
 
 @torch.no_grad()

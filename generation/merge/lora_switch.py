@@ -1,0 +1,25 @@
+"""LoRA Switch: one LoRA at a time, in turn."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from generation.merge.method import merge_method
+from generation.merge.on_steps import Course
+
+
+@merge_method(acts_on="steps", source="Zhong et al. 2024, arXiv 2402.16843, section 3.2")
+def lora_switch(course: Course, *, tau: Annotated[int, Field(ge=1)] = 5) -> Mapping[str, Tensor]:
+    """Let each LoRA act alone for `tau` steps, in the order of a case's concepts, round and round.
+
+    The paper puts characters first and finds that the order matters. Text encoders see the first LoRA alone, as in the
+    authors' code. A step of a second-order sampler counts once.
+    """
+    turn = [course.order[step // tau % len(course.order)] for step in range(course.steps)]
+    return {
+        layer: torch.tensor([[[float(place == now) for place in places] for now in turn]])
+        for layer, places in course.layers.items()
+    }

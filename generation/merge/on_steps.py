@@ -1,0 +1,138 @@
+"""Merges over time: which LoRAs act in a layer is looked up in a table by the step that is being drawn."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from generation.lora import Factors
+from generation.merge.drawing import Drawing
+from generation.merge.lowrank import side_by_side
+from generation.merge.parts import Observer, Setup, Weighted, at_work, layers_of, module_of
+from generation.pipeline import Pipeline
+from generation.steady import convolve, linear
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a method on steps is told: how many steps there are, and which LoRAs are at work.
+
+    LoRAs go by their place in the case's list of concepts: `order` has those at work, `layers` those that adapt a layer;
+    `part` gives the factors of a layer at a place, scaled by weight * alpha / rank.
+    """
+
+    steps: int
+    order: Sequence[int]
+    layers: Mapping[str, Sequence[int]]
+    part: Callable[[str, int], Factors]
+
+
+@contextmanager
+def hooked(
+    setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing, observe: Observer | None
+) -> Iterator[None]:
+    """Let LoRAs act by the method's tables while a block runs.
+
+    A table has, for each pass of the denoiser through one step, each step and each LoRA of the layer, the factor that the
+    LoRA's output is multiplied with: [passes, steps, LoRAs]. Guesses of several passes are averaged. Text encoders run before
+    the first step: they see what acts there, in whichever pass.
+    """
+    active = at_work(loras)
+    if not active:
+        yield
+        return
+    layers = layers_of(active)
+    by_place = {weighted.place: weighted for weighted in active}
+
+    def part(layer: str, place: int) -> Factors:
+        return by_place[place].part(layer, module_of(pipeline, layer).weight.device)
+
+    places = {layer: [weighted.place for weighted in here] for layer, here in layers.items()}
+    tables = setup.method.function(Course(drawing.steps, sorted(by_place), places, part), **setup.settings.model_dump())
+    clock = _Clock(drawing)
+    with ExitStack() as stack:
+        for layer, table in tables.items():
+            parts = [part(layer, place) for place in places[layer]]
+            hook = _StepHook(layer, parts, module_of(pipeline, layer), table, clock, observe)
+            stack.callback(module_of(pipeline, layer).register_forward_hook(hook).remove)
+        passes = max(table.shape[0] for table in tables.values())
+        if passes > 1:
+            stack.enter_context(_averaged(pipeline.unet, clock, passes))
+        yield
+
+
+@dataclass
+class _Clock:
+    """Says which row of a table holds now."""
+
+    drawing: Drawing
+    number: int = 0
+
+    def gains(self, table: Tensor, component: str) -> tuple[float, ...]:
+        now = table[self.number, self.drawing.step()] if component == "unet" else table[:, 0].amax(0)
+        return tuple(now.tolist())
+
+
+class _StepHook:
+    """Adds the outputs of the LoRAs that act now to what a layer gave."""
+
+    def __init__(
+        self, layer: str, parts: list[Factors], module: Any, table: Tensor, clock: _Clock, observe: Observer | None  # noqa: ANN401
+    ) -> None:  # fmt: skip
+        self.layer, self.parts, self.table, self.clock, self.observe = layer, parts, table, clock, observe
+        self.component = layer.partition(".")[0]
+        self.weight = module.weight
+        self.acting = cache(self._acting)
+
+    def _acting(self, gains: tuple[float, ...]) -> tuple[Tensor, Tensor] | None:
+        """Return the factors of those that act, side by side, in the type of the layer's weight."""
+        chosen = [Factors(part.down, part.up * gain) for part, gain in zip(self.parts, gains, strict=True) if gain != 0]
+        if not chosen:
+            return None
+        merged = side_by_side(chosen)
+        return merged.down.to(self.weight), merged.up.to(self.weight)
+
+    def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        gains = self.clock.gains(self.table, self.component)
+        acting = self.acting(gains)
+        if self.observe is not None:
+            channels = 1 if isinstance(module, nn.Conv2d) else -1
+            outputs = [self._added(module, args[0], part.down, part.up) for part in self.parts]
+            outputs = [y.movedim(channels, -1).flatten(0, -2) for y in outputs]
+            self.observe(self.layer, outputs, [torch.full_like(y, gain) for y, gain in zip(outputs, gains, strict=True)])
+        return output if acting is None else output + self._added(module, args[0], *acting)
+
+    def _added(self, module: nn.Module, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
+        down, up = down.to(self.weight), up.to(self.weight)
+        if not isinstance(module, nn.Conv2d):
+            return linear(linear(x, down), up)
+        hidden = convolve(module, x, down)
+        added = hidden.flatten(2).transpose(1, 2) @ up.T
+        return added.transpose(1, 2).reshape(hidden.shape[0], -1, *hidden.shape[2:])
+
+
+@contextmanager
+def _averaged(unet: Any, clock: _Clock, passes: int) -> Iterator[None]:  # noqa: ANN401 - diffusers ships no types
+    """Let a denoiser give the mean of its guesses over the passes while a block runs."""
+    before, forward = unet.__dict__.get("forward"), unet.forward
+
+    def mean(*args: Any, **named: Any) -> Any:  # noqa: ANN401 - the denoiser's own signature
+        guesses = []
+        for clock.number in range(passes):
+            given = forward(*args, **named)
+            guesses.append(given[0])
+        clock.number = 0
+        guess = torch.stack(guesses).mean(0)
+        return (guess,) if isinstance(given, tuple) else type(given)(sample=guess)
+
+    unet.forward = mean
+    try:
+        yield
+    finally:
+        unet.__dict__.pop("forward")
+        if before is not None:
+            unet.forward = before
