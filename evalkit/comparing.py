@@ -14,7 +14,7 @@ from evalkit.extract import Problem
 from evalkit.manifest import Case, Image, Manifest, Picture
 from evalkit.pairing import Partners, pair_key, partners
 from evalkit.scores import ScoreRow
-from evalkit.scoring import as_text_encoder, mean_cosine, text_features
+from evalkit.scoring import mean_cosine, text_features, truncation
 from evalkit.similarity import cosine, distance_to_others, vendi
 
 # metric and sha256 of an image to a score it already has
@@ -208,10 +208,5 @@ COMPARISONS: Mapping[Needs, Compare] = MappingProxyType(
 
 def _count_truncated(task: Task) -> None:
     """Note how many prompts are longer than the model reads."""
-    plain = dict.fromkeys(case.plain_prompt for case in task.manifest.cases if case.plain_prompt.strip())
-    texts = [task.card.convention.text(prompt) for prompt in plain]
-    cut = sum(as_text_encoder(task.encoder).truncated(texts))
-    if cut:
-        task.notes.append(
-            f"{task.card.name}: {cut} of {len(texts)} prompts are longer than the model reads; cut, end token kept"
-        )
+    prompts = [case.plain_prompt for case in task.manifest.cases if case.plain_prompt.strip()]
+    task.notes.extend(truncation(task.card, task.encoder, prompts))

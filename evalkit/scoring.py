@@ -1,5 +1,6 @@
 """Score pictures that belong to no run: paths or pictures in memory in, one row per image and metric out."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -75,7 +76,7 @@ def score(
 
     `prompts` is one text for all images or one for each, without modifier tokens; `references` are the pictures of one concept,
     or of several by name; `preset` says whose numbers to make (`evalkit.presets.PRESETS`); `weights` says where models lie by
-    name (`{"clip": "folder"}`), as in `evalkit.weights.find`.
+    name (`{"clip": "folder"}`), as in `evalkit.weights.find`. A warning counts prompts that are longer than the model reads.
 
     Raises:
         UserError: an image can't be read or scored, a metric lacks prompts or references, or it compares arms of a run.
@@ -87,16 +88,14 @@ def score(
     images = unbatched(images, "images")
     concepts = _concepts(references)
     texts = _texts(prompts, len(images))
-    for card in cards:
-        if card.needs == "prompt" and texts is None:
-            raise UserError(f"{card.name} compares images with prompts; give prompts=")
-        if card.needs == "references" and not concepts:
-            raise UserError(f"{card.name} compares images with references; give references=")
-        if card.needs in OF_A_RUN:
-            raise UserError(f"{card.name} compares {OF_A_RUN[card.needs]} of a run; use `evalkit score RUN`")
+    _check_given(cards, texts, concepts)
     encoders, missing = load_encoders(cards, given, device)
     if missing:
         raise MissingWeightsError("; ".join(missing.values()))
+    for card in cards:
+        if card.needs == "prompt" and texts:
+            for line in truncation(card, encoders[card.model], texts):
+                warnings.warn(line, stacklevel=3)
 
     pictures = [_item(picture, f"images[{index}]", cards, value_range) for index, picture in enumerate(images)]
     with_references = [card for card in cards if card.needs == "references"]
@@ -122,6 +121,17 @@ def score(
                     Score(item.name, item.key, card.name, concept, value, card.direction, card.signature(encoder.recipe))
                 )
     return rows
+
+
+def _check_given(cards: Sequence[MetricCard], texts: Sequence[str] | None, concepts: Mapping[str, object]) -> None:
+    """Raise a UserError that names the first metric that lacks prompts or references, or compares what only a run has."""
+    for card in cards:
+        if card.needs == "prompt" and texts is None:
+            raise UserError(f"{card.name} compares images with prompts; give prompts=")
+        if card.needs == "references" and not concepts:
+            raise UserError(f"{card.name} compares images with references; give references=")
+        if card.needs in OF_A_RUN:
+            raise UserError(f"{card.name} compares {OF_A_RUN[card.needs]} of a run; use `evalkit score RUN`")
 
 
 def choose(metrics: Sequence[str | MetricCard]) -> list[MetricCard]:
@@ -173,6 +183,13 @@ def text_features(encoder: Model, texts: Sequence[str], store: Store) -> dict[st
         store.put(recipe, fresh)
         found.update(fresh)
     return {text: found[key] for text, key in keys.items()}
+
+
+def truncation(card: MetricCard, encoder: Model, prompts: Sequence[str]) -> list[str]:
+    """Return what to say of prompts that are longer than the model reads: a line, or nothing where none is."""
+    texts = [card.convention.text(prompt) for prompt in dict.fromkeys(prompts)]
+    cut = sum(as_text_encoder(encoder).truncated(texts))
+    return [f"{card.name}: {cut} of {len(texts)} prompts are longer than the model reads; cut, end token kept"] if cut else []
 
 
 def as_text_encoder(encoder: Model) -> TextEncoder:
