@@ -86,6 +86,7 @@ def exclusions(found: Findings) -> tuple[str, ...]:
         said.append(f"{count(data.surplus)} surplus votes, given after their place was taken.")
     if data.simulated_left_out:
         said.append(f"{count(data.simulated_left_out)} votes of simulated participants, as asked for.")
+    said += data.excluded
     missing = data.planned - data.judgments["comparison"].nunique()
     if missing:
         said.append(f"{count(missing)} of {count(data.planned)} planned comparisons have no vote yet.")

@@ -66,6 +66,8 @@ class RunData:
     """Judgments of simulated participants that were left out because that was asked for."""
     design: dict[str, Any]
     """What the study fixed before the first judgment; empty without a study."""
+    excluded: tuple[str, ...] = ()
+    """What a frozen plan left out, in sentences."""
 
     @property
     def labels(self) -> tuple[str, ...]:

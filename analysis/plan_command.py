@@ -75,7 +75,9 @@ def plan(
     for line in (*notes, *_lines(found, guess, tests, margin)):
         console.print(line, markup=False)
     if simulate > 0:
-        console.print(_check(found, guess, tests, simulate), markup=False)
+        with console.status("simulating"):
+            said = _check(found, guess, tests, simulate)
+        console.print(said, markup=False)
     if freeze is not None:
         from analysis.preregistration import VOTES, Exclusions, FrozenPlan
         from analysis.preregistration import freeze as write

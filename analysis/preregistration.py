@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from analysis.contrast import Contrast
 from analysis.data import RunData
 from analysis.findings import Findings
+from analysis.numbers import count
 from analysis.preference import check_margin
 from analysis.results import Result
 from evalkit.errors import UserError
@@ -124,14 +125,20 @@ def apply_plan(
 def exclude(data: RunData, rules: Exclusions) -> RunData:
     """Return the run without the judgments that were given too soon, and without participants who then have too few."""
     votes = data.judgments
-    kept = votes
+    kept, said = votes, []
     if rules.faster_than_ms is not None:
         kept = kept[~(pd.to_numeric(kept["reaction_ms"]) < rules.faster_than_ms)]
+        said.append(f"{count(len(votes) - len(kept))} votes given within {rules.faster_than_ms} ms, as planned.")
     if rules.fewer_votes_than is not None:
+        before = len(kept)
         kept = kept[kept.groupby("participant")["choice"].transform("size") >= rules.fewer_votes_than]
+        said.append(
+            f"{count(before - len(kept))} votes of participants who gave fewer than {rules.fewer_votes_than}, as planned."
+        )
     left = len(votes) - len(kept)
     return replace(
         data,
+        excluded=tuple(said),
         judgments=kept.reset_index(drop=True),
         real=data.real - left if data.real else 0,
         simulated=data.simulated - left if data.simulated else 0,

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from analysis.checklist import exclusions
 from analysis.data import read_run
 from analysis.findings import analyze_run
 from analysis.preregistration import Exclusions, FrozenPlan, apply_plan, freeze, planned_results, read_plan
@@ -119,6 +120,8 @@ def test_exclusions_are_applied_and_counted(data):
     changed = replace(data, judgments=quick)
     kept, margin = apply_plan(plan(exclusions=Exclusions(simulated=False, faster_than_ms=200)), changed)
     assert margin == (0.05, "votes")
+    assert kept.excluded == (f"{(quick['reaction_ms'] == 100).sum()} votes given within 200 ms, as planned.",)
+    assert kept.excluded[0] in exclusions(analyze_run(kept))
     assert len(kept.judgments) == kept.simulated == (quick["reaction_ms"] == 1500).sum()
     most = votes["participant"].value_counts().max()
     some, _ = apply_plan(plan(exclusions=Exclusions(simulated=False, fewer_votes_than=int(most))), data)
