@@ -8,6 +8,8 @@ import typer
 
 from evalkit.errors import UserError, missing_extra
 
+# What a shell expects of a program that Ctrl-C stopped.
+STOPPED = 130
 GROUP = "evalkit.commands"
 # The order of `evalkit --help`: the way through first, what stands around it after.
 ORDER = (
@@ -70,9 +72,12 @@ def main() -> None:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         sys.exit(fail(f"{place}{error.strerror or error}"))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        # Typer turns Ctrl-C into an exit of its own, without a word
+        if isinstance(stopped, SystemExit) and stopped.code != STOPPED:
+            raise
         sys.stderr.write("stopped; run the same command again to go on\n")
-        sys.exit(130)
+        sys.exit(STOPPED)
 
 
 def fail(message: str) -> int:

@@ -76,14 +76,17 @@ def _alone(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Fe
 
 
 def _with_prompt(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
-    """Yield scores of images against the case's prompt without modifier tokens."""
+    """Yield scores of images against the case's prompt without modifier tokens; a case without one is a problem."""
     convention = task.card.convention
-    if case.plain_prompt.strip():
-        text = convention.text(case.plain_prompt)
-        meant = text_features(task.encoder, [text], task.store)[text]
-        for image in images:
-            if image.sha256 in own:
-                yield task.row(image, convention.score(float(cosine(own[image.sha256], meant))))
+    if not case.plain_prompt.strip():
+        reason = f"case {case.id}: {task.card.name} was not scored, for its plain prompt is empty"
+        task.problems.append(Problem(case.id, "", task.card.model, reason))
+        return
+    text = convention.text(case.plain_prompt)
+    meant = text_features(task.encoder, [text], task.store)[text]
+    for image in images:
+        if image.sha256 in own:
+            yield task.row(image, convention.score(float(cosine(own[image.sha256], meant))))
 
 
 def _with_references(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:

@@ -1,0 +1,185 @@
+"""What bad pictures, bad caches and bad moments cost: their own rows, one clear line each, and nothing else."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from evalkit.cli import build
+from evalkit.manifest import Manifest
+from evalkit.plugins import load_plugin
+from evalkit.run_scoring import score_run
+from evalkit.scores import read_scores
+from tests.evalkit.conftest import picture
+
+# A metric that costs nothing, or as long as is wished; it leaves a mark per picture.
+PLUGIN = '''
+import time
+from pathlib import Path
+from evalkit.card import metric
+from evalkit.measure import Measure
+
+def mean(pixels):
+    time.sleep({seconds})
+    with (Path(__file__).parent / "seen").open("a") as seen:
+        seen.write(".")
+    return pixels.mean()
+
+@metric(direction="none", unit="level", limits=(0.0, 255.0), source="this test", licence="none")
+def brightness(weights, device):
+    """Mean of all pixels."""
+    return Measure("brightness", mean)
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """Return a plug-in file."""
+    path = tmp_path / "plugin/brightness.py"
+    path.parent.mkdir()
+    path.write_text(PLUGIN.format(seconds=0))
+    return path
+
+
+def seen(plugin: Path) -> int:
+    """Return how many pictures a plug-in has seen."""
+    marks = plugin.parent / "seen"
+    return len(marks.read_text()) if marks.exists() else 0
+
+
+def many(folder: Path, count: int = 120) -> list[Path]:
+    """Write tiny pictures of different sizes and return their files."""
+    folder.mkdir()
+    files = [folder / f"{number:03d}.png" for number in range(count)]
+    for number, file in enumerate(files):
+        Image.new("RGB", (3 + number % 4, 5), (number, 2 * number, 9)).save(file)
+    return files
+
+
+def score(*words: object):
+    """Run `evalkit score WORDS`."""
+    return CliRunner().invoke(build(), ["score", *map(str, words)], catch_exceptions=False)
+
+
+BROKEN = {
+    "cut off": (lambda file: file.write_bytes(file.read_bytes()[:50]), "cut off or damaged"),
+    "empty": (lambda file: file.write_bytes(b""), "is no picture"),
+    "text": (lambda file: file.write_text("<html>not found</html>"), "is no picture"),
+    "flipped bits": (lambda file: file.write_bytes(file.read_bytes()[:41] + b"\xff" * 8 + file.read_bytes()[49:]), "damaged"),
+    "numbers without a range": (
+        lambda file: Image.fromarray(np.ones((4, 4), np.float32)).save(file, "TIFF"),
+        "range is unknown",
+    ),
+    "a folder": (lambda file: (file.unlink(), file.mkdir()), "can't be read: Is a directory"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_one_bad_file_among_many_costs_its_row_alone(kind, tmp_path, plugin):
+    spoil, said = BROKEN[kind]
+    files = many(tmp_path / "many")
+    spoil(files[77])
+    done = score(tmp_path / "many", "--plugin", plugin, "--metrics", "brightness", "--out", tmp_path / "rows.parquet")
+    assert done.exit_code == 1
+    assert [line for line in done.stderr.splitlines() if "not scored" in line and said in line and "077.png" in line]
+    names = [Path(row["image"]).name for row in pq.read_table(tmp_path / "rows.parquet").to_pylist()]
+    assert names == [file.name for file in files if file != files[77]]
+
+
+SIZES = {"1 x 1": (1, 1), "12,000 px": (12_000, 1_500), "a line": (1, 900)}
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_the_smallest_and_the_largest_picture_are_scored(kind, tmp_path, plugin, weights):
+    import evalkit
+
+    size = SIZES[kind]
+    file = tmp_path / "a.png"
+    Image.new("1", size, 1).save(file)
+    (card,) = load_plugin(plugin)
+    rows = evalkit.score([file], ["clip_t", "dino", card], prompts="a star", references=[picture(1)], weights=weights)
+    assert [row.metric for row in rows] == ["clip_t", "dino", "brightness"]
+    assert rows[2].value == 255
+    small = score(file, "--metrics", "piqe")
+    assert (small.exit_code, "pixels are too few; piqe needs 32 on each side" in small.stderr) == (
+        (1, True) if min(size) < 32 else (0, False)
+    )
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def newer(file: Path) -> None:
+    import sqlite3
+
+    connection = sqlite3.connect(file)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+
+@pytest.mark.parametrize("spoil", [cut, newer])
+def test_a_spoilt_cache_is_made_anew_and_no_score_changes(spoil, run, weights):
+    before = score_run(run, ["clip_t", "piqe"], weights=weights)
+    spoil(run / ".cache/features.sqlite")
+    (run / "scores.parquet").unlink()
+    after = score_run(run, ["clip_t", "piqe"], weights=weights)
+    assert after.rows == before.rows
+    assert any("the cache could not be used and was made anew" in note for note in after.notes)
+
+
+def test_a_case_without_a_prompt_is_named_and_the_others_are_scored(run, weights):
+    manifest = Manifest.load(run)
+    first, *others = manifest.cases
+    manifest.model_copy(update={"cases": (first.model_copy(update={"plain_prompt": " "}), *others)}).save(run)
+    result = score_run(run, ["clip_t"], weights=weights)
+    assert [problem.reason for problem in result.problems] == [
+        "case both: clip_t was not scored, for its plain prompt is empty"
+    ]
+    assert {row.case for row in result.rows} == {"alone"}
+
+
+def start(*words: object, cwd: Path) -> "subprocess.Popen[str]":
+    """Start `evalkit score WORDS` in a process of its own."""
+    # whoever starts the tests may have told them, and so this process, to ignore Ctrl-C
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from evalkit.cli import main; main()"
+    command = [sys.executable, "-c", code, "score", *map(str, words)]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_processes_score_one_run_at_once(run, tmp_path, plugin):
+    both = [start(run, "--plugin", plugin, "--metrics", "brightness", cwd=tmp_path) for _ in range(2)]
+    for process in both:
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
+    assert len(read_scores(run)) == 12
+    assert not list(run.rglob("*.part"))
+
+
+def test_a_stopped_scoring_leaves_nothing_half_written_and_goes_on(tmp_path, plugin):
+    plugin.write_text(PLUGIN.format(seconds=0.05))
+    files = many(tmp_path / "many")
+    words = (tmp_path / "many", "--plugin", plugin, "--metrics", "brightness", "--out", tmp_path / "out/rows.parquet")
+    process = start(*words, cwd=tmp_path)
+    end = time.monotonic() + 240
+    while seen(plugin) < 10 and time.monotonic() < end:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors.strip().splitlines()[-1]) == (130, "stopped; run the same command again to go on")
+    assert "Traceback" not in errors
+    assert not (tmp_path / "out").exists()
+    stopped = seen(plugin)
+    assert 10 <= stopped < len(files)
+    document = json.loads(score(*words, "--json").stdout)
+    assert len(document["scores"]) == len(files)
+    # the picture that was being scored when the signal came may be seen twice
+    assert seen(plugin) - len(files) <= 1
