@@ -1,0 +1,105 @@
+"""The command `diagnose`: an experiment's LoRAs against each other, and drawn images against prior ones."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evalkit.errors import UserError
+
+if TYPE_CHECKING:
+    from generation.artist import Artist
+
+
+def diagnose(
+    experiment: Annotated[str, typer.Argument(help="An experiment file, or the name of a shipped one.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder for tables and figures.")],
+    case: Annotated[str | None, typer.Option("--case", help="The case whose merges are weighed; by default the first.")] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="A folder of drawn images, to compare their latents with --prior.")
+    ] = None,
+    prior: Annotated[Path | None, typer.Option("--prior", help="A folder of as many prior images.")] = None,
+) -> None:
+    """Say how LoRAs stand to each other: cosines, sign conflicts, subspaces, crosstalk, scales, and what merges leave."""
+    if (images is None) != (prior is None):
+        raise UserError("--images and --prior: give both, or neither")
+    import torch
+    from rich.console import Console
+
+    from evalkit.files import write_atomic
+    from generation.artist import Artist
+    from generation.diagnose import latents, report
+    from generation.experiment import find_experiment
+    from generation.reading import read_experiment
+
+    path, folder = find_experiment(experiment)
+    artist = Artist(read_experiment(path, folder), folder, torch.device("cpu"))
+    try:
+        text = _loras(artist, case, out)
+        if images is not None and prior is not None:
+            both = [latents.latent_counts(artist.pipeline, place) for place in (images, prior)]
+            found = latents.divergences(both[0], both[1])
+            report.write_table(out, "latents", found)
+            report.draw_latents(out, both[0], both[1])
+            rows = [vars(row) for row in found]
+            text += "\n## Latents of images against prior images, in nats\n\n" + report.markdown(rows)
+    finally:
+        artist.close()
+    write_atomic(out / "diagnosis.md", text)
+    Console(stderr=True, soft_wrap=True).print(
+        f"{out / 'diagnosis.md'}: written, with tables and figures beside it", markup=False
+    )
+
+
+def _loras(artist: "Artist", case: str | None, out: Path) -> str:
+    """Write what there is to say of the LoRAs; return it as Markdown."""
+    from generation.diagnose import report
+    from generation.diagnose.pairs import pairs
+    from generation.diagnose.scales import energy, scales
+    from generation.diagnose.signs import conflicts
+
+    experiment = artist.experiment
+    loras = {concept.name: artist.lora(concept.name) for concept in experiment.concepts}
+    text = f"# LoRAs of {experiment.name}\n"
+    found = pairs(loras)
+    if found:
+        report.write_table(out, "pairs", found)
+        report.draw_cosines(out, found)
+        text += "\n## Pairs, mean over the layers both adapt\n\n" + report.markdown(report.by_pair(found))
+    shared = set.intersection(*(set(lora.factors) for lora in loras.values()))
+    if len(loras) > 1 and shared:
+        signs = conflicts(list(loras.values()))
+        report.write_table(out, "signs", signs)
+        report.draw_conflicts(out, signs)
+        text += f"\n## Sign conflicts, over the {len(shared)} layers all adapt\n\n" + report.markdown(
+            [vars(row) for row in signs]
+        )
+    chosen = [one for one in experiment.cases if case in (None, one.id)]
+    if not chosen:
+        raise UserError(f"--case {case}: {experiment.name} has none; it has {', '.join(one.id for one in experiment.cases)}")
+    weighed = [(loras[name], experiment.concept(name).weight) for name in chosen[0].concepts]
+    merges = {arm.label: artist.changes(arm, chosen[0].concepts) for arm in experiment.arms}
+    energies = [energy(label, weighed, changes) for label, changes in merges.items() if changes is not None]
+    if energies:
+        report.write_table(out, "energies", energies)
+        text += f"\n## What merges of {chosen[0].id} leave, squared Frobenius norm\n\n"
+        text += report.markdown([vars(row) for row in energies])
+    at_run_time = [label for label, changes in merges.items() if changes is None]
+    if at_run_time:
+        text += f"\nNot weighed, since they change while drawing: {', '.join(at_run_time)}.\n"
+    audit = [row for name, lora in loras.items() for row in scales(name, lora, artist.pipeline)]
+    report.write_table(out, "scales", audit)
+    rows = []
+    for name in loras:
+        mine = [row for row in audit if row.lora == name]
+        rows.append(
+            {
+                "LoRA": name,
+                "layers": len(mine),
+                "ranks": f"{min(row.rank for row in mine)} to {max(row.rank for row in mine)}",
+                "scales": f"{min(row.scale for row in mine):.4g} to {max(row.scale for row in mine):.4g}",
+                "diffusers has another": sum(row.differs for row in mine),
+                "strongest change": max(row.strength for row in mine),
+            }
+        )
+    return text + "\n## Scales, and strength as a share of the weight's norm\n\n" + report.markdown(rows)

@@ -1,0 +1,103 @@
+"""How far the latents of drawn images are from those of prior images: divergence of their histograms."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from evalkit.errors import UserError
+from generation.pipeline import Pipeline
+from generation.places import PICTURES
+from generation.train.pictures import read
+
+BINS, REACH, SMOOTHING, DRAWS = 200, 5.0, 1e-6, 1000
+# bins on [-5, 5], and one beyond each end
+EDGES = np.concatenate([[-np.inf], np.linspace(-REACH, REACH, BINS + 1), [np.inf]])
+Counts = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """In nats, of all values or of one channel: KL(images || prior) with a 95 % interval, the reverse, Jensen-Shannon."""
+
+    channel: str
+    images: int
+    forward: float
+    low: float
+    high: float
+    reverse: float
+    jensen_shannon: float
+
+
+def latent_counts(pipeline: Pipeline, folder: Path) -> Counts:
+    """Return, per image of a folder and per latent channel, how many values fall into each bin; [images, channels, bins].
+
+    Latents are the mode of the VAE's distribution times its scaling factor, in float32.
+
+    Raises:
+        UserError: there is no image, or their sizes differ or are no multiple of what the VAE shrinks by.
+    """
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES) if folder.is_dir() else []
+    if not found:
+        raise UserError(f"{folder}: holds no image; give a folder with files that end in {', '.join(PICTURES)}")
+    counts = []
+    size = read(found[0]).size
+    if size[0] % pipeline.vae_scale_factor or size[1] % pipeline.vae_scale_factor:
+        raise UserError(f"{found[0]}: is {size[0]} x {size[1]} px; both must be multiples of {pipeline.vae_scale_factor}")
+    vae = pipeline.vae.to(torch.float32)
+    for path in found:
+        image: Image.Image = read(path)
+        if image.size != size:
+            raise UserError(
+                f"{path}: is {image.width} x {image.height} px, {found[0].name} is {size[0]} x {size[1]}; give one size"
+            )
+        with torch.no_grad():
+            pixels = pipeline.image_processor.preprocess(image).to(vae.device, torch.float32)
+            latents = vae.encode(pixels).latent_dist.mode()[0] * vae.config.scaling_factor
+        counts.append([np.histogram(channel.flatten().cpu().numpy(), EDGES)[0] for channel in latents])
+    return np.array(counts, dtype=np.float64)
+
+
+def density(counts: Counts) -> NDArray[np.float64]:
+    """Return counts per bin as shares, with 1e-6 added to each so that none is zero."""
+    share: NDArray[np.float64] = counts / counts.sum() + SMOOTHING
+    share /= share.sum()
+    return share
+
+
+def kullback_leibler(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """Return sum p log(p / q)."""
+    return float((p * np.log(p / q)).sum())
+
+
+def divergences(images: Counts, prior: Counts, seed: int = 0) -> list[Divergence]:
+    """Return the divergences of all values and of each channel; intervals resample images, not pixels.
+
+    NCR (arXiv 2506.06483), Figure 6. The paper states neither bins nor direction; here 200 bins on [-5, 5] and two for what
+    lies beyond, and KL(images || prior) first.
+
+    Raises:
+        UserError: there are not as many images on both sides: a histogram of fewer is the rougher, hence the farther.
+    """
+    if len(images) != len(prior):
+        raise UserError(f"{len(images)} images against {len(prior)} prior images; give as many on both sides")
+    channels = images.shape[1]
+    wholes = [("all", images.sum(1), prior.sum(1))]
+    wholes += [(str(channel), images[:, channel], prior[:, channel]) for channel in range(channels)]
+    return [_divergence(name, one, other, np.random.default_rng(seed)) for name, one, other in wholes]
+
+
+def _divergence(name: str, images: Counts, prior: Counts, rng: np.random.Generator) -> Divergence:
+    p, q = density(images.sum(0)), density(prior.sum(0))
+    middle = (p + q) / 2
+    n = len(images)
+    again = [
+        kullback_leibler(density(images[rng.integers(n, size=n)].sum(0)), density(prior[rng.integers(n, size=n)].sum(0)))
+        for _ in range(DRAWS)
+    ]
+    low, high = np.quantile(again, [0.025, 0.975])
+    shannon = (kullback_leibler(p, middle) + kullback_leibler(q, middle)) / 2
+    return Divergence(name, n, kullback_leibler(p, q), float(low), float(high), kullback_leibler(q, p), shannon)

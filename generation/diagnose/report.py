@@ -1,0 +1,107 @@
+"""Tables and figures of a diagnosis: CSV for machines, Markdown for people, SVG."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from evalkit.files import write_atomic
+from generation.diagnose.latents import REACH, Counts, density
+from generation.diagnose.pairs import Pair
+from generation.diagnose.signs import Conflict
+
+
+def write_table(folder: Path, name: str, rows: Sequence[Any]) -> None:
+    """Write dataclasses as `<name>.csv`, one row each."""
+    stream = io.StringIO()
+    table = csv.DictWriter(stream, list(asdict(rows[0])), lineterminator="\n")
+    table.writeheader()
+    table.writerows(asdict(row) for row in rows)
+    write_atomic(folder / f"{name}.csv", stream.getvalue())
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows as a Markdown table, numbers to four digits."""
+    lines = ["| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |", "|" + "---|" * len(rows[0])]
+    for row in rows:
+        cells = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values())
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def by_pair(found: Sequence[Pair]) -> list[dict[str, Any]]:
+    """Return the means over layers of every two LoRAs."""
+    rows = []
+    for first, second in dict.fromkeys((pair.first, pair.second) for pair in found):
+        here = [pair for pair in found if (pair.first, pair.second) == (first, second)]
+        mean = {
+            name: float(np.mean([getattr(pair, name) for pair in here]))
+            for name in ("cosine", "input_overlap", "output_overlap", "crosstalk")
+        }
+        absolute = float(np.mean([abs(pair.cosine) for pair in here]))
+        rows.append(
+            {
+                "first": first,
+                "second": second,
+                "layers": len(here),
+                "cosine": mean["cosine"],
+                "absolute cosine": absolute,
+                "input overlap": mean["input_overlap"],
+                "output overlap": mean["output_overlap"],
+                "crosstalk": mean["crosstalk"],
+            }
+        )
+    return rows
+
+
+def draw_cosines(folder: Path, found: Sequence[Pair]) -> None:
+    """Draw each layer's mean |cosine| over all pairs, in the order of the layers' names (BlockLoRA, Figure 4 left)."""
+    layers = sorted({pair.layer for pair in found})
+    means = [float(np.mean([abs(pair.cosine) for pair in found if pair.layer == layer])) for layer in layers]
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.bar(range(len(layers)), means, width=1.0)
+    axes.set_xlabel("layer, by name")
+    axes.set_ylabel("mean |cosine| of pairs")
+    _save(figure, folder / "cosines.svg")
+
+
+def draw_conflicts(folder: Path, found: Sequence[Conflict]) -> None:
+    """Draw sign conflicts and cancelled magnitude against the number of LoRAs, each with its chance line."""
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    counts = [row.count for row in found]
+    for name, colour in (("conflicting", "tab:blue"), ("cancelled", "tab:orange")):
+        axes.plot(counts, [getattr(row, name) for row in found], "o-", color=colour, label=name)
+        axes.plot(counts, [getattr(row, f"{name}_by_chance") for row in found], "--", color=colour, label=f"{name}, by chance")
+    axes.set_xticks(counts)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("LoRAs")
+    axes.set_ylabel("share")
+    axes.legend(frameon=False)
+    _save(figure, folder / "signs.svg")
+
+
+def draw_latents(folder: Path, images: Counts, prior: Counts) -> None:
+    """Draw both histograms of all latent values (NCR, Figure 6)."""
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for name, counts in (("prior", prior), ("images", images)):
+        shares = density(counts.sum((0, 1)))[1:-1]
+        width = 2 * REACH / len(shares)
+        axes.stairs(shares / width, np.linspace(-REACH, REACH, len(shares) + 1), label=name)
+    axes.set_xlabel("latent value")
+    axes.set_ylabel("density")
+    axes.legend(frameon=False)
+    _save(figure, folder / "latents.svg")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="svg")
+    write_atomic(path, drawn.getvalue())

@@ -1,0 +1,204 @@
+"""The diagnosis of LoRAs and latents, against dense matrices and literal sums."""
+
+import csv
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Generator
+from typer import Typer
+from typer.testing import CliRunner
+
+from evalkit.errors import UserError
+from generation.diagnose import latents
+from generation.diagnose.command import diagnose
+from generation.diagnose.pairs import pairs
+from generation.diagnose.scales import scales
+from generation.diagnose.signs import by_chance, conflicts
+from generation.lora import Lora, load_lora
+from generation.pipeline import Pipeline, load_pipeline
+from generation.train.basis import basis_rows, slot_rows
+from tests.tiny import adapted, save_kohya_lora, save_peft_lora, save_sdxl
+
+# diffusers' scheduler on numpy 2
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
+
+EXPERIMENT = """
+name = "three"
+base = { model = "base" }
+sampling = { steps = 1, guidance = 1.0, width = 16, height = 16 }
+cases_from = { choose = 2, template = "{0} {1}", seeds = 1 }
+arms = [
+    { label = "direct", method = "direct" },
+    { label = "half", method = "fedavg" },
+    { label = "masked", method = "mc_dropout" },
+]
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("diagnose")
+    pipeline = load_pipeline(save_sdxl(folder / "base"))
+    attention = adapted(pipeline)
+    save_peft_lora(folder / "star.safetensors", attention, rank=4, seed=1)
+    save_kohya_lora(folder / "ring.safetensors", {**attention, **adapted(pipeline, r"conv1$")}, ranks=(4, 8, 16), seed=2)
+    save_peft_lora(folder / "moon.safetensors", adapted(pipeline, r"to_[kv]$"), rank=2, seed=3)
+    text = EXPERIMENT
+    for name in ("star", "ring", "moon"):
+        text += f'[[concepts]]\nname = "{name}"\nwords = "{name}"\nclass_word = "{name}"\nadapter = "{name}.safetensors"\n'
+    (folder / "three.toml").write_text(text)
+    rng = np.random.default_rng(0)
+    for kind, reach in (("prior", 255), ("drawn", 90)):
+        (folder / kind).mkdir()
+        for number in range(3):
+            Image.fromarray(rng.integers(0, reach, (16, 16, 3), np.uint8)).save(folder / kind / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipeline(place: Path) -> Pipeline:
+    return load_pipeline(place / "base")
+
+
+@pytest.fixture(scope="module")
+def loras(place: Path, pipeline: Pipeline) -> dict[str, Lora]:
+    return {name: load_lora(place / f"{name}.safetensors", pipeline) for name in ("star", "ring", "moon")}
+
+
+def test_pairs_are_those_of_dense_matrices(loras: dict[str, Lora]):
+    found = pairs(loras)
+    shared = {(a, b): loras[a].factors.keys() & loras[b].factors.keys() for a, b in itertools.combinations(loras, 2)}
+    assert len(found) == sum(len(layers) for layers in shared.values())
+    for pair in found:
+        a, b = (loras[name].part(pair.layer).dense().double().flatten(1) for name in (pair.first, pair.second))
+        assert pair.cosine == pytest.approx(float((a * b).sum() / a.norm() / b.norm()), abs=1e-6)
+        assert pair.crosstalk == pytest.approx(float((a @ b.T).norm() / a.norm() / b.norm()), abs=1e-6)
+        for rows, overlap in (((a, b), pair.input_overlap), ((a.T, b.T), pair.output_overlap)):
+            bases = [torch.linalg.svd(matrix)[2][: torch.linalg.matrix_rank(matrix, rtol=1e-5)] for matrix in rows]
+            expected = ((bases[0] @ bases[1].T) ** 2).sum() / min(len(basis) for basis in bases)
+            assert overlap == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_a_lora_is_its_own_twin_and_orthogonal_rows_have_no_crosstalk(loras: dict[str, Lora]):
+    for pair in pairs({"one": loras["moon"], "other": loras["moon"]}):
+        assert (pair.cosine, pair.input_overlap, pair.output_overlap) == pytest.approx((1, 1, 1))
+    apart = {}
+    for slot in (0, 1):
+        factors = {
+            layer: type(part)(basis_rows(part.down.shape[1], slot_rows(slot, 2, part.down.shape[1])), part.up)
+            for layer, part in loras["moon"].factors.items()
+        }
+        apart[str(slot)] = Lora(loras["moon"].path, "", factors, loras["moon"].scales)
+    for pair in pairs(apart):
+        assert max(abs(pair.cosine), pair.input_overlap, pair.crosstalk) < 1e-6
+        assert pair.output_overlap == pytest.approx(1)
+
+
+def test_sign_conflicts_are_counted_entry_by_entry(loras: dict[str, Lora], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("generation.diagnose.signs.ENTRIES", 500)
+    layers = sorted(set.intersection(*(set(lora.factors) for lora in loras.values())))
+    found = {row.count: row for row in conflicts(list(loras.values()), orders=6)}
+    dense = [torch.cat([lora.part(layer).dense().flatten().double() for layer in layers]) for lora in loras.values()]
+
+    def literal(chosen: list[torch.Tensor]) -> tuple[float, float]:
+        rows = torch.stack(chosen)
+        both = ((rows > 0).any(0) & (rows < 0).any(0)).double().mean()
+        return float(both), 1 - float(rows.sum(0).abs().sum() / rows.abs().sum())
+
+    assert (found[3].conflicting, found[3].cancelled) == pytest.approx(literal(dense), abs=1e-6)
+    of_two = [literal(list(two)) for two in itertools.combinations(dense, 2)]
+    assert min(pair[0] for pair in of_two) <= found[2].conflicting <= max(pair[0] for pair in of_two)
+
+
+def test_independent_numbers_conflict_by_chance():
+    values = torch.randn(10, 200_000, generator=Generator().manual_seed(0))
+    for count in (2, 5, 10):
+        some = values[:count]
+        conflicting = float(((some > 0).any(0) & (some < 0).any(0)).float().mean())
+        cancelled = 1 - float(some.sum(0).abs().sum() / some.abs().sum())
+        assert (conflicting, cancelled) == pytest.approx(by_chance(count), abs=0.005)
+    assert [round(by_chance(count)[0], 4) for count in (2, 5, 10)] == [0.5, 0.9375, 0.998]
+
+
+def test_an_alpha_that_diffusers_loses_is_found(loras: dict[str, Lora], pipeline: Pipeline):
+    # ring has alpha = rank in every layer, so every scale is 1; diffusers keeps one alpha for layers of ranks 4, 8 and 16
+    ring = scales("ring", loras["ring"], pipeline)
+    assert {row.scale for row in ring} == {1.0}
+    assert any(row.differs for row in ring)
+    assert not any(row.differs for row in scales("star", loras["star"], pipeline))
+    one = ring[0]
+    weight = dict(pipeline.unet.named_parameters()) | {f"x.{k}": v for k, v in pipeline.text_encoder.named_parameters()}
+    assert len(weight) > 0
+    layer = next(row for row in ring if row.layer.startswith("unet."))
+    base = weight[f"{layer.layer.removeprefix('unet.')}.weight"].double().norm()
+    assert layer.strength == pytest.approx(float(loras["ring"].part(layer.layer).dense().double().norm() / base), rel=1e-5)
+    assert one.rank in (4, 8, 16)
+
+
+def test_histograms_and_divergences_are_literal_sums(place: Path, pipeline: Pipeline):
+    drawn, prior = (latents.latent_counts(pipeline, place / kind) for kind in ("drawn", "prior"))
+    assert drawn.shape == (3, 4, 202)
+    # every value is in some bin: 8 x 8 latents of 16 px images
+    assert drawn.sum(2).tolist() == [[64.0] * 4] * 3
+    rows = latents.divergences(drawn, prior)
+    assert [row.channel for row in rows] == ["all", "0", "1", "2", "3"]
+    sides = []
+    for counts in (drawn, prior):
+        shares = [counts[:, :, place].sum() / counts.sum() + 1e-6 for place in range(202)]
+        sides.append([share / sum(shares) for share in shares])
+    p, q = sides
+    forward = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    reverse = sum(b * math.log(b / a) for a, b in zip(p, q, strict=True))
+    shannon = sum(a * math.log(2 * a / (a + b)) + b * math.log(2 * b / (a + b)) for a, b in zip(p, q, strict=True)) / 2
+    assert (rows[0].forward, rows[0].reverse, rows[0].jensen_shannon) == pytest.approx((forward, reverse, shannon))
+    assert rows[0].low <= rows[0].high
+    same = latents.divergences(prior, prior)[0]
+    assert (same.forward, same.reverse, same.jensen_shannon) == (0, 0, 0)
+
+
+def test_latents_beyond_the_edges_are_counted():
+    assert np.histogram([-9.0, -5.0, 0.0, 5.0, 7.0], latents.EDGES)[0][[0, 1, -2, -1]].tolist() == [1, 1, 0, 2]
+
+
+def test_the_command_writes_tables_figures_and_a_page(place: Path, tmp_path: Path):
+    app = Typer()
+    app.command()(diagnose)
+    out = tmp_path / "out"
+    given = [str(place / "three.toml"), "--out", str(out), "--images", str(place / "drawn"), "--prior", str(place / "prior")]
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 0, result.exception
+    tables, figures = ("pairs", "signs", "energies", "scales", "latents"), ("cosines", "signs", "latents")
+    expected = {f"{name}.csv" for name in tables} | {f"{name}.svg" for name in figures} | {"diagnosis.md"}
+    assert {path.name for path in out.iterdir()} == expected
+    page = (out / "diagnosis.md").read_text(encoding="utf-8")
+    assert "Not weighed, since they change while drawing: masked." in page
+    rows = list(csv.DictReader((out / "energies.csv").read_text(encoding="utf-8").splitlines()))
+    # shares of a half each: a quarter of the sum's energy
+    assert [(row["arm"], float(row["of_sum"])) for row in rows] == [("direct", pytest.approx(1)), ("half", pytest.approx(0.25))]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--case", "x"], "--case x: three has none; it has "),
+        (["--images", "drawn"], "--images and --prior: give both, or neither"),
+        (["--images", "drawn", "--prior", "none"], "holds no image"),
+    ],
+)
+def test_what_cannot_be_diagnosed_is_said(place: Path, tmp_path: Path, options: list[str], message: str):
+    app = Typer()
+    app.command()(diagnose)
+    options = [str(place / word) if word in ("drawn", "none") else word for word in options]
+    result = CliRunner().invoke(app, [str(place / "three.toml"), "--out", str(tmp_path / "out"), *options])
+    assert isinstance(result.exception, UserError)
+    assert message in str(result.exception)
+
+
+def test_unequal_counts_are_refused():
+    with pytest.raises(UserError, match="2 images against 3 prior images; give as many on both sides"):
+        latents.divergences(np.ones((2, 4, 202)), np.ones((3, 4, 202)))
