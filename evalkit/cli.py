@@ -14,7 +14,7 @@ GROUP = "evalkit.commands"
 # The order of `evalkit --help`: the way through first, what stands around it after.
 ORDER = (
     "demo", "run", "generate", "import", "score", "study", "analyze", "train", "merge", "diagnose", "plan",
-    "methods", "metrics", "doctor",
+    "methods", "metrics", "weights", "doctor",
 )  # fmt: skip
 
 

@@ -1,0 +1,277 @@
+"""Weights to carry along: fetched from a hub that is a real HTTP server here, verified, and found without network."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CLIP = "timm/vit_base_patch32_clip_224.openai/open_clip_model.safetensors"
+DINO = "timm/vit_small_patch16_224.dino/model.safetensors"
+ARNIQA = tuple(f"chaofengc/IQA-PyTorch-Weights/{name}" for name in ("ARNIQA.pth", "regressor_koniq10k.pth"))
+
+
+class Hub(ThreadingHTTPServer):
+    """The part of the hub's interface that downloads use; it can damage a file, or break off in the middle of one."""
+
+    daemon_threads = True
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.root = root
+        self.damaged: set[str] = set()
+        self.broken: set[str] = set()
+        self.sent: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def add(self, name: str, content: bytes) -> None:
+        """Offer a file, called OWNER/REPOSITORY/PATH."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        info = re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/[^/?]+)?(\?.*)?", self.path)
+        file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", self.path)
+        if info:
+            folder = self.server.root / info[1]
+            names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+            self._send(
+                json.dumps({"id": info[1], "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]}).encode(),
+                {},
+                body,
+            )
+        elif file and (self.server.root / file[1] / file[2]).is_file():
+            name = f"{file[1]}/{file[2]}"
+            data = (self.server.root / name).read_bytes()
+            etag = f'"{hashlib.sha256(data).hexdigest()}"'
+            if name in self.server.damaged:
+                data = data[:-1] + bytes([data[-1] ^ 1])
+            if body:
+                self.server.sent.append(name)
+            self._send(
+                data, {"ETag": etag, "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}, body, name in self.server.broken
+            )
+        else:
+            self.send_response(200 if self.path == "/" else 404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    def _send(self, data: bytes, headers: dict[str, str], body: bool, broken: bool = False) -> None:
+        start = int(match[1]) if (match := re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))) else 0
+        self.send_response(206 if start else 200)
+        for name, value in {**headers, "Content-Length": str(len(data) - start)}.items():
+            self.send_header(name, value)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.end_headers()
+        if body:
+            self.wfile.write(data[start : start + len(data) // 2] if broken else data[start:])
+            self.close_connection = broken
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    server = Hub(tmp_path / "hub")
+    for name in (CLIP, DINO, *ARNIQA):
+        server.add(name, name.encode() * 9000)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def evalkit(
+    tmp_path: Path, *words: object, endpoint: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `evalkit WORDS` in a process of its own, with nothing in any cache."""
+    foreign = ("HF_", "TRANSFORMERS_", "TORCH_", "EVALKIT_")
+    theirs = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    online = {"HF_ENDPOINT": endpoint} if endpoint else {"HF_HUB_OFFLINE": "1"}
+    env = {**theirs, "HF_HOME": str(tmp_path / "nothing"), "TORCH_HOME": str(tmp_path / "nothing"), **online, **environment}
+    code = "from evalkit.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+
+def names(folder: Path) -> list[str]:
+    """Return what a folder's list of hashes names, without the way there."""
+    return [line.rpartition("/")[2] for line in (folder / "SHA256SUMS").read_text().splitlines()]
+
+
+def test_what_is_fetched_is_verified_carried_away_and_found_without_network(tmp_path, hub):
+    folder = tmp_path / "carry"
+    words = ("weights", "fetch", folder, "--metrics", "clip_t,dino,arniqa")
+    done = evalkit(tmp_path, *words, endpoint=hub.url)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("fetched ") == 3
+    assert names(folder) == ["ARNIQA.pth", "regressor_koniq10k.pth", "open_clip_model.safetensors", "model.safetensors"]
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+    assert sorted(hub.sent) == sorted([CLIP, DINO, *ARNIQA])
+    again = evalkit(tmp_path, *words, endpoint=hub.url)
+    assert again.returncode == 0
+    assert len(hub.sent) == 4
+
+    # some disks know no links
+    away = shutil.copytree(folder, tmp_path / "away")
+    verified = evalkit(tmp_path, "weights", "verify", away)
+    assert verified.returncode == 0
+    assert verified.stdout.count("ok: ") == 4
+    there = evalkit(tmp_path, "weights", "list", "--metrics", "clip_t,musiq", HF_HUB_CACHE=f"{away}/hub")
+    assert hashlib.sha256(CLIP.encode() * 9000).hexdigest()[:16] in there.stdout
+    assert "missing: musiq" in there.stdout
+
+
+def test_without_a_hub_each_file_has_its_line_and_nothing_is_written(tmp_path):
+    folder = tmp_path / "carry"
+    done = evalkit(tmp_path, "weights", "fetch", folder, "--metrics", "clip_t,dino", endpoint="http://127.0.0.1:9")
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert [line.partition(": not here")[0] for line in lines[:2]] == ["not fetched: clip", "not fetched: dino"]
+    assert lines[2:] == ["error: 2 of 2 could not be fetched; run the same command again to go on"]
+    assert not folder.exists()
+
+
+def test_a_file_that_arrives_damaged_is_thrown_away_and_the_rest_stands(tmp_path, hub):
+    folder = tmp_path / "carry"
+    hub.damaged.add(DINO)
+    words = ("weights", "fetch", folder, "--metrics", "clip_t,dino")
+    done = evalkit(tmp_path, *words, endpoint=hub.url)
+    assert done.returncode == 1
+    assert "model.safetensors: arrived damaged" in done.stderr
+    assert names(folder) == ["open_clip_model.safetensors"]
+    assert not list(folder.rglob("model.safetensors"))
+    hub.damaged.clear()
+    assert evalkit(tmp_path, *words, endpoint=hub.url).returncode == 0
+    assert names(folder) == ["open_clip_model.safetensors", "model.safetensors"]
+
+
+def test_a_download_that_breaks_off_leaves_no_file_and_goes_on_later(tmp_path, hub):
+    folder = tmp_path / "carry"
+    hub.broken.add(DINO)
+    words = ("weights", "fetch", folder, "--metrics", "clip_t,dino")
+    done = evalkit(tmp_path, *words, endpoint=hub.url)
+    if done.returncode == 0:  # the hub's library itself asked again for what was left, often enough
+        assert hub.sent.count(DINO) > 1
+    else:
+        assert "not fetched: dino: can't be downloaded" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not list(folder.rglob("model.safetensors"))
+    hub.broken.clear()
+    assert evalkit(tmp_path, *words, endpoint=hub.url).returncode == 0
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+
+
+EXPERIMENT = """
+name = "carried"
+[base]
+model = "base"
+[[concepts]]
+name = "cat"
+words = "a"
+class_word = "a"
+adapter = "some/loras"
+weight_name = "cat.safetensors"
+references = "not/here/yet"
+[[concepts]]
+name = "dog"
+words = "b"
+class_word = "b"
+adapter = "dog.safetensors"
+[weights]
+clip = "mine/clip"
+"""
+
+
+def test_an_experiment_brings_its_loras_and_needs_no_weights_it_has(tmp_path, hub):
+    hub.add("some/loras/cat.safetensors", b"a LoRA")
+    (tmp_path / "e.toml").write_text(EXPERIMENT)
+    (tmp_path / "base").mkdir()
+    done = evalkit(tmp_path, "weights", "fetch", "carry", "--for", "e.toml", "--metrics", "clip_t,dino", endpoint=hub.url)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:2] == [
+        "fetched LoRA some/loras/cat.safetensors",
+        "fetched dino: model.safetensors of timm/vit_small_patch16_224.dino",
+    ]
+    assert set(names(tmp_path / "carry")) == {"cat.safetensors", "model.safetensors"}
+
+
+def test_an_experiments_base_model_is_fetched_as_drawing_would(tmp_path):
+    from generation.hub_needs import hub_needs
+
+    (tmp_path / "e.toml").write_text(EXPERIMENT.replace('"base"', '"some/base"'))
+    needs = hub_needs(str(tmp_path / "e.toml"))
+    assert list(needs.fetches) == ["base model some/base", "LoRA some/loras/cat.safetensors"]
+    assert needs.brought == {"clip"}
+
+
+def spoil(folder: Path, how: str) -> None:
+    """Damage a folder that was fetched."""
+    (file,) = folder.rglob("model.safetensors")
+    if how == "cut":
+        file.write_bytes(file.read_bytes()[:3])
+    elif how == "gone":
+        file.unlink()
+    elif how == "extra":
+        file.with_name("other.pth").write_bytes(b"x")
+    elif how == "no list":
+        (folder / "SHA256SUMS").unlink()
+    else:
+        (folder / "SHA256SUMS").write_text("nonsense\n")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("cut", "damaged: its sha256 differs: hub"),
+        ("gone", "gone: hub"),
+        ("extra", "unknown: not in SHA256SUMS: hub"),
+        ("no list", "SHA256SUMS: can't be read"),
+        ("nonsense", "SHA256SUMS: line 1 is none of"),
+    ],
+)
+def test_verify_names_what_is_wrong(tmp_path, how, message, monkeypatch):
+    from typer.testing import CliRunner
+
+    from evalkit.errors import UserError
+    from evalkit.weights_command import app
+
+    name = "hub/models--x/snapshots/1/model.safetensors"
+    folder = tmp_path / "carry"
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_bytes(b"weights")
+    (folder / "SHA256SUMS").write_text(f"{hashlib.sha256(b'weights').hexdigest()}  {name}\n")
+    assert CliRunner().invoke(app, ["verify", str(folder)]).exit_code == 0
+    spoil(folder, how)
+    result = CliRunner().invoke(app, ["verify", str(folder)])
+    assert isinstance(result.exception, UserError)
+    assert message in f"{result.stdout}{result.exception}"
