@@ -84,8 +84,8 @@ class Artist:
 
     def _weighted(self, concepts: Sequence[str]) -> list[Weighted]:
         places = sorted(range(len(concepts)), key=lambda place: concepts[place])
-        weights = [self.experiment.concept(concepts[place]).weight for place in places]
-        return [Weighted(self.lora(concepts[place]), weight, place) for place, weight in zip(places, weights, strict=True)]
+        found = [(place, self.experiment.concept(concepts[place])) for place in places]
+        return [Weighted(self.lora(concept.name), concept.weight, place, concept.words) for place, concept in found]
 
     def draw(self, cells: Sequence[Cell]) -> list[NDArray[np.uint8]]:
         """Return the images of `cells`, [height, width, 3] each; they must agree on having a negative prompt.

@@ -83,9 +83,10 @@ def matrix_part(rows: list[list[float]]) -> Factors:
     return Factors(torch.eye(len(rows[0])), torch.tensor(rows))
 
 
-def loras_of(world: Path, pipeline: Pipeline, *names: str, weights: Sequence[float] = ()) -> list[Weighted]:
+def loras_of(world: Path, pipeline: Pipeline, *names: str, weights: Sequence[float] = (), words: bool = True) -> list[Weighted]:
     loras = [load_lora(world / f"{name}.safetensors", pipeline) for name in names]
-    return [Weighted(lora, w, place) for place, (lora, w) in enumerate(zip(loras, weights or [1.0] * 9, strict=False))]
+    found = enumerate(zip(loras, weights or [1.0] * 9, names, strict=False))
+    return [Weighted(lora, weight, place, name if words else "") for place, (lora, weight, name) in found]
 
 
 def changes(pipeline: Pipeline, loras: Sequence[Weighted], method: str, **parameters: Any) -> dict[str, Tensor]:

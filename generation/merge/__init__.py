@@ -8,6 +8,7 @@ from generation.merge.dare_linear import dare_linear
 from generation.merge.dare_ties import dare_ties
 from generation.merge.direct import direct
 from generation.merge.fedavg import fedavg
+from generation.merge.gradient_fusion import gradient_fusion
 from generation.merge.k_lora import k_lora
 from generation.merge.knots import knots
 from generation.merge.lora_composite import lora_composite
@@ -19,6 +20,8 @@ from generation.merge.mix_of_show import mix_of_show
 from generation.merge.np_lora import np_lora
 from generation.merge.orthogonal_adaptation import orthogonal_adaptation
 from generation.merge.orthogonal_mc_dropout import orthogonal_mc_dropout
+from generation.merge.regmean import regmean
+from generation.merge.ssr import ssr
 from generation.merge.svd import svd
 from generation.merge.ties import ties
 from generation.merge.tsv import tsv
@@ -45,4 +48,7 @@ MERGE_METHODS = by_name(
     lora_switch,
     lora_composite,
     k_lora,
+    gradient_fusion,
+    regmean,
+    ssr,
 )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from generation.merge import on_outputs, on_steps, on_weights
+from generation.merge import on_calibration, on_outputs, on_steps, on_weights
 from generation.merge.drawing import Drawing
 from generation.merge.method import Kind
 from generation.merge.parts import Change, Observer, Setup, Weighted, folded
@@ -13,6 +13,7 @@ from generation.pipeline import Pipeline
 # Per kind that fixed weights may hold: the changes of weights that are the merge, or None where these settings need more.
 CHANGES: Mapping[Kind, Callable[[Setup, Pipeline, Sequence[Weighted], Drawing], Mapping[str, Change] | None]] = {
     "weights": on_weights.changes,
+    "calibrated": on_calibration.changes,
     "outputs": on_outputs.changes,
 }
 # Per kind that fixed weights may not hold: what works beside the layers.

@@ -9,11 +9,18 @@ from typing import Any, Literal, get_type_hints
 from pydantic import ValidationError, create_model
 
 from evalkit.manifest import Record, mistakes
+from generation.merge.calibration import CalibrationOptions
 from generation.merge.masks import MaskOptions
 
-Kind = Literal["weights", "outputs", "steps"]
+Kind = Literal["weights", "outputs", "steps", "calibrated"]
+Needs = Literal["inputs", "hidden"]
 # What every method of a kind may be told beside its own parameters.
-OPTIONS: Mapping[Kind, type[Record]] = {"weights": Record, "outputs": MaskOptions, "steps": Record}
+OPTIONS: Mapping[Kind, type[Record]] = {
+    "weights": Record,
+    "outputs": MaskOptions,
+    "steps": Record,
+    "calibrated": CalibrationOptions,
+}
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,8 @@ class MergeMethod:
     A method on weights gets the LoRAs' `Factors` of a layer, already scaled by weight * alpha / rank, and the `Layer`; it
     returns the merged `Factors` or a dense change of the weight. A method on outputs gets the layer's `Draws` and one dropout
     rate per LoRA; it returns, per LoRA, what its output is multiplied with. A method on steps gets the `Course` of a drawing
-    and returns, per layer, a table of what each LoRA's output is multiplied with. Parameters follow as keywords.
+    and returns, per layer, a table of what each LoRA's output is multiplied with. A calibrated method gets
+    what a method on weights gets and the layer's `Moments`. Parameters follow as keywords.
     """
 
     name: str
@@ -32,6 +40,8 @@ class MergeMethod:
     function: Callable[..., Any]
     # raises a ValueError where settings do not suit this many LoRAs
     check: Callable[[int, Any], None] | None = None
+    # of a calibrated method: whether its moments are of a layer's inputs or of the LoRAs' hidden activations
+    needs: Needs = "inputs"
 
     @property
     def schema(self) -> type[Record]:
@@ -70,10 +80,10 @@ class MergeMethod:
 
 
 def merge_method(
-    acts_on: Kind, source: str, check: Callable[[int, Any], None] | None = None
+    acts_on: Kind, source: str, check: Callable[[int, Any], None] | None = None, needs: Needs = "inputs"
 ) -> Callable[[Callable[..., Any]], MergeMethod]:
     """Return a decorator that turns a function into the `MergeMethod` of the same name."""
-    return lambda function: MergeMethod(function.__name__, acts_on, source, function, check)
+    return lambda function: MergeMethod(function.__name__, acts_on, source, function, check, needs)
 
 
 def by_name(*methods: MergeMethod) -> Mapping[str, MergeMethod]:

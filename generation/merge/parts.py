@@ -20,11 +20,12 @@ Observer: TypeAlias = Callable[[str, list[Tensor], list[Tensor]], None]
 
 @dataclass(frozen=True)
 class Weighted:
-    """A LoRA with its weight and its place in the case's list of concepts."""
+    """A LoRA with its weight, its place in the case's list of concepts, and its concept's words in a prompt."""
 
     lora: Lora
     weight: float
     place: int
+    words: str = ""
 
     def part(self, layer: str, device: torch.device) -> Factors:
         """Return the factors of a layer in float32 on a device, weight * alpha / rank multiplied into `up`."""

@@ -18,7 +18,7 @@ from generation.merge.masks import MaskOptions
 from generation.merge.method import by_name
 from generation.merge.parts import Observer, Weighted, module_of
 from generation.pipeline import Pipeline, components, load_pipeline
-from tests.merging import as_trained
+from tests.merging import as_trained, loras_of
 from tests.tiny import adapted, save_peft_lora
 from tests.unet import unet_inputs
 
@@ -36,15 +36,10 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 )
 
 
-def weighted(world: Path, pipeline: Pipeline, *names: str, weights: Sequence[float] = ()) -> list[Weighted]:
-    loras = [load_lora(world / f"{name}.safetensors", pipeline) for name in names]
-    return [
-        Weighted(lora, weight, place) for place, (lora, weight) in enumerate(zip(loras, weights or [1.0] * 9, strict=False))
-    ]
-
-
 def merge(name: str, **parameters: Any) -> Merge:
     method = MERGE_METHODS[name]
+    if method.acts_on == "calibrated":
+        parameters = {"calibration_steps": 1, **parameters}
     return Merge(method, method.settings(parameters), seed=11)
 
 
@@ -81,7 +76,7 @@ def test_a_method_says_what_it_does_and_where_it_comes_from(method: str) -> None
 
 @EVERY_METHOD
 def test_a_method_keeps_shape_and_type_and_leaves_the_global_generator(method: str, world: Path, sdxl: Pipeline) -> None:
-    loras = weighted(world, sdxl, "star", "ring")
+    loras = loras_of(world, sdxl, "star", "ring")
     before = torch.get_rng_state()
     output = denoise(sdxl, merge(method), loras)
     assert torch.equal(torch.get_rng_state(), before)
@@ -99,7 +94,7 @@ def test_a_method_works_in_half_precision(method: str, dtype: torch.dtype, world
     pipeline = load_pipeline(world / "sdxl", "float16" if dtype == torch.float16 else "bfloat16")
     drawing = Drawing(pipeline)
     module = module_of(pipeline, LAYER)
-    loras = as_trained(method, weighted(world, pipeline, "star", "ring"))
+    loras = as_trained(method, loras_of(world, pipeline, "star", "ring"))
     with torch.no_grad(), merge(method).applied(pipeline, loras, drawing):
         drawing.begin([1])
         output = module(torch.ones(1, 5, module.in_features, dtype=dtype))
@@ -118,8 +113,8 @@ def test_every_weight_is_back_bit_by_bit_after_a_merge(method: str, world: Path,
         }
 
     before = weights()
-    denoise(sdxl, merge(method), weighted(world, sdxl, "star", "ring"))
-    star = as_trained(method, weighted(world, sdxl, "star"))
+    denoise(sdxl, merge(method), loras_of(world, sdxl, "star", "ring"))
+    star = as_trained(method, loras_of(world, sdxl, "star"))
     with pytest.raises(KeyboardInterrupt), merge(method).applied(sdxl, star, Drawing(sdxl)):
         raise KeyboardInterrupt
     assert all(torch.equal(value, before[key]) for key, value in weights().items())
@@ -128,7 +123,7 @@ def test_every_weight_is_back_bit_by_bit_after_a_merge(method: str, world: Path,
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("method", MASKED)
 def test_a_batch_of_one_equals_a_batch_of_three(method: str, options: dict[str, Any], world: Path, sdxl: Pipeline) -> None:
-    loras = weighted(world, sdxl, "star", "ring")
+    loras = loras_of(world, sdxl, "star", "ring")
     wanted = merge(method, **options)
     together = denoise(sdxl, wanted, loras, images=(1, 2, 3), calls=2)
     for place, image in enumerate((1, 2, 3)):
@@ -138,13 +133,13 @@ def test_a_batch_of_one_equals_a_batch_of_three(method: str, options: dict[str, 
 
 @EVERY_METHOD
 def test_weight_zero_removes_a_lora_exactly(method: str, world: Path, sdxl: Pipeline) -> None:
-    nothing = denoise(sdxl, merge(method), weighted(world, sdxl, "star", weights=[0.0]))
+    nothing = denoise(sdxl, merge(method), loras_of(world, sdxl, "star", weights=[0.0]))
     assert torch.equal(nothing, denoise(sdxl, merge(method), []))
 
 
 @pytest.mark.parametrize("method", MASKED)
 def test_one_lora_without_dropout_is_the_plain_lora_bit_by_bit(method: str, world: Path, sdxl: Pipeline) -> None:
-    (star,) = weighted(world, sdxl, "star")
+    (star,) = loras_of(world, sdxl, "star")
     module = module_of(sdxl, LAYER)
     x = torch.randn(2, 7, module.in_features, generator=torch.Generator().manual_seed(0))
     part = star.lora.part(LAYER)
@@ -158,13 +153,13 @@ def test_one_lora_without_dropout_is_the_plain_lora_bit_by_bit(method: str, worl
 
 
 def test_static_masks_without_dropout_are_the_direct_merge_bit_by_bit(world: Path, sdxl: Pipeline) -> None:
-    loras = weighted(world, sdxl, "star", "ring")
+    loras = loras_of(world, sdxl, "star", "ring")
     assert torch.equal(denoise(sdxl, merge("mc_dropout", p=0, preset="static"), loras), denoise(sdxl, merge("direct"), loras))
 
 
 def test_unfolded_the_direct_merge_is_the_same_up_to_rounding(world: Path, sdxl: Pipeline) -> None:
     """Covers hooks on linear and convolution layers: dropout at rate 0 is the direct merge, hooked."""
-    loras = weighted(world, sdxl, "star", "ring", weights=[1.0, 0.7])
+    loras = loras_of(world, sdxl, "star", "ring", weights=[1.0, 0.7])
     folded = denoise(sdxl, merge("direct"), loras)
     for options in ({}, {"granularity": "channel"}):
         assert torch.allclose(denoise(sdxl, merge("mc_dropout", p=0, **options), loras), folded, atol=2e-4, rtol=1e-4)
@@ -174,7 +169,7 @@ def test_unfolded_the_direct_merge_is_the_same_up_to_rounding(world: Path, sdxl:
 def test_folded_static_masks_equal_hooked_ones(
     method: str, world: Path, sdxl: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loras = weighted(world, sdxl, "star", "ring")
+    loras = loras_of(world, sdxl, "star", "ring")
     folded = denoise(sdxl, merge(method, preset="static"), loras)
     monkeypatch.setattr(MaskOptions, "foldable", property(lambda options: False))
     assert torch.allclose(denoise(sdxl, merge(method, preset="static"), loras), folded, atol=2e-4, rtol=1e-4)
@@ -199,7 +194,7 @@ def test_direct_equals_diffusers_and_peft(world: Path, sdxl: Pipeline, tmp_path:
 
 
 def test_the_outputs_of_any_two_loras_never_meet(world: Path, sdxl: Pipeline) -> None:
-    loras = weighted(world, sdxl, "star", "ring", "moon")
+    loras = loras_of(world, sdxl, "star", "ring", "moon")
     seen: list[str] = []
 
     def look(layer: str, outputs: list[Tensor], gains: list[Tensor]) -> None:
@@ -216,7 +211,7 @@ def test_the_outputs_of_any_two_loras_never_meet(world: Path, sdxl: Pipeline) ->
 
 @pytest.mark.parametrize("method", MASKED)
 def test_the_mean_over_masks_is_the_direct_merge(method: str, world: Path, sdxl: Pipeline) -> None:
-    loras = weighted(world, sdxl, "star", "ring")
+    loras = loras_of(world, sdxl, "star", "ring")
     module, count = module_of(sdxl, LAYER), 800
     x = torch.randn(1, 3, module.in_features, generator=torch.Generator().manual_seed(0))
     drawing = Drawing(sdxl)
@@ -236,7 +231,7 @@ def changed(world: Path, sdxl: Pipeline, **options: Any) -> tuple[bool, bool, bo
     outputs: list[Tensor] = []
     wanted = merge("orthogonal_mc_dropout", **options)
     denoise(
-        sdxl, wanted, weighted(world, sdxl, "star", "ring"), images=(1, 2), calls=2,
+        sdxl, wanted, loras_of(world, sdxl, "star", "ring"), images=(1, 2), calls=2,
         observe=lambda layer, parts, gains: outputs.append(gains[0] != 0) if layer == LAYER else None,
     )  # fmt: skip
     first, second = (kept.view(4, -1) for kept in outputs)

@@ -1,0 +1,94 @@
+"""Calibrated merges: each LoRA draws its concept alone, layers are watched, and the merge fits what they saw."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evalkit.errors import UserError
+from generation.lora import Factors
+from generation.merge.calibration import Moments
+from generation.merge.drawing import Drawing
+from generation.merge.on_weights import told
+from generation.merge.parts import Change, Setup, Weighted, at_work, folded, layers_of, module_of
+from generation.pipeline import Pipeline, quiet
+from generation.seeds import derived, initial_noise, step_generator
+
+
+def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing) -> Mapping[str, Change]:
+    """Return what the method makes of each layer after watching it.
+
+    Text encoders come first: each LoRA alone reads its prompts. The UNet is watched while each LoRA alone acts in it below the
+    merged text encoders, so that cross-attention sees the text it will see (Mix-of-Show, section 3.2). Initial noise comes from
+    the arm's seed and is equal for all LoRAs. The drawing has the model's own size and no guidance.
+
+    Raises:
+        UserError: a concept has no words to draw it by.
+    """
+    active = at_work(loras)
+    layers = layers_of(active)
+    if not all(weighted.words for weighted in active):
+        nameless = next(weighted for weighted in active if not weighted.words)
+        raise UserError(f"{nameless.lora.path.name}: its concept has no words to calibrate with; give the concept words")
+    with torch.no_grad(), quiet():
+        text = {layer: here for layer, here in layers.items() if not layer.startswith("unet.")}
+        made = _watched(setup, pipeline, active, text, lambda prompts: _read(pipeline, prompts)) if text else {}
+        with folded(pipeline, made):
+            unet = {layer: here for layer, here in layers.items() if layer.startswith("unet.")}
+            made |= _watched(setup, pipeline, active, unet, lambda prompts: _draw(setup, pipeline, prompts)) if unet else {}
+    return dict(sorted(made.items()))
+
+
+def _watched(
+    setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], layers: Mapping[str, list[Weighted]], run: Any  # noqa: ANN401
+) -> dict[str, Change]:  # fmt: skip
+    """Run each LoRA alone in `layers` and return what the method makes of them."""
+    moments = {}
+    for layer, here in layers.items():
+        device = module_of(pipeline, layer).weight.device
+        downs = [weighted.part(layer, device).down for weighted in here]
+        moments[layer] = Moments(downs, hidden=setup.method.needs == "hidden")
+    for weighted in loras:
+        alone = {layer: partial(weighted.part, layer) for layer in weighted.lora.factors if layer in layers}
+        with ExitStack() as stack:
+            stack.enter_context(folded(pipeline, alone))
+            for layer, here in layers.items():
+                acting = here.index(weighted) if weighted in here else None
+                watch = partial(moments[layer].watch, acting=acting)
+                stack.callback(module_of(pipeline, layer).register_forward_pre_hook(watch).remove)
+            run([prompt.replace("{}", weighted.words) for prompt in setup.settings.prompts])
+    own = {name: value for name, value in setup.settings.model_dump().items() if name not in ("prompts", "calibration_steps")}
+
+    def change(layer: str, device: torch.device) -> Factors | Tensor:
+        here = layers[layer]
+        parts = [weighted.part(layer, device) for weighted in here]
+        merged: Factors | Tensor = setup.method.function(parts, told(setup, loras, layer, here), moments[layer], **own)
+        return merged
+
+    return {layer: partial(change, layer) for layer in layers}
+
+
+def _read(pipeline: Pipeline, prompts: list[str]) -> None:
+    pipeline.encode_prompt(
+        prompt=prompts, device=pipeline.unet.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+    )
+
+
+def _draw(setup: Setup, pipeline: Pipeline, prompts: list[str]) -> None:
+    config = pipeline.unet.config
+    sides = (config.sample_size,) * 2 if isinstance(config.sample_size, int) else tuple(config.sample_size)
+    seeds = [derived("calibration", setup.seed, number) for number in range(len(prompts))]
+    noise = torch.stack([initial_noise(seed, (config.in_channels, *sides)) for seed in seeds])
+    pipeline(
+        prompt=prompts,
+        num_inference_steps=setup.settings.calibration_steps,
+        guidance_scale=1.0,
+        height=sides[0] * pipeline.vae_scale_factor,
+        width=sides[1] * pipeline.vae_scale_factor,
+        latents=noise.to(pipeline.unet.dtype),
+        generator=[step_generator(seed) for seed in seeds],
+        output_type="latent",
+    )
