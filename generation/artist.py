@@ -56,6 +56,7 @@ class Artist:
         self._check_sampling()
         self.drawing = Drawing(self.pipeline, experiment.sampling.steps)
         self._arm = ""
+        self._energies: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
 
     def close(self) -> None:
         """Leave the pipeline as it was loaded."""
@@ -73,8 +74,12 @@ class Artist:
         LoRAs are merged in the order of their concepts' names, so that the order in a case changes no bit.
         """
         start = time.perf_counter()
-        with self.merge(arm).applied(self.pipeline, self._weighted(concepts), self.drawing, observe):
+        merge = self.merge(arm)
+        with merge.applied(self.pipeline, self._weighted(concepts), self.drawing, observe):
             self.seconds["merge"][arm.label] += time.perf_counter() - start
+            for kept, whole in merge.energies.values():
+                before = self._energies[arm.label]
+                self._energies[arm.label] = (before[0] + kept, before[1] + whole)
             self._arm = arm.label
             yield
 
@@ -86,6 +91,10 @@ class Artist:
         places = sorted(range(len(concepts)), key=lambda place: concepts[place])
         found = [(place, self.experiment.concept(concepts[place])) for place in places]
         return [Weighted(self.lora(concept.name), concept.weight, place, concept.words) for place, concept in found]
+
+    def energy_kept(self) -> dict[str, float]:
+        """Return, for each arm whose method compresses, the share of the exact sum's squared norm kept in what was merged."""
+        return {arm: kept / whole for arm, (kept, whole) in self._energies.items() if whole > 0}
 
     def draw(self, cells: Sequence[Cell]) -> list[NDArray[np.uint8]]:
         """Return the images of `cells`, [height, width, 3] each; they must agree on having a negative prompt.

@@ -39,6 +39,8 @@ class Provenance(Record):
     # per arm: seconds spent putting LoRAs into the model, and drawing; of the last call that drew something
     merge_seconds: dict[str, float] = Field(default_factory=dict)
     drawing_seconds: dict[str, float] = Field(default_factory=dict)
+    # per arm whose method compresses: the share of the exact sum's squared norm it kept; absent where workers merged
+    energy_kept: dict[str, float] = Field(default_factory=dict)
 
 
 def model_sha256(folder: Path) -> str:

@@ -77,8 +77,9 @@ def generate(
             progress(len(journal.images), total, drawn.image.arm)
     finally:
         artist.close()
-    seconds = {f"{what}_seconds": dict(spent) for what, spent in artist.seconds.items()}
-    write_atomic(provenance_file, made_with.model_copy(update=seconds).model_dump_json(indent=1) + "\n")
+    spent = {f"{what}_seconds": dict(by_arm) for what, by_arm in artist.seconds.items()}
+    found = made_with.model_copy(update={**spent, "energy_kept": artist.energy_kept()})
+    write_atomic(provenance_file, found.model_dump_json(indent=1) + "\n")
     manifest = _record(frame, run, journal)
     return manifest if shard else manifest.complete(run)
 

@@ -19,6 +19,7 @@ from generation.merge_command import Precision, merge
 from generation.merged_file import choose
 from generation.pipeline import Pipeline, load_pipeline, quiet
 from generation.reading import read_experiment
+from generation.run import generate
 from tests.merging import same
 
 Write = Callable[..., Path]
@@ -165,3 +166,12 @@ def test_what_no_file_can_hold_is_refused(
     with pytest.raises(UserError, match=message):
         merge(str(path), label, case, **{"out": tmp_path / "out.safetensors", **options})
     assert not list(tmp_path.glob("out*"))
+
+
+def test_a_run_says_what_compressing_arms_kept(experiment_file: Write, tmp_path: Path) -> None:
+    path = experiment_file(with_arm("svd", "{ rank = 2 }"), ("seeds = 2", "seeds = 1"))
+    generate(read_experiment(path), tmp_path / "run", path.parent, device="cpu")
+    made = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert set(made["energy_kept"]) == {"wanted"}
+    assert 0 < made["energy_kept"]["wanted"] < 1
+    assert set(made["merge_seconds"]) == {"direct", "mc", "orthogonal", "wanted"}
