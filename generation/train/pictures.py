@@ -73,7 +73,7 @@ def _rendered(recipe: Recipe) -> list[Captioned]:
 
 
 def prior_images(pipeline: Pipeline, recipe: Recipe, kept: Path, progress: Callable[[int, int], None]) -> list[Captioned]:
-    """Return `prior_images` images the untrained model draws for `class_prompt`, each from its own seed.
+    """Return `prior_images` images the untrained model draws for the class prompts in turn, each from its own seed.
 
     They are kept below `kept` in a folder named after all that decides them, so they are drawn once.
     """
@@ -82,15 +82,16 @@ def prior_images(pipeline: Pipeline, recipe: Recipe, kept: Path, progress: Calla
     decides = recipe.model_dump(include={"base", "revision", "dtype", "class_prompt", "size", "prior_steps", "prior_guidance"})
     place = kept / hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
     paths = [place / f"{seed}.png" for seed in range(recipe.prior_images)]
+    prompts = [recipe.class_prompts[seed % len(recipe.class_prompts)] for seed in range(recipe.prior_images)]
     missing = [seed for seed, path in enumerate(paths) if not path.is_file()]
     for start in range(0, len(missing), PRIOR_BATCH):
         seeds = missing[start : start + PRIOR_BATCH]
-        for seed, image in zip(seeds, draw(pipeline, [recipe.class_prompt] * len(seeds), seeds, recipe), strict=True):
+        for seed, image in zip(seeds, draw(pipeline, [prompts[seed] for seed in seeds], seeds, recipe), strict=True):
             buffer = BytesIO()
             image.save(buffer, "PNG")
             write_atomic(paths[seed], buffer.getvalue())
         progress(len(paths) - len(missing) + start + len(seeds), len(paths))
-    return [(read(path), recipe.class_prompt) for path in paths]
+    return [(read(path), prompt) for path, prompt in zip(paths, prompts, strict=True)]
 
 
 def draw(pipeline: Pipeline, prompts: list[str], seeds: list[int], recipe: Recipe) -> list[Image.Image]:

@@ -104,7 +104,8 @@ class Recipe(Record):
     # a folder of images, or "tinyworld" for the references of the concept of that name
     references: str
     prompt: str
-    class_prompt: str
+    # one prompt, or several: prior images are drawn for each in turn. Scenes of two objects keep the model able to draw them
+    class_prompt: str | Annotated[tuple[str, ...], Field(min_length=1)]
     # side of the square training images in pixels
     size: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 1024
     prior_images: Annotated[int, Field(ge=0, le=100_000)] = 100
@@ -161,6 +162,11 @@ class Recipe(Record):
         return self.prior_images > 0 and (
             self.prior_weight > 0 or (self.consistency is not None and self.consistency.prior > 0)
         )
+
+    @property
+    def class_prompts(self) -> tuple[str, ...]:
+        """Return the prompts of the prior images, one or several."""
+        return (self.class_prompt,) if isinstance(self.class_prompt, str) else self.class_prompt
 
 
 def read_recipe(path: Path) -> Recipe:

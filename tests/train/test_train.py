@@ -12,6 +12,7 @@ from evalkit.errors import UserError
 from generation.lora import load_lora
 from generation.pipeline import load_pipeline
 from generation.train.command import train
+from generation.train.pictures import prior_images
 from generation.train.recipe import Recipe, read_recipe
 from generation.train.trainer import train_lora
 from tests.train.conftest import recipe_file
@@ -76,6 +77,15 @@ def test_the_command_writes_the_file_and_keeps_the_prior_images(place: Path, tmp
     assert out.is_file()
     assert len(list((out.parent / "prior").glob("*/*.png"))) == 2
     assert {path.name for path in (tmp_path / "out" / "cat.training").iterdir()} == {"losses.csv", "losses.svg", "samples"}
+
+
+def test_prior_images_are_drawn_for_several_class_prompts_in_turn(place: Path):
+    recipe = read_recipe(place / "recipe.toml").model_copy(
+        update={"class_prompt": ("a cat", "a cat and a dog"), "prior_images": 3}
+    )
+    pictures = prior_images(load_pipeline(place / "base"), recipe, place / "prior", lambda *_: None)
+    assert [prompt for _, prompt in pictures] == ["a cat", "a cat and a dog", "a cat"]
+    assert len({image.tobytes() for image, _ in pictures}) == 3
 
 
 @pytest.mark.parametrize(
