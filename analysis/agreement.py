@@ -162,11 +162,15 @@ def _draws(
     cells = sparse.csr_array((np.ones(len(unit)), (unit * categories + category, who)), shape=(units * categories, len(people)))
     first = np.unique(unit, return_index=True)[1]
     named = {concept: place for place, concept in enumerate(dict.fromkeys(c for held in sets.members for c in held))}
+    # the concepts of each set, filled up with a concept that weighs one
+    holds = np.full((len(sets.members), max(len(held) for held in sets.members)), len(named), dtype=np.int64)
+    for place, held in enumerate(sets.members):
+        holds[place, : len(held)] = [named[concept] for concept in held]
     found = []
     for _ in range(draws):
         if by_concept:
-            of_concept = rng.exponential(size=len(named))
-            of_set = np.array([np.prod([of_concept[named[concept]] for concept in held]) for held in sets.members])
+            of_concept = np.append(rng.exponential(size=len(named)), 1.0)
+            of_set = of_concept[holds].prod(axis=1)
         else:
             of_set = rng.exponential(size=len(sets.members))
         of_person = rng.exponential(size=len(people))

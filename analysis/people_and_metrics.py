@@ -144,8 +144,8 @@ def _leads(wide: pd.DataFrame, first: str, second: str, cells: pd.DataFrame) -> 
     if not {first, second} <= set(wide.columns):
         return np.full(len(cells), np.nan)
     lead = wide[first] - wide[second]
-    whole = lead.groupby(level=["case", "seed"]).agg(lambda values: values.mean(skipna=False))
-    found = whole.reindex(pd.MultiIndex.from_frame(cells[["case", "seed"]]))
+    grouped = lead.groupby(level=["case", "seed"])
+    found = grouped.mean().where(grouped.count() == grouped.size()).reindex(pd.MultiIndex.from_frame(cells[["case", "seed"]]))
     return np.asarray(found, np.float64)
 
 

@@ -1,10 +1,11 @@
 """What a pilot study says of the spread of votes, for the next study's plan."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from analysis.data import RunData
-from analysis.fitted import vote_model
+from analysis.fitted import VoteModel, vote_model
 from analysis.results import Result
 from analysis.rows import votes_of
 from analysis.study_design import Spread
@@ -30,11 +31,16 @@ def spread_of(data: RunData, guess: Spread | None = None) -> Pilot:
     What the pilot's design can't tell keeps the guess: concepts if they are fewer than five, participants if there is one,
     comparisons if each has one vote. Where every case has one seed, what pairs do is part of what comparisons do.
     """
-    guess = Spread() if guess is None else guess
     together = votes_of(data)
     if not together:
         raise UserError(f"pilot {data.name}: there are no judgments; let people judge it first, or plan from guesses")
-    models = [vote_model(votes) for votes in together]
+    found = spread_of_models([vote_model(votes) for votes in together], guess)
+    return replace(found, votes=sum(len(votes.choice) for votes in together))
+
+
+def spread_of_models(models: Sequence[VoteModel], guess: Spread | None = None) -> Pilot:
+    """Return the spread of mixed models that were fitted already; as `spread_of`."""
+    guess = Spread() if guess is None else guess
     fits = [model.fit for model in models if model.fit is not None]
     notes = [model.note for model in models if model.note]
     found: dict[str, float] = {}
@@ -53,4 +59,4 @@ def spread_of(data: RunData, guess: Spread | None = None) -> Pilot:
         else:
             found[name] = getattr(guess, name)
             notes.append(f"The pilot says nothing of {name}s; the guess of {found[name]:g} logits stands.")
-    return Pilot(sum(len(votes.choice) for votes in together), Spread(**found), tuple(notes))
+    return Pilot(sum(fit.rows for fit in fits), Spread(**found), tuple(notes))

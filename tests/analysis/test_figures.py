@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from analysis.arm_profiles import profiles
+from analysis.arm_ranks import arm_ranks
+from analysis.calibration import calibration, calibration_plot
 from analysis.clusters import ConceptSets
 from analysis.drawing import Drawing
 from analysis.fitted import ArmStrengths
+from analysis.floor_figure import precision_floor
 from analysis.metric_figures import metric_forest, raincloud
 from analysis.paired import Measured, measure
+from analysis.people_and_metrics import Judged
 from analysis.preference import Votes, preferences
+from analysis.rank_figures import critical_difference_diagram, profile_plot
+from analysis.study_design import Spread, StudyDesign
 from analysis.vote_figures import outcome_bars, preference_forest, strength_plot
 
 RNG = np.random.default_rng(11)
@@ -28,12 +35,23 @@ def measured(values, metric="dino", direction="higher"):
     return Measured(metric, f"{metric}|1", direction, ARMS, values, SETS.take(np.arange(len(values))))
 
 
+def beside():
+    """Return votes that follow a metric's lead, the same for all votes on one comparison."""
+    gap = np.repeat(RNG.normal(0.1, 1, 60), 5)
+    choice = (RNG.random(300) < 1 / (1 + np.exp(-2 * gap))).astype(float)
+    return Judged("dino", "dino|1", votes(choice), gap, np.zeros(300, np.int64))
+
+
 @pytest.mark.parametrize(
     ("name", "draw"),
     [
         ("forest", lambda: preference_forest(preferences([votes((RNG.random(300) < 0.6) * 1.0)], 0.05), 0.05, "votes", True)),
         ("ties", lambda: outcome_bars(preferences([votes(np.full(300, 0.5)), votes(np.ones(300))]))),
         ("metrics", lambda: metric_forest([measure(measured(RNG.random((300, 3)), direction="lower"))])),
+        ("ranks", lambda: critical_difference_diagram([arm_ranks(measured(RNG.random((300, 3)))) for _ in range(3)])),
+        ("profiles", lambda: profile_plot([profiles(measured(RNG.random((300, 3))), draws=99)])),
+        ("calibration", lambda: calibration_plot([calibration(beside())], True)),
+        ("floor", lambda: precision_floor(StudyDesign(concepts=8, seeds=2, participants=9), Spread())),
         ("cloud", lambda: raincloud([measured(RNG.random((300, 3))), measured(np.ones((4, 3)), "constant", "none")])),
     ],
 )
@@ -45,6 +63,23 @@ def test_a_figure_is_a_picture_in_three_formats(name, draw):
     with Image.open(io.BytesIO(files[f"{name}.png"])) as picture:
         assert picture.width > 1000
         assert len(picture.convert("L").getcolors(256) or []) > 20
+
+
+def test_calibration_groups_whole_comparisons_and_rises_where_a_metric_foresees_people():
+    judged = beside()
+    found = calibration(judged, groups=4)
+    assert sum(point.share.n for point in found.points) == 300
+    assert all(point.share.n % 5 == 0 for point in found.points)
+    leads = [point.lead for point in found.points]
+    assert leads == sorted(leads)
+    assert found.points[0].share.estimate < 0.3 < 0.7 < found.points[-1].share.estimate
+    assert len(found.to_frame()) == 4
+
+
+def test_few_comparisons_are_one_group_and_equal_leads_too():
+    judged = beside()
+    constant = Judged("dino", "dino|1", judged.votes, np.zeros(300), judged.pair)
+    assert len(calibration(constant).points) == 1
 
 
 def test_strengths_without_a_fit_are_not_drawn():

@@ -109,7 +109,7 @@ def test_simulated_judgments_are_marked_in_report_tables_and_figures(judged, fou
         has_votes = table.name in OF_VOTES | {"table1"}
         assert table.simulated == has_votes
     for drawing in drawings(found):
-        of_votes = drawing.name in ("preference", "outcomes", "strengths")
+        of_votes = drawing.name in ("preference", "outcomes", "strengths", "calibration", "floor")
         assert drawing.caption.startswith("[simulated judgments]") == of_votes
 
 
