@@ -198,7 +198,8 @@ def _judgments(session: Session, run_id: int) -> tuple[pd.DataFrame, int]:
         .join(image_b, image_b.id == models.Comparison.image_b_id)
         .join(arm_a, arm_a.id == image_a.arm_id)
         .join(arm_b, arm_b.id == image_b.arm_id)
-        .where(models.Study.run_id == run_id)
+        # whom the study left out stays out here too
+        .where(models.Study.run_id == run_id, models.Participant.excluded_at.is_(None))
         .order_by(models.Judgment.id)
     ).all()  # fmt: skip
     kept: list[tuple[object, ...]] = []

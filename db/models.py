@@ -1,7 +1,7 @@
 """The tables: a run, its study and its judgments."""
 
 from db.run_tables import Arm, Case, CaseConcept, Concept, Image, Metric, Reference, Run, Score
-from db.study_tables import Answer, Assignment, Check, Comparison, Identity, Judgment, Participant, Study, Withdrawal
+from db.study_tables import Answer, Assignment, Check, Comparison, Event, Identity, Judgment, Participant, Study, Withdrawal
 from db.table import Id, Table
 
 __all__ = (
@@ -13,6 +13,7 @@ __all__ = (
     "Check",
     "Comparison",
     "Concept",
+    "Event",
     "Id",
     "Identity",
     "Image",

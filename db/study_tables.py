@@ -42,6 +42,9 @@ class Study(Table):
     design_sha256: Mapped[str] = mapped_column(String(64))
     seed: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
+    # nothing is handed out while it is paused; once locked, nothing is taken any more
+    paused_at: Mapped[datetime | None]
+    locked_at: Mapped[datetime | None]
 
 
 class Comparison(Table):
@@ -98,6 +101,9 @@ class Participant(Table):
     instructed_at: Mapped[datetime | None]
     practiced_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    # left out by a rule or the researcher; the judgments stay, and analysis passes them by
+    excluded_at: Mapped[datetime | None]
+    excluded_because: Mapped[str | None]
 
 
 class Assignment(Table):
@@ -237,3 +243,18 @@ class Withdrawal(Measured, Table):
     judged_at: Mapped[datetime]
     withdrawn_at: Mapped[datetime]
     __table_args__ = (CheckConstraint("choice IN ('left', 'right', 'cannot_tell')", name="choice"),)
+
+
+class Event(Table):
+    """Something that happened in a study; `sha256` covers it and the event before, so that none can change or vanish unseen."""
+
+    __tablename__ = "events"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
+    # 1, 2, ... within the study
+    number: Mapped[int]
+    kind: Mapped[str]
+    content: Mapped[dict[str, Any]]
+    happened_at: Mapped[datetime]
+    sha256: Mapped[str] = mapped_column(String(64))
+    __table_args__ = (UniqueConstraint("study_id", "number"),)

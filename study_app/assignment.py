@@ -83,8 +83,18 @@ def next_candidate(session: Session, participant: Participant) -> int | None:
     return session.scalar(_candidates(participant).limit(1))
 
 
+def free_place(session: Session, assignment: Assignment) -> None:
+    """Give the place of an assignment that holds one to whoever asks next; a judgment of it stays."""
+    assignment.state = "expired"
+    session.flush()
+    taken = update(Comparison).where(Comparison.id == assignment.comparison_id)
+    _update(session, taken.values(filled=Comparison.filled - 1))
+
+
 def quota(session: Session, participant: Participant) -> int | None:
-    """Return how many comparisons the design still lets the participant judge; None for any number."""
+    """Return how many comparisons the design still lets the participant judge; None for any number, 0 for one left out."""
+    if participant.excluded_at is not None:
+        return 0
     study = session.get_one(Study, participant.study_id)
     design = Design.of(study)
     mine = Assignment.participant_id == participant.id

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from db.models import Arm, Assignment, Case, Check, Comparison, Image, Judgment, Participant, Study
 from evalkit.errors import UserError
+from study_app.chain import append
 from study_app.design import Design
 from study_app.judge import Choice, Recorded, Timing, offered
 from study_app.stimuli import concepts_with_references
@@ -82,10 +83,14 @@ def answer_check(
     offered(design, choice)
     if check.choice is not None:
         return Recorded.ALREADY
+    study = session.get_one(Study, session.get_one(Participant, participant_id).study_id)
+    if study.locked_at is not None:
+        return Recorded.LOCKED
     check.choice, check.answered_at = choice, now
     for name, value in timing.columns().items():
         setattr(check, name, value)
     session.flush()
+    append(session, study.id, "checked", {"check": check_id, "kind": check.kind, "choice": choice}, now)
     return Recorded.STORED
 
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from study_app import conduct_command
+from study_app.opening import Db, Run, opened
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,11 +23,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Run = Annotated[Path, typer.Argument(help="The run folder.")]
-Db = Annotated[
-    str | None, typer.Option("--db", help="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME. Default: RUN/study.db.")
-]
+conduct_command.add_to(app)
 
 
 @app.command()
@@ -61,10 +60,12 @@ def serve(
     db: Db = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8501,
     host: Annotated[str, typer.Option(help="The address to listen on; 127.0.0.1 is this machine alone.")] = "127.0.0.1",
+    backup_minutes: Annotated[int, typer.Option(min=0, help="Copy the database this often while serving; 0 for never.")] = 60,
 ) -> None:
     """Serve the study in a browser until stopped; people can leave and come back."""
     from rich.console import Console
 
+    from study_app.backups import backups
     from study_app.server import serve_study
     from study_app.service import StudyService
     from study_app.simulate import has_simulated
@@ -76,37 +77,8 @@ def serve(
             console.print("[yellow]Simulated judgments are in this database; for people, give a fresh one with --db.[/yellow]")
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
         console.print(f"Participants go to [bold]http://{shown}:{port}/[/bold]   (stop with Ctrl+C; nothing is lost)")
-        serve_study(StudyService(database, run), host, port)
-
-
-@app.command()
-def status(run: Run, db: Db = None) -> None:
-    """Show how far the study is, without showing what was chosen."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from evalkit.errors import UserError
-    from study_app.begin import find_study
-    from study_app.progress import study_status
-
-    with opened(run, db) as database:
-        study = find_study(database, run)
-        if study is None:
-            raise UserError(f"{run}: no study was begun; begin it with `evalkit study init {run}`")
-        found = study_status(database, study.id)
-    table = Table("comparisons of", "comparisons", "complete", "judgments", "held now", "wanted")
-    for group in found.groups:
-        figures = (group.comparisons, group.complete, group.judged, group.held, group.places)
-        table.add_row(f"{group.arm_a} | {group.arm_b}", *(str(figure) for figure in figures))
-    console = Console(soft_wrap=True)
-    console.print(table)
-    console.print(f"{found.judged} of {found.places} judgments ({100 * found.judged / found.places:.1f} %)")
-    simulated = f" ({found.simulated} of them simulated)" if found.simulated else ""
-    console.print(f"participants: {found.arrived} arrived{simulated}, {found.consented} agreed, {found.finished} finished")
-    if found.surplus or found.lapsed:
-        console.print(f"too late for their place: {found.surplus}; reservations that lapsed unanswered: {found.lapsed}")
-    if found.latest is not None:
-        console.print(f"last judgment: {found.latest:%Y-%m-%d %H:%M:%S} UTC")
+        with backups(database, run, backup_minutes):
+            serve_study(StudyService(database, run), host, port)
 
 
 @app.command()
@@ -199,20 +171,6 @@ def doctor(run: Run, db: Db = None) -> None:
         console.print(f"{marks[finding.state]}  {finding.what}")
     if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
-
-
-@contextmanager
-def opened(run: Path, db: str | None) -> "Iterator[Database]":
-    """Give the database of a run, closed on leaving; a folder that is no run is refused before anything is made in it."""
-    from db.session import default_url, open_database
-    from evalkit.manifest import Manifest
-
-    Manifest.load(run)
-    database = open_database(db or default_url(run))
-    try:
-        yield database
-    finally:
-        database.close()
 
 
 def _ensure_begun(database: "Database", run: Path) -> int:

@@ -54,6 +54,15 @@ class Sessions(Record):
     hours: float = Field(default=12.0, gt=0, le=168)
 
 
+class Rules(Record):
+    """Who is left out: whoever, after so many judgments, fails more checks, keeps to one side more, or is faster than this."""
+
+    after: int = Field(default=20, ge=1)
+    failed_checks: int | None = Field(default=None, ge=0)
+    one_side: float | None = Field(default=None, ge=0.5, lt=1)
+    median_seconds: float | None = Field(default=None, gt=0)
+
+
 class Entry(Record):
     """Where participants come from, and where they go when they are done: `{code}` in the address becomes their code.
 
@@ -85,6 +94,7 @@ class Design(Record):
     gold: tuple[Gold, ...] = ()
     sessions: Sessions = Sessions()
     entry: Entry = Entry()
+    rules: Rules = Rules()
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Design":

@@ -22,6 +22,7 @@ from db.models import (
     Check,
     Comparison,
     Concept,
+    Event,
     Image,
     Judgment,
     Participant,
@@ -36,12 +37,15 @@ from evalkit.files import temporary_beside
 from evalkit.manifest import FILE_NAME as MANIFEST_NAME
 from study_app.begin import find_study
 
+EVENTS_NAME = "events.jsonl"
+
 
 def export_study(database: Database, run: Path, target: Path) -> int:
     """Write the study of a run to a zip file, whole or not at all, and return the number of judgments in it.
 
     Tables are CSV with a header, ids as in the database, moments in UTC (ISO 8601). SHA256SUMS holds the hash of every other
-    file and can be checked with `sha256sum -c`. Tokens of participants are not in it, nor the study's secret.
+    file and can be checked with `sha256sum -c`; events.jsonl is the log, each line with the hash that chains it. Tokens of
+    participants are not in it, nor recruiters' ids, nor the study's secret.
 
     Raises:
         UserError: no study was begun, or the file can't be written.
@@ -51,17 +55,21 @@ def export_study(database: Database, run: Path, target: Path) -> int:
         raise UserError(f"{run}: no study was begun; begin it with `evalkit study init {run}`")
     with read(database) as session:
         tables = {name: session.execute(query).all() for name, query in _queries(study.id).items()}
+        events = session.scalars(select(Event).where(Event.study_id == study.id).order_by(Event.number)).all()
     files = {f"{name}.csv": _csv(_queries(study.id)[name], rows) for name, rows in tables.items()}
     files[MANIFEST_NAME] = (run / MANIFEST_NAME).read_bytes()
     files["design.json"] = _json(
         {"design": study.design, "sha256": study.design_sha256, "created_at": study.created_at.isoformat()}
     )
+    files[EVENTS_NAME] = b"".join(_event(event) for event in events)
     files["about.json"] = _json(
         {
             "evalkit": version("evalkit"),
             "python": platform.python_version(),
             "schema": newest(),
             "exported_at": utc_now().isoformat(),
+            "events": len(events),
+            "chain": events[-1].sha256 if events else study.design_sha256,
             "simulated_participants": sum(row.simulated for row in tables["participants"]),
         }
     )
@@ -94,6 +102,7 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
         select(
             Participant.id, Participant.simulated, Participant.seed, Participant.completion_code, Participant.arrived_at,
             Participant.consented_at, Participant.instructed_at, Participant.practiced_at, Participant.finished_at,
+            Participant.language, Participant.excluded_at, Participant.excluded_because,
         )
         .where(Participant.study_id == study_id)
         .order_by(Participant.id)
@@ -186,3 +195,14 @@ def _plain(value: object) -> object:
 
 def _json(content: dict[str, object]) -> bytes:
     return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _event(event: Event) -> bytes:
+    told = {
+        "number": event.number,
+        "kind": event.kind,
+        "content": event.content,
+        "happened_at": event.happened_at.isoformat(),
+        "sha256": event.sha256,
+    }
+    return (json.dumps(told, sort_keys=True) + "\n").encode()

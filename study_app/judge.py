@@ -10,9 +10,10 @@ from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from db.models import Answer, Assignment, Comparison, Judgment, Study
+from db.models import Answer, Assignment, Comparison, Judgment, Participant, Study
 from evalkit.errors import UserError
 from study_app.assignment import take_place
+from study_app.chain import append
 from study_app.design import Design
 
 Choice = Literal["left", "right", "cannot_tell"]
@@ -54,6 +55,8 @@ class Recorded(StrEnum):
     SURPLUS = "surplus"
     # sooner than the design's minimum: not taken
     TOO_SOON = "too soon"
+    # the study was locked meanwhile: not taken
+    LOCKED = "locked"
 
 
 def record_judgment(
@@ -82,7 +85,10 @@ def record_judgment(
     answered = session.scalar(select(Judgment.id).where(Judgment.assignment_id == assignment_id))
     if answered is not None:
         return Recorded.ALREADY
-    surplus = assignment.state == "expired" and not take_place(session, assignment.comparison_id)
+    if study.locked_at is not None:
+        return Recorded.LOCKED
+    left_out = session.get_one(Participant, participant_id).excluded_at is not None
+    surplus = left_out or (assignment.state == "expired" and not take_place(session, assignment.comparison_id))
     insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
     stored = session.execute(
         insert(Judgment)
@@ -95,6 +101,11 @@ def record_judgment(
     if not surplus:
         assignment.state = "done"
     session.flush()
+    content = {
+        "assignment": assignment_id, "comparison": assignment.comparison_id, "participant": participant_id,
+        "left": assignment.left, "choice": choice,
+    }  # fmt: skip
+    append(session, study.id, "judged", content, now)
     return Recorded.SURPLUS if surplus else Recorded.STORED
 
 
@@ -116,7 +127,10 @@ def record_answer(
     judged = session.scalar(select(Judgment.id).where(Judgment.assignment_id == assignment_id))
     if assignment is None or assignment.participant_id != participant_id or judged is None:
         raise UserError(f"assignment {assignment_id}: is not one this participant has judged; answer what is on the page")
-    design = Design.of(session.get_one(Study, assignment.comparison.study_id))
+    study = session.get_one(Study, assignment.comparison.study_id)
+    if study.locked_at is not None:
+        return Recorded.LOCKED
+    design = Design.of(study)
     asked = design.questions(len(assignment.comparison.case.concepts))[1:]
     if question not in asked:
         raise UserError(f"question {question!r}: this study asks {', '.join(asked) or 'no further ones'}")
@@ -134,6 +148,7 @@ def record_answer(
         )
     )
     session.flush()
+    append(session, study.id, "answered", {"assignment": assignment_id, "question": question, "choice": choice}, now)
     return Recorded.STORED
 
 

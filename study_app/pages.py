@@ -115,6 +115,9 @@ def _practice(scene: Scene, visitor: Visitor) -> None:
 
 def _trial(scene: Scene, visitor: Visitor) -> None:
     service = scene.service
+    if not service.is_open():
+        _prose(scene, scene.words.rest.paused_heading, f"<p>{escape(scene.words.rest.paused_body)}</p>")
+        return
     until = service.resting_until(visitor.id)
     if until is not None:
         words = scene.words.rest

@@ -75,13 +75,15 @@ class Trial(Record):
 
 
 class Rest(Record):
-    """The pages between: a break, and the end of a session."""
+    """The pages between: a break, the end of a session, a study that is not open just now."""
 
     break_heading: str
     break_body: str
     go_on: str
     session_heading: str
     session_body: str
+    paused_heading: str
+    paused_body: str
 
 
 class Thanks(Record):

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+from db.models import Study
 from db.moments import utc_now
 from db.session import Database, read, write
 from evalkit.errors import UserError
@@ -103,6 +104,12 @@ class StudyService:
         with read(self.database) as session:
             return tasks.count_judged(session, participant_id) > 0
 
+    def is_open(self) -> bool:
+        """Tell whether the study hands out comparisons: it is neither paused nor locked."""
+        with read(self.database) as session:
+            study = session.get_one(Study, self.study_id)
+            return study.paused_at is None and study.locked_at is None
+
     def resting_until(self, participant_id: int) -> datetime | None:
         """Return when a participant who has judged enough for now may go on, None for one who may now."""
         with read(self.database) as session:
@@ -150,6 +157,8 @@ class StudyService:
     def undo(self, participant_id: int, assignment_id: int) -> bool:
         """Take back the participant's last judgment, if it is of this assignment and fresh; tell whether it was taken back."""
         with write(self.database) as session:
+            if session.get_one(Study, self.study_id).locked_at is not None:
+                return False
             return undo(session, participant_id, assignment_id, utc_now())
 
     def stimulus(self, participant_token: str | None, url_token: str) -> bytes | None:

@@ -127,7 +127,10 @@ def _judged(session: Session, study_id: int, simulated: bool) -> bool:
 
 
 def _check(session: Session, study_id: int, behaviour: Behaviour) -> None:
-    run_id = session.get_one(Study, study_id).run_id
+    study = session.get_one(Study, study_id)
+    if study.paused_at is not None or study.locked_at is not None:
+        raise UserError("the study is paused or locked, so nobody can judge in it; simulate in another database, with --db")
+    run_id = study.run_id
     arms = session.scalars(select(Arm.label).where(Arm.run_id == run_id).order_by(Arm.position)).all()
     for name in behaviour.effects:
         if name not in arms:

@@ -2,11 +2,12 @@
 
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import Answer, Assignment, Comparison, Judgment, Participant, Withdrawal
-from study_app.assignment import LEASE
+from db.models import Answer, Assignment, Judgment, Participant, Withdrawal
+from study_app.assignment import LEASE, free_place
+from study_app.chain import append
 from study_app.judge import Timing
 
 
@@ -36,12 +37,7 @@ def undo(session: Session, participant_id: int, assignment_id: int, now: datetim
         return False
     since = session.scalar(select(Assignment).where(Assignment.participant_id == participant_id, Assignment.state == "open"))
     if since is not None:
-        since.state = "expired"
-        session.flush()
-        session.execute(
-            update(Comparison).where(Comparison.id == since.comparison_id).values(filled=Comparison.filled - 1),
-            execution_options={"synchronize_session": False},
-        )
+        free_place(session, since)
     judgment = session.scalars(select(Judgment).where(Judgment.assignment_id == assignment_id)).one()
     answers = session.scalars(select(Answer).where(Answer.assignment_id == assignment_id)).all()
     told: list[tuple[Judgment | Answer, str, datetime]] = [(judgment, "overall", judgment.judged_at)]
@@ -62,4 +58,5 @@ def undo(session: Session, participant_id: int, assignment_id: int, now: datetim
     assignment = session.get_one(Assignment, assignment_id)
     assignment.state, assignment.expires_at = "open", now + LEASE
     session.flush()
+    append(session, assignment.comparison.study_id, "withdrawn", {"assignment": assignment_id}, now)
     return True

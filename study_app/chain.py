@@ -1,0 +1,41 @@
+"""The log of a study: every event carries the hash of the one before, so that none can be changed or left out unseen."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db.models import Event, Study
+
+
+def append(session: Session, study_id: int, kind: str, content: Mapping[str, object], now: datetime) -> Event:
+    """Add an event to a study's log. Call it inside `write`: it is kept or undone together with what it tells of.
+
+    On PostgreSQL the writers of one study wait for each other here, since each event needs the hash of the one before.
+    """
+    study = session.scalars(select(Study).where(Study.id == study_id).with_for_update()).one()
+    last = session.execute(
+        select(Event.number, Event.sha256).where(Event.study_id == study_id).order_by(Event.number.desc()).limit(1)
+    ).first()
+    number, before = (last.number + 1, last.sha256) if last is not None else (1, study.design_sha256)
+    event = Event(
+        study_id=study_id,
+        number=number,
+        kind=kind,
+        content=dict(content),
+        happened_at=now,
+        sha256=event_hash(before, number, kind, content, now.isoformat()),
+    )
+    session.add(event)
+    session.flush()
+    return event
+
+
+def event_hash(before: str, number: int, kind: str, content: Mapping[str, object], happened_at: str) -> str:
+    """Return the sha256 of an event: of the hash before it (of the design, for the first) and its own canonical JSON."""
+    told = [number, kind, dict(content), happened_at]
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(f"{before}\n{text}".encode()).hexdigest()

@@ -1,0 +1,111 @@
+"""An export checks itself: whatever is changed, left out or added later is named."""
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from evalkit.errors import UserError
+from study_app.verify import verify_export
+from tests.runs import make_run
+from tests.study_app.test_command import call
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("verified") / "run"
+    make_run(run, arms=("plain", "fancy"), scores=False)
+    (run / "study.toml").write_text("also_ask = ['quality']\n\n[checks]\nnull_pairs = 0.3\n")
+    call("simulate", run, "--participants", 3)
+    call("exclude", run, 2, "--because", "asked us to")
+    call("export", run)
+    return run / "study" / "export.zip"
+
+
+def changed(export: Path, target: Path, change) -> Path:
+    """Write the export anew after `change` had its way with the files, all hashes of files made to fit again."""
+    with zipfile.ZipFile(export) as bundle:
+        files = {name: bundle.read(name) for name in bundle.namelist() if name != "SHA256SUMS"}
+    change(files)
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
+    with zipfile.ZipFile(target, "w") as bundle:
+        for name, data in {**files, "SHA256SUMS": sums.encode()}.items():
+            bundle.writestr(name, data)
+    return target
+
+
+def test_a_sound_export_says_what_it_holds(export: Path) -> None:
+    found = verify_export(export)
+    assert found.judgments == 18
+    assert found.events == 18 + 18 + 6 + 1
+    assert f"18 judgments, 43 events, chain {found.chain}" in call("verify", export)
+
+
+def replace(name: str, old: bytes, new: bytes):
+    def change(files: dict[str, bytes]) -> None:
+        assert old in files[name]
+        files[name] = files[name].replace(old, new, 1)
+
+    return change
+
+
+def without_last_event(files: dict[str, bytes]) -> None:
+    files["events.jsonl"] = b"".join(files["events.jsonl"].splitlines(keepends=True)[:-1])
+
+
+def without_an_event(files: dict[str, bytes]) -> None:
+    lines = files["events.jsonl"].splitlines(keepends=True)
+    files["events.jsonl"] = b"".join(lines[:4] + lines[5:])
+
+
+def without_a_judgment(files: dict[str, bytes]) -> None:
+    files["judgments.csv"] = b"".join(files["judgments.csv"].splitlines(keepends=True)[:-1])
+
+
+def another_choice(files: dict[str, bytes]) -> None:
+    lines = files["judgments.csv"].decode().splitlines(keepends=True)
+    swap = {"left": "right", "right": "left"}
+    cells = lines[1].split(",")
+    cells[2] = swap[cells[2]]
+    files["judgments.csv"] = "".join([lines[0], ",".join(cells), *lines[2:]]).encode()
+
+
+def another_image(files: dict[str, bytes]) -> None:
+    shown = files["comparisons.csv"].splitlines()[1].split(b",")[5]
+    files["comparisons.csv"] = files["comparisons.csv"].replace(shown, b"0" * 64)
+
+
+def another_design(files: dict[str, bytes]) -> None:
+    told = json.loads(files["design.json"])
+    told["design"]["per_comparison"] = 1
+    files["design.json"] = json.dumps(told).encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (replace("events.jsonl", b'"judged"', b'"joined"'), "event 1 does not follow"),
+        (without_an_event, "event 5 does not follow"),
+        (without_last_event, "events are missing at its end"),
+        (without_a_judgment, "is in the log alone"),
+        (another_choice, "is not as the log tells it"),
+        (another_design, "is not the design the study was begun with"),
+        (another_image, "shows an image that is not the manifest's"),
+    ],
+)
+def test_whatever_is_changed_is_named(export: Path, tmp_path: Path, change, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        verify_export(changed(export, tmp_path / "changed.zip", change))
+
+
+def test_a_file_changed_after_the_export_is_named(export: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(export) as bundle, zipfile.ZipFile(tmp_path / "x.zip", "w") as other:
+        for name in bundle.namelist():
+            other.writestr(name, bundle.read(name) + (b" " if name == "participants.csv" else b""))
+    with pytest.raises(UserError, match=r"participants.csv: was changed after the export"):
+        verify_export(tmp_path / "x.zip")
+    (tmp_path / "no.zip").write_bytes(b"no zip")
+    with pytest.raises(UserError, match="can't be read as a zip file"):
+        verify_export(tmp_path / "no.zip")
