@@ -1,54 +1,74 @@
-"""How often the preference tests call two arms different that are equally good: `python benchmarks/false_positives.py`.
+"""How often the preference tests are wrong, and how often the default one is right: `python benchmarks/false_positives.py`.
 
-Prints the table of docs/statistics.md in about a minute on one core. Five votes per comparison; effects in logits, drawn anew
-for each study, so that the arms are equally good in the population of concepts, pairs, comparisons and participants.
+Prints the tables of docs/statistics.md in about five minutes on one core. Five votes per comparison; effects in logits, drawn
+anew for each study, so that the arms are equally good in the population of concepts, pairs, comparisons and participants; for
+the power the first arm is ahead by .6 logit.
+
+Run: OMP_NUM_THREADS=1 python benchmarks/false_positives.py [STUDIES]
 """
 
 import sys
-from itertools import combinations
 
 import numpy as np
+from scipy import special
 
-from analysis.clusters import ConceptSets
-from analysis.preference import Votes, clustered_preference, naive_preference
+from analysis.contrast import ALPHA, Contrast
+from analysis.preference import clustered_preference, naive_preference
+from analysis.study_design import NODES, WEIGHTS, Spread, StudyDesign, draw_study
 
-# concepts, seeds per pair, participants
-DESIGNS = ((8, 3, 20), (12, 2, 30), (20, 1, 40), (30, 1, 60))
-# standard deviations of concept, pair, comparison and participant effects
-EFFECTS = ((0.0, 0.5, 1.0, 0.5), (0.2, 0.5, 1.0, 0.5), (0.5, 0.5, 1.0, 0.5))
+AHEAD = 0.6
+# Standard deviations of concept, pair, comparison and participant effects.
+FEW = (Spread(0.0, 0.5, 1.0, 0.5), Spread(0.2, 0.5, 1.0, 0.5), Spread(0.5, 0.5, 1.0, 0.5))
+SMALL = [(StudyDesign(*sizes), spread) for sizes in ((8, 3, 20), (12, 2, 30), (20, 1, 40), (30, 1, 60)) for spread in FEW]
+# The size of the Orthogonal MC Dropout paper's study, under effects from none to large; with five participants all judge all.
+PAPER = [
+    (StudyDesign(30, 4, participants), Spread(*spread))
+    for spread, participants in (
+        ((0.0, 0.0, 0.0, 0.0), 60), ((0.0, 0.0, 1.0, 0.0), 60), ((0.0, 0.5, 1.0, 0.5), 60), ((0.15, 0.3, 1.0, 0.3), 60),
+        ((0.3, 0.5, 1.0, 0.0), 60), ((0.3, 0.5, 1.0, 0.5), 60), ((0.5, 0.5, 1.0, 0.5), 60), ((0.0, 0.5, 1.0, 0.5), 20),
+        ((0.0, 0.5, 1.0, 0.5), 5), ((0.3, 0.5, 1.0, 0.5), 5),
+    )
+]  # fmt: skip
 
 
-def rates(concepts: int, seeds: int, participants: int, effects: tuple[float, ...], studies: int) -> tuple[float, float]:
-    """Return how often the naive and the default test reject at 5 %."""
+def effect_of(logit: float, spread: Spread) -> float:
+    """Return the difference from one half that a mean logit makes in the population's votes."""
+    total = (2 * spread.concept**2 + spread.pair**2 + spread.comparison**2 + spread.participant**2) ** 0.5
+    return float(WEIGHTS @ special.expit(logit + total * NODES) / WEIGHTS.sum()) - 0.5
+
+
+def rejects(contrast: Contrast) -> bool:
+    """Return whether a contrast calls the arms different at 5 %."""
+    return contrast.p is not None and contrast.p < ALPHA
+
+
+def rates(design: StudyDesign, spread: Spread, studies: int) -> tuple[float, float, float, float]:
+    """Return how often the naive and the default test reject without an effect, the default's coverage, and its power."""
     rng = np.random.default_rng(7)
-    pairs = list(combinations(range(concepts), 2))
-    items = len(pairs) * seeds
-    comparison = np.repeat(np.arange(items), 5)
-    pair = comparison // seeds
-    sets = ConceptSets(pair, tuple(frozenset(each) for each in pairs))
-    first, second = np.array(pairs).T
-    naive = default = 0
+    naive = default = covered = found = 0
     for _ in range(studies):
-        who = np.argsort(rng.random((items, participants)), axis=1)[:, :5].ravel()
-        of_concept = rng.normal(0, effects[0], concepts)
-        of_pair = of_concept[first] + of_concept[second] + rng.normal(0, effects[1], len(pairs))
-        logit = of_pair[pair] + rng.normal(0, effects[2], items)[comparison] + rng.normal(0, effects[3], participants)[who]
-        choice = (rng.random(len(comparison)) < 1 / (1 + np.exp(-logit))).astype(float)
-        votes = Votes("a", "b", choice, comparison, who, sets)
-        naive += (naive_preference(votes).p or 1.0) < 0.05
-        default += (clustered_preference(votes).p or 1.0) < 0.05
-    return naive / studies, default / studies
+        votes = draw_study(design, spread, 0.0, rng)
+        naive += rejects(naive_preference(votes))
+        contrast = clustered_preference(votes)
+        default += rejects(contrast)
+        covered += contrast.interval is not None and contrast.interval[0] <= 0.5 <= contrast.interval[1]
+    with_effect = max(1, studies // 5)
+    effect = effect_of(AHEAD, spread)
+    for _ in range(with_effect):
+        found += rejects(clustered_preference(draw_study(design, spread, effect, rng)))
+    return naive / studies, default / studies, covered / studies, found / with_effect
 
 
 def main(studies: int) -> None:
-    """Print the table."""
-    print("| concepts, seeds, participants | concept effect | naive | default |")
-    print("|---|---:|---:|---:|")
-    for design in DESIGNS:
-        for effects in EFFECTS:
-            naive, default = rates(*design, effects, studies)
-            print(f"| {', '.join(map(str, design))} | {effects[0]:g} | {naive:.3f} | {default:.3f} |", flush=True)
+    """Print both tables."""
+    print("| concepts, seeds, participants | effects | naive | default | coverage | power |")
+    print("|---|---|---:|---:|---:|---:|")
+    for design, spread in (*SMALL, *PAPER):
+        sizes = f"{design.concepts}, {design.seeds}, {design.participants}"
+        effects = " / ".join(f"{value:g}" for value in (spread.concept, spread.pair, spread.comparison, spread.participant))
+        row = " | ".join(f"{rate:.3f}" for rate in rates(design, spread, studies))
+        print(f"| {sizes} | {effects} | {row} |", flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
