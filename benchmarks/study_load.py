@@ -1,0 +1,193 @@
+"""How a study server bears 200 people at once: websocket sessions that speak Streamlit's own protocol, 4 s between answers.
+
+    python -m benchmarks.study_load [--sessions 200] [--think 4] [--seconds 120]
+
+Every session joins as a browser does, agrees, practises and judges by pressing the pages' buttons; a page turn is the time from
+the press to the end of the page's run. A share of the presses is doubled. At the end the judgments in the database are held to
+those the sessions gave. A second figure is the service layer alone: judgments per second with full durability, 16 threads.
+"""
+
+import argparse
+import asyncio
+import random
+import statistics
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import websockets
+from sqlalchemy import func, select
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.asyncio.client import ClientConnection
+
+from db.models import Comparison, Judgment
+from db.session import open_database, read
+from study_app.begin import begin_study
+from study_app.design import Design
+from study_app.judge import Timing
+from study_app.service import StudyService
+from tests.runs import make_run
+from tests.served import Server
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Leave redirects alone, so that the cookie can be read."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def join(url: str) -> str:
+    """Join as a browser does and return the cookie."""
+    try:
+        urllib.request.build_opener(_Stay).open(f"{url}join", timeout=60)
+        raise RuntimeError("joining did not redirect")
+    except urllib.error.HTTPError as answer:
+        cookie = answer.headers["set-cookie"]
+    return str(cookie).partition(";")[0]
+
+
+class Session:
+    """One participant's websocket."""
+
+    def __init__(self, socket: ClientConnection, rng: random.Random) -> None:
+        self.socket, self.rng = socket, rng
+        self.buttons: dict[str, str] = {}
+
+    async def run(self, *presses: str) -> float:
+        """Ask for the page, pressing these buttons, and return the seconds until it is whole."""
+        began = time.perf_counter()
+        message = BackMsg()
+        message.rerun_script.query_string = ""
+        for press in presses:
+            state = message.rerun_script.widget_states.widgets.add()
+            state.id, state.trigger_value = press, True
+        await self.socket.send(message.SerializeToString())
+        fresh: dict[str, str] = {}
+        while True:
+            told = ForwardMsg()
+            told.ParseFromString(await self.socket.recv(decode=False))
+            kind = told.WhichOneof("type")
+            if kind == "delta" and told.delta.new_element.WhichOneof("type") == "button":
+                button = told.delta.new_element.button
+                fresh[button.label] = button.id
+            elif kind == "script_finished":
+                self.buttons = fresh
+                return time.perf_counter() - began
+
+
+async def participant(url: str, number: int, think: float, until: float, turns: list[float]) -> int:
+    """Take part until the time is over and return how many judgments were given."""
+    rng = random.Random(number)
+    await asyncio.sleep(think * rng.random())
+    cookie = await asyncio.to_thread(join, url)
+    address = f"{url.replace('http', 'ws', 1)}_stcore/stream"
+    judged = 0
+    async with websockets.connect(address, additional_headers={"Cookie": cookie}, max_size=None) as socket:
+        session = Session(socket, rng)
+        await session.run()
+        while time.perf_counter() < until:
+            await asyncio.sleep(think * rng.uniform(0.5, 1.5))
+            labels = session.buttons
+            if "Left" not in labels:
+                onward = next((labels[name] for name in ("I agree to take part", "Next") if name in labels), None)
+                if onward is None:
+                    break
+                await session.run(onward)
+                continue
+            pressed = labels[rng.choice(("Left", "Right"))]
+            turns.append(await session.run(pressed))
+            if rng.random() < 0.05:
+                await session.run(pressed)
+            judged += "-practice-" not in pressed
+    return judged
+
+
+def memory(pid: int) -> float:
+    """Return a process's resident memory in MB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def pages(run: Path, sessions: int, think: float, seconds: float) -> None:
+    """Load a served study and print page turns, memory and whether every answer is there."""
+    server = Server(run)
+    server.start()
+    if server.process is None:
+        raise RuntimeError("the server has no process")
+    try:
+        before, turns = memory(server.process.pid), list[float]()
+
+        async def everyone() -> list[int]:
+            until = time.perf_counter() + seconds
+            return list(await asyncio.gather(*(participant(server.url, n, think, until, turns) for n in range(sessions))))
+
+        given = sum(asyncio.run(everyone()))
+        after = memory(server.process.pid)
+    finally:
+        server.kill()
+    database = open_database(f"sqlite:///{run / 'study.db'}")
+    with read(database) as session:
+        stored = session.scalar(select(func.count()).select_from(Judgment)) or 0
+        over = session.scalar(select(func.count()).select_from(Comparison).where(Comparison.filled > Comparison.target)) or 0
+    database.close()
+    cuts = statistics.quantiles(turns, n=100)
+    print(f"sessions            {sessions}, {think} s between answers, {seconds:.0f} s")
+    print(f"page turns          {len(turns):,}; p50 {1000 * cuts[49]:.0f} ms, p95 {1000 * cuts[94]:.0f} ms, "
+          f"p99 {1000 * cuts[98]:.0f} ms, max {1000 * max(turns):.0f} ms")  # fmt: skip
+    print(f"judgments           {stored:,} stored, {given:,} given; over-filled cells {over}")
+    print(
+        f"memory (MB)         {before:.0f} before, {after:.0f} after, {100 * (after - before) / sessions:.1f} per 100 sessions"
+    )
+
+
+def service_layer(run: Path, threads: int = 16, seconds: float = 20) -> None:
+    """Print how many judgments a second the service stores with full durability."""
+    database = open_database(f"sqlite:///{run / 'study.db'}")
+    service = StudyService(database, run)
+    counts: Counter[int] = Counter()
+    until = time.perf_counter() + seconds
+
+    def one(number: int) -> None:
+        visitor = service.visitor(service.join())
+        if visitor is None:
+            raise RuntimeError("a participant was lost")
+        while time.perf_counter() < until and (trial := service.trial(visitor.id)) is not None:
+            service.answer(visitor.id, trial, "left", Timing())
+            counts[number] += 1
+
+    pool = [threading.Thread(target=one, args=(number,)) for number in range(threads)]
+    for thread in pool:
+        thread.start()
+    for thread in pool:
+        thread.join()
+    database.close()
+    print(f"service layer       {counts.total() / seconds:.0f} judgments/s, {threads} threads, SQLite, full sync")
+
+
+def main() -> None:
+    """Read the options and measure."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--sessions", type=int, default=200)
+    options.add_argument("--think", type=float, default=4.0)
+    options.add_argument("--seconds", type=float, default=120.0)
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        make_run(run, concepts=10, seeds=10, scores=False)
+        database = open_database(f"sqlite:///{run / 'study.db'}")
+        begin_study(database, run, Design(per_comparison=20))
+        database.close()
+        pages(run, given.sessions, given.think, given.seconds)
+        service_layer(run)
+
+
+if __name__ == "__main__":
+    main()
