@@ -13,15 +13,15 @@ ROW = re.compile(r"^\| `(?P<path>[^`]+)` \| \d+ \| `(?P<sha256>[0-9a-f]{64})` \|
 STAGES = (
     ("Text encoders and tokenizers", r"base/(text_encoder|tokenizer)", "text --scenes 12000", "22"),
     (
-        "Autoencoder, trained in two goes",
+        "Autoencoder, trained in three goes",
         r"base/vae",
-        "vae --minutes 8 --scenes 6000`, then `vae --minutes 8.5 --scenes 8000",
-        "21",
+        "vae --minutes 8 --scenes 6000`, `vae --minutes 8.5 --scenes 8000`, `vae --decoder-only --minutes 15 --scenes 12000",
+        "36",
     ),
-    ("UNet", r"base/unet", "unet --minutes 43 --scenes 24000", "43"),
+    ("UNet, trained in two goes", r"base/unet", "unet --minutes 43 --scenes 24000`, `unet --minutes 70 --scenes 40000", "113"),
     ("How the pipeline is put together", r"base/(scheduler|model_index)", "unet", "0"),
     ("CLIP", r"clip/", "clip --minutes 20", "20"),
-    ("DINO", r"dino/", "dino --minutes 12", "12"),
+    ("DINO", r"dino/", "dino --minutes 38 --scenes 20000", "38"),
     ("LoRAs", r"loras/", "loras --base FOLDER/base", "7"),
 )
 
@@ -32,8 +32,7 @@ What they can and can't tell is in docs/tinyworld.md. All are safetensors; the p
 
 Trained on {DATE}, on two cores of a CPU without a GPU, which other jobs shared. Every command below starts with
 `python -m generation.tinyworld.train` and ends with `--out FOLDER`. Stages stop by the clock and so do not repeat bit by bit.
-The code is that of the commit which first brought these files, but for DINO: its views are softened at random since.
-To be trained longer: the UNet (textures are below their bar) and DINO; docs/tinyworld.md says how.
+Each go ran with the code of the commit that brought its files; the last goes of autoencoder and UNet, and DINO, with today's.
 """
 
 
