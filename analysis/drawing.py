@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import matplotlib as mpl
@@ -35,7 +36,7 @@ _METADATA: dict[str, dict[str, None]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Drawing:
     """A figure: the name of its files, what it shows in a few sentences, and the picture."""
 
@@ -50,9 +51,14 @@ class Drawing:
             self.figure.savefig(stream, format=kind, metadata=_METADATA[kind])
         return stream.getvalue()
 
+    @cached_property
+    def svg(self) -> bytes:
+        """Return the figure as SVG, rendered once: the report holds it, and so does a file beside it."""
+        return self.rendered("svg")
+
     def files(self) -> dict[str, bytes]:
         """Return the content of the figure's three files by name."""
-        return {f"{self.name}.{kind}": self.rendered(kind) for kind in _METADATA}
+        return {f"{self.name}.{kind}": self.svg if kind == "svg" else self.rendered(kind) for kind in _METADATA}
 
 
 def canvas(height: float, rows: int, label: str) -> tuple[Figure, Axes]:

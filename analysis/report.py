@@ -119,7 +119,7 @@ def _forget(folder: Path, ours: list[str], kept: Collection[str]) -> None:
 
 
 def _data_uri(drawing: Drawing) -> str:
-    encoded = base64.b64encode(drawing.rendered("svg")).decode()
+    encoded = base64.b64encode(drawing.svg).decode()
     return f"data:image/svg+xml;base64,{encoded}"
 
 
