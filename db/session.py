@@ -1,6 +1,7 @@
 """Open a database and read or write it: SQLite set up so that nothing acknowledged is lost, PostgreSQL by URL."""
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from evalkit.errors import UserError
 BUSY_SECONDS = 15
 # Writers of one process queue here instead of in SQLite's busy handler, and no checkpoint (which runs inside COMMIT) overlaps
 # another writer: SQLite before 3.51.3 can damage a WAL file then (sqlite.org/wal.html, "the WAL-reset bug").
-_SQLITE_WRITER = threading.Lock()
+_WAITING: deque[threading.Event] = deque()
+_WAITING_LOCK = threading.Lock()
 
 
 class DatabaseError(UserError):
@@ -142,12 +144,21 @@ def _one_writer(database: Database) -> Iterator[None]:
     if database.file is None:
         yield
         return
-    if not _SQLITE_WRITER.acquire(timeout=4 * BUSY_SECONDS):
-        raise DatabaseError(f"{database.name}: other writers held it for {4 * BUSY_SECONDS} s; try again")
+    # first come, first served: a plain lock lets a busy thread take it again and again while others wait for ever
+    turn = threading.Event()
+    with _WAITING_LOCK:
+        _WAITING.append(turn)
+        if _WAITING[0] is turn:
+            turn.set()
     try:
+        if not turn.wait(4 * BUSY_SECONDS):
+            raise DatabaseError(f"{database.name}: other writers held it for {4 * BUSY_SECONDS} s; try again")
         yield
     finally:
-        _SQLITE_WRITER.release()
+        with _WAITING_LOCK:
+            _WAITING.remove(turn)
+            if _WAITING:
+                _WAITING[0].set()
 
 
 @contextmanager
