@@ -32,8 +32,8 @@ def _pick(where: Mask, yes: str, no: str) -> Field:
 
 
 def _zigzag(u: Field, v: Field) -> tuple[Mask, Field]:
-    wave = np.abs(np.mod(u + 0.35, 0.7) - 0.35)
-    return SHAPES["disc"](u, v), _pick(np.mod(v + wave, 0.62) < 0.31, "purple", "yellow")
+    wave = np.abs(np.mod(u + 0.47, 0.94) - 0.47)
+    return SHAPES["disc"](u, v), _pick(np.mod(v + wave, 0.84) < 0.42, "purple", "pink")
 
 
 def _face(u: Field, v: Field) -> tuple[Mask, Field]:
