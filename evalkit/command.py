@@ -75,6 +75,7 @@ def score(
         raise UserError(f"--out: the scores of a run go to {run}/scores.parquet; leave --out away")
     cards = _chosen(metrics, plugin or (), run)
     given = parse_options(weights or ())
+    pictures = find_pictures(places) if run is None else []
     scored: Scored[ScoreRow] | Scored[Score]
     with bar() as shown:
         progress = step(shown, "scoring")
@@ -83,7 +84,6 @@ def score(
                 run, cards, preset=preset, weights=given, device=device, batch_size=batch_size, progress=progress
             )
         else:
-            pictures = find_pictures(places)
             scored = score_files(
                 pictures, cards, weights=given, device=device, batch_size=batch_size, out=out, progress=progress
             )

@@ -41,7 +41,7 @@ def _card(name: str, own: tuple[str, ...]) -> MetricCard:
     )
     if theirs not in allowed:
         near = get_close_matches(theirs, allowed, 1)
-        hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
+        hint = f"; did you mean {PREFIX}{near[0]}?" if near else "."
         raise UserError(f"{name}: pyiqa has no such no-reference metric{hint} Allowed: {PREFIX} and {', '.join(allowed)}")
     config = DEFAULT_CONFIGS[theirs]
 
