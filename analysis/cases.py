@@ -9,10 +9,10 @@ import pandas as pd
 
 from analysis.contrast import Contrast
 from analysis.findings import Findings
-from analysis.paired import Measured, paired_contrast
-from analysis.preference import clustered_preference
+from analysis.metrics.paired import Measured, paired_contrast
 from analysis.results import Result
 from analysis.rows import votes_of
+from analysis.votes.preference import clustered_preference
 
 KEYS = ["case", "seed", "first", "second"]
 

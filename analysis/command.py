@@ -43,9 +43,9 @@ def analyze(
 
     from analysis.data import read_run
     from analysis.findings import analyze_run
-    from analysis.preference import check_margin
-    from analysis.preregistration import apply_plan, planned_results, read_plan
-    from analysis.report import write_report
+    from analysis.planning.preregistration import apply_plan, planned_results, read_plan
+    from analysis.report.writing import write_report
+    from analysis.votes.preference import check_margin
     from db.load import load_run
     from db.session import default_url, open_database
     from evalkit.manifest import Manifest

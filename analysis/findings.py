@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 
 from threadpoolctl import threadpool_limits
 
-from analysis.agreement import Agreement, agreement_of, noise_ceiling
 from analysis.contrast import Contrast
 from analysis.data import RunData
-from analysis.fitted import ArmStrengths, VoteModel, arm_strengths, vote_model
-from analysis.paired import Measured, MetricResult, mean_of, measure
-from analysis.preference import Preference, preferences
+from analysis.metrics.paired import Measured, MetricResult, mean_of, measure
 from analysis.results import Result
 from analysis.rows import by_signature, measured, sets_of, votes_of
+from analysis.votes.agreement import Agreement, agreement_of, noise_ceiling
+from analysis.votes.fitted import ArmStrengths, VoteModel, arm_strengths, vote_model
+from analysis.votes.preference import Preference, preferences
 
 
 @dataclass(frozen=True, slots=True)

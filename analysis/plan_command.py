@@ -9,8 +9,8 @@ import typer
 from analysis.command import MarginScale
 
 if TYPE_CHECKING:
-    from analysis.cheapest import Plan
-    from analysis.study_design import Spread
+    from analysis.planning.cheapest import Plan
+    from analysis.planning.study_design import Spread
 
 
 def plan(
@@ -49,9 +49,9 @@ def plan(
     """Say what a study can show before it begins: power, precision, floors, the cheapest design; and freeze its analysis."""
     from rich.console import Console
 
-    from analysis.cheapest import Plan, Target, cheapest, cost_of, prices_of
-    from analysis.preference import check_margin
-    from analysis.study_design import StudyDesign, outlook
+    from analysis.planning.cheapest import Plan, Target, cheapest, cost_of, prices_of
+    from analysis.planning.study_design import StudyDesign, outlook
+    from analysis.votes.preference import check_margin
     from evalkit.errors import UserError
 
     check_margin(margin, margin_scale.value)
@@ -79,8 +79,8 @@ def plan(
             said = _check(found, guess, tests, simulate)
         console.print(said, markup=False)
     if freeze is not None:
-        from analysis.preregistration import VOTES, Exclusions, FrozenPlan
-        from analysis.preregistration import freeze as write
+        from analysis.planning.preregistration import VOTES, Exclusions, FrozenPlan
+        from analysis.planning.preregistration import freeze as write
 
         rules = Exclusions(simulated=not simulated, faster_than_ms=faster_than_ms, fewer_votes_than=fewer_votes_than)
         held = FrozenPlan(
@@ -95,7 +95,7 @@ def plan(
 
 
 def _spread(words: list[str], pilot: Path | None, db: str | None) -> "tuple[Spread, tuple[str, ...]]":
-    from analysis.study_design import Spread
+    from analysis.planning.study_design import Spread
     from evalkit.errors import UserError
 
     guess = Spread()
@@ -113,7 +113,7 @@ def _spread(words: list[str], pilot: Path | None, db: str | None) -> "tuple[Spre
     if pilot is None:
         return guess, ()
     from analysis.data import read_run
-    from analysis.pilot import spread_of
+    from analysis.planning.pilot import spread_of
     from db.load import load_run
     from db.session import default_url, open_database
     from evalkit.manifest import Manifest
@@ -128,7 +128,7 @@ def _spread(words: list[str], pilot: Path | None, db: str | None) -> "tuple[Spre
 
 
 def _lines(found: "Plan", spread: "Spread", tests: int, margin: float) -> list[str]:
-    from analysis.study_design import variance_terms
+    from analysis.planning.study_design import variance_terms
 
     design, outlook = found.design, found.outlook
     terms = variance_terms(design, spread, outlook.effect)
@@ -159,7 +159,7 @@ def _lines(found: "Plan", spread: "Spread", tests: int, margin: float) -> list[s
 
 
 def _check(found: "Plan", spread: "Spread", tests: int, studies: int) -> str:
-    from analysis.study_design import simulate
+    from analysis.planning.study_design import simulate
 
     seen = simulate(found.design, spread, found.outlook.effect, studies, tests)
     return (

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.clusters import ConceptSets, codes_of
 from analysis.data import RunData
-from analysis.paired import Measured
-from analysis.preference import Votes
+from analysis.inference.clusters import ConceptSets, codes_of
+from analysis.metrics.paired import Measured
+from analysis.votes.preference import Votes
 
 
 def votes_of(data: RunData) -> list[Votes]:

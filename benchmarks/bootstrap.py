@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from analysis.bootstrap import cluster_bootstrap
+from analysis.inference.bootstrap import cluster_bootstrap
 
 REPEATS, PER_CLUSTER = 5, 5
 

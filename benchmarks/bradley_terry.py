@@ -15,8 +15,8 @@ from typing import TypeVar
 import evalica
 import numpy as np
 
-from analysis.bradley_terry import fit_strengths
-from analysis.paired_comparisons import Comparisons
+from analysis.inference.bradley_terry import fit_strengths
+from analysis.inference.paired_comparisons import Comparisons
 
 ARMS, REPEATS = 20, 5
 T = TypeVar("T")

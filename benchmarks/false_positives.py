@@ -13,8 +13,8 @@ import numpy as np
 from scipy import special
 
 from analysis.contrast import ALPHA, Contrast
-from analysis.preference import clustered_preference, naive_preference
-from analysis.study_design import NODES, WEIGHTS, Spread, StudyDesign, draw_study
+from analysis.planning.study_design import NODES, WEIGHTS, Spread, StudyDesign, draw_study
+from analysis.votes.preference import clustered_preference, naive_preference
 
 AHEAD = 0.6
 # Standard deviations of concept, pair, comparison and participant effects.

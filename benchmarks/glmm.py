@@ -15,7 +15,7 @@ from itertools import combinations
 
 import numpy as np
 
-from analysis.glmm import RandomTerm, fit_mixed
+from analysis.inference.glmm import RandomTerm, fit_mixed
 
 VOTES_PER_CASE, CONCEPTS, PARTICIPANTS = 5, 30, 60
 DEVIATIONS = {"case": 0.5, "pair": 0.3, "concept": 0.4, "participant": 0.5}

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.data import JUDGMENT_COLUMNS, SCORE_COLUMNS, ArmInfo, CaseInfo, RunData
 from analysis.findings import analyze_run
-from analysis.report import write_report
+from analysis.report.writing import write_report
 
 ARMS, CONCEPTS, SEEDS, PEOPLE, VOTES, METRICS = ("direct", "mc_dropout", "orthogonal_mc_dropout"), 30, 4, 60, 5, 8
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.by_concepts import by_concepts, by_concepts_plot, by_concepts_table
-from analysis.clusters import ConceptSets, codes_of
 from analysis.contrast import Contrast
 from analysis.drawing import Drawing
 from analysis.findings import Findings
-from analysis.intervals import contrast_of_mean
-from analysis.method_tables import MetricColumn, average, method_tables, named_columns
+from analysis.inference.clusters import ConceptSets, codes_of
+from analysis.inference.intervals import contrast_of_mean
+from analysis.metrics.by_concepts import by_concepts, by_concepts_plot, by_concepts_table
+from analysis.metrics.paired import measure
 from analysis.numbers import ABSENT, error_words, number, percent, plain_cell, share_cell, word_cell
-from analysis.paired import measure
 from analysis.papers.script import main
+from analysis.report.method_tables import MetricColumn, average, method_tables, named_columns
 from analysis.tables import Cell, Column, Table
 
 ALIGNMENT = {"clip_i": "Image Align", "clip_t": "Text Align"}

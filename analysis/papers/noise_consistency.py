@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.clusters import ConceptSets
 from analysis.contrast import Contrast
 from analysis.findings import Findings
-from analysis.method_tables import MetricColumn, method_tables, named_columns
+from analysis.inference.clusters import ConceptSets
+from analysis.metrics.paired import mean_of
 from analysis.numbers import ABSENT, mean_cell, number, plain_cell
-from analysis.paired import mean_of
 from analysis.papers.script import main
+from analysis.report.method_tables import MetricColumn, method_tables, named_columns
 from analysis.tables import Cell, Table
 from evalkit.errors import UserError
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from analysis.findings import Findings
-from analysis.metric_tables import metric_contrasts, table_2, table_2_uncertainty
 from analysis.papers.script import main
-from analysis.study_tables import preference_table, similarity_table, table_1
+from analysis.report.metric_tables import metric_contrasts, table_2, table_2_uncertainty
+from analysis.report.study_tables import preference_table, similarity_table, table_1
 from analysis.tables import Table
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.arm_profiles import middle_mean, middle_means, profiles
-from analysis.arm_ranks import arm_ranks, nemenyi_quantile
-from analysis.bootstrap import cluster_bootstrap, cluster_counts, crossed_weights
-from analysis.clusters import ConceptSets, cluster_meat
-from analysis.paired import Measured
-from analysis.paired_effects import by_set, effects_of, hodges_lehmann_interval, paired_effect, sign_flip_test
+from analysis.inference.bootstrap import cluster_bootstrap, cluster_counts, crossed_weights
+from analysis.inference.clusters import ConceptSets, cluster_meat
+from analysis.metrics.arm_profiles import middle_mean, middle_means, profiles
+from analysis.metrics.arm_ranks import arm_ranks, nemenyi_quantile
+from analysis.metrics.paired import Measured
+from analysis.metrics.paired_effects import by_set, effects_of, hodges_lehmann_interval, paired_effect, sign_flip_test
 from evalkit.errors import UserError
 
 # Hollander and Wolfe 1973: depression scale at two visits; R's wilcox.test

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.agreement import agreement, agreement_of, counts_of, gwet_ac1, krippendorff, noise_ceiling
-from analysis.clusters import ConceptSets
-from analysis.preference import Votes
+from analysis.inference.clusters import ConceptSets
+from analysis.votes.agreement import agreement, agreement_of, counts_of, gwet_ac1, krippendorff, noise_ceiling
+from analysis.votes.preference import Votes
 from evalkit.errors import UserError
 
 # Fleiss 1971, table 1: 30 patients, six psychiatrists, five diagnoses

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import gammaln
 
-from analysis.bradley_terry import Strengths, cluster_strengths, contrasts, fit_strengths
-from analysis.clusters import ConceptSets, robust_variance
-from analysis.paired_comparisons import Comparisons, Counts
-from analysis.quasi_errors import quasi_errors
+from analysis.inference.bradley_terry import Strengths, cluster_strengths, contrasts, fit_strengths
+from analysis.inference.clusters import ConceptSets, robust_variance
+from analysis.inference.paired_comparisons import Comparisons, Counts
+from analysis.inference.quasi_errors import quasi_errors
 from evalkit.errors import UserError
 
 GOLD = Path(__file__).parent / "gold"

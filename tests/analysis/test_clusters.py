@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.clusters import ConceptSets, cluster_meat, codes_of, correct, robust_variance
+from analysis.inference.clusters import ConceptSets, cluster_meat, codes_of, correct, robust_variance
 
 SMALL = Path(__file__).parent / "gold" / "dyad_small.csv"
 

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.arm_profiles import profiles
-from analysis.arm_ranks import arm_ranks
-from analysis.calibration import calibration, calibration_plot
-from analysis.clusters import ConceptSets
 from analysis.drawing import Drawing
-from analysis.fitted import ArmStrengths
-from analysis.floor_figure import precision_floor
-from analysis.metric_figures import metric_forest, raincloud
-from analysis.paired import Measured, measure
-from analysis.people_and_metrics import Judged
-from analysis.preference import Votes, preferences
-from analysis.rank_figures import critical_difference_diagram, profile_plot
-from analysis.study_design import Spread, StudyDesign
-from analysis.vote_figures import outcome_bars, preference_forest, strength_plot
+from analysis.inference.clusters import ConceptSets
+from analysis.metrics.arm_profiles import profiles
+from analysis.metrics.arm_ranks import arm_ranks
+from analysis.metrics.calibration import calibration, calibration_plot
+from analysis.metrics.paired import Measured, measure
+from analysis.metrics.people_and_metrics import Judged
+from analysis.planning.study_design import Spread, StudyDesign
+from analysis.report.floor_figure import precision_floor
+from analysis.report.metric_figures import metric_forest, raincloud
+from analysis.report.rank_figures import critical_difference_diagram, profile_plot
+from analysis.report.vote_figures import outcome_bars, preference_forest, strength_plot
+from analysis.votes.fitted import ArmStrengths
+from analysis.votes.preference import Votes, preferences
 
 RNG = np.random.default_rng(11)
 ROWS = np.arange(300)

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.clusters import ConceptSets
-from analysis.fitted import SIDE, arm_strengths, vote_model
-from analysis.preference import Votes
+from analysis.inference.clusters import ConceptSets
+from analysis.votes.fitted import SIDE, arm_strengths, vote_model
+from analysis.votes.preference import Votes
 
 RNG = np.random.default_rng(5)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.glmm import MixedFit, RandomTerm, fit_mixed, profile_interval
-from analysis.laplace import Laplace
-from analysis.random_effects import design_of, factorize
+from analysis.inference.glmm import MixedFit, RandomTerm, fit_mixed, profile_interval
+from analysis.inference.laplace import Laplace
+from analysis.inference.random_effects import design_of, factorize
 from evalkit.errors import UserError
 
 GOLD = Path(__file__).parent / "gold"

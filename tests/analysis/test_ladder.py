@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.biases import biases, null_pairs, share_slope, side_bias
-from analysis.clusters import ConceptSets
 from analysis.data import read_run
-from analysis.ladder import ladder
-from analysis.preference import Votes, clustered_preference, naive_preference
+from analysis.inference.clusters import ConceptSets
 from analysis.results import markdown_of
-from analysis.screening import one_coin, screen
-from analysis.ties import tie_treatments
+from analysis.votes.biases import biases, null_pairs, share_slope, side_bias
+from analysis.votes.ladder import ladder
+from analysis.votes.preference import Votes, clustered_preference, naive_preference
+from analysis.votes.screening import one_coin, screen
+from analysis.votes.ties import tie_treatments
 from db.load import load_run
 from tests.analysis.study_rows import add_judgments
 from tests.runs import make_run
@@ -70,7 +70,7 @@ def test_gee_is_that_of_verbal_aggression(data):
     rows = np.arange(len(frame))
     sets = ConceptSets.of([(person,) for person in frame["id"]])
     votes = Votes("a", "b", (frame["r2"] == "Y").to_numpy(float), rows, rows, sets)
-    from analysis.ladder import _gee
+    from analysis.votes.ladder import _gee
 
     found = _gee(votes)
     assert (found.estimate, found.standard_error) == (pytest.approx(-0.0955, abs=5e-5), pytest.approx(0.0533, abs=5e-5))

@@ -6,8 +6,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from analysis.clusters import ConceptSets
-from analysis.paired import Measured, measure, paired_contrast
+from analysis.inference.clusters import ConceptSets
+from analysis.metrics.paired import Measured, measure, paired_contrast
 
 
 def measured(shift=0.0, concepts=10, seeds=3, sigma=0.5, seed=0, direction="higher", arms=("a", "b", "c")):

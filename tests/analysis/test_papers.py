@@ -11,14 +11,14 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from analysis.by_concepts import by_concepts, by_concepts_plot, by_concepts_table
-from analysis.clusters import ConceptSets
 from analysis.drawing import Drawing
-from analysis.method_tables import average, named_columns
-from analysis.paired import Measured
+from analysis.inference.clusters import ConceptSets
+from analysis.metrics.by_concepts import by_concepts, by_concepts_plot, by_concepts_table
+from analysis.metrics.paired import Measured
 from analysis.papers import blocklora, noise_consistency, orthogonal_mc_dropout
 from analysis.papers.blocklora import chosen_among_all, vote_shares
 from analysis.papers.script import main, read_findings
+from analysis.report.method_tables import average, named_columns
 from analysis.tables import Cell, Table
 from tests.analysis.test_report import run_of
 

@@ -9,12 +9,12 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
-from analysis.clusters import ConceptSets
 from analysis.contrast import Contrast
 from analysis.data import read_run
-from analysis.foresight import _tau, area_under_curve, logistic_slope, predicted, rank_correlation, tie_width
-from analysis.people_and_metrics import Judged, arm_correlation, foresight, people_and_metrics
-from analysis.preference import Votes
+from analysis.inference.clusters import ConceptSets
+from analysis.metrics.people_and_metrics import Judged, arm_correlation, foresight, people_and_metrics
+from analysis.votes.foresight import _tau, area_under_curve, logistic_slope, predicted, rank_correlation, tie_width
+from analysis.votes.preference import Votes
 from db.load import load_run
 from evalkit.errors import UserError
 from tests.analysis.study_rows import add_judgments

@@ -6,10 +6,10 @@ import re
 import numpy as np
 import pytest
 
-from analysis.bradley_terry import contrasts, fit_strengths
-from analysis.clusters import ConceptSets
-from analysis.paired_comparisons import Comparisons
-from analysis.plackett_luce import Rankings, fit_rankings, worth_contrasts
+from analysis.inference.bradley_terry import contrasts, fit_strengths
+from analysis.inference.clusters import ConceptSets
+from analysis.inference.paired_comparisons import Comparisons
+from analysis.inference.plackett_luce import Rankings, fit_rankings, worth_contrasts
 from evalkit.errors import UserError
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from statsmodels.stats.proportion import binom_tost
 
-from analysis.cheapest import PRICES, Target, cheapest, cost_of, prices_of
 from analysis.data import read_run
-from analysis.pilot import spread_of
-from analysis.study_design import Spread, StudyDesign, equivalence_power, outlook, power_of, simulate, variance_terms
+from analysis.planning.cheapest import PRICES, Target, cheapest, cost_of, prices_of
+from analysis.planning.pilot import spread_of
+from analysis.planning.study_design import Spread, StudyDesign, equivalence_power, outlook, power_of, simulate, variance_terms
 from db.load import load_run
 from db.session import default_url, open_database
 from evalkit import cli

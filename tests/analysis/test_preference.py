@@ -7,10 +7,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from analysis.clusters import ConceptSets
 from analysis.contrast import Contrast, Verdict, holm
-from analysis.intervals import contrast_of_mean
-from analysis.preference import Votes, clustered_preference, naive_preference, outcomes, preference, preferences
+from analysis.inference.clusters import ConceptSets
+from analysis.inference.intervals import contrast_of_mean
+from analysis.votes.preference import Votes, clustered_preference, naive_preference, outcomes, preference, preferences
 from evalkit.errors import UserError
 
 

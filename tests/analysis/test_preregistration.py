@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from analysis.checklist import exclusions
 from analysis.data import read_run
 from analysis.findings import analyze_run
-from analysis.preregistration import Exclusions, FrozenPlan, apply_plan, freeze, planned_results, read_plan
+from analysis.planning.preregistration import Exclusions, FrozenPlan, apply_plan, freeze, planned_results, read_plan
+from analysis.report.checklist import exclusions
 from db.load import load_run
 from db.session import default_url, open_database
 from evalkit import cli

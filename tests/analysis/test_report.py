@@ -8,14 +8,14 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from analysis.checklist import checklist
 from analysis.command import analyze
 from analysis.data import read_run
-from analysis.figures import FIGURE_NAMES, drawings
 from analysis.findings import analyze_run
-from analysis.gallery import gallery, thumbnail
-from analysis.report import render, tables_of
-from analysis.study_tables import preference_table
+from analysis.report.checklist import checklist
+from analysis.report.figures import FIGURE_NAMES, drawings
+from analysis.report.gallery import gallery, thumbnail
+from analysis.report.study_tables import preference_table
+from analysis.report.writing import render, tables_of
 from db.load import load_run
 from db.session import default_url, open_database
 from evalkit.errors import UserError

@@ -7,19 +7,19 @@ import sys
 import numpy as np
 import pytest
 
-from analysis.agreement import agreement
-from analysis.bradley_terry import fit_strengths
-from analysis.clusters import ConceptSets
 from analysis.contrast import Contrast
-from analysis.glmm import fit_mixed
-from analysis.paired import Measured, measure
-from analysis.paired_comparisons import Comparisons
-from analysis.plackett_luce import Rankings, fit_rankings
-from analysis.preference import Votes, preference
-from analysis.quasi_errors import quasi_errors
-from analysis.random_effects import RandomTerm
+from analysis.inference.bradley_terry import fit_strengths
+from analysis.inference.clusters import ConceptSets
+from analysis.inference.glmm import fit_mixed
+from analysis.inference.paired_comparisons import Comparisons
+from analysis.inference.plackett_luce import Rankings, fit_rankings
+from analysis.inference.quasi_errors import quasi_errors
+from analysis.inference.random_effects import RandomTerm
+from analysis.inference.shares import Choices, shares
+from analysis.metrics.paired import Measured, measure
 from analysis.results import frame_of, markdown_of
-from analysis.shares import Choices, shares
+from analysis.votes.agreement import agreement
+from analysis.votes.preference import Votes, preference
 
 RNG = np.random.default_rng(3)
 ROWS = np.arange(240)

@@ -1,0 +1,1 @@
+"""What metrics say: across arms on the same seeds, and against people."""

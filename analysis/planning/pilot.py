@@ -1,0 +1,62 @@
+"""What a pilot study says of the spread of votes, for the next study's plan."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from analysis.data import RunData
+from analysis.planning.study_design import Spread
+from analysis.results import Result
+from analysis.rows import votes_of
+from analysis.votes.fitted import VoteModel, vote_model
+from evalkit.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Pilot(Result):
+    """The spread found in a pilot; `notes` name what it could not tell and a guess stands for."""
+
+    votes: int
+    spread: Spread
+    notes: tuple[str, ...]
+
+    def records(self) -> list[dict[str, object]]:
+        """Return one row: votes, the four standard deviations, notes."""
+        return [{"votes": self.votes, **self.spread.records()[0], "notes": self.notes}]
+
+
+def spread_of(data: RunData, guess: Spread | None = None) -> Pilot:
+    """Return the standard deviations of the mixed model (`analysis.votes.fitted`), as root mean squares over the pairs of arms.
+
+    What the pilot's design can't tell keeps the guess: concepts if they are fewer than five, participants if there is one,
+    comparisons if each has one vote. Where every case has one seed, what pairs do is part of what comparisons do.
+    """
+    together = votes_of(data)
+    if not together:
+        raise UserError(f"pilot {data.name}: there are no judgments; let people judge it first, or plan from guesses")
+    found = spread_of_models([vote_model(votes) for votes in together], guess)
+    return replace(found, votes=sum(len(votes.choice) for votes in together))
+
+
+def spread_of_models(models: Sequence[VoteModel], guess: Spread | None = None) -> Pilot:
+    """Return the spread of mixed models that were fitted already; as `spread_of`."""
+    guess = Spread() if guess is None else guess
+    fits = [model.fit for model in models if model.fit is not None]
+    notes = [model.note for model in models if model.note]
+    found: dict[str, float] = {}
+    for name in ("comparison", "concept", "pair", "participant"):
+        squares = [
+            component.deviation**2
+            for fit in fits
+            for component in fit.components
+            if component.name == name or (name == "pair" and component.name == "concept set")
+        ]
+        if squares:
+            found[name] = math.sqrt(sum(squares) / len(squares))
+        elif name == "pair" and "comparison" in found:
+            found[name] = 0.0
+            notes.append("The pilot can't tell pairs from comparisons, so what both do counts as the comparisons'.")
+        else:
+            found[name] = getattr(guess, name)
+            notes.append(f"The pilot says nothing of {name}s; the guess of {found[name]:g} logits stands.")
+    return Pilot(sum(fit.rows for fit in fits), Spread(**found), tuple(notes))

@@ -1,0 +1,199 @@
+"""The analysis, written down before there is anything to analyze: what is tested, against which margin, for whom it shall hold.
+
+A frozen plan carries the sha256 of what it says, so that a change after the fact shows.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Literal, Self
+
+import pandas as pd
+from pydantic import Field, ValidationError, model_validator
+
+from analysis.contrast import Contrast
+from analysis.data import RunData
+from analysis.findings import Findings
+from analysis.numbers import count
+from analysis.results import Result
+from analysis.votes.preference import check_margin
+from evalkit.errors import UserError
+from evalkit.files import sha256_bytes, write_atomic
+from evalkit.manifest import Name, Record
+
+VOTES = "votes"
+Level = Literal["seeds", "pairs", "concepts", "participants"]
+LEVELS: tuple[Level, ...] = ("seeds", "pairs", "concepts", "participants")
+
+
+class Exclusions(Record):
+    """Which judgments are left out. Those that came after their place was taken always are."""
+
+    simulated: bool = True
+    # judgments given sooner than this after both images were shown; those without a measured time stay
+    faster_than_ms: int | None = Field(default=None, ge=1)
+    # all judgments of participants who gave fewer than this, after the rules above
+    fewer_votes_than: int | None = Field(default=None, ge=2)
+
+
+class FrozenPlan(Record):
+    """Which results are tests that were planned; every other result of a run is exploratory."""
+
+    format: Literal[1] = 1
+    arms: tuple[Name, ...] = Field(min_length=2)
+    # `votes` and names of metrics; each is tested between all pairs of the arms
+    measures: tuple[str, ...] = Field(min_length=1)
+    margin: float | None = None
+    margin_scale: str = VOTES
+    # what the results shall hold for other ones of
+    scope: tuple[Level, ...] = LEVELS
+    exclusions: Exclusions = Exclusions()
+    test: Literal["t, dyadic + participant, max-rule, at 5 %"] = "t, dyadic + participant, max-rule, at 5 %"
+    correction: Literal["holm over pairs of arms"] = "holm over pairs of arms"
+    # concepts, seeds, participants, ... as planned; for the reader, not checked
+    design: dict[str, int | None] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_margin(self.margin, self.margin_scale)
+        for name, values in (("arms", self.arms), ("measures", self.measures)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}: one of them stands there twice")
+        return self
+
+    @property
+    def takes_simulated(self) -> bool | None:
+        """Return what `read_run` is told of simulated judgments: leave them out, or take them where there are no others."""
+        return False if self.exclusions.simulated else None
+
+    def sha256(self) -> str:
+        """Return the sha256 of what the plan says, as 64 hex digits."""
+        return sha256_bytes(json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode())
+
+
+def freeze(plan: FrozenPlan, path: Path) -> str:
+    """Write the plan with its sha256 and return that; a plan that was frozen before is never overwritten."""
+    if path.exists():
+        raise UserError(f"{path}: exists already, and a frozen plan is not rewritten; choose another name")
+    sha256 = plan.sha256()
+    write_atomic(path, json.dumps({**plan.model_dump(mode="json"), "sha256": sha256}, indent=2) + "\n")
+    return sha256
+
+
+def read_plan(path: Path) -> FrozenPlan:
+    """Return a frozen plan; raise UserError for anything else, also where it was changed after it was frozen."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror or error}; freeze one with `evalkit plan --freeze`") from error
+    except ValueError as error:
+        raise UserError(f"{path}: is no frozen plan (not JSON); make one with `evalkit plan --freeze`") from error
+    if not isinstance(held, dict) or "sha256" not in held:
+        raise UserError(f"{path}: is no frozen plan (it has no sha256); make one with `evalkit plan --freeze`")
+    sha256 = held.pop("sha256")
+    try:
+        plan = FrozenPlan.model_validate(held)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "plan"
+        raise UserError(f"{path}: {place}: {first['msg']}; make a new one with `evalkit plan --freeze`") from error
+    if plan.sha256() != sha256:
+        raise UserError(
+            f"{path}: was changed after it was frozen (sha256 {plan.sha256()[:12]}…, frozen as {str(sha256)[:12]}…)"
+        )
+    return plan
+
+
+def apply_plan(
+    plan: FrozenPlan, data: RunData, asked: tuple[float | None, str] | None = None
+) -> tuple[RunData, tuple[float | None, str]]:
+    """Return the run without the judgments that the plan leaves out, and the plan's margin with its scale.
+
+    Raises UserError where another margin was asked for, or the judgments are not of the kind that was planned.
+    """
+    held = (plan.margin, plan.margin_scale)
+    if asked is not None and asked != held:
+        raise UserError(f"plan: its margin is {held[0]} on {held[1]}, not {asked[0]} on {asked[1]}; leave the option out")
+    if data.simulated and plan.exclusions.simulated:
+        raise UserError("plan: it leaves simulated judgments out; leave --simulated out, or analyze without the plan")
+    if data.real and data.simulated:
+        raise UserError("plan: it is one of simulated participants, but people judged as well; analyze without the plan")
+    return exclude(data, plan.exclusions), held
+
+
+def exclude(data: RunData, rules: Exclusions) -> RunData:
+    """Return the run without the judgments that were given too soon, and without participants who then have too few."""
+    votes = data.judgments
+    kept, said = votes, []
+    if rules.faster_than_ms is not None:
+        kept = kept[~(pd.to_numeric(kept["reaction_ms"]) < rules.faster_than_ms)]
+        said.append(f"{count(len(votes) - len(kept))} votes given within {rules.faster_than_ms} ms, as planned.")
+    if rules.fewer_votes_than is not None:
+        before = len(kept)
+        kept = kept[kept.groupby("participant")["choice"].transform("size") >= rules.fewer_votes_than]
+        said.append(
+            f"{count(before - len(kept))} votes of participants who gave fewer than {rules.fewer_votes_than}, as planned."
+        )
+    left = len(votes) - len(kept)
+    return replace(
+        data,
+        excluded=tuple(said),
+        judgments=kept.reset_index(drop=True),
+        real=data.real - left if data.real else 0,
+        simulated=data.simulated - left if data.simulated else 0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedResult(Result):
+    """One tested difference of a run, and whether it was planned."""
+
+    planned: bool
+    measure: str
+    first: str
+    second: str
+    verdict: str
+
+
+def planned_results(found: Findings, plan: FrozenPlan) -> tuple[PlannedResult, ...]:
+    """Return every tested difference, planned ones first; raise UserError where the plan doesn't fit the findings."""
+    tested = list(_tested(found))
+    wanted = {(measure, frozenset(pair)) for measure in plan.measures for pair in combinations(plan.arms, 2)}
+    _check_fit(found, plan, tested)
+    rows = [
+        PlannedResult((measure, frozenset((each.first, each.second))) in wanted, measure, each.first, each.second, each.verdict)
+        for measure, each in tested
+    ]
+    return tuple(sorted(rows, key=lambda row: not row.planned))
+
+
+def _tested(found: Findings) -> list[tuple[str, Contrast]]:
+    of_votes = [(VOTES, each.clustered) for each in found.preferences]
+    return of_votes + [(metric.metric, each) for metric in found.metrics for each in metric.contrasts]
+
+
+def _check_fit(found: Findings, plan: FrozenPlan, tested: list[tuple[str, Contrast]]) -> None:
+    labels = found.data.labels
+    for arm in plan.arms:
+        if arm not in labels:
+            raise UserError(f"plan: it compares an arm {arm!r}, which this run has not; it has {', '.join(labels)}")
+    for measure in plan.measures:
+        known = {frozenset((each.first, each.second)): each for name, each in tested if name == measure}
+        for first, second in combinations(plan.arms, 2):
+            contrast = known.get(frozenset((first, second)))
+            if contrast is None:
+                what = "judgments" if measure == VOTES else f"scores of {measure}"
+                raise UserError(f"plan: it tests {measure} between {first} and {second}, but this run has no {what} for them")
+            missing = _out_of_scope(contrast, plan, measure)
+            if missing:
+                raise UserError(
+                    f"plan: {measure} of {first} and {second} shall hold for other {', '.join(missing)}, but this run's design "
+                    f"lets it hold for other {', '.join(contrast.scope) or 'nothing'} alone"
+                )
+
+
+def _out_of_scope(contrast: Contrast, plan: FrozenPlan, measure: str) -> list[str]:
+    held = {"pairs" if level == "concept sets" else level for level in contrast.scope}
+    wanted = set(plan.scope) - (set() if measure == VOTES else {"participants"})
+    return [level for level in LEVELS if level in wanted - held]

@@ -1,0 +1,108 @@
+"""The tables of metrics: Table 2 as the papers print it, with its uncertainty, and what separates the arms."""
+
+from analysis.findings import Findings
+from analysis.metrics.paired import MetricResult
+from analysis.numbers import ABSENT, ARROWS, count, decimals_for, error_words, mean_cell, number, p_value, plain_cell, word_cell
+from analysis.report.study_tables import arm_pair
+from analysis.tables import Cell, Column, Table
+
+
+def heading(metric: MetricResult) -> str:
+    """Return a metric's name with an arrow that points to where good is."""
+    return f"{ARROWS[metric.direction]} {metric.metric}".strip()
+
+
+def table_2(found: Findings) -> Table | None:
+    """Return Table 2 as printed: the mean of every metric per arm. Source: Orthogonal Monte Carlo Dropout, Table 2."""
+    if not found.metrics:
+        return None
+    rows = tuple(
+        (word_cell(heading(metric)), *(_printed(estimate) for estimate in _by_arm(found, metric))) for metric in found.metrics
+    )
+    columns = (Column("", "words"), *(Column(label) for label in found.data.labels))
+    return Table("table2", "Metrics per arm, as printed", columns, rows, (ARROW_NOTE, *signatures(found)))
+
+
+def table_2_uncertainty(found: Findings) -> Table | None:
+    """Return the mean of every metric per arm with its interval; bold is what is separated from all other arms."""
+    if not found.metrics:
+        return None
+    rows = []
+    for metric in found.metrics:
+        best = metric.best()
+        means = dict(zip(metric.arms, metric.means, strict=True))
+        decimals = max(decimals_for(mean) for mean in metric.means)
+        cells = [
+            mean_cell(means[arm], decimals, arm == best) if arm in means else Cell(ABSENT, (("", None),))
+            for arm in found.data.labels
+        ]
+        rows.append((word_cell(heading(metric)), *cells, plain_cell(metric.means[0].n, count(metric.means[0].n))))
+    columns = (Column("", "words"), *(Column(f"{label} [95 % CI]") for label in found.data.labels), Column("n"))
+    notes = (
+        ARROW_NOTE,
+        "n: cases times seeds; an image's rows (one per concept) are averaged first. "
+        + error_words(mean for metric in found.metrics for mean in metric.means),
+        "Bold: better than every other arm, p < .05 after Holm over the pairs of arms. "
+        "Intervals of single arms may overlap where the paired difference is clear.",
+        *signatures(found),
+        *_gaps(found),
+    )
+    return Table("table2_uncertainty", "Metrics per arm, with uncertainty", columns, tuple(rows), notes)
+
+
+def metric_contrasts(found: Findings) -> Table | None:
+    """Return the paired difference of every metric for every pair of arms."""
+    rows = tuple(
+        (
+            word_cell(heading(metric)),
+            word_cell(arm_pair(contrast)),
+            mean_cell(contrast),
+            plain_cell(contrast.effect_size, ABSENT if contrast.effect_size is None else number(contrast.effect_size, 2)),
+            plain_cell(contrast.p, p_value(contrast.p)),
+            plain_cell(contrast.p_adjusted, p_value(contrast.p_adjusted)),
+            plain_cell(contrast.n, count(contrast.n)),
+            word_cell(str(contrast.verdict)),
+        )
+        for metric in found.metrics
+        for contrast in metric.contrasts
+    )
+    if not rows:
+        return None
+    columns = (
+        Column("metric", "words"), Column("comparison", "words"), Column("first − second [95 % CI]"), Column("d_z"),
+        Column("p"), Column("p (Holm)"), Column("n"), Column("verdict", "words"),
+    )  # fmt: skip
+    made = [contrast for metric in found.metrics for contrast in metric.contrasts]
+    seen = dict.fromkeys(note for contrast in made for note in contrast.notes)
+    notes = (
+        f"Paired by case and seed. {error_words(made)}".strip(),
+        "Correction: Holm over the pairs of arms, metric by metric. d_z: mean over standard deviation of the differences.",
+        "No margin is set for metrics, so what is not different is inconclusive.",
+        *seen,
+    )
+    return Table("table2_contrasts", "Paired differences between arms", columns, rows, notes)
+
+
+ARROW_NOTE = "↑ higher is better, ↓ lower is better, no arrow: neither."
+
+
+def signatures(found: Findings) -> tuple[str, ...]:
+    """Return the recipe of every metric."""
+    return tuple(f"{metric.metric}: {metric.signature}." for metric in found.metrics)
+
+
+def _gaps(found: Findings) -> tuple[str, ...]:
+    return tuple(
+        f"{metric.metric}: {count(metric.left_out)} cases and seeds are left out, because an arm lacks its score there."
+        for metric in found.metrics
+        if metric.left_out
+    )
+
+
+def _by_arm(found: Findings, metric: MetricResult) -> list[float | None]:
+    means = {arm: mean.estimate for arm, mean in zip(metric.arms, metric.means, strict=True)}
+    return [means.get(label) for label in found.data.labels]
+
+
+def _printed(value: float | None) -> Cell:
+    return plain_cell(value, ABSENT if value is None else number(value, 4))

@@ -1,0 +1,133 @@
+"""The tables of models: what makes votes differ, and how strong every arm is."""
+
+import math
+
+from analysis.findings import Findings
+from analysis.inference.glmm import INTERCEPT
+from analysis.numbers import ABSENT, count, error_words, interval_cell, mean_cell, number, p_value, plain_cell, word_cell
+from analysis.tables import Cell, Column, Table
+from analysis.votes.fitted import SIDE, ArmStrengths, VoteModel
+
+# Quasi standard errors that miss a difference's error by more than this are not to be trusted.
+ROUGH = 0.1
+# In the order of the table; what a design does not hold has no column.
+LEVELS = ("comparison", "pair", "concept set", "concept", "participant")
+
+
+def vote_model_table(found: Findings) -> Table | None:
+    """Return the mixed model of every pair of arms: preference, side, how much each level makes votes differ."""
+    fitted = [model.fit for model in found.models if model.fit is not None]
+    if not fitted:
+        return None
+    levels = [level for level in LEVELS if any(part.name == level for fit in fitted for part in fit.components)]
+    columns = (
+        Column("comparison", "words"), Column("preference for first, logits [95 % CI]"), Column("p"),
+        Column("effect of standing left, logits [95 % CI]"), *(Column(f"SD by {level} [95 % CI]") for level in levels),
+        Column("votes"),
+    )  # fmt: skip
+    rows = tuple(_model_row(model, levels) for model in found.models)
+    notes = (
+        "Logistic mixed model of the decided votes with crossed random effects, by Laplace approximation. "
+        "SD: standard deviation of a level's effects in logits; .5 moves a vote share of 50 % to 62 %.",
+        "A large SD by participant means that people differ in taste, by concept or pair that the answer depends on what is "
+        "drawn, by comparison that it depends on the seed. Intervals: Wald's, or the profile's where a deviation is near zero.",
+        "The preference is that of a typical person on a typical comparison; the verdict rests on the share of votes instead. "
+        "p: Wald, not corrected.",
+        *(
+            f"{model.first} vs {model.second}: {count(model.cannot_tell)} votes that could not tell are left out."
+            for model in found.models
+            if model.cannot_tell
+        ),
+        *(model.note for model in found.models if model.note),
+    )
+    return Table("variance", "What makes votes differ", columns, rows, tuple(dict.fromkeys(notes)), found.simulated)
+
+
+def _model_row(model: VoteModel, levels: list[str]) -> tuple[Cell, ...]:
+    name = word_cell(f"{model.first} vs {model.second}")
+    if model.fit is None:
+        return (name, *(plain_cell(None, ABSENT) for _ in range(len(levels) + 4)))
+    effects = {effect.name: effect for effect in model.fit.fixed}
+    deviations = {part.name: part for part in model.fit.components}
+    side = effects.get(SIDE)
+    return (
+        name,
+        interval_cell(effects[INTERCEPT].estimate, effects[INTERCEPT].interval, 2),
+        plain_cell(effects[INTERCEPT].p, p_value(effects[INTERCEPT].p)),
+        interval_cell(side.estimate, side.interval, 2) if side is not None else plain_cell(None, ABSENT),
+        *(
+            interval_cell(deviations[level].deviation, deviations[level].interval, 2)
+            if level in deviations
+            else plain_cell(None, ABSENT)
+            for level in levels
+        ),
+        plain_cell(model.fit.rows, count(model.fit.rows)),
+    )
+
+
+def strengths_table(found: Findings) -> Table | None:
+    """Return the log strength of every arm with its quasi standard error."""
+    strengths = found.strengths
+    if strengths is None or strengths.fit is None:
+        return None
+    fit, quasi = strengths.fit, strengths.quasi
+    errors: list[float | None] = list(quasi.errors.tolist()) if quasi is not None else [None] * len(fit.arms)
+    ranked = sorted(zip(fit.estimates.tolist(), fit.arms, errors, strict=False), reverse=True)
+    rows = tuple(
+        (
+            word_cell(arm),
+            plain_cell(value, number(value, 2)),
+            plain_cell(error, ABSENT if error is None else number(error, 2)),
+            plain_cell(chance := 1.0 / (1.0 + math.exp(-value)), f"{number(100 * chance, 0)} %"),
+        )
+        for value, arm, error in ranked
+    )
+    columns = (Column("arm", "words"), Column("log strength"), Column("quasi-SE"), Column("chance against an average arm"))
+    return Table(
+        "strengths", "Strength of every arm, from all votes", columns, rows, _strength_notes(strengths), found.simulated
+    )
+
+
+def _strength_notes(strengths: ArmStrengths) -> tuple[str, ...]:
+    fit, quasi = strengths.fit, strengths.quasi
+    if fit is None:
+        return (strengths.note,)
+    model = "Davidson's model (1970), which has ties" if fit.with_ties else "Bradley and Terry's model (1952)"
+    notes = [f"{model}, of {count(round(fit.votes))} votes; log strengths in logits, their mean is zero."]
+    if quasi is not None:
+        notes.append(
+            "Quasi-SE (Firth and de Menezes 2004): the error of a difference is near the root of the sum of two squares, "
+            f"here within {number(100 * quasi.worst, 0)} %. {error_words(strengths.differences)}"
+        )
+        if not quasi.errors.all() or quasi.worst > ROUGH:
+            notes.append("Errors of single arms do not describe these differences well: read the differences themselves.")
+    if fit.with_side:
+        estimate, error = fit.side
+        notes.append(f"Standing left adds {number(estimate, 2)} logits (SE {number(error, 2)}, votes taken as independent).")
+    if fit.with_ties:
+        notes.append(f"Log of the tie parameter: {number(fit.log_tie[0], 2)} (SE {number(fit.log_tie[1], 2)}, likewise).")
+    return (*notes, *([strengths.note] if strengths.note else []))
+
+
+def strength_contrasts(found: Findings) -> Table | None:
+    """Return the difference of every two arms' log strengths."""
+    if found.strengths is None or not found.strengths.differences:
+        return None
+    made = found.strengths.differences
+    rows = tuple(
+        (
+            word_cell(f"{each.first} vs {each.second}"),
+            mean_cell(each, 2),
+            plain_cell(each.p, p_value(each.p)),
+            plain_cell(each.p_adjusted, p_value(each.p_adjusted)),
+        )
+        for each in made
+    )
+    columns = (Column("comparison", "words"), Column("first − second, logits [95 % CI]"), Column("p"), Column("p (Holm)"))
+    notes = (
+        error_words(made),
+        "Correction: Holm over the pairs of arms.",
+        *dict.fromkeys(n for each in made for n in each.notes),
+    )
+    kept = tuple(note for note in notes if note)
+    return Table("strengths_contrasts", "Differences of strengths", columns, rows, kept, found.simulated)

@@ -1,0 +1,122 @@
+"""The verdicts in words: one sentence per question, each with its number, its uncertainty and its scope."""
+
+from dataclasses import dataclass
+
+from analysis.contrast import Contrast, Verdict
+from analysis.findings import Findings
+from analysis.metrics.paired import MetricResult
+from analysis.numbers import count, decimals_for, number, p_value, percent
+from analysis.votes.preference import Preference
+
+BETTER = {"higher": "better (higher)", "lower": "better (lower)", "none": "higher"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A headline, what backs it, and the verdict it stands for."""
+
+    headline: str
+    detail: str
+    verdict: Verdict
+    simulated: bool = False
+
+
+def preference_sentence(each: Preference, found: Findings) -> Sentence:
+    """Return what people said of one pair of arms; its verdict rests on the clustered test."""
+    contrast = each.clustered
+    who = _who(found)
+    ahead, behind = _order(contrast)
+    headline = {
+        Verdict.DIFFERENT: f"{who} preferred {ahead} over {behind}.",
+        Verdict.DIFFERENT_WITHIN: f"{who} preferred {ahead} over {behind}, but by less than the margin.",
+        Verdict.EQUIVALENT: f"{who} found {each.first} and {each.second} equally good, within the margin.",
+        Verdict.INCONCLUSIVE: f"Undecided: these votes can't tell whether {who.lower()} prefer {each.first} or {each.second}.",
+    }[contrast.verdict]
+    parts = [_votes(contrast, each.first)]
+    if each.naive.estimate is not None:
+        parts.append(
+            f"By majority {each.first} won {percent(each.naive.estimate)} of {count(each.naive.n)} decided comparisons "
+            f"({_interval(each.naive)}, naive), with {_ties(each.ties)}."
+        )
+    if contrast.scope:
+        parts.append(f"Holds for other {_list(contrast.scope)} like these.")
+    return Sentence(headline, " ".join(parts), contrast.verdict, found.simulated)
+
+
+def metric_sentence(metric: MetricResult) -> Sentence:
+    """Return what one metric says of the arms."""
+    separated = [each for each in metric.contrasts if each.verdict in (Verdict.DIFFERENT, Verdict.DIFFERENT_WITHIN)]
+    best = metric.best()
+    if best is not None and len(metric.arms) > 2:
+        headline = f"{metric.metric}: {best} is {BETTER[metric.direction]} than every other arm."
+    elif len(separated) == 1:
+        ahead, behind = _order(separated[0])
+        if metric.direction == "lower":
+            ahead, behind = behind, ahead
+        headline = f"{metric.metric}: {ahead} is {BETTER[metric.direction]} than {behind}."
+    elif separated:
+        headline = f"{metric.metric} separates {len(separated)} of {len(metric.contrasts)} pairs of arms."
+    elif metric.contrasts:
+        headline = f"{metric.metric} separates no arms."
+    else:
+        headline = f"{metric.metric} was measured on one arm only, so there is nothing to compare."
+    detail = " ".join(_difference(each) for each in separated)
+    return Sentence(headline, detail, Verdict.DIFFERENT if separated else Verdict.INCONCLUSIVE)
+
+
+def cautions(found: Findings) -> tuple[str, ...]:
+    """Return what weakens the verdicts on preference, each said once."""
+    return tuple(dict.fromkeys(note for each in found.preferences for note in each.clustered.notes))
+
+
+def _order(contrast: Contrast) -> tuple[str, str]:
+    if (contrast.estimate or 0.0) >= contrast.null:
+        return contrast.first, contrast.second
+    return contrast.second, contrast.first
+
+
+def _difference(contrast: Contrast) -> str:
+    decimals = decimals_for(contrast)
+    text = f"{contrast.first} − {contrast.second}: {number(contrast.estimate or 0.0, decimals)}"
+    if contrast.interval is not None:
+        low, high = contrast.interval
+        text += f" (95 % CI {number(low, decimals)} to {number(high, decimals)})"
+    return f"{text}."
+
+
+def _votes(contrast: Contrast, first: str) -> str:
+    if contrast.estimate is None:
+        return "There are no votes."
+    text = f"{first} got {percent(contrast.estimate)} of {count(contrast.n)} votes"
+    if contrast.interval is None:
+        return f"{text}. {' '.join(contrast.notes)}"
+    backing = [f"{_interval(contrast)}, clustered", f"{_p('p', contrast.p_adjusted)} after Holm"]
+    if contrast.p_equivalence_adjusted is not None and contrast.verdict != Verdict.DIFFERENT:
+        backing.append(_p("equivalence p", contrast.p_equivalence_adjusted))
+    return f"{text} ({'; '.join(backing)})."
+
+
+def _interval(contrast: Contrast) -> str:
+    if contrast.interval is None:
+        return "no interval"
+    low, high = contrast.interval
+    return f"95 % CI {number(100 * low, 1)} to {number(100 * high, 1)}"
+
+
+def _p(name: str, p: float | None) -> str:
+    text = p_value(p)
+    return f"{name} < {text[1:]}" if text.startswith("<") else f"{name} = {text}"
+
+
+def _ties(ties: int) -> str:
+    return "no ties" if ties == 0 else "1 tie" if ties == 1 else f"{count(ties)} ties"
+
+
+def _who(found: Findings) -> str:
+    if not found.simulated:
+        return "People"
+    return "Simulated participants" if not found.data.real else "People and simulated participants"
+
+
+def _list(words: tuple[str, ...]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

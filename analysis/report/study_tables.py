@@ -1,0 +1,186 @@
+"""The tables of what people said: Table 1 as the papers print it, and the same with its uncertainty."""
+
+from analysis.contrast import Contrast
+from analysis.findings import Findings
+from analysis.numbers import (
+    ABSENT,
+    count,
+    error_words,
+    interval_cell,
+    mean_cell,
+    number,
+    p_value,
+    percent,
+    plain_cell,
+    share_cell,
+    word_cell,
+)
+from analysis.tables import Cell, Column, Table
+from analysis.votes.preference import Preference
+
+
+def arm_pair(contrast: Contrast | Preference) -> str:
+    """Return what a comparison of two arms is called."""
+    return f"{contrast.first} vs {contrast.second}"
+
+
+def table_1(found: Findings) -> Table | None:
+    """Return Table 1 as printed: similarity and user study per pair of arms; None where there is neither.
+
+    The user study is the share of decided comparisons that the first arm won by majority vote. Source: Orthogonal Monte Carlo
+    Dropout, Table 1.
+    """
+    if not found.preferences and not found.similarities:
+        return None
+    pairs = found.data.arm_pairs
+    rows = []
+    for similarity in found.similarities:
+        means = {(mean.first, mean.second): mean.estimate for mean in similarity.means}
+        rows.append((word_cell(similarity.metric), *(_printed(means.get(pair)) for pair in pairs)))
+    if found.preferences:
+        wins = {(each.first, each.second): each.naive.estimate for each in found.preferences}
+        cells = (_printed_share(wins.get(pair)) for pair in pairs)
+        rows.append((word_cell("user study"), *cells))
+    notes = [f"{similarity.metric}: mean over cases and seeds; {similarity.signature}." for similarity in found.similarities]
+    if found.preferences:
+        notes.append("User study: share of comparisons won by the first arm by majority vote; ties are left out.")
+        notes.append("As printed in the papers, without uncertainty; the next table has it.")
+    columns = (Column("", "words"), *(Column(f"{first} vs {second}") for first, second in pairs))
+    return Table("table1", "Similarity and user study, as printed", columns, tuple(rows), tuple(notes), _from_simulation(found))
+
+
+def preference_table(found: Findings) -> Table | None:
+    """Return Table 1's user study with its uncertainty: the naive test, and the one that respects what recurs."""
+    if not found.preferences:
+        return None
+    columns = (
+        Column("comparison", "words"),
+        Column("first / tie / second"),
+        Column("won by first (majority) [95 % CI, Wilson]"),
+        Column("p (exact, naive)"),
+        Column("share of votes for first [95 % CI, clustered]"),
+        Column("p"),
+        Column("p (Holm)"),
+        Column("p (equivalence, Holm)"),
+        Column("verdict", "words"),
+    )
+    rows = tuple(_preference_row(each, found.margin_scale) for each in found.preferences)
+    return Table(
+        "table1_uncertainty",
+        "Which arm people preferred, with uncertainty",
+        columns,
+        rows,
+        preference_notes(found),
+        _from_simulation(found),
+    )
+
+
+def _preference_row(each: Preference, scale: str) -> tuple[Cell, ...]:
+    judged = each.clustered if scale == "votes" else each.naive
+    tallies = (("first", each.first_wins), ("ties", each.ties), ("second", each.second_wins), ("votes", each.votes))
+    return (
+        word_cell(arm_pair(each)),
+        Cell(f"{count(each.first_wins)} / {count(each.ties)} / {count(each.second_wins)}", tallies),
+        share_cell(each.naive),
+        plain_cell(each.naive.p, p_value(each.naive.p)),
+        share_cell(each.clustered),
+        plain_cell(each.clustered.p, p_value(each.clustered.p)),
+        plain_cell(each.clustered.p_adjusted, p_value(each.clustered.p_adjusted)),
+        plain_cell(judged.p_equivalence_adjusted, p_value(judged.p_equivalence_adjusted)),
+        word_cell(str(each.clustered.verdict)),
+    )
+
+
+def preference_notes(found: Findings) -> tuple[str, ...]:
+    """Return what a reader must know to read the preference table."""
+    comparisons = sum(each.comparisons for each in found.preferences)
+    votes = sum(each.votes for each in found.preferences)
+    notes = [
+        f"n: {count(votes)} votes on {count(comparisons)} of {count(found.data.planned)} planned comparisons.",
+        "Naive: exact binomial test on majority outcomes, ties left out; it takes the comparisons for independent.",
+        "Clustered: share of votes (cannot tell = half a vote each). "
+        + error_words(each.clustered for each in found.preferences)
+        + " The verdict rests on it.",
+        "Correction: Holm over the comparisons of arms. Verdict at 5 %.",
+    ]
+    if found.margin is not None:
+        unit = "share of votes" if found.margin_scale == "votes" else "share of decided comparisons"
+        notes.append(f"Margin of equivalence: ±{number(100 * found.margin, 1)} percentage points around 50 % ({unit}).")
+    if found.data.surplus:
+        notes.append(f"{count(found.data.surplus)} surplus votes, given after their place was taken, are left out.")
+    seen = dict.fromkeys(note for each in found.preferences for note in (*each.naive.notes, *each.clustered.notes))
+    return (*notes, *seen)
+
+
+def similarity_table(found: Findings) -> Table | None:
+    """Return the mean similarity of every pair of arms with its interval."""
+    rows = tuple(
+        (
+            word_cell(similarity.metric),
+            word_cell(arm_pair(mean)),
+            mean_cell(mean),
+            plain_cell(mean.n, count(mean.n)),
+        )
+        for similarity in found.similarities
+        for mean in similarity.means
+    )
+    if not rows:
+        return None
+    columns = (Column("metric", "words"), Column("comparison", "words"), Column("mean [95 % CI]"), Column("n"))
+    notes = [f"{similarity.metric}: {similarity.signature}." for similarity in found.similarities]
+    means = [mean for similarity in found.similarities for mean in similarity.means]
+    notes.append(f"n: cases times seeds. {error_words(means)}".strip())
+    seen = dict.fromkeys(note for mean in means for note in mean.notes)
+    return Table("table1_similarity", "How alike two arms' images are", columns, rows, (*notes, *seen))
+
+
+def agreement_table(found: Findings) -> Table | None:
+    """Return how far participants agree on each pair of arms."""
+    if not found.preferences:
+        return None
+    rows = []
+    for each, agreed, ceiling in zip(found.preferences, found.agreements, found.ceilings, strict=True):
+        rows.append(
+            (
+                word_cell(arm_pair(each)),
+                plain_cell(agreed.units, count(agreed.units)),
+                _agreed(agreed.raw, agreed.raw_interval),
+                _agreed(agreed.kappa, None),
+                _agreed(agreed.alpha, agreed.alpha_interval),
+                _agreed(agreed.ac1, agreed.ac1_interval),
+                share_cell(ceiling),
+            )
+        )
+    columns = (
+        Column("comparison", "words"), Column("comparisons judged twice or more"), Column("raw agreement [95 % CI]"),
+        Column("Fleiss' κ"), Column("Krippendorff's α [95 % CI]"), Column("Gwet's AC1 [95 % CI]"),
+        Column("noise ceiling [95 % CI]"),
+    )  # fmt: skip
+    notes = [
+        "Raw agreement: share of pairs of votes on one comparison that are equal. "
+        "Low κ and α are to be expected where two arms are equally good: there is then nothing to agree about.",
+        "AC1 does not collapse where nearly all votes are the same. "
+        "Intervals: crossed bootstrap over concepts and participants, percentiles; κ differs little from α and is given alone.",
+        "Noise ceiling: how often a vote is what most of the other votes on its comparison say; no metric can be asked to "
+        "predict votes better than people do.",
+        *dict.fromkeys(agreed.note for agreed in found.agreements if agreed.note),
+    ]
+    return Table("agreement", "How far participants agree", columns, tuple(rows), tuple(notes), _from_simulation(found))
+
+
+def _agreed(value: float | None, interval: tuple[float, float] | None) -> Cell:
+    if value is None:
+        return plain_cell(None, ABSENT)
+    return interval_cell(value, interval, 3)
+
+
+def _printed(value: float | None) -> Cell:
+    return plain_cell(value, ABSENT if value is None else number(value, 4))
+
+
+def _printed_share(value: float | None) -> Cell:
+    return plain_cell(value, ABSENT if value is None else percent(value))
+
+
+def _from_simulation(found: Findings) -> bool:
+    return found.simulated and bool(found.preferences)

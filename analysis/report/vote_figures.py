@@ -1,0 +1,96 @@
+"""Figures of what people said: preference with its margin, outcomes with ties, strength of every arm."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.contrast import Contrast
+from analysis.drawing import BAND, BLUE, GREY, ORANGE, SETTINGS, canvas, legend_below, mark
+from analysis.numbers import count
+from analysis.votes.fitted import ArmStrengths
+from analysis.votes.preference import Preference
+
+# of the normal distribution, for an interval of 95 %
+QUANTILE = 1.96
+TIE = "#c9ccd1"
+
+
+def preference_forest(
+    preferences: Sequence[Preference], margin: float | None = None, margin_scale: str = "votes", simulated: bool = False
+) -> Figure:
+    """Return the share of every pair of arms with its clustered interval, beside the naive one; a band is the margin."""
+    with mpl.rc_context(SETTINGS):
+        figure, axes = canvas(0.42 * len(preferences), len(preferences), "share for the first arm, %")
+        if margin is not None:
+            ends = 50 - 100 * margin, 50 + 100 * margin
+            axes.axvspan(*ends, color=BAND, alpha=0.25, lw=0, label=f"margin (share of {margin_scale})")
+        axes.axvline(50, color="black", lw=0.8)
+        for row, each in enumerate(preferences):
+            bar(axes, row - 0.13, each.clustered, 100.0, BLUE, "o", 2.4, "votes, clustered 95 % CI" if not row else None)
+            if each.naive.estimate is not None:
+                bar(axes, row + 0.17, each.naive, 100.0, GREY, "s", 1.0, "majority, naive 95 % CI" if not row else None)
+        axes.set_yticks(range(len(preferences)), [f"{each.first}\nvs {each.second}" for each in preferences])
+        axes.set_xlim(0, 100)
+        legend_below(figure)
+        mark(figure, simulated)
+        return figure
+
+
+def outcome_bars(preferences: Sequence[Preference], simulated: bool = False) -> Figure:
+    """Return how many comparisons the first arm won, neither won, and the second arm won, as one bar per pair of arms."""
+    with mpl.rc_context(SETTINGS):
+        figure, axes = canvas(0.5 * len(preferences), len(preferences), "comparisons by majority of their votes, %")
+        for row, each in enumerate(preferences):
+            start = 0.0
+            parts = ((each.first_wins, BLUE, "white"), (each.ties, TIE, "black"), (each.second_wins, ORANGE, "white"))
+            for wins, color, ink in parts:
+                width = 100 * wins / each.comparisons
+                axes.barh(row, width, 0.5, left=start, color=color)
+                if width >= 4:
+                    axes.text(start + width / 2, row, count(wins), ha="center", va="center", color=ink, fontsize=8)
+                start += width
+            axes.text(0, row - 0.3, each.first, color=BLUE, fontsize=8, va="bottom")
+            axes.text(100, row - 0.3, each.second, color=ORANGE, fontsize=8, va="bottom", ha="right")
+            if each.ties:
+                middle = 100 * (each.first_wins + each.ties / 2) / each.comparisons
+                axes.text(middle, row + 0.28, "tied", color=GREY, fontsize=7, ha="center", va="top")
+        axes.axvline(50, color="black", lw=0.8, ls=":")
+        axes.set_yticks([])
+        axes.set_xlim(0, 100)
+        mark(figure, simulated)
+        return figure
+
+
+def strength_plot(strengths: ArmStrengths, simulated: bool = False) -> Figure:
+    """Return the log strength of every arm, strongest on top, with the 95 % interval of its quasi standard error.
+
+    Raises ValueError without a fit.
+    """
+    fit = strengths.fit
+    if fit is None:
+        raise ValueError(f"strengths: there is no fit to draw; {strengths.note}")
+    arms = len(fit.arms)
+    errors = [0.0] * arms if strengths.quasi is None else strengths.quasi.errors.tolist()
+    ranked = sorted(zip(fit.estimates.tolist()[:arms], fit.arms, errors, strict=True), reverse=True)
+    with mpl.rc_context(SETTINGS):
+        figure, axes = canvas(0.3 * arms, arms, "log strength (logits; mean zero)")
+        axes.axvline(0, color="black", lw=0.8)
+        for row, (value, _, error) in enumerate(ranked):
+            reach = QUANTILE * error
+            axes.plot([value - reach, value + reach], [row, row], color=BLUE, lw=2.2, solid_capstyle="round")
+            axes.plot([value], [row], marker="o", color=BLUE, ms=6, ls="none")
+        axes.set_yticks(range(arms), [arm for _, arm, _ in ranked])
+        mark(figure, simulated)
+        return figure
+
+
+def bar(
+    axes: Axes, y: float, contrast: Contrast, factor: float, color: str, marker: str, width: float, label: str | None
+) -> None:
+    """Draw a contrast as a point on its interval."""
+    x = factor * (contrast.estimate or 0.0)
+    if contrast.interval is not None:
+        axes.plot([factor * end for end in contrast.interval], [y, y], color=color, lw=width, solid_capstyle="round")
+    axes.plot([x], [y], marker=marker, color=color, ms=3.5 + width, ls="none", label=label)

@@ -1,0 +1,133 @@
+"""The report: one file that opens offline and is read in a minute, verdicts first."""
+
+import base64
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from analysis.drawing import Drawing
+from analysis.findings import Findings
+from analysis.numbers import count
+from analysis.report.checklist import checklist, exclusions
+from analysis.report.figures import FIGURE_NAMES, drawings
+from analysis.report.gallery import RULE, gallery
+from analysis.report.metric_tables import metric_contrasts, table_2, table_2_uncertainty
+from analysis.report.model_tables import strength_contrasts, strengths_table, vote_model_table
+from analysis.report.sentences import cautions, metric_sentence, preference_sentence
+from analysis.report.study_tables import agreement_table, preference_table, similarity_table, table_1
+from analysis.tables import Table
+from evalkit.errors import UserError
+from evalkit.files import write_atomic
+
+FILE_NAME = "report.html"
+LIBRARIES = ("evalkit", "numpy", "scipy", "statsmodels", "pandas", "matplotlib", "sqlalchemy")
+# every name this module may have written; those no longer made are removed, other files are left alone
+TABLE_NAMES = (
+    "table1", "table1_uncertainty", "table1_similarity", "agreement", "variance", "strengths", "strengths_contrasts",
+    "table2", "table2_uncertainty", "table2_contrasts",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written, and what it says."""
+
+    report: Path
+    tables: int
+    figures: int
+    headlines: tuple[str, ...]
+
+
+def tables_of(found: Findings) -> tuple[Table, ...]:
+    """Return every table the findings allow."""
+    made = (
+        table_1(found), preference_table(found), similarity_table(found), agreement_table(found),
+        vote_model_table(found), strengths_table(found), strength_contrasts(found),
+        table_2(found), table_2_uncertainty(found), metric_contrasts(found),
+    )  # fmt: skip
+    return tuple(table for table in made if table is not None)
+
+
+def render(found: Findings, run: Path, made: Sequence[Drawing] | None = None) -> str:
+    """Return the report as one HTML page: images, figures and style inlined, nothing fetched from anywhere.
+
+    `made` are the figures where they were drawn already.
+    """
+    made = drawings(found) if made is None else made
+    environment = Environment(
+        loader=PackageLoader("analysis.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["count"] = count
+    tables = {table.name: Markup(table.to_html()) for table in tables_of(found)}
+    figures = {drawing.name: (drawing.caption, _data_uri(drawing)) for drawing in made}
+    return environment.get_template("report.html.j2").render(
+        data=found.data,
+        simulated=found.simulated,
+        people=len(set(found.data.judgments["participant"])),
+        preferences=[preference_sentence(each, found) for each in found.preferences],
+        cautions=cautions(found),
+        metrics=[metric_sentence(each) for each in found.metrics],
+        tables=tables,
+        figures=figures,
+        exhibits=gallery(found, run),
+        rule=RULE,
+        margin=found.margin,
+        margin_scale=found.margin_scale,
+        signatures=_signatures(found),
+        exclusions=exclusions(found),
+        checklist=checklist(found),
+        versions=[("python", python_version()), *((name, version(name)) for name in LIBRARIES)],
+    )
+
+
+def write_report(found: Findings, run: Path, out: Path) -> Written:
+    """Write report, tables and figures into `out`, each file whole or not at all, the report last.
+
+    Raises:
+        UserError: there is neither a score nor a judgment, or the folder can't be written.
+    """
+    if not found.metrics and not found.preferences and not found.similarities:
+        raise UserError(
+            f"{run}: nothing to analyze, there are neither scores nor judgments; "
+            f"begin with `evalkit score {run}` or `evalkit study serve {run}`"
+        )
+    made, listed = drawings(found), tables_of(found)
+    page = render(found, run, made)
+    tables = {name: text for table in listed for name, text in table.files().items()}
+    figures = {name: content for drawing in made for name, content in drawing.files().items()}
+    _forget(out / "tables", [f"{name}.{kind}" for name in TABLE_NAMES for kind in ("md", "tex", "html", "csv")], tables)
+    _forget(out / "figures", [f"{name}.{kind}" for name in FIGURE_NAMES for kind in ("svg", "pdf", "png")], figures)
+    for name, text in tables.items():
+        write_atomic(out / "tables" / name, text)
+    for name, content in figures.items():
+        write_atomic(out / "figures" / name, content)
+    write_atomic(out / FILE_NAME, page)
+    headlines = [preference_sentence(each, found).headline for each in found.preferences]
+    headlines += [metric_sentence(each).headline for each in found.metrics]
+    return Written(out / FILE_NAME, len(listed), len(made), tuple(headlines))
+
+
+def _forget(folder: Path, ours: list[str], kept: Collection[str]) -> None:
+    for name in ours:
+        if name not in kept:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _data_uri(drawing: Drawing) -> str:
+    encoded = base64.b64encode(drawing.svg).decode()
+    return f"data:image/svg+xml;base64,{encoded}"
+
+
+def _signatures(found: Findings) -> list[tuple[str, str]]:
+    return [(metric.metric, metric.signature) for metric in found.metrics] + [
+        (similarity.metric, similarity.signature) for similarity in found.similarities
+    ]

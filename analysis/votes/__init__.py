@@ -1,0 +1,1 @@
+"""What people said: preference, ties, agreement, biases, and who may not have looked."""

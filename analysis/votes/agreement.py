@@ -1,0 +1,224 @@
+"""How far participants agree beyond chance, with intervals for comparisons that share concepts and people."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from analysis.contrast import ALPHA, Contrast
+from analysis.inference.clusters import MIN_CONCEPTS, Codes, ConceptSets, Floats
+from analysis.inference.intervals import contrast_of_mean
+from analysis.results import Result
+from analysis.votes.preference import CANNOT_TELL, Votes
+from evalkit.errors import UserError
+
+Level = Literal["nominal", "ordinal", "interval", "ratio"]
+Interval = tuple[float, float]
+
+# With 399 draws the ends of a 95 % interval are draws themselves, the tenth from below and from above.
+DRAWS = 399
+SEED = 20_08
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement(Result):
+    """Agreement over units judged at least twice. What is undefined is None, and `note` says why.
+
+    Low kappa or alpha is to be expected where two arms are equally good: there is then nothing to agree about.
+    """
+
+    units: int
+    judgments: int
+    raw: float | None
+    """Share of pairs of judgments of one unit that are equal."""
+    kappa: float | None
+    """Fleiss' kappa (1971); only where every unit has equally many judgments."""
+    alpha: float | None
+    """Krippendorff's alpha, nominal; allows unequal numbers of judgments."""
+    note: str = ""
+    ac1: float | None = None
+    """Gwet's AC1 (2008), which does not collapse where nearly all judgments are the same."""
+    raw_interval: Interval | None = None
+    alpha_interval: Interval | None = None
+    ac1_interval: Interval | None = None
+
+
+def counts_of(unit: Codes, category: Codes) -> NDArray[np.int64]:
+    """Return the units x categories table of counts."""
+    table = np.zeros((int(unit.max(initial=-1)) + 1, int(category.max(initial=-1)) + 1), dtype=np.int64)
+    np.add.at(table, (unit, category), 1)
+    return table
+
+
+def agreement(table: NDArray[np.int64]) -> Agreement:
+    """Return the agreement of a units x categories table of counts.
+
+    Units judged once say nothing and are left out; only AC1 uses them, to learn how frequent the categories are. Sources:
+    Fleiss 1971 (Psychological Bulletin 76:378); Krippendorff 2011, "Computing Krippendorff's alpha-reliability"; Gwet 2008
+    (British Journal of Mathematical and Statistical Psychology 61:29).
+    """
+    kept = table[table.sum(axis=1) >= 2] if table.size else table.reshape(0, 1)
+    if not len(kept):
+        return Agreement(0, 0, None, None, None, "No comparison was judged by two participants.")
+    sizes = kept.sum(axis=1)
+    total = int(sizes.sum())
+    raw = float((kept * (kept - 1)).sum() / (sizes * (sizes - 1)).sum())
+    if np.count_nonzero(table.sum(axis=0)) < 2 or np.count_nonzero(kept.sum(axis=0)) < 2:
+        note = "Every judgment was the same, so chance-corrected agreement is undefined."
+        return Agreement(len(kept), total, raw, None, None, note)
+    note = "" if np.all(sizes == sizes[0]) else "Comparisons have unequal numbers of judgments, so Fleiss' kappa is undefined."
+    kappa = None if note else _fleiss(kept, raw)
+    alpha = krippendorff(table, range(table.shape[1]), "nominal")
+    return Agreement(len(kept), total, raw, kappa, alpha, note, gwet_ac1(table))
+
+
+def _fleiss(table: NDArray[np.int64], raw: float) -> float:
+    shares: Floats = table.sum(axis=0) / table.sum()
+    chance = float(np.sum(shares**2))
+    return (raw - chance) / (1 - chance)
+
+
+def krippendorff(table: NDArray[np.int64], values: Sequence[float], level: Level) -> float:
+    """Return Krippendorff's alpha of a units x categories table of counts, 1 at most.
+
+    `values` is what each category stands for, ascending; `nominal` ignores it and `ordinal` uses its order alone. Raises
+    UserError where it is undefined: no unit judged twice, judgments that are all the same, ratios of negative values.
+    """
+    kept = table[table.sum(axis=1) >= 2].astype(np.float64)
+    totals = kept.sum(axis=0)
+    if np.count_nonzero(totals) < 2:
+        raise UserError("Krippendorff's alpha: needs units judged twice and at least two different judgments among them")
+    apart = _distances(np.asarray(values, np.float64), totals, level)
+    sizes = kept.sum(axis=1)
+    observed = np.sum(np.einsum("uc,ck,uk->u", kept, apart, kept) / (sizes - 1))
+    return float(1 - observed * (totals.sum() - 1) / (totals @ apart @ totals))
+
+
+def _distances(values: Floats, totals: Floats, level: Level) -> Floats:
+    """Return the squared difference of every two categories (Krippendorff 2011, section E)."""
+    if len(values) != len(totals) or np.any(np.diff(values) <= 0):
+        raise UserError(f"Krippendorff's alpha: {len(totals)} categories need as many ascending values, not {values.tolist()}")
+    across, down = values[None, :], values[:, None]
+    if level == "nominal":
+        return np.asarray(across != down, np.float64)
+    if level == "interval":
+        return np.asarray((across - down) ** 2, np.float64)
+    if level == "ratio":
+        if values[0] < 0:
+            raise UserError(f"Krippendorff's alpha: a ratio needs values of zero or more, not {values[0]:g}")
+        whole = np.where(across + down == 0, 1.0, across + down)
+        return np.asarray(((across - down) / whole) ** 2, np.float64)
+    ranks = np.cumsum(totals) - totals / 2
+    return np.asarray((ranks[None, :] - ranks[:, None]) ** 2, np.float64)
+
+
+def gwet_ac1(table: NDArray[np.int64]) -> float:
+    """Return Gwet's AC1 of a units x categories table of counts (Gwet 2008); a category nobody chose counts as one.
+
+    Raises UserError where no unit was judged twice or there are fewer than two categories.
+    """
+    judged = table[table.sum(axis=1) >= 1].astype(np.float64)
+    sizes = judged.sum(axis=1)
+    twice = sizes >= 2
+    if not twice.any() or table.shape[1] < 2:
+        raise UserError("AC1: needs units judged twice and at least two categories")
+    agreed = (judged * (judged - 1)).sum(axis=1)[twice] / (sizes * (sizes - 1))[twice]
+    shares = (judged / sizes[:, None]).mean(axis=0)
+    chance = float(np.sum(shares * (1 - shares)) / (table.shape[1] - 1))
+    return (float(agreed.mean()) - chance) / (1 - chance)
+
+
+def agreement_of(votes: Votes, draws: int = DRAWS, seed: int = SEED) -> Agreement:
+    """Return the agreement on one pair of arms, with 95 % intervals that hold for other concepts and other people.
+
+    Every draw gives each concept and each participant a random weight of mean and variance one; a pair of votes weighs what
+    the concepts of its comparison and both its participants weigh, multiplied (Owen and Eckles 2012, arXiv 1106.2125). The
+    interval is that of percentiles, mildly too wide. There is none with a single participant or fewer than five concepts
+    and pairs.
+    """
+    category = np.unique(votes.choice, return_inverse=True)[1].astype(np.int64)
+    unit = np.unique(votes.comparison, return_inverse=True)[1].astype(np.int64)
+    found = agreement(counts_of(unit, category))
+    if found.alpha is None or len(np.unique(votes.participant)) < 2:
+        return found
+    with_concepts = votes.sets.generalises
+    if not with_concepts and len(votes.sets.members) < MIN_CONCEPTS:
+        why = "Too few concepts recur, so agreement has no interval."
+        return replace(found, note=f"{found.note} {why}".strip())
+    drawn = _draws(unit, category, votes.participant, votes.sets, with_concepts, draws, np.random.default_rng(seed))
+    raw, alpha, ac1 = (_percentiles(values) for values in drawn)
+    return replace(found, raw_interval=raw, alpha_interval=alpha, ac1_interval=ac1)
+
+
+def _draws(
+    unit: Codes, category: Codes, participant: Codes, sets: ConceptSets, by_concept: bool, draws: int, rng: np.random.Generator
+) -> Floats:
+    """Return raw agreement, alpha and AC1 of every draw, of shape (3, draws)."""
+    units, categories = int(unit.max()) + 1, int(category.max()) + 1
+    people, who = np.unique(participant, return_inverse=True)
+    cells = sparse.csr_array((np.ones(len(unit)), (unit * categories + category, who)), shape=(units * categories, len(people)))
+    first = np.unique(unit, return_index=True)[1]
+    named = {concept: place for place, concept in enumerate(dict.fromkeys(c for held in sets.members for c in held))}
+    # the concepts of each set, filled up with a concept that weighs one
+    holds = np.full((len(sets.members), max(len(held) for held in sets.members)), len(named), dtype=np.int64)
+    for place, held in enumerate(sets.members):
+        holds[place, : len(held)] = [named[concept] for concept in held]
+    found = []
+    for _ in range(draws):
+        if by_concept:
+            of_concept = np.append(rng.exponential(size=len(named)), 1.0)
+            of_set = of_concept[holds].prod(axis=1)
+        else:
+            of_set = rng.exponential(size=len(sets.members))
+        of_person = rng.exponential(size=len(people))
+        sums = np.asarray(cells @ of_person, np.float64).reshape(units, categories)
+        squares = np.asarray(cells @ of_person**2, np.float64).reshape(units, categories)
+        found.append(_weighted(sums, squares, of_set[sets.codes[first]], cells))
+    return np.array(found).T
+
+
+def _weighted(sums: Floats, squares: Floats, weight: Floats, cells: sparse.csr_array) -> tuple[float, float, float]:
+    """Return raw agreement, nominal alpha and AC1 of weighted votes; a participant is never paired with themselves.
+
+    `sums` and `squares` are those of the participants' weights, units x categories; with weights of one this is `agreement`.
+    """
+    counts = np.asarray(cells.sum(axis=1)).reshape(sums.shape).sum(axis=1)
+    twice = counts >= 2
+    whole, own = sums.sum(axis=1), squares.sum(axis=1)
+    pairs = np.where(twice, whole**2 - own, 1.0)
+    equal = (sums**2 - squares).sum(axis=1)
+    raw = np.sum((weight * equal)[twice]) / np.sum((weight * pairs)[twice])
+    share = weight @ (sums / whole[:, None]) / weight.sum()
+    chance = np.sum(share * (1 - share)) / (len(share) - 1)
+    ac1 = (np.sum((weight * equal / pairs)[twice]) / weight[twice].sum() - chance) / (1 - chance)
+    # m - 1 of Krippendorff is the number of other votes; for weights it is m - (sum of squares) / m
+    observed = np.sum((weight * (pairs - equal) / (whole - own / whole + ~twice))[twice])
+    totals = (weight[:, None] * sums)[twice].sum(axis=0)
+    expected = (totals.sum() ** 2 - np.sum(totals**2)) / (totals.sum() - 1)
+    return float(raw), float(1 - observed / expected), float(ac1)
+
+
+def _percentiles(values: Floats) -> Interval:
+    ordered = np.sort(values)
+    place = max(1, int((len(values) + 1) * ALPHA / 2))
+    return float(ordered[place - 1]), float(ordered[-place])
+
+
+def noise_ceiling(votes: Votes) -> Contrast:
+    """Return how often a vote is what most of the other votes on its comparison say: what no metric can be asked to beat.
+
+    One row per decided vote on a comparison with other votes; an even split of the others counts half. The error is the
+    project's default (`analysis.inference.clusters`).
+    """
+    lean = votes.choice - 0.5
+    unit = np.unique(votes.comparison, return_inverse=True)[1]
+    others = np.bincount(unit, weights=lean)[unit] - lean
+    kept = (votes.choice != CANNOT_TELL) & (np.bincount(unit)[unit] > 1)
+    return contrast_of_mean(
+        (0.5 + 0.5 * np.sign(others * lean))[kept], votes.comparison[kept], votes.sets.take(kept), votes.participant[kept],
+        first=votes.first, second=votes.second, measure="votes", scale="share of votes that the other votes predict",
+        null=0.5, bounds=(0.0, 1.0),
+    )  # fmt: skip

@@ -1,0 +1,97 @@
+"""What should not move votes but may: the side, the order of comparisons, the time taken; and arms that are the same.
+
+Sides are drawn anew for every vote, so a bias to one side does not favour an arm; it only makes votes worth less.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from analysis.contrast import Contrast, holm
+from analysis.data import RunData
+from analysis.inference.clusters import Floats
+from analysis.results import Result
+from analysis.rows import votes_of
+from analysis.votes.foresight import some_votes, vote_contrast
+from analysis.votes.preference import Votes, clustered_preference
+
+SIDE = "share of votes for the image on the left"
+ORDER = "change of the share from a participant's first vote to the last"
+TIME = "change of the share with each doubling of the time taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Bias(Result):
+    """One influence that should be none, on the votes of one pair of arms; the contrast's null is no influence."""
+
+    influence: str
+    contrast: Contrast
+
+
+def biases(data: RunData) -> tuple[Bias, ...]:
+    """Return side, order and time effects of every pair of arms; p-values of one influence are corrected over the pairs.
+
+    An order or time effect says that the preference moved, not that anybody became slower.
+    """
+    found: dict[str, list[Contrast]] = {"side": [], "order": [], "time": []}
+    place = data.judgments.groupby("participant").cumcount()
+    last = data.judgments.groupby("participant")["choice"].transform("size") - 1
+    order = (place / last.where(last > 0)).to_numpy(np.float64)
+    taken = pd.to_numeric(data.judgments["reaction_ms"]).to_numpy(np.float64)
+    time = np.log2(np.where(taken > 0, taken, np.nan))
+    for votes in votes_of(data):
+        rows = ((data.judgments["first"] == votes.first) & (data.judgments["second"] == votes.second)).to_numpy(bool)
+        found["side"].append(side_bias(votes))
+        found["order"].append(share_slope(votes, order[rows], ORDER))
+        found["time"].append(share_slope(votes, time[rows], TIME))
+    return tuple(Bias(name, contrast) for name, family in found.items() for contrast in holm(family))
+
+
+def side_bias(votes: Votes) -> Contrast:
+    """Return the share of votes for the left image; `cannot tell` is half a vote for each."""
+    if votes.first_left is None:
+        return _absent(votes, SIDE, 0.5, "Which image stood on the left is not known.")
+    values = np.where(votes.first_left, votes.choice, 1.0 - votes.choice)
+    return vote_contrast(values, votes, SIDE, 0.5, (0.0, 1.0))
+
+
+def share_slope(votes: Votes, along: Floats, scale: str) -> Contrast:
+    """Return how the share for the first arm moves per unit of `along` within participants, by least squares.
+
+    Votes without a value of `along` are left out. The error is the default one, from each vote's influence.
+    """
+    known = np.isfinite(along)
+    some, x = some_votes(votes, known), along[known]
+    if not known.any():
+        return _absent(votes, scale, 0.0, "It is known of no vote.")
+    count = np.bincount(some.participant)
+    means = np.bincount(some.participant, x) / np.maximum(count, 1)
+    shares = np.bincount(some.participant, some.choice) / np.maximum(count, 1)
+    x, y = x - means[some.participant], some.choice - shares[some.participant]
+    total = float(x @ x)
+    if total <= 1e-12:
+        return _absent(some, scale, 0.0, "It differs within no participant.")
+    slope = float(x @ y) / total
+    return vote_contrast(slope + len(x) * x * (y - slope * x) / total, some, scale, 0.0)
+
+
+def null_pairs(data: RunData) -> tuple[Bias, ...]:
+    """Return what people said of arms that are the same method with the same parameters: it should be one half.
+
+    Empty where no two arms are the same; such a pair in a study shows what the instrument says where there is nothing to say.
+    """
+    same = {
+        (one.label, other.label)
+        for one, other in combinations(data.arms, 2)
+        if (one.method, one.parameters) == (other.method, other.parameters)
+    }
+    return tuple(
+        Bias("same arms", clustered_preference(votes)) for votes in votes_of(data) if (votes.first, votes.second) in same
+    )
+
+
+def _absent(votes: Votes, scale: str, null: float, why: str) -> Contrast:
+    found = Contrast(votes.first, votes.second, "votes", scale, None, null, None, None, len(votes.choice), (), "none", ())
+    return replace(found, notes=(why,))
