@@ -8,8 +8,9 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
+from evalkit.digests import known_sha256
 from evalkit.errors import MissingWeightsError, UserError
-from evalkit.files import sha256_bytes, sha256_file
+from evalkit.files import sha256_bytes
 
 VARIABLE = "EVALKIT_WEIGHTS"
 FILE_NAME = "weights.toml"
@@ -135,7 +136,7 @@ def _at(source: Source, path: Path, origin: str) -> Weights:
 
 
 def _hashed(files: tuple[Path, ...], origin: str, folder: Path | None = None) -> Weights:
-    hashes = [sha256_file(file) for file in files]
+    hashes = [known_sha256(file) for file in files]
     return Weights(files, hashes[0] if len(hashes) == 1 else sha256_bytes("".join(hashes).encode()), origin, folder)
 
 
@@ -200,7 +201,8 @@ def how_to_get(source: Source) -> str:
     """Return how a person gets the weights of a model without a hub."""
     one = len(source.files) == 1
     theirs = [file for file in source.files if "://" not in file]
-    places = [f"{' and '.join(theirs)} from {source.hub} on huggingface.co", *(file for file in source.files if "://" in file)]
+    places = [f"{' and '.join(theirs)} from {source.hub} on huggingface.co"] if theirs else []
+    places += [file for file in source.files if "://" in file]
     name = f"{source.name}{Path(source.files[0]).suffix}" if one else f"{source.name}/"
     return (
         f"get {' and '.join(places)}, then give "

@@ -69,28 +69,28 @@ class DinoEncoder:
     smallest_side = 1
 
     def __init__(self, weights: Weights, device: str, architecture: str = ARCHITECTURE, side: int | None = None) -> None:
-        """Build the net without weights; raise a UserError where a folder describes none that timm can build.
+        """Read the net's settings; raise a UserError where a folder describes none that timm can build.
 
         `side` is that of the pictures it is given, where that differs from the net's own.
         """
         import timm
+        import torch
 
         self.weights = weights
         self.device = device
         folder = weights.folder
+        self._name = architecture if folder is None else f"local-dir:{folder}"
+        self._resized = {"img_size": side} if folder is None and side else {}
         try:
-            with building():
-                name = architecture if folder is None else f"local-dir:{folder}"
-                resized = {"img_size": side} if folder is None and side else {}
-                self._bare = timm.create_model(name, pretrained=False, num_classes=0, **resized)
-            data = timm.data.resolve_model_data_config(self._bare)
+            # shapes without numbers: where all features are in the cache, no net is ever filled
+            with torch.device("meta"):
+                data = timm.data.resolve_model_data_config(self._built())
         except (RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
             raise UserError(f"{folder}: timm can't build what its {CONFIG} describes: {error}") from error
         _, height, width = data["input_size"]
         if height != width:
             raise UserError(f"{folder}: {CONFIG} describes {height} x {width} pictures; only square ones are used")
-        self._resized = bool(resized)
-        self.crop = resized.get("img_size", int(height))
+        self.crop = self._resized.get("img_size", int(height))
         # 256 for 224, as the official evaluation does (facebookresearch/dino, eval_knn.py); timm's own setting is 248
         self.size = round(self.crop * 256 / 224)
         self.mean, self.std = tuple(data["mean"]), tuple(data["std"])
@@ -119,10 +119,18 @@ class DinoEncoder:
         path = self.weights.file
         # a classifier may stand in the file; features end before it
         state = {name: value for name, value in read_state(path).items() if not name.startswith("head.")}
+        net = self._built()
         if self._resized and "pos_embed" in state:
-            state["pos_embed"] = _resampled(state["pos_embed"], self._bare.patch_embed.grid_size)
-        fill(self._bare, state, path, f"timm's {self.recipe.model}")
-        return self._bare.to(self.device).eval().requires_grad_(False)
+            state["pos_embed"] = _resampled(state["pos_embed"], net.patch_embed.grid_size)
+        fill(net, state, path, f"timm's {self.recipe.model}")
+        return net.to(self.device).eval().requires_grad_(False)
+
+    def _built(self) -> Any:  # noqa: ANN401 -- timm ships no types
+        """Return the net with random weights."""
+        import timm
+
+        with building():
+            return timm.create_model(self._name, pretrained=False, num_classes=0, **self._resized)
 
 
 def _resampled(positions: "Tensor", grid: tuple[int, int]) -> "Tensor":
