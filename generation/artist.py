@@ -75,7 +75,7 @@ class Artist:
         """
         start = time.perf_counter()
         merge = self.merge(arm)
-        with merge.applied(self.pipeline, self._weighted(concepts), self.drawing, observe):
+        with merge.applied(self.pipeline, self.weighted(concepts), self.drawing, observe):
             self.seconds["merge"][arm.label] += time.perf_counter() - start
             for kept, whole in merge.energies.values():
                 before = self._energies[arm.label]
@@ -85,9 +85,10 @@ class Artist:
 
     def changes(self, arm: Arm, concepts: Sequence[str]) -> Mapping[str, Change] | None:
         """Return the change of each layer's weight that is an arm's merge, or None where it changes while drawing."""
-        return self.merge(arm).changes(self.pipeline, self._weighted(concepts), self.drawing)
+        return self.merge(arm).changes(self.pipeline, self.weighted(concepts), self.drawing)
 
-    def _weighted(self, concepts: Sequence[str]) -> list[Weighted]:
+    def weighted(self, concepts: Sequence[str]) -> list[Weighted]:
+        """Return the LoRAs of a case with their weights, in the order of the concepts' names."""
         places = sorted(range(len(concepts)), key=lambda place: concepts[place])
         found = [(place, self.experiment.concept(concepts[place])) for place in places]
         return [Weighted(self.lora(concept.name), concept.weight, place, concept.words) for place, concept in found]

@@ -9,6 +9,7 @@ from evalkit.errors import UserError
 
 if TYPE_CHECKING:
     from generation.artist import Artist
+    from generation.experiment import Case, Experiment
 
 
 def diagnose(
@@ -19,23 +20,32 @@ def diagnose(
         Path | None, typer.Option("--images", help="A folder of drawn images, to compare their latents with --prior.")
     ] = None,
     prior: Annotated[Path | None, typer.Option("--prior", help="A folder of as many prior images.")] = None,
+    outputs: Annotated[
+        bool, typer.Option("--outputs", help="Draw the case's first seed with every arm, and look at every layer and step.")
+    ] = False,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or mps; by default a GPU if there is one.")
+    ] = None,
 ) -> None:
     """Say how LoRAs stand to each other: cosines, sign conflicts, subspaces, crosstalk, scales, and what merges leave."""
     if (images is None) != (prior is None):
         raise UserError("--images and --prior: give both, or neither")
-    import torch
     from rich.console import Console
 
     from evalkit.files import write_atomic
     from generation.artist import Artist
     from generation.diagnose import latents, report
     from generation.experiment import find_experiment
+    from generation.pipeline import choose_device
     from generation.reading import read_experiment
 
     path, folder = find_experiment(experiment)
-    artist = Artist(read_experiment(path, folder), folder, torch.device("cpu"))
+    artist = Artist(read_experiment(path, folder), folder, choose_device(device))
     try:
-        text = _loras(artist, case, out)
+        weighed = _case(artist.experiment, case)
+        text = _loras(artist, weighed, out)
+        if outputs:
+            text += _outputs(artist, weighed, out)
         if images is not None and prior is not None:
             both = [latents.latent_counts(artist.pipeline, place) for place in (images, prior)]
             found = latents.divergences(both[0], both[1])
@@ -51,7 +61,38 @@ def diagnose(
     )
 
 
-def _loras(artist: "Artist", case: str | None, out: Path) -> str:
+def _case(experiment: "Experiment", wish: str | None) -> "Case":
+    chosen = [one for one in experiment.cases if wish in (None, one.id)]
+    if not chosen:
+        raise UserError(f"--case {wish}: {experiment.name} has none; it has {', '.join(one.id for one in experiment.cases)}")
+    return chosen[0]
+
+
+def _outputs(artist: "Artist", case: "Case", out: Path) -> str:
+    """Draw with every arm and write what its layers gave; return it as Markdown."""
+    from generation.diagnose import report
+    from generation.diagnose.outputs import disturbances, meetings
+
+    found = [meetings(artist, arm, case) for arm in artist.experiment.arms]
+    met = [row for rows, _ in found for row in rows]
+    strong = [row for _, rows in found for row in rows]
+    report.write_table(out, "strengths", strong)
+    report.draw_strengths(out, strong)
+    if met:
+        report.write_table(out, "meetings", met)
+        report.draw_meetings(out, met)
+    text = f"\n## Outputs while {case.id} is drawn, mean over layers and steps\n\n" + report.markdown(
+        report.by_arm(met, strong)
+    )
+    disturbed = disturbances(artist, case)
+    if disturbed:
+        report.write_table(out, "crosstalk", disturbed)
+        text += "\n## What a LoRA does to the inputs of another's images, mean over layers\n\n"
+        text += report.markdown(report.by_disturbance(disturbed))
+    return text
+
+
+def _loras(artist: "Artist", case: "Case", out: Path) -> str:
     """Write what there is to say of the LoRAs; return it as Markdown."""
     from generation.diagnose import report
     from generation.diagnose.pairs import pairs
@@ -74,15 +115,12 @@ def _loras(artist: "Artist", case: str | None, out: Path) -> str:
         text += f"\n## Sign conflicts, over the {len(shared)} layers all adapt\n\n" + report.markdown(
             [vars(row) for row in signs]
         )
-    chosen = [one for one in experiment.cases if case in (None, one.id)]
-    if not chosen:
-        raise UserError(f"--case {case}: {experiment.name} has none; it has {', '.join(one.id for one in experiment.cases)}")
-    weighed = [(loras[name], experiment.concept(name).weight) for name in chosen[0].concepts]
-    merges = {arm.label: artist.changes(arm, chosen[0].concepts) for arm in experiment.arms}
+    weighed = [(loras[name], experiment.concept(name).weight) for name in case.concepts]
+    merges = {arm.label: artist.changes(arm, case.concepts) for arm in experiment.arms}
     energies = [energy(label, weighed, changes) for label, changes in merges.items() if changes is not None]
     if energies:
         report.write_table(out, "energies", energies)
-        text += f"\n## What merges of {chosen[0].id} leave, squared Frobenius norm\n\n"
+        text += f"\n## What merges of {case.id} leave, squared Frobenius norm\n\n"
         text += report.markdown([vars(row) for row in energies])
     at_run_time = [label for label, changes in merges.items() if changes is None]
     if at_run_time:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from evalkit.files import write_atomic
 from generation.diagnose.latents import REACH, Counts, density
+from generation.diagnose.outputs import Disturbance, Meeting, Strength
 from generation.diagnose.pairs import Pair
 from generation.diagnose.signs import Conflict
 
@@ -59,6 +60,35 @@ def by_pair(found: Sequence[Pair]) -> list[dict[str, Any]]:
     return rows
 
 
+def by_arm(met: Sequence[Meeting], strong: Sequence[Strength]) -> list[dict[str, Any]]:
+    """Return the means over layers, steps and pairs of what every arm's LoRAs do to each other."""
+    rows = []
+    for arm in dict.fromkeys(row.arm for row in strong):
+        pairs, norms = [row for row in met if row.arm == arm], [row for row in strong if row.arm == arm]
+        rows.append(
+            {
+                "arm": arm,
+                "mean absolute inner product": float(np.mean([row.mean_inner for row in pairs])) if pairs else 0.0,
+                "largest": max((row.max_inner for row in pairs), default=0.0),
+                "mean absolute cosine": float(np.mean([abs(row.cosine) for row in pairs])) if pairs else 0.0,
+                "together": float(np.mean([row.together for row in norms])),
+                "strength of the sum": float(np.mean([row.before for row in norms])),
+                "strength of the merge": float(np.mean([row.after for row in norms])),
+            }
+        )
+    return rows
+
+
+def by_disturbance(found: Sequence[Disturbance]) -> list[dict[str, Any]]:
+    """Return the means over layers of what each LoRA does to the inputs of another's images."""
+    rows = []
+    for drawn, acting in dict.fromkeys((row.drawn, row.acting) for row in found):
+        here = [row for row in found if (row.drawn, row.acting) == (drawn, acting)]
+        means = {name: float(np.mean([getattr(row, name) for row in here])) for name in ("crosstalk", "strength")}
+        rows.append({"drawn": drawn, "acting": acting, "layers": len(here), **means})
+    return rows
+
+
 def draw_cosines(folder: Path, found: Sequence[Pair]) -> None:
     """Draw each layer's mean |cosine| over all pairs, in the order of the layers' names (BlockLoRA, Figure 4 left)."""
     layers = sorted({pair.layer for pair in found})
@@ -69,6 +99,33 @@ def draw_cosines(folder: Path, found: Sequence[Pair]) -> None:
     axes.set_xlabel("layer, by name")
     axes.set_ylabel("mean |cosine| of pairs")
     _save(figure, folder / "cosines.svg")
+
+
+def draw_meetings(folder: Path, met: Sequence[Meeting]) -> None:
+    """Draw, for every arm, the mean |cosine| of LoRAs' outputs against the step."""
+    _by_step(folder / "meetings.svg", met, lambda row: abs(row.cosine), "mean |cosine| of outputs")
+
+
+def draw_strengths(folder: Path, strong: Sequence[Strength]) -> None:
+    """Draw, for every arm, how strong what it adds is against the step."""
+    _by_step(folder / "strengths.svg", strong, lambda row: row.after, "merge over layer's own output")
+
+
+def _by_step(path: Path, rows: Sequence[Any], value: Callable[[Any], float], label: str) -> None:
+    """Draw means over the UNet's layers."""
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for arm in dict.fromkeys(row.arm for row in rows):
+        found: dict[int, list[float]] = {}
+        for row in rows:
+            if row.arm == arm and row.layer.startswith("unet."):
+                found.setdefault(row.step, []).append(value(row))
+        axes.plot(sorted(found), [float(np.mean(found[step])) for step in sorted(found)], "o-", markersize=3, label=arm)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("step, the noisiest first")
+    axes.set_ylabel(label)
+    axes.legend(frameon=False)
+    _save(figure, path)
 
 
 def draw_conflicts(folder: Path, found: Sequence[Conflict]) -> None:
