@@ -38,6 +38,15 @@ def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None = N
     return one(x)
 
 
+def added(module: nn.Module, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
+    """Return what a LoRA adds to a layer's output: factors `down` [rank, inputs(, height, width)] and `up` [outputs, rank]."""
+    if not isinstance(module, nn.Conv2d):
+        return linear(linear(x, down), up)
+    hidden = convolve(module, x, down)
+    outputs = hidden.flatten(2).transpose(1, 2) @ up.T
+    return outputs.transpose(1, 2).reshape(hidden.shape[0], -1, *hidden.shape[2:])
+
+
 @contextmanager
 def steady(pipeline: Pipeline) -> Iterator[None]:
     """Compute text encoders and UNet with `linear` and `convolve` while a block runs; the VAE decodes image by image anyway."""

@@ -25,6 +25,7 @@ from generation.merge.ssr import ssr
 from generation.merge.svd import svd
 from generation.merge.ties import ties
 from generation.merge.tsv import tsv
+from generation.merge.ziplora import ziplora
 
 MERGE_METHODS = by_name(
     direct,
@@ -51,4 +52,5 @@ MERGE_METHODS = by_name(
     gradient_fusion,
     regmean,
     ssr,
+    ziplora,
 )

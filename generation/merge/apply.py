@@ -4,16 +4,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from generation.merge import on_calibration, on_outputs, on_steps, on_weights
+from generation.merge import on_calibration, on_columns, on_outputs, on_steps, on_weights
 from generation.merge.drawing import Drawing
-from generation.merge.method import Kind
+from generation.merge.method import Kind, Needs
 from generation.merge.parts import Change, Observer, Setup, Weighted, folded
 from generation.pipeline import Pipeline
+
+# What makes a calibrated merge, by what it needs to know.
+CALIBRATED: Mapping[Needs, Callable[[Setup, Pipeline, Sequence[Weighted], Drawing], Mapping[str, Change]]] = {
+    "inputs": on_calibration.changes,
+    "hidden": on_calibration.changes,
+    "columns": on_columns.changes,
+}
+
+
+def _calibrated(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing) -> Mapping[str, Change]:
+    return CALIBRATED[setup.method.needs](setup, pipeline, loras, drawing)
+
 
 # Per kind that fixed weights may hold: the changes of weights that are the merge, or None where these settings need more.
 CHANGES: Mapping[Kind, Callable[[Setup, Pipeline, Sequence[Weighted], Drawing], Mapping[str, Change] | None]] = {
     "weights": on_weights.changes,
-    "calibrated": on_calibration.changes,
+    "calibrated": _calibrated,
     "outputs": on_outputs.changes,
 }
 # Per kind that fixed weights may not hold: what works beside the layers.

@@ -13,7 +13,7 @@ from generation.merge.calibration import CalibrationOptions
 from generation.merge.masks import MaskOptions
 
 Kind = Literal["weights", "outputs", "steps", "calibrated"]
-Needs = Literal["inputs", "hidden"]
+Needs = Literal["inputs", "hidden", "columns"]
 # What every method of a kind may be told beside its own parameters.
 OPTIONS: Mapping[Kind, type[Record]] = {
     "weights": Record,
@@ -31,7 +31,8 @@ class MergeMethod:
     returns the merged `Factors` or a dense change of the weight. A method on outputs gets the layer's `Draws` and one dropout
     rate per LoRA; it returns, per LoRA, what its output is multiplied with. A method on steps gets the `Course` of a drawing
     and returns, per layer, a table of what each LoRA's output is multiplied with. A calibrated method gets
-    what a method on weights gets and the layer's `Moments`. Parameters follow as keywords.
+    what a method on weights gets and the layer's `Moments`, or it gets a `Trial` of the whole denoiser and returns, per layer,
+    what each LoRA's inputs are multiplied with. Parameters follow as keywords.
     """
 
     name: str
@@ -40,7 +41,7 @@ class MergeMethod:
     function: Callable[..., Any]
     # raises a ValueError where settings do not suit this many LoRAs
     check: Callable[[int, Any], None] | None = None
-    # of a calibrated method: whether its moments are of a layer's inputs or of the LoRAs' hidden activations
+    # of a calibrated method: moments of a layer's inputs or of the LoRAs' hidden activations, or a trial of weights of inputs
     needs: Needs = "inputs"
 
     @property

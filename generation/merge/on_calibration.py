@@ -30,15 +30,16 @@ def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing
     """
     active = at_work(loras)
     layers = layers_of(active)
-    if not all(weighted.words for weighted in active):
-        nameless = next(weighted for weighted in active if not weighted.words)
-        raise UserError(f"{nameless.lora.path.name}: its concept has no words to calibrate with; give the concept words")
+    for weighted in active:
+        in_words(setup, weighted)
     with torch.no_grad(), quiet():
         text = {layer: here for layer, here in layers.items() if not layer.startswith("unet.")}
         made = _watched(setup, pipeline, active, text, lambda prompts: _read(pipeline, prompts)) if text else {}
         with folded(pipeline, made):
             unet = {layer: here for layer, here in layers.items() if layer.startswith("unet.")}
-            made |= _watched(setup, pipeline, active, unet, lambda prompts: _draw(setup, pipeline, prompts)) if unet else {}
+            made |= (
+                _watched(setup, pipeline, active, unet, lambda prompts: draw_alone(setup, pipeline, prompts)) if unet else {}
+            )
     return dict(sorted(made.items()))
 
 
@@ -59,7 +60,7 @@ def _watched(
                 acting = here.index(weighted) if weighted in here else None
                 watch = partial(moments[layer].watch, acting=acting)
                 stack.callback(module_of(pipeline, layer).register_forward_pre_hook(watch).remove)
-            run([prompt.replace("{}", weighted.words) for prompt in setup.settings.prompts])
+            run(in_words(setup, weighted))
     own = {name: value for name, value in setup.settings.model_dump().items() if name not in ("prompts", "calibration_steps")}
 
     def change(layer: str, device: torch.device) -> Factors | Tensor:
@@ -77,12 +78,20 @@ def _read(pipeline: Pipeline, prompts: list[str]) -> None:
     )
 
 
-def _draw(setup: Setup, pipeline: Pipeline, prompts: list[str]) -> None:
+def in_words(setup: Setup, weighted: Weighted) -> list[str]:
+    """Return the prompts of calibration in the words of a LoRA's concept; raise a UserError where it has none."""
+    if not weighted.words:
+        raise UserError(f"{weighted.lora.path.name}: its concept has no words to calibrate with; give the concept words")
+    return [prompt.replace("{}", weighted.words) for prompt in setup.settings.prompts]
+
+
+def draw_alone(setup: Setup, pipeline: Pipeline, prompts: list[str]) -> Tensor:
+    """Draw prompts at the model's own size without guidance, from noise of the arm's seed; return the last latents."""
     config = pipeline.unet.config
     sides = (config.sample_size,) * 2 if isinstance(config.sample_size, int) else tuple(config.sample_size)
     seeds = [derived("calibration", setup.seed, number) for number in range(len(prompts))]
     noise = torch.stack([initial_noise(seed, (config.in_channels, *sides)) for seed in seeds])
-    pipeline(
+    latents: Tensor = pipeline(
         prompt=prompts,
         num_inference_steps=setup.settings.calibration_steps,
         guidance_scale=1.0,
@@ -91,4 +100,5 @@ def _draw(setup: Setup, pipeline: Pipeline, prompts: list[str]) -> None:
         latents=noise.to(pipeline.unet.dtype),
         generator=[step_generator(seed) for seed in seeds],
         output_type="latent",
-    )
+    ).images
+    return latents

@@ -14,7 +14,7 @@ from generation.merge.drawing import Drawing
 from generation.merge.lowrank import side_by_side
 from generation.merge.parts import Observer, Setup, Weighted, at_work, layers_of, module_of
 from generation.pipeline import Pipeline
-from generation.steady import convolve, linear
+from generation.steady import added
 
 
 @dataclass(frozen=True)
@@ -101,18 +101,11 @@ class _StepHook:
         acting = self.acting(gains)
         if self.observe is not None:
             channels = 1 if isinstance(module, nn.Conv2d) else -1
-            outputs = [self._added(module, args[0], part.down, part.up) for part in self.parts]
+            pairs = [(part.down.to(self.weight), part.up.to(self.weight)) for part in self.parts]
+            outputs = [added(module, args[0], *pair) for pair in pairs]
             outputs = [y.movedim(channels, -1).flatten(0, -2) for y in outputs]
             self.observe(self.layer, outputs, [torch.full_like(y, gain) for y, gain in zip(outputs, gains, strict=True)])
-        return output if acting is None else output + self._added(module, args[0], *acting)
-
-    def _added(self, module: nn.Module, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
-        down, up = down.to(self.weight), up.to(self.weight)
-        if not isinstance(module, nn.Conv2d):
-            return linear(linear(x, down), up)
-        hidden = convolve(module, x, down)
-        added = hidden.flatten(2).transpose(1, 2) @ up.T
-        return added.transpose(1, 2).reshape(hidden.shape[0], -1, *hidden.shape[2:])
+        return output if acting is None else output + added(module, args[0], *acting)
 
 
 @contextmanager
