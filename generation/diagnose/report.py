@@ -121,7 +121,9 @@ def _by_step(path: Path, rows: Sequence[Any], value: Callable[[Any], float], lab
         for row in rows:
             if row.arm == arm and row.layer.startswith("unet."):
                 found.setdefault(row.step, []).append(value(row))
-        axes.plot(sorted(found), [float(np.mean(found[step])) for step in sorted(found)], "o-", markersize=3, label=arm, clip_on=False)
+        axes.plot(
+            sorted(found), [float(np.mean(found[step])) for step in sorted(found)], "o-", markersize=3, label=arm, clip_on=False
+        )
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("step, the noisiest first")
