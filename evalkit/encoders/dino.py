@@ -82,9 +82,12 @@ class DinoEncoder:
         self._name = architecture if folder is None else f"local-dir:{folder}"
         self._resized = {"img_size": side} if folder is None and side else {}
         try:
-            # shapes without numbers: where all features are in the cache, no net is ever filled
-            with torch.device("meta"):
-                data = timm.data.resolve_model_data_config(self._built())
+            if folder is None:
+                data = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(architecture).to_dict())
+            else:
+                # shapes without numbers: where all features are in the cache, no net is ever filled
+                with torch.device("meta"):
+                    data = timm.data.resolve_model_data_config(self._built())
         except (RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
             raise UserError(f"{folder}: timm can't build what its {CONFIG} describes: {error}") from error
         _, height, width = data["input_size"]
