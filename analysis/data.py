@@ -1,6 +1,6 @@
 """The database -> what the analysis works on: judgments, scores and what they are of, each in its own table of rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -13,6 +13,7 @@ from db.session import Database, read
 from evalkit.errors import UserError
 
 JUDGMENT_COLUMNS = ("comparison", "case", "seed", "first", "second", "participant", "left", "choice", "reaction_ms")
+SEVERAL_COLUMNS = ("comparison", "case", "seed", "participant", "order", "offered", "reaction_ms")
 SCORE_COLUMNS = ("metric", "signature", "direction", "case", "seed", "arm", "concept", "other_arm", "value")
 
 
@@ -68,6 +69,9 @@ class RunData:
     """What the study fixed before the first judgment; empty without a study."""
     excluded: tuple[str, ...] = ()
     """What a frozen plan left out, in sentences."""
+    several: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SEVERAL_COLUMNS)))
+    """One row per judgment of more than two images: the arms in `offered`, those chosen in `order`, the best first; () where
+    the participant could not tell."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -98,11 +102,13 @@ def read_run(database: Database, run_id: int, simulated: bool | None = None) -> 
         run = session.get_one(models.Run, run_id)
         arms = session.scalars(select(models.Arm).where(models.Arm.run_id == run_id).order_by(models.Arm.position)).all()
         judgments, surplus = _judgments(session, run_id)
+        several, late = _several(session, run_id)
         planned = session.execute(
             select(models.Comparison.target).join(models.Study).where(models.Study.run_id == run_id)
         ).all()
-        kept = _choose(judgments, simulated)
-        from_simulation = int(kept["simulated"].sum())
+        # a study asks about pairs or about several at once, so one of the two is empty
+        kept, kept_several = _choose(judgments, simulated), _choose(several, simulated)
+        from_simulation = int(kept["simulated"].sum() + kept_several["simulated"].sum())
         return RunData(
             name=run.name,
             experiment_sha256=run.experiment_sha256,
@@ -116,10 +122,11 @@ def read_run(database: Database, run_id: int, simulated: bool | None = None) -> 
             planned=len(planned),
             target=sum(target for (target,) in planned),
             simulated=from_simulation,
-            real=len(kept) - from_simulation,
-            surplus=surplus,
-            simulated_left_out=len(judgments) - len(kept),
+            real=len(kept) + len(kept_several) - from_simulation,
+            surplus=surplus + late,
+            simulated_left_out=len(judgments) + len(several) - len(kept) - len(kept_several),
             design=session.scalar(select(models.Study.design).where(models.Study.run_id == run_id)) or {},
+            several=kept_several[list(SEVERAL_COLUMNS)].reset_index(drop=True),
         )
 
 
@@ -199,7 +206,7 @@ def _judgments(session: Session, run_id: int) -> tuple[pd.DataFrame, int]:
         .join(arm_a, arm_a.id == image_a.arm_id)
         .join(arm_b, arm_b.id == image_b.arm_id)
         # whom the study left out stays out here too
-        .where(models.Study.run_id == run_id, models.Participant.excluded_at.is_(None))
+        .where(models.Study.run_id == run_id, models.Participant.excluded_at.is_(None), models.Assignment.arrangement.is_(None))
         .order_by(models.Judgment.id)
     ).all()  # fmt: skip
     kept: list[tuple[object, ...]] = []
@@ -214,6 +221,54 @@ def _judgments(session: Session, run_id: int) -> tuple[pd.DataFrame, int]:
         value = 0.5 if chosen is None else float(chosen == first)
         kept.append((comparison, case, seed, first, second, who, on_left, value, reaction_ms, made_up))
     return pd.DataFrame(kept, columns=[*JUDGMENT_COLUMNS, "simulated"]), surplus
+
+
+def _several(session: Session, run_id: int) -> tuple[pd.DataFrame, int]:
+    """Return the judgments of more than two images within the target, one row each; and how many were surplus."""
+    arms = _arms_of_comparisons(session, run_id)
+    rows = session.execute(
+        select(
+            models.Comparison.id, models.Case.key, models.Comparison.seed, models.Assignment.participant_id,
+            models.Participant.simulated, models.Assignment.arrangement, models.Judgment.choice, models.Judgment.surplus,
+            models.Judgment.reaction_ms,
+        )
+        .join(models.Assignment, models.Assignment.id == models.Judgment.assignment_id)
+        .join(models.Participant, models.Participant.id == models.Assignment.participant_id)
+        .join(models.Comparison, models.Comparison.id == models.Assignment.comparison_id)
+        .join(models.Study, models.Study.id == models.Comparison.study_id)
+        .join(models.Case, models.Case.id == models.Comparison.case_id)
+        .where(
+            models.Study.run_id == run_id, models.Participant.excluded_at.is_(None), models.Assignment.arrangement.is_not(None)
+        )
+        .order_by(models.Judgment.id)
+    ).all()  # fmt: skip
+    kept = []
+    for comparison, case, seed, who, made_up, arrangement, choice, late, reaction_ms in rows:
+        if late or arrangement is None:
+            continue
+        offered = arms[comparison]
+        stood = [offered[int(image)] for image in arrangement.split()]
+        # an answer names places of the page, from 1
+        order = () if choice == "cannot_tell" else tuple(stood[int(place) - 1] for place in choice.split())
+        kept.append((comparison, case, seed, who, order, offered, reaction_ms, made_up))
+    return pd.DataFrame(kept, columns=[*SEVERAL_COLUMNS, "simulated"]), len(rows) - len(kept)
+
+
+def _arms_of_comparisons(session: Session, run_id: int) -> dict[int, tuple[str, ...]]:
+    """Return the arms of every comparison of more than two images, in the experiment's order."""
+    label = select(models.Image.id, models.Arm.label).join(models.Image.arm).where(models.Arm.run_id == run_id)
+    labels: dict[int, str] = {image: name for image, name in session.execute(label)}
+    rows = session.execute(
+        select(models.Comparison.id, models.Comparison.image_a_id, models.Comparison.image_b_id, models.FurtherImage.image_id)
+        .join(models.FurtherImage, models.FurtherImage.comparison_id == models.Comparison.id)
+        .join(models.Study, models.Study.id == models.Comparison.study_id)
+        .where(models.Study.run_id == run_id)
+        .order_by(models.Comparison.id, models.FurtherImage.place)
+    )
+    found: dict[int, tuple[str, ...]] = {}
+    for comparison, first, second, further in rows:
+        found[comparison] = (*found.get(comparison, (labels[first], labels[second])), labels[further])
+    return found
 
 
 def _scores(session: Session, run_id: int) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """The tables: a run, its study and its judgments."""
 
+from db.people_tables import Identity, Participant
 from db.run_tables import Arm, Case, CaseConcept, Concept, Image, Metric, Reference, Run, Score
-from db.study_tables import Answer, Assignment, Check, Comparison, Event, Identity, Judgment, Participant, Study, Withdrawal
+from db.study_tables import Answer, Assignment, Check, Comparison, Event, FurtherImage, Judgment, Study, Withdrawal
 from db.table import Id, Table
 
 __all__ = (
@@ -14,6 +15,7 @@ __all__ = (
     "Comparison",
     "Concept",
     "Event",
+    "FurtherImage",
     "Id",
     "Identity",
     "Image",

@@ -19,6 +19,9 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from db.run_tables import Case, Concept, Image, Reference
 from db.table import Id, Table
 
+# Of two images a side; of more the numbers of the places on the page, the best first: "3", or "3 1 2" where all are ranked.
+CHOICE = "choice IN ('left', 'right', 'cannot_tell') OR substr(choice, 1, 1) IN ('1', '2', '3', '4', '5', '6', '7', '8')"
+
 
 class Measured:
     """What the participant's browser measured, in milliseconds; None where it could not be."""
@@ -48,7 +51,7 @@ class Study(Table):
 
 
 class Comparison(Table):
-    """Two images of one case and seed from two arms; `filled` counts open and done assignments and can't pass `target`."""
+    """Images of one case and seed, each from another arm; `filled` counts open and done assignments and can't pass `target`."""
 
     __tablename__ = "comparisons"
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -66,6 +69,8 @@ class Comparison(Table):
     first_left: Mapped[int]
     image_a: Mapped[Image] = relationship(primaryjoin="foreign(Comparison.image_a_id) == Image.id", viewonly=True)
     image_b: Mapped[Image] = relationship(primaryjoin="foreign(Comparison.image_b_id) == Image.id", viewonly=True)
+    # where more than two are compared, in the order of their arms
+    further: Mapped[list["FurtherImage"]] = relationship(order_by="FurtherImage.place", viewonly=True)
     case: Mapped[Case] = relationship()
     __table_args__ = (
         ForeignKeyConstraint(
@@ -74,7 +79,9 @@ class Comparison(Table):
         ForeignKeyConstraint(
             ["image_b_id", "case_id", "seed"], ["images.id", "images.case_id", "images.seed"], name="fk_comparisons_b"
         ),
-        UniqueConstraint("study_id", "image_a_id", "image_b_id"),
+        UniqueConstraint("study_id", "priority"),
+        # what further images refer to, so that the database itself holds them to one case and one seed
+        UniqueConstraint("id", "case_id", "seed"),
         CheckConstraint("image_a_id <> image_b_id", name="two_images"),
         CheckConstraint("filled >= 0 AND filled <= target", name="never_over_filled"),
         CheckConstraint("target >= 1", name="target"),
@@ -82,28 +89,35 @@ class Comparison(Table):
         Index("ix_comparisons_least_filled", "study_id", "filled", "priority"),
     )
 
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """Return all images, in the order of their arms."""
+        return (self.image_a, self.image_b, *(further.image for further in self.further))
 
-class Participant(Table):
-    """Who judges. Only the hash of the token that opens the study is kept."""
 
-    __tablename__ = "participants"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
-    token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
-    # the seed of this participant's own randomness (order, sides)
+class FurtherImage(Table):
+    """The third, fourth, ... image of a comparison of more than two; `place` counts from 0, so the first of them has 2."""
+
+    __tablename__ = "further_images"
+    comparison_id: Mapped[int] = mapped_column(Id, primary_key=True)
+    place: Mapped[int] = mapped_column(primary_key=True)
+    image_id: Mapped[int] = mapped_column(Id)
+    case_id: Mapped[int] = mapped_column(Id)
     seed: Mapped[int] = mapped_column(BigInteger)
-    simulated: Mapped[bool] = mapped_column(Boolean)
-    completion_code: Mapped[str] = mapped_column(String(16), unique=True)
-    # of their pages, where they came by a link that says one
-    language: Mapped[str | None]
-    arrived_at: Mapped[datetime]
-    consented_at: Mapped[datetime | None]
-    instructed_at: Mapped[datetime | None]
-    practiced_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
-    # left out by a rule or the researcher; the judgments stay, and analysis passes them by
-    excluded_at: Mapped[datetime | None]
-    excluded_because: Mapped[str | None]
+    image: Mapped[Image] = relationship(primaryjoin="foreign(FurtherImage.image_id) == Image.id", viewonly=True)
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["comparison_id", "case_id", "seed"],
+            ["comparisons.id", "comparisons.case_id", "comparisons.seed"],
+            name="fk_further_images_comparison",
+            ondelete="CASCADE",
+        ),
+        ForeignKeyConstraint(
+            ["image_id", "case_id", "seed"], ["images.id", "images.case_id", "images.seed"], name="fk_further_images_image"
+        ),
+        UniqueConstraint("comparison_id", "image_id"),
+        CheckConstraint("place BETWEEN 2 AND 7", name="place"),
+    )
 
 
 class Assignment(Table):
@@ -114,8 +128,10 @@ class Assignment(Table):
     comparison_id: Mapped[int] = mapped_column(ForeignKey("comparisons.id", ondelete="RESTRICT"))
     participant_id: Mapped[int] = mapped_column(ForeignKey("participants.id", ondelete="RESTRICT"))
     position: Mapped[int]
-    # 0: image a is on the left; 1: image b is
+    # 0: image a is on the left of image b; 1: image b is
     left: Mapped[int]
+    # of more than two images: their numbers, from 0 in the order of their arms, as they stand on the page: "2 0 1"
+    arrangement: Mapped[str | None]
     state: Mapped[str]
     assigned_at: Mapped[datetime]
     expires_at: Mapped[datetime]
@@ -148,7 +164,7 @@ class Judgment(Measured, Table):
     surplus: Mapped[bool] = mapped_column(Boolean)
     judged_at: Mapped[datetime]
     __table_args__ = (
-        CheckConstraint("choice IN ('left', 'right', 'cannot_tell')", name="choice"),
+        CheckConstraint(CHOICE, name="choice"),
         CheckConstraint("reaction_ms IS NULL OR reaction_ms >= 0", name="reaction_ms"),
     )
 
@@ -165,7 +181,7 @@ class Answer(Measured, Table):
     answered_at: Mapped[datetime]
     __table_args__ = (
         UniqueConstraint("assignment_id", "question"),
-        CheckConstraint("choice IN ('left', 'right', 'cannot_tell')", name="choice"),
+        CheckConstraint(CHOICE, name="choice"),
         CheckConstraint("reaction_ms IS NULL OR reaction_ms >= 0", name="reaction_ms"),
     )
 
@@ -203,8 +219,8 @@ class Check(Measured, Table):
     concept: Mapped[Concept | None] = relationship()
     __table_args__ = (
         CheckConstraint("kind IN ('null_pair', 'repeat', 'gold', 'attention')", name="kind"),
-        CheckConstraint("expected IN ('left', 'right', 'cannot_tell')", name="expected"),
-        CheckConstraint("choice IN ('left', 'right', 'cannot_tell')", name="choice"),
+        CheckConstraint(CHOICE.replace("choice", "expected"), name="expected"),
+        CheckConstraint(CHOICE, name="choice"),
         CheckConstraint("(choice IS NULL) = (answered_at IS NULL)", name="answered"),
         CheckConstraint("reaction_ms IS NULL OR reaction_ms >= 0", name="reaction_ms"),
         Index(
@@ -215,20 +231,6 @@ class Check(Measured, Table):
             postgresql_where=text("choice IS NULL"),
         ),
     )
-
-
-class Identity(Table):
-    """The id under which a recruiter knows a participant, apart from everything else so that it alone can be erased."""
-
-    __tablename__ = "identities"
-    participant_id: Mapped[int] = mapped_column(ForeignKey("participants.id", ondelete="CASCADE"), primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
-    # "prolific" or "mturk"
-    source: Mapped[str]
-    external_id: Mapped[str]
-    # the recruiter's name for this visit (Prolific's session, MTurk's assignment)
-    session_id: Mapped[str | None]
-    __table_args__ = (UniqueConstraint("study_id", "source", "external_id"),)
 
 
 class Withdrawal(Measured, Table):
@@ -242,7 +244,7 @@ class Withdrawal(Measured, Table):
     choice: Mapped[str]
     judged_at: Mapped[datetime]
     withdrawn_at: Mapped[datetime]
-    __table_args__ = (CheckConstraint("choice IN ('left', 'right', 'cannot_tell')", name="choice"),)
+    __table_args__ = (CheckConstraint(CHOICE, name="choice"),)
 
 
 class Event(Table):

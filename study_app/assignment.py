@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from db.models import Assignment, Comparison, Judgment, Participant, Study
 from db.session import DatabaseError
+from study_app.arrangement import arrange, standing
 from study_app.design import Design
 
 # How long a place is held without a sign of life; every serving of the page renews it.
@@ -169,11 +170,13 @@ def _candidates(participant: Participant) -> Select[int]:
 
 def _insert(session: Session, participant: Participant, comparison_id: int, now: datetime) -> Assignment:
     last = session.scalar(select(func.max(Assignment.position)).where(Assignment.participant_id == participant.id))
+    arrangement = _arrange(session, participant, comparison_id)
     assignment = Assignment(
         comparison_id=comparison_id,
         participant_id=participant.id,
         position=0 if last is None else last + 1,
-        left=_choose_left(session, participant, comparison_id),
+        left=_choose_left(session, participant, comparison_id) if arrangement is None else _first_is_later(arrangement),
+        arrangement=arrangement,
         state="open",
         assigned_at=now,
         expires_at=now + LEASE,
@@ -181,6 +184,24 @@ def _insert(session: Session, participant: Participant, comparison_id: int, now:
     session.add(assignment)
     session.flush()
     return assignment
+
+
+def _arrange(session: Session, participant: Participant, comparison_id: int) -> str | None:
+    """Return how the images stand on the page, where they are more than two."""
+    design = Design.of(session.get_one(Study, participant.study_id))
+    if design.at_once == 2:
+        return None
+    comparison = session.get_one(Comparison, comparison_id)
+    live = Assignment.state.in_(("open", "done"))
+    earlier = session.scalars(select(Assignment.arrangement).where(Assignment.comparison_id == comparison_id, live))
+    own = f"{design.seed} {comparison.priority}"
+    return arrange(design.at_once, own, str(participant.seed), [each for each in earlier if each is not None])
+
+
+def _first_is_later(arrangement: str) -> int:
+    """Return 1 where image b stands before image a."""
+    stand = standing(0, arrangement)
+    return int(stand.index(1) < stand.index(0))
 
 
 def _choose_left(session: Session, participant: Participant, comparison_id: int) -> int:

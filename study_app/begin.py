@@ -8,7 +8,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from db.load import load_run
-from db.models import Arm, Case, Comparison, Image, Participant, Run, Study
+from db.models import Arm, Case, Comparison, FurtherImage, Image, Participant, Run, Study
 from db.moments import utc_now
 from db.session import Database, read, write
 from evalkit.errors import UserError
@@ -42,7 +42,7 @@ def begin_study(database: Database, run: Path, design: Design, tell: Callable[[]
         raise UserError(f"{run}: has one arm, {manifest.arms[0].label}; a comparison needs two")
     design.check_names(manifest)
     # a selection that can't be is refused before anything is written
-    plan_comparisons(manifest, design.seed, design.comparisons)
+    plan_comparisons(manifest, design.seed, design.comparisons, design.at_once)
     run_id = load_run(database, run).run_id
     make_stimuli(run, manifest, tell)
     with write(database) as session:
@@ -93,20 +93,38 @@ def _insert_comparisons(session: Session, study: Study, manifest: Manifest, desi
         .where(Case.run_id == study.run_id)
     )
     images = {(case, arm, seed): (image_id, case_id) for case, arm, seed, image_id, case_id in rows}
+    plan = plan_comparisons(manifest, design.seed, design.comparisons, design.at_once)
     session.execute(
         insert(Comparison),
         [
             {
                 "study_id": study.id,
-                "case_id": images[planned.case, planned.arm_a, planned.seed][1],
+                "case_id": images[planned.case, planned.arms[0], planned.seed][1],
                 "seed": planned.seed,
-                "image_a_id": images[planned.case, planned.arm_a, planned.seed][0],
-                "image_b_id": images[planned.case, planned.arm_b, planned.seed][0],
+                "image_a_id": images[planned.case, planned.arms[0], planned.seed][0],
+                "image_b_id": images[planned.case, planned.arms[1], planned.seed][0],
                 "priority": planned.priority,
                 "target": design.per_comparison,
                 "filled": 0,
                 "first_left": planned.first_left,
             }
-            for planned in plan_comparisons(manifest, design.seed, design.comparisons)
+            for planned in plan
         ],
     )
+    if design.at_once > 2:
+        places = session.execute(select(Comparison.priority, Comparison.id).where(Comparison.study_id == study.id))
+        ids: dict[int, int] = {priority: comparison_id for priority, comparison_id in places}
+        session.execute(
+            insert(FurtherImage),
+            [
+                {
+                    "comparison_id": ids[planned.priority],
+                    "place": place,
+                    "image_id": images[planned.case, arm, planned.seed][0],
+                    "case_id": images[planned.case, arm, planned.seed][1],
+                    "seed": planned.seed,
+                }
+                for planned in plan
+                for place, arm in enumerate(planned.arms[2:], 2)
+            ],
+        )

@@ -80,7 +80,7 @@ def answer_check(
     check = session.scalar(select(Check).where(Check.id == check_id).with_for_update())
     if check is None or check.participant_id != participant_id:
         raise UserError(f"check {check_id}: is not this participant's; only what is on the page can be judged")
-    offered(design, choice)
+    offered(design, choice, 2)
     if check.choice is not None:
         return Recorded.ALREADY
     study = session.get_one(Study, session.get_one(Participant, participant_id).study_id)

@@ -35,7 +35,7 @@ def status(run: Run, db: Db = None) -> None:
     table = Table("comparisons of", "comparisons", "complete", "judgments", "held now", "wanted")
     for group in found.groups:
         figures = (group.comparisons, group.complete, group.judged, group.held, group.places)
-        table.add_row(f"{group.arm_a} | {group.arm_b}", *(str(figure) for figure in figures))
+        table.add_row(" | ".join(group.arms), *(str(figure) for figure in figures))
     console = Console(soft_wrap=True)
     console.print(table)
     console.print(f"{found.judged} of {found.places} judgments ({100 * found.judged / found.places:.1f} %)")

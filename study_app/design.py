@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from db.models import Study
 from evalkit.errors import UserError
 from evalkit.manifest import Manifest, Name, Record, Seed, first_mistake
+from study_app.arrangement import MOST_AT_ONCE, Answer
 
 FILE_NAME = "study.toml"
 Share = Annotated[float, Field(ge=0, le=0.5)]
@@ -19,7 +20,8 @@ Share = Annotated[float, Field(ge=0, le=0.5)]
 class Selection(Record):
     """Which comparisons are judged; what is empty means all of them.
 
-    `sample` takes so many cells (case and seed) for each pair of arms, the same ones for every pair, the cases equally often.
+    `sample` takes so many cells (case and seed) for each pair of arms (or each set, where more are compared at once), the same
+    ones for every pair, the cases equally often.
     """
 
     arms: tuple[Name, ...] = ()
@@ -82,8 +84,11 @@ class Design(Record):
     same_people: bool = False
     # the most comparisons one participant judges
     per_participant: int | None = Field(default=None, ge=1)
+    # the images on one page, each of another arm; of more than two the best is picked, or all are ranked
+    at_once: int = Field(default=2, ge=2, le=MOST_AT_ONCE)
+    answer: Answer = "best"
     cannot_tell: bool = False
-    # asked about the same two images after the first question
+    # asked about the same images after the first question
     also_ask: tuple[Literal["each_concept", "quality"], ...] = ()
     # answers that come sooner are not taken
     minimum_seconds: float = Field(default=0.0, ge=0, le=60)
@@ -106,6 +111,14 @@ class Design(Record):
             raise ValueError("gold: is never shown while checks.gold is 0; give it a share such as 0.02")
         if self.same_people and self.per_participant is not None:
             raise ValueError("per_participant: the same people judge all of it; give one of same_people and per_participant")
+        if self.answer == "ranking" and self.at_once == 2:
+            raise ValueError("answer: a ranking needs at_once of 3 or more")
+        if self.at_once > 2 and self.comparisons.pairs:
+            raise ValueError("comparisons.pairs: are for two images at a time; name arms instead")
+        if self.at_once > 2 and any(self.checks.model_dump().values()):
+            raise ValueError("checks: come with two images at a time; leave them out where at_once is more")
+        if self.at_once > 2 and self.rules.one_side is not None:
+            raise ValueError("rules.one_side: is for two images at a time; leave it out where at_once is more")
         return self
 
     def sha256(self) -> str:

@@ -23,6 +23,7 @@ from db.models import (
     Comparison,
     Concept,
     Event,
+    FurtherImage,
     Image,
     Judgment,
     Participant,
@@ -98,6 +99,16 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
         .where(Comparison.study_id == study_id)
         .order_by(Comparison.id)
     )  # fmt: skip
+    further = (
+        select(
+            FurtherImage.comparison_id, FurtherImage.place, Arm.label.label("arm"), Image.sha256.label("image_sha256"),
+        )
+        .join(Comparison, Comparison.id == FurtherImage.comparison_id)
+        .join(Image, Image.id == FurtherImage.image_id)
+        .join(Arm, Arm.id == Image.arm_id)
+        .where(Comparison.study_id == study_id)
+        .order_by(FurtherImage.comparison_id, FurtherImage.place)
+    )  # fmt: skip
     participants = (
         select(
             Participant.id, Participant.simulated, Participant.seed, Participant.completion_code, Participant.arrived_at,
@@ -110,7 +121,7 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
     assignments = (
         select(
             Assignment.id, Assignment.comparison_id, Assignment.participant_id, Assignment.position, Assignment.left,
-            Assignment.state, Assignment.assigned_at, Assignment.expires_at,
+            Assignment.arrangement, Assignment.state, Assignment.assigned_at, Assignment.expires_at,
         )
         .join(Participant, Participant.id == Assignment.participant_id)
         .where(Participant.study_id == study_id)
@@ -169,6 +180,7 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
     )  # fmt: skip
     return {
         "comparisons": comparisons,
+        "further_images": further,
         "participants": participants,
         "assignments": assignments,
         "judgments": judgments,

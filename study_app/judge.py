@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -12,11 +11,13 @@ from sqlalchemy.orm import Session
 
 from db.models import Answer, Assignment, Comparison, Judgment, Participant, Study
 from evalkit.errors import UserError
+from study_app.arrangement import CANNOT_TELL, is_answer, places, standing
 from study_app.assignment import take_place
 from study_app.chain import append
 from study_app.design import Design
 
-Choice = Literal["left", "right", "cannot_tell"]
+# A place of the page (left, right, or 1, 2, ... of more than two images), all of them ranked (3 1 2), or cannot_tell.
+Choice = str
 # A browser left open overnight still says something true; more than a day is a mistake or an invention.
 _MOST_MS = 24 * 3600 * 1000
 
@@ -81,7 +82,8 @@ def record_judgment(
     study = session.scalars(
         select(Study).join(Comparison, Comparison.study_id == Study.id).where(Comparison.id == assignment.comparison_id)
     ).one()
-    offered(Design.of(study), choice)
+    stand = standing(assignment.left, assignment.arrangement)
+    offered(Design.of(study), choice, len(stand))
     answered = session.scalar(select(Judgment.id).where(Judgment.assignment_id == assignment_id))
     if answered is not None:
         return Recorded.ALREADY
@@ -101,10 +103,12 @@ def record_judgment(
     if not surplus:
         assignment.state = "done"
     session.flush()
-    content = {
+    content: dict[str, object] = {
         "assignment": assignment_id, "comparison": assignment.comparison_id, "participant": participant_id,
         "left": assignment.left, "choice": choice,
     }  # fmt: skip
+    if assignment.arrangement is not None:
+        content["arrangement"] = assignment.arrangement
     append(session, study.id, "judged", content, now)
     return Recorded.SURPLUS if surplus else Recorded.STORED
 
@@ -134,7 +138,7 @@ def record_answer(
     asked = design.questions(len(assignment.comparison.case.concepts))[1:]
     if question not in asked:
         raise UserError(f"question {question!r}: this study asks {', '.join(asked) or 'no further ones'}")
-    offered(design, choice)
+    offered(design, choice, len(standing(assignment.left, assignment.arrangement)))
     found = select(Answer.id).where(Answer.assignment_id == assignment_id, Answer.question == question)
     if session.scalar(found) is not None:
         return Recorded.ALREADY
@@ -152,8 +156,11 @@ def record_answer(
     return Recorded.STORED
 
 
-def offered(design: Design, choice: str) -> None:
-    """Raise a UserError for a choice the study does not offer."""
-    allowed = ("left", "right", "cannot_tell") if design.cannot_tell else ("left", "right")
-    if choice not in allowed:
-        raise UserError(f"choice {choice!r}: this study offers {', '.join(allowed)}")
+def offered(design: Design, choice: str, count: int) -> None:
+    """Raise a UserError for a choice the study does not offer on a page of so many images."""
+    if choice == CANNOT_TELL and design.cannot_tell:
+        return
+    if not is_answer(choice, count, design.answer):
+        allowed = [*places(count), *([CANNOT_TELL] if design.cannot_tell else [])]
+        said = ", all ranked, the best first" if design.answer == "ranking" and count > 2 else ""
+        raise UserError(f"choice {choice!r}: this study offers {', '.join(allowed)}{said}")

@@ -33,6 +33,8 @@ class Scene:
     service: StudyService
     words: Sentences
     language: str
+    # what is told about the page before
+    said: str | None
 
 
 def show() -> None:
@@ -44,14 +46,11 @@ def show() -> None:
     except DatabaseError:
         broken = True
     language = _language(service, visitor)
-    scene = Scene(service, load_sentences(language), language)
+    scene = Scene(service, load_sentences(language), language, st.session_state.pop(_SAID, None))
     st.set_page_config(page_title=scene.words.title, layout="wide", initial_sidebar_state="collapsed")
     st.html(f"<style>{_style()}</style>")
     if broken or st.session_state.pop(_TROUBLE, False):
         st.error(scene.words.trouble.storage)
-    said = st.session_state.pop(_SAID, None)
-    if said is not None:
-        st.info(said)
     try:
         if visitor is not None:
             _PAGES[next_step(visitor.progress)](scene, visitor)
@@ -90,8 +89,13 @@ def _consent(scene: Scene, visitor: Visitor) -> None:
 
 
 def _instructions(scene: Scene, visitor: Visitor) -> None:
-    words = scene.words.instructions
-    steps = list(words.body) + ([words.cannot_tell] if scene.service.design.cannot_tell else [])
+    words, design = scene.words.instructions, scene.service.design
+    several = words.ranking if design.answer == "ranking" else words.best
+    steps = [
+        *(words.pair if design.at_once == 2 else several),
+        words.zoom,
+        *([words.cannot_tell] if design.cannot_tell else []),
+    ]
     practice = scene.service.practice(visitor.id)
     ahead = f"<p>{escape(words.practice_ahead)}</p>" if practice else ""
     _prose(scene, words.heading, f"<ol>{''.join(f'<li>{escape(line)}</li>' for line in steps)}</ol>{ahead}")
@@ -106,11 +110,11 @@ def _practice(scene: Scene, visitor: Visitor) -> None:
     def answered(choice: Choice, _: Timing) -> None:
         # only ever on from this one, so that a double click can't pass over the next
         st.session_state[_PRACTICED] = number + 1
-        st.session_state[_SAID] = words.right if choice == trial.right_answer else words.wrong
+        st.session_state[_SAID] = words.right if choice.split()[0] == trial.right_answer else words.wrong
         if number == len(trials) - 1:
             scene.service.finish_step(visitor.id, "practiced_at")
 
-    show_trial(scene.service, scene.words, scene.language, trial, _safely(answered))
+    show_trial(scene.service, scene.words, scene.language, trial, _safely(answered), scene.said)
 
 
 def _trial(scene: Scene, visitor: Visitor) -> None:
@@ -136,7 +140,7 @@ def _trial(scene: Scene, visitor: Visitor) -> None:
         if service.answer(visitor.id, trial, choice, timing) is Recorded.TOO_SOON:
             st.session_state[_SAID] = scene.words.trial.too_soon
 
-    show_trial(service, scene.words, scene.language, trial, _safely(answered))
+    show_trial(service, scene.words, scene.language, trial, _safely(answered), scene.said)
     if trial.undoable is not None:
         with st.container(key="undo"):
             st.button(

@@ -11,62 +11,65 @@ from study_app.design import Selection
 
 @dataclass(frozen=True)
 class PlannedComparison:
-    """Two arms' images of one case and seed; `arm_a` comes first in the manifest.
+    """The images of two arms, or of more, of one case and seed; the arms stand in the manifest's order.
 
-    `priority` is the comparison's place in the shuffled order, `first_left` is 0 where arm a's image is on the left for the
-    first participant and 1 where arm b's is.
+    `priority` is the comparison's place in the shuffled order, `first_left` is 0 where the first arm's image is on the left for
+    the first participant and 1 where the second one's is; of more than two images it has no say.
     """
 
     case: str
     seed: int
-    arm_a: str
-    arm_b: str
+    arms: tuple[str, ...]
     priority: int
     first_left: int
 
 
-def plan_comparisons(manifest: Manifest, seed: int, selection: Selection | None = None) -> tuple[PlannedComparison, ...]:
+def plan_comparisons(
+    manifest: Manifest, seed: int, selection: Selection | None = None, at_once: int = 2
+) -> tuple[PlannedComparison, ...]:
     """Return the selected pairs of arms for every selected case and seed, in the manifest's order; without selection, all.
+
+    With `at_once` above 2 all sets of so many arms take the place of the pairs.
 
     The same manifest, seed and selection give the same plan. Within each pair of arms half of the comparisons begin with arm a
     on the left (one more or less where their number is odd).
     """
     rng = random.Random(f"plan {seed}")
-    pairs = _pairs(manifest, selection or Selection())
+    sets = _sets(manifest, selection or Selection(), at_once)
     cells = _cells(manifest, seed, selection or Selection())
-    priorities = list(range(len(pairs) * len(cells)))
+    priorities = list(range(len(sets) * len(cells)))
     rng.shuffle(priorities)
-    sides: dict[tuple[str, str], list[int]] = {}
-    for number, pair in enumerate(pairs):
+    sides: dict[tuple[str, ...], list[int]] = {}
+    for number, arms in enumerate(sets):
         half = [(index + number) % 2 for index in range(len(cells))]
         rng.shuffle(half)
-        sides[pair] = half
+        sides[arms] = half
     return tuple(
         PlannedComparison(
             case=case,
             seed=noise,
-            arm_a=pair[0],
-            arm_b=pair[1],
-            priority=priorities[cell * len(pairs) + number],
-            first_left=sides[pair][cell],
+            arms=arms,
+            priority=priorities[cell * len(sets) + number],
+            first_left=sides[arms][cell],
         )
         for cell, (case, noise) in enumerate(cells)
-        for number, pair in enumerate(pairs)
+        for number, arms in enumerate(sets)
     )
 
 
-def _pairs(manifest: Manifest, selection: Selection) -> list[tuple[str, str]]:
-    """Return the pairs of arms to compare, each in the manifest's order."""
+def _sets(manifest: Manifest, selection: Selection, at_once: int) -> list[tuple[str, ...]]:
+    """Return the pairs (or larger sets) of arms to compare, each in the manifest's order."""
     arms = [arm.label for arm in manifest.arms if not selection.arms or arm.label in selection.arms]
-    pairs = list(combinations(arms, 2))
+    sets: list[tuple[str, ...]] = list(combinations(arms, at_once))
     if selection.pairs:
         wanted = {frozenset(pair) for pair in selection.pairs}
-        pairs = [pair for pair in pairs if frozenset(pair) in wanted]
-        if len(pairs) < len(wanted):
+        sets = [pair for pair in sets if frozenset(pair) in wanted]
+        if len(sets) < len(wanted):
             raise UserError("study.toml: comparisons.pairs: each must be two different arms, both in comparisons.arms if given")
-    if not pairs:
-        raise UserError("study.toml: comparisons.arms: a comparison needs two arms")
-    return pairs
+    if not sets:
+        needed = "two arms" if at_once == 2 else f"{at_once} arms (at_once); there are {len(arms)}"
+        raise UserError(f"study.toml: comparisons.arms: a comparison needs {needed}")
+    return sets
 
 
 def _cells(manifest: Manifest, seed: int, selection: Selection) -> list[tuple[str, int]]:

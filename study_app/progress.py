@@ -1,21 +1,21 @@
 """How far a study is, blind: who came and what is filled, never what was chosen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import case, func, select
+from sqlalchemy import BigInteger, case, func, literal, select
 from sqlalchemy.orm import aliased
 
-from db.models import Arm, Assignment, Comparison, Image, Judgment, Participant
+from db.models import Arm, Assignment, Comparison, FurtherImage, Image, Judgment, Participant, Study
 from db.session import Database, read
 
 
 @dataclass(frozen=True)
 class Group:
-    """All comparisons of two arms: how many there are, places filled by answers, held just now, and wanted."""
+    """All comparisons of the same arms: how many there are, places filled by answers, held just now, and wanted."""
 
-    arm_a: str
-    arm_b: str
+    arms: tuple[str, ...]
     comparisons: int
     complete: int
     judged: int
@@ -62,10 +62,21 @@ def study_status(database: Database, study_id: int) -> StudyStatus:
         .subquery()
     )
     done, held = func.coalesce(places.c.done, 0), func.coalesce(places.c.open, 0)
+    # the further arms of a comparison as one number, a bit for each: the same on every database
+    bit = literal(1, BigInteger).bitwise_lshift(Arm.position)
+    more = (
+        select(FurtherImage.comparison_id, func.sum(bit).label("bits"))
+        .join(Image, Image.id == FurtherImage.image_id)
+        .join(Arm, Arm.id == Image.arm_id)
+        .group_by(FurtherImage.comparison_id)
+        .subquery()
+    )
+    further = func.coalesce(more.c.bits, 0)
     groups = (
         select(
             arm_a.label,
             arm_b.label,
+            further,
             func.count(Comparison.id),
             func.sum(case((done >= Comparison.target, 1), else_=0)),
             func.sum(done),
@@ -78,9 +89,10 @@ def study_status(database: Database, study_id: int) -> StudyStatus:
         .join(arm_a, arm_a.id == image_a.arm_id)
         .join(arm_b, arm_b.id == image_b.arm_id)
         .outerjoin(places, places.c.comparison_id == Comparison.id)
+        .outerjoin(more, more.c.comparison_id == Comparison.id)
         .where(Comparison.study_id == study_id)
-        .group_by(arm_a.label, arm_b.label, arm_a.position, arm_b.position)
-        .order_by(arm_a.position, arm_b.position)
+        .group_by(arm_a.label, arm_b.label, arm_a.position, arm_b.position, further)
+        .order_by(arm_a.position, arm_b.position, further)
     )
     people = select(
         func.count(),
@@ -106,11 +118,14 @@ def study_status(database: Database, study_id: int) -> StudyStatus:
     )
     with read(database) as session:
         rows = session.execute(groups).all()
+        run_id = select(Study.run_id).where(Study.id == study_id).scalar_subquery()
+        labels = session.scalars(select(Arm.label).where(Arm.run_id == run_id).order_by(Arm.position)).all()
         arrived, consented, finished, simulated = session.execute(people).one()
         judgments, surplus, latest = session.execute(answers).one()
         return StudyStatus(
             groups=tuple(
-                Group(a, b, count, complete, int(n), int(h), int(wanted)) for a, b, count, complete, n, h, wanted in rows
+                Group((a, b, *_named(labels, int(bits))), count, complete, int(n), int(h), int(wanted))
+                for a, b, bits, count, complete, n, h, wanted in rows
             ),
             arrived=arrived,
             consented=consented,
@@ -121,3 +136,8 @@ def study_status(database: Database, study_id: int) -> StudyStatus:
             lapsed=session.scalar(lapsed) or 0,
             latest=latest,
         )
+
+
+def _named(labels: Sequence[str], bits: int) -> list[str]:
+    """Return the arms whose bits are set."""
+    return [label for position, label in enumerate(labels) if bits >> position & 1]

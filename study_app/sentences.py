@@ -4,10 +4,11 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from evalkit.errors import UserError
 from evalkit.manifest import Record, first_mistake
+from study_app.arrangement import MOST_AT_ONCE
 
 FOLDER = Path(__file__).parent / "text"
 
@@ -34,7 +35,10 @@ class Instructions(Record):
     """How to judge."""
 
     heading: str
-    body: tuple[str, ...]
+    pair: tuple[str, ...]
+    best: tuple[str, ...]
+    ranking: tuple[str, ...]
+    zoom: str
     cannot_tell: str
     practice_ahead: str
     next: str
@@ -48,15 +52,32 @@ class Practice(Record):
     wrong: str
 
 
-class Trial(Record):
-    """The words around two images."""
+class Questions(Record):
+    """What is asked about the images of a case with one, two, more or no concepts, about one of them, about quality."""
 
-    question_one: str
-    question_two: str
-    question_more: str
-    question_none: str
-    question_concept: str
-    question_quality: str
+    one: str
+    two: str
+    more: str
+    none: str
+    concept: str
+    quality: str
+
+    def of(self, concepts: int) -> str:
+        """Return the first question for a case of so many concepts."""
+        return {0: self.none, 1: self.one, 2: self.two}.get(concepts, self.more)
+
+
+class Asked(Record):
+    """The questions about two images, about several of which the best is picked, and about several that are ranked."""
+
+    pair: Questions
+    best: Questions
+    ranking: Questions
+
+
+class Trial(Record):
+    """The words around the images."""
+
     concept: str
     reference: str
     left: str
@@ -64,14 +85,15 @@ class Trial(Record):
     cannot_tell: str
     left_image: str
     right_image: str
+    image: str
+    ranks: tuple[str, ...] = Field(min_length=MOST_AT_ONCE, max_length=MOST_AT_ONCE)
+    order_empty: str
+    confirm: str
     progress: str
+    minutes_left: str
     too_soon: str
     undo: str
     images: str
-
-    def question(self, concepts: int) -> str:
-        """Return the first question for a case of so many concepts."""
-        return {0: self.question_none, 1: self.question_one, 2: self.question_two}.get(concepts, self.question_more)
 
 
 class Rest(Record):
@@ -112,6 +134,7 @@ class Sentences(Record):
     consent: Consent
     instructions: Instructions
     practice: Practice
+    questions: Asked
     trial: Trial
     rest: Rest
     thanks: Thanks

@@ -43,7 +43,7 @@ class ShownConcept:
 
 @dataclass(frozen=True)
 class Trial:
-    """What one page of two images shows; `owner` is the id of the assignment or check, or the number of a practice comparison.
+    """What one page of images to judge shows; `owner` is the id of the assignment or check, or the number of a practice.
 
     `key` names the page in the browser and tells nothing; `upcoming` are URLs of pictures that may come next.
     """
@@ -53,13 +53,18 @@ class Trial:
     question: str
     key: str
     concepts: tuple[ShownConcept, ...]
-    left: str
-    right: str
-    # width and height in pixels of the larger of the two images
+    # the places on the page, which are the answers, and the URL of the image at each
+    places: tuple[str, ...]
+    images: tuple[str, ...]
+    # whether all are ranked, not only the best one named
+    ranking: bool
+    # width and height in pixels of the largest of the images
     size: tuple[int, int]
     done: int
     total: int
     upcoming: tuple[str, ...] = ()
+    # at the participant's own pace; None while that is not known
+    minutes_left: int | None = None
     # the assignment whose judgment may still be taken back
     undoable: int | None = None
     # the answer that practice teaches; of no other trial does the page know it
@@ -123,17 +128,18 @@ class StudyService:
                 mark(session, participant_id, "finished_at", utc_now())
                 return None
             done, total = tasks.progress(session, self.design, participant_id)
-            ahead = tasks.upcoming(session, participant_id)
+            ahead = tasks.upcoming(session, self.design, participant_id)
             last = undoable(session, participant_id, utc_now())
+            minutes = tasks.minutes_left(session, participant_id, total - done)
         # in an order that says nothing, so that not even the order of requests does
         preloaded = sorted(self._url(ahead, stimulus) for stimulus in ahead.stimuli) if ahead else []
         trial = self._show(task.kind, task.id, task.shown, task.question, done, total)
-        return replace(trial, upcoming=tuple(preloaded), undoable=last)
+        return replace(trial, upcoming=tuple(preloaded), undoable=last, minutes_left=minutes)
 
     def practice(self, participant_id: int) -> tuple[Trial, ...]:
         """Return the comparisons for practice: pictures of two concepts, one of which is asked for. They count nowhere."""
         with read(self.database) as session:
-            practices = stimuli.of_practice(session, participant_id)
+            practices = stimuli.of_practice(session, participant_id, self.design.at_once)
         return tuple(
             replace(
                 self._show("practice", number, practice.shown, "overall", number, len(practices)),
@@ -169,9 +175,9 @@ class StudyService:
         with read(self.database) as session:
             pages = [task.shown for task in tasks.open_tasks(session, self.design, visitor.id)]
             if not visitor.progress.practiced:
-                pages += [practice.shown for practice in stimuli.of_practice(session, visitor.id)]
+                pages += [practice.shown for practice in stimuli.of_practice(session, visitor.id, self.design.at_once)]
             elif not visitor.progress.finished:
-                ahead = tasks.upcoming(session, visitor.id)
+                ahead = tasks.upcoming(session, self.design, visitor.id)
                 pages += [ahead] if ahead is not None else []
         for shown in pages:
             for stimulus in shown.stimuli:
@@ -211,8 +217,9 @@ class StudyService:
             question=question,
             key=f"practice-{owner}" if kind == "practice" else self.blinding.token(shown.owner, question)[:12],
             concepts=concepts,
-            left=urls["left"],
-            right=urls["right"],
+            places=shown.places,
+            images=tuple(urls[place] for place in shown.places),
+            ranking=self.design.answer == "ranking" and len(shown.places) > 2,
             size=max(sizes, default=(REFERENCE_SIDE, REFERENCE_SIDE)),
             done=done,
             total=total,

@@ -3,7 +3,7 @@
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
@@ -13,10 +13,12 @@ from db.models import Arm, Assignment, Check, Judgment, Participant, Study
 from db.moments import utc_now
 from db.session import Database, read, write
 from evalkit.errors import UserError
+from study_app.arrangement import CANNOT_TELL, standing
 from study_app.checks import answer_check
 from study_app.design import Design
 from study_app.judge import Choice, Timing, record_answer, record_judgment
 from study_app.participants import add_participant, mark
+from study_app.stimuli import images_of
 from study_app.tasks import Task, next_task
 
 # Judgments per transaction: one disk flush for all of them.
@@ -28,9 +30,9 @@ class Behaviour:
     """How simulated participants answer.
 
     `effects` is each arm's appeal in logits (arms not named: 0): an arm is chosen over another with probability
-    1 / (1 + exp(other - own)), as in Bradley and Terry (1952). `side_bias` (logits) is added to whatever is on the left. With
-    probability `lapse` an answer is a fair coin's. Where the study offers "cannot tell", it is the answer with probability
-    `cannot_tell`.
+    1 / (1 + exp(other - own)), as in Bradley and Terry (1952), and ranked among several as in Plackett (1975). `side_bias`
+    (logits) is added to whatever is on the left, or comes first. With probability `lapse` an answer is a fair coin's. Where
+    the study offers "cannot tell", it is the answer with probability `cannot_tell`.
     """
 
     effects: Mapping[str, float] = field(default_factory=dict)
@@ -58,6 +60,18 @@ class Behaviour:
         if may_decline and declines < self.cannot_tell:
             return "cannot_tell"
         return "left" if side < self.chance_of_left(left_arm, right_arm) else "right"
+
+    def rank(self, rng: random.Random, arms: Sequence[str], ranks: int, may_decline: bool) -> Choice:
+        """Return an answer about more than two images, as they stand on the page: its best places, so many of them."""
+        declines, lapses = rng.random(), rng.random() < self.lapse
+        left, chosen = list(range(len(arms))), []
+        for _ in range(ranks):
+            logits = [0.0 if lapses else self.effects.get(arms[n], 0.0) + (self.side_bias if n == 0 else 0.0) for n in left]
+            best = max(logits)
+            found = rng.choices(left, [math.exp(logit - best) for logit in logits])[0]
+            left.remove(found)
+            chosen.append(str(found + 1))
+        return CANNOT_TELL if may_decline and declines < self.cannot_tell else " ".join(chosen)
 
 
 @dataclass(frozen=True)
@@ -164,9 +178,13 @@ def _do(session: Session, design: Design, participant_id: int, task: Task, behav
     assignment = session.get_one(Assignment, task.id)
     # what names a comparison in every database of the same run and seed: its place in the shuffled order
     key = f"{seed} {assignment.comparison.priority}"
-    arms = [assignment.comparison.image_a.arm.label, assignment.comparison.image_b.arm.label]
+    stand = standing(assignment.left, assignment.arrangement)
+    arms = [image.arm.label for image in images_of(assignment.comparison, stand)]
     rng = random.Random(key if task.question == "overall" else f"{key} {task.question}")
-    choice = behaviour.answer(rng, arms[assignment.left], arms[1 - assignment.left], design.cannot_tell)
+    if len(arms) == 2:
+        choice = behaviour.answer(rng, arms[0], arms[1], design.cannot_tell)
+    else:
+        choice = behaviour.rank(rng, arms, len(arms) if design.answer == "ranking" else 1, design.cannot_tell)
     if task.question == "overall":
         record_judgment(session, participant_id, task.id, choice, utc_now())
     else:

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.models import CaseConcept, Check, Comparison, Concept, Image, Participant, Reference, Study
+from study_app.arrangement import places
 from study_app.blinding import Kind
 
 # More would only make the pictures smaller.
@@ -17,7 +18,7 @@ PRACTICES = 2
 
 @dataclass(frozen=True)
 class Stimulus:
-    """A picture: its place on the page (left, right, or "reference 0 1": concept 0, picture 1) and what makes its URL.
+    """A picture: its place on the page (left, right, 3, or "reference 0 1": concept 0, picture 1) and what makes its URL.
 
     `mark` names it within its owner without its side, so that its URL is known before sides are.
     """
@@ -32,19 +33,28 @@ class Stimulus:
 
 @dataclass(frozen=True)
 class Shown:
-    """All pictures of one page, their owner's name in URLs, and the plain words of the concepts above."""
+    """All pictures of one page, their owner's name in URLs, the plain words of the concepts above, and the places to judge."""
 
     owner: str
     words: tuple[str, ...]
     stimuli: tuple[Stimulus, ...]
+    places: tuple[str, ...] = ("left", "right")
 
 
-def of_comparison(session: Session, participant_id: int, comparison: Comparison, left: int) -> Shown:
-    """Return what a participant sees of a comparison; `left` is 0 where image a is on the left."""
+def of_comparison(session: Session, participant_id: int, comparison: Comparison, stand: Sequence[int]) -> Shown:
+    """Return what a participant sees of a comparison; `stand` holds its images' numbers in the order of the page."""
     words, stimuli = _above(session, comparison.case_id)
-    marked = {0: _image("image a", comparison.image_a), 1: _image("image b", comparison.image_b)}
-    stimuli += [_placed("left", marked[left]), _placed("right", marked[1 - left])]
-    return Shown(f"comparison {participant_id} {comparison.id}", words, tuple(stimuli))
+    here = places(len(stand))
+    for place, number, image in zip(here, stand, images_of(comparison, stand), strict=True):
+        stimuli.append(_placed(place, _image(f"image {number}", image)))
+    return Shown(f"comparison {participant_id} {comparison.id}", words, tuple(stimuli), here)
+
+
+def images_of(comparison: Comparison, stand: Sequence[int]) -> tuple[Image, ...]:
+    """Return a comparison's images in the order of the page."""
+    # of a pair no further ones need be looked for
+    images = (comparison.image_a, comparison.image_b) if len(stand) == 2 else comparison.images
+    return tuple(images[number] for number in stand)
 
 
 def of_check(session: Session, check: Check) -> Shown:
@@ -62,14 +72,17 @@ def of_check(session: Session, check: Check) -> Shown:
 
 @dataclass(frozen=True)
 class Practice:
-    """A comparison for practice and the side whose picture shows the concept asked for."""
+    """A comparison for practice and the place whose picture shows the concept asked for."""
 
     shown: Shown
     right_answer: str
 
 
-def of_practice(session: Session, participant_id: int) -> list[Practice]:
-    """Return a participant's comparisons for practice, none where the run has references of fewer than two concepts."""
+def of_practice(session: Session, participant_id: int, at_once: int) -> list[Practice]:
+    """Return a participant's comparisons for practice, none where the run has references of fewer than two concepts.
+
+    Each shows so many pictures at once, or fewer where the other concepts have no more.
+    """
     participant = session.get_one(Participant, participant_id)
     concepts = concepts_with_references(session, participant.study_id)
     if len(concepts) < 2:
@@ -78,11 +91,16 @@ def of_practice(session: Session, participant_id: int) -> list[Practice]:
     rng.shuffle(concepts)
     practices = []
     for number in range(PRACTICES):
-        asked, other = concepts[(2 * number) % len(concepts)], concepts[(2 * number + 1) % len(concepts)]
-        pair = [asked.references[-1], other.references[-1]]
-        rng.shuffle(pair)
-        shown = _of_references(f"practice {participant_id} {number}", asked, (pair[0], pair[1]))
-        practices.append(Practice(shown, "left" if pair[0] is asked.references[-1] else "right"))
+        asked = concepts[(2 * number) % len(concepts)]
+        start = (2 * number + 1) % len(concepts)
+        others = [concept for concept in (*concepts[start:], *concepts[:start]) if concept is not asked]
+        # a picture of every other concept, then, where that is too few, further ones of them
+        pool = [concept.references[-1] for concept in others]
+        pool += [picture for concept in others for picture in concept.references[:-1]]
+        shown = [asked.references[-1], *pool[: at_once - 1]]
+        rng.shuffle(shown)
+        right = places(len(shown))[shown.index(asked.references[-1])]
+        practices.append(Practice(_of_references(f"practice {participant_id} {number}", asked, shown), right))
     return practices
 
 
@@ -93,14 +111,13 @@ def concepts_with_references(session: Session, study_id: int) -> list[Concept]:
     return [concept for concept in concepts if concept.references]
 
 
-def _of_references(owner: str, asked: Concept, pair: tuple[Reference, Reference]) -> Shown:
-    """Return a page of two references, above them the other pictures of the concept asked for."""
+def _of_references(owner: str, asked: Concept, pictures: Sequence[Reference]) -> Shown:
+    """Return a page of references to judge, above them the other pictures of the concept asked for."""
     above = asked.references[:-1][:MOST_REFERENCES] or asked.references
     stimuli = [*_references(0, above)]
-    stimuli += [
-        Stimulus(side, side, "reference", picture.sha256) for side, picture in zip(("left", "right"), pair, strict=True)
-    ]
-    return Shown(owner, (asked.class_word,), tuple(stimuli))
+    here = places(len(pictures))
+    stimuli += [Stimulus(place, place, "reference", picture.sha256) for place, picture in zip(here, pictures, strict=True)]
+    return Shown(owner, (asked.class_word,), tuple(stimuli), here)
 
 
 def _above(session: Session, case_id: int) -> tuple[tuple[str, ...], list[Stimulus]]:

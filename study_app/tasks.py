@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
+from statistics import median
 from typing import Literal
 
 from sqlalchemy import func, select
@@ -9,9 +11,15 @@ from sqlalchemy.orm import Session
 
 from db.models import Answer, Assignment, Check, Comparison, Judgment, Participant
 from study_app import stimuli
+from study_app.arrangement import standing
 from study_app.assignment import next_candidate, remaining, reserve
 from study_app.checks import due, next_check
 from study_app.design import Design, Sessions
+
+# The pace is reckoned from this many judgments, and not before there are a few; who is away longer than this rests.
+PACE_JUDGMENTS = 21
+FEWEST_GAPS = 4
+LONGEST_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -62,12 +70,12 @@ def open_tasks(session: Session, design: Design, participant_id: int) -> list[Ta
     return tasks
 
 
-def upcoming(session: Session, participant_id: int) -> stimuli.Shown | None:
+def upcoming(session: Session, design: Design, participant_id: int) -> stimuli.Shown | None:
     """Return the comparison the participant would be given after the present one, if nobody else took its place first."""
     comparison_id = next_candidate(session, session.get_one(Participant, participant_id))
     if comparison_id is None:
         return None
-    return stimuli.of_comparison(session, participant_id, session.get_one(Comparison, comparison_id), 0)
+    return stimuli.of_comparison(session, participant_id, session.get_one(Comparison, comparison_id), range(design.at_once))
 
 
 def count_judged(session: Session, participant_id: int) -> int:
@@ -84,6 +92,22 @@ def progress(session: Session, design: Design, participant_id: int) -> tuple[int
     checks = session.scalar(answered) or 0
     expected = judged + remaining(session, participant)
     return judged + checks, expected + max(checks, sum(due(design, participant.seed, expected).values()))
+
+
+def minutes_left(session: Session, participant_id: int, tasks: int) -> int | None:
+    """Return how many minutes so many pages take at the participant's pace; None before there is one.
+
+    The pace is the median time between their last judgments, of which a longer rest says nothing.
+    """
+    mine = select(Judgment.judged_at).join(Assignment, Assignment.id == Judgment.assignment_id)
+    recent = session.scalars(
+        mine.where(Assignment.participant_id == participant_id).order_by(Judgment.judged_at.desc()).limit(PACE_JUDGMENTS)
+    ).all()
+    gaps = [(later - earlier).total_seconds() for later, earlier in pairwise(recent)]
+    worked = [gap for gap in gaps if gap < LONGEST_SECONDS]
+    if len(worked) < FEWEST_GAPS or tasks <= 0:
+        return None
+    return max(1, round(median(worked) * tasks / 60))
 
 
 def resting_until(session: Session, sessions: Sessions, participant_id: int, now: datetime) -> datetime | None:
@@ -123,7 +147,8 @@ def _further_question(session: Session, design: Design, participant_id: int) -> 
 
 
 def _of_assignment(session: Session, assignment: Assignment, question: str) -> Task:
-    shown = stimuli.of_comparison(session, assignment.participant_id, assignment.comparison, assignment.left)
+    stand = standing(assignment.left, assignment.arrangement)
+    shown = stimuli.of_comparison(session, assignment.participant_id, assignment.comparison, stand)
     return Task("comparison", assignment.id, question, shown, assignment.assigned_at)
 
 

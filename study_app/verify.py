@@ -51,6 +51,11 @@ def verify_export(path: Path) -> Verified:
     for row in _table(files, "comparisons"):
         if not {row["image_a_sha256"], row["image_b_sha256"]} <= shas:
             raise UserError(f"{path}: comparisons.csv: comparison {row['id']} shows an image that is not the manifest's")
+    for row in _table(files, "further_images"):
+        if row["image_sha256"] not in shas:
+            raise UserError(
+                f"{path}: further_images.csv: comparison {row['comparison_id']} shows an image that is not the manifest's"
+            )
     return Verified(len(judgments), len(events), chain)
 
 
@@ -63,7 +68,8 @@ def _read(path: Path) -> dict[str, bytes]:
         raise UserError(f"{path}: can't be read as a zip file: {error}") from error
     lines = [line.split("  ", 1) for line in files.get("SHA256SUMS", b"").decode().splitlines()]
     sums = {line[-1]: line[0] for line in lines}
-    wanted = {EVENTS_NAME, MANIFEST_NAME, "design.json", "about.json", "judgments.csv", "assignments.csv", "comparisons.csv"}
+    tables = ("judgments", "assignments", "comparisons", "further_images")
+    wanted = {EVENTS_NAME, MANIFEST_NAME, "design.json", "about.json", *(f"{name}.csv" for name in tables)}
     if not wanted <= sums.keys() or sums.keys() != files.keys() - {"SHA256SUMS"}:
         raise UserError(f"{path}: is no whole export of `evalkit study export`: SHA256SUMS and the files don't fit")
     for name, digest in sums.items():
@@ -99,8 +105,10 @@ def _compare(
         raise UserError(f"{path}: judgments.csv: the judgment of assignment {assignment_id} {where}")
     for assignment_id, told in logged.items():
         row, assignment = stored[assignment_id], assignments[assignment_id]
-        seen = (row["choice"], assignment["comparison_id"], assignment["participant_id"], assignment["left"])
-        if seen != (told["choice"], str(told["comparison"]), str(told["participant"]), str(told["left"])):
+        names = ("comparison_id", "participant_id", "left", "arrangement")
+        seen = (row["choice"], *(assignment[name] for name in names))
+        wanted = (told["choice"], told["comparison"], told["participant"], told["left"], told.get("arrangement", ""))
+        if seen != tuple(str(value) for value in wanted):
             raise UserError(f"{path}: judgments.csv: the judgment of assignment {assignment_id} is not as the log tells it")
 
 

@@ -1,4 +1,4 @@
-// One comparison in the browser: honest times, zoom of both images at once, the next images fetched early. Without it the page
+// One comparison in the browser: honest times, zoom of all images at once, a ranking as it grows, the next images fetched early. Without it the page
 // still works: its buttons are the page's own.
 
 // what was measured so far, kept where Streamlit runs this function again for the same page
@@ -8,7 +8,10 @@ let stop = () => {};
 export default function ({ data, setTriggerValue }) {
   stop();
   if (page.key !== data.key) {
-    page = { key: data.key, arrived: performance.now(), shown: null, hiddenSince: null, hidden: 0, losses: 0, sent: -Infinity };
+    page = {
+      key: data.key, arrived: performance.now(), shown: null, hiddenSince: null, hidden: 0, losses: 0, sent: -Infinity,
+      order: data.pressed.split(" ").filter(Boolean),
+    };
   }
   document.documentElement.lang = data.language;
   const listening = new AbortController();
@@ -16,14 +19,18 @@ export default function ({ data, setTriggerValue }) {
     target.addEventListener(event, listener, { ...options, signal: listening.signal });
   stop = () => listening.abort();
 
-  const answer = (choice) => {
+  const places = Object.values(data.choices).filter((choice) => choice !== "cannot_tell");
+
+  const answer = (choice, confirmed = false) => {
     const now = performance.now();
+    const part = data.ranks && !confirmed && choice !== "cannot_tell";
     // a second press within a moment is a slip; after it, a try again
-    if (now - page.arrived < data.minimum_ms || now - page.sent < 2000) return;
-    page.sent = now;
+    if (!part && (now - page.arrived < data.minimum_ms || now - page.sent < 2000)) return;
+    if (!part) page.sent = now;
     const away = page.hidden + (page.hiddenSince === null ? 0 : now - page.hiddenSince);
     setTriggerValue("answer", {
       choice,
+      confirmed,
       reaction_ms: page.shown === null ? null : Math.round(now - page.shown),
       loaded_ms: page.shown === null ? null : Math.round(page.shown - page.arrived),
       hidden_ms: Math.round(away),
@@ -31,14 +38,40 @@ export default function ({ data, setTriggerValue }) {
     });
   };
 
+  const rank = () => {
+    for (const figure of document.querySelectorAll(`.study-pair[data-page="${data.key}"] .place`)) {
+      const number = page.order.indexOf(figure.dataset.place);
+      figure.dataset.rank = number < 0 ? "" : data.ranks[number];
+    }
+  };
+
+  // a place of a ranking comes next, and the last one left follows by itself; one that is in it goes out with all after it
+  const press = (choice) => {
+    if (!data.ranks || choice === "cannot_tell") {
+      answer(choice);
+      return;
+    }
+    if (page.order.includes(choice)) page.order = page.order.slice(0, page.order.indexOf(choice));
+    else page.order.push(choice);
+    if (page.order.length === places.length - 1 && page.order.includes(choice)) {
+      page.order.push(...places.filter((place) => !page.order.includes(place)));
+    }
+    rank();
+    answer(page.order.join(" "));
+  };
+
+  const confirm = () => page.order.length === places.length && answer(page.order.join(" "), true);
+
   on(window, "click", (event) => {
     if (!(event.target instanceof Element)) return;
-    const button = event.target.closest(".st-key-answers button");
-    const choice = button && data.choices.find((name) => button.closest(`.st-key-${name}-${data.key}`));
-    if (!choice) return;
+    const button = event.target.closest(".st-key-answers button, .st-key-confirm button");
+    const choice = button && Object.values(data.choices).find((name) => button.closest(`.st-key-${name}-${data.key}`));
+    const confirms = button && button.closest(`.st-key-confirm-${data.key}`);
+    if (!choice && !confirms) return;
     event.preventDefault();
     event.stopImmediatePropagation();
-    answer(choice);
+    if (confirms) confirm();
+    else press(choice);
   }, { capture: true });
 
   const away = () => {
@@ -64,6 +97,7 @@ export default function ({ data, setTriggerValue }) {
       return;
     }
     const view = zoom(pair, on);
+    if (data.ranks) rank();
     on(window, "keydown", (event) => keys(event, view), { capture: true });
     const images = [...document.querySelectorAll(".study-concept img"), ...pair.querySelectorAll("img")];
     Promise.all(images.map((image) => image.decode().catch(() => null))).then(() => {
@@ -87,12 +121,15 @@ export default function ({ data, setTriggerValue }) {
 
   const keys = (event, view) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const place = { 1: "left", 2: "right", 3: "cannot_tell" }[event.key];
-    if (place && data.choices.includes(place)) {
+    const place = data.choices[event.key];
+    // on a button, Enter presses that button
+    const confirms = data.ranks && event.key === "Enter" && !(event.target instanceof Element && event.target.closest("button"));
+    if (place || confirms) {
       event.preventDefault();
       event.stopImmediatePropagation();
       // a key held down answers one page only
-      if (!event.repeat) answer(place);
+      if (!event.repeat && place) press(place);
+      if (!event.repeat && confirms) confirm();
       return;
     }
     const step = 0.1;
@@ -110,7 +147,7 @@ export default function ({ data, setTriggerValue }) {
   return () => listening.abort();
 }
 
-// Zoom and shift both images alike: by wheel, two fingers, dragging, double click and keys. Places are shares of an image's box.
+// Zoom and shift all images alike: by wheel, two fingers, dragging, double click and keys. Places are shares of an image's box.
 function zoom(pair, on) {
   const images = [...pair.querySelectorAll("img")];
   let scale = 1, x = 0, y = 0;

@@ -40,7 +40,7 @@ def joined(service: StudyService) -> tuple[str, int]:
 
 
 def urls(trial) -> list[str]:
-    return [trial.left, trial.right, *(url for concept in trial.concepts for url in concept.references)]
+    return [*trial.images, *(url for concept in trial.concepts for url in concept.references)]
 
 
 def test_metadata_never_survives() -> None:
@@ -61,7 +61,7 @@ def test_every_kind_of_image_leaves_in_the_same_form(mode: str) -> None:
 def test_pixels_are_kept(service: StudyService, tmp_path: Path) -> None:
     token, participant = joined(service)
     trial = service.trial(participant)
-    shown = {service.stimulus(token, url.removeprefix("/i/")) for url in (trial.left, trial.right)}
+    shown = {service.stimulus(token, url.removeprefix("/i/")) for url in trial.images}
     sent = {np.asarray(Image.open(io.BytesIO(data))).tobytes() for data in shown}
     run = tmp_path / "run"
     drawn = {np.asarray(Image.open(run / image.path)).tobytes() for image in Manifest.load(run).images}
@@ -75,7 +75,7 @@ def test_all_images_have_one_size_in_bytes_and_no_two_answers_are_alike(service:
         token, participant = joined(service)
         for _ in range(4):
             trial = service.trial(participant)
-            for url in (trial.left, trial.right):
+            for url in trial.images:
                 data = service.stimulus(token, url.removeprefix("/i/"))
                 sizes.add(len(data))
                 hashes.append(hashlib.sha256(data).hexdigest())

@@ -74,7 +74,7 @@ def test_export_holds_everything_and_its_hashes_fit(run: Path) -> None:
         assert hashlib.sha256(files[name]).hexdigest() == digest
     assert set(files) == {
         "SHA256SUMS", "about.json", "answers.csv", "assignments.csv", "checks.csv", "comparisons.csv", "design.json",
-        "events.jsonl", "judgments.csv", "manifest.json", "participants.csv", "withdrawals.csv",
+        "events.jsonl", "further_images.csv", "judgments.csv", "manifest.json", "participants.csv", "withdrawals.csv",
     }  # fmt: skip
     tables = {name: list(csv.DictReader(io.StringIO(data.decode()))) for name, data in files.items() if name.endswith(".csv")}
     assert {name: len(rows) for name, rows in tables.items()} == {

@@ -103,8 +103,8 @@ def test_a_sample_takes_cases_equally_often_and_the_same_cells_for_every_pair(tm
     manifest = make_run(tmp_path, concepts=4, seeds=3, scores=False)
     plan = plan_comparisons(manifest, 1, Selection(sample=9))
     assert len(plan) == 9 * 3
-    assert set(Counter(p.case for p in plan if (p.arm_a, p.arm_b) == ("direct", "mc_dropout")).values()) == {1, 2}
-    cells = [{(p.case, p.seed) for p in plan if (p.arm_a, p.arm_b) == pair} for pair in {(p.arm_a, p.arm_b) for p in plan}]
+    assert set(Counter(p.case for p in plan if p.arms == ("direct", "mc_dropout")).values()) == {1, 2}
+    cells = [{(p.case, p.seed) for p in plan if p.arms == pair} for pair in {p.arms for p in plan}]
     assert all(cell == cells[0] for cell in cells)
     assert plan == plan_comparisons(manifest, 1, Selection(sample=9))
     assert plan != plan_comparisons(manifest, 2, Selection(sample=9))

@@ -54,9 +54,9 @@ def test_a_further_question_shows_the_same_images_and_needs_a_judgment_first(dat
     first = service.trial(participant)
     service.answer(participant, first, "left", Timing())
     second = service.trial(participant)
-    assert (second.question, second.left, second.right) == ("quality", first.left, first.right)
+    assert (second.question, *second.images) == ("quality", *first.images)
     assert second.key != first.key
-    assert service.stimulus(token, second.left.removeprefix("/i/"))
+    assert service.stimulus(token, second.images[0].removeprefix("/i/"))
     with pytest.raises(UserError, match="is not one this participant has judged"):
         service.answer(study.join(), second, "left", Timing())
 
@@ -94,9 +94,9 @@ def test_a_check_looks_like_any_other_page(database, tmp_path: Path) -> None:
         done.append(trial.done)
         assert len(trial.key) == 12
         assert "check" not in trial.key
-        assert service.stimulus(token, trial.left.removeprefix("/i/"))
-        assert service.stimulus(token, trial.right.removeprefix("/i/"))
-        assert trial.left != trial.right
+        assert service.stimulus(token, trial.images[0].removeprefix("/i/"))
+        assert service.stimulus(token, trial.images[1].removeprefix("/i/"))
+        assert trial.images[0] != trial.images[1]
         service.answer(participant, trial, "left", Timing())
     # the bar moves by one for each of them
     assert done == list(range(len(done)))
@@ -116,8 +116,8 @@ def test_the_next_images_can_be_fetched_early(database, tmp_path: Path) -> None:
     assert service.stimulus(service.join(), first.upcoming[0].removeprefix("/i/")) is None
     service.answer(participant, first, "left", Timing())
     second = service.trial(participant)
-    assert {second.left, second.right} <= set(early)
-    assert service.stimulus(token, second.left.removeprefix("/i/")) == early[second.left]
+    assert set(second.images) <= set(early)
+    assert service.stimulus(token, second.images[0].removeprefix("/i/")) == early[second.images[0]]
 
 
 def test_an_answer_sooner_than_the_design_allows_is_not_taken(database, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_a_judgment_taken_back_is_asked_again_and_nothing_is_forgotten(database,
     # a second click takes back nothing more
     assert not service.undo(participant, first.owner)
     again = service.trial(participant)
-    assert (again.owner, again.left, again.question) == (first.owner, first.left, "overall")
+    assert (again.owner, again.images, again.question) == (first.owner, first.images, "overall")
     with read(database) as session:
         assert session.scalar(select(func.count()).select_from(Judgment)) == 0
         assert session.scalar(select(func.count()).select_from(Answer)) == 0
