@@ -13,6 +13,7 @@ from analysis.rows import by_signature, measured, sets_of, votes_of
 from analysis.votes.agreement import Agreement, agreement_of, noise_ceiling
 from analysis.votes.fitted import ArmStrengths, VoteModel, arm_strengths, vote_model
 from analysis.votes.preference import Preference, preferences
+from analysis.votes.several import Several, several_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,14 @@ class Findings(Result):
     metrics: tuple[MetricResult, ...]
     """Of the same, their means and contrasts."""
     similarities: tuple[Similarity, ...]
+    several: Several | None = None
+    """What people chose where more than two images were compared at once."""
 
     def records(self) -> list[dict[str, object]]:
         """Return one row per contrast: of preferences, metrics and similarities."""
         parts: tuple[Result, ...] = (*self.preferences, *self.metrics, *self.similarities)
+        if self.several is not None:
+            parts += (*self.several.differences, *self.several.strength_contrasts)
         return [record for part in parts for record in part.records()]
 
     @property
@@ -74,6 +79,7 @@ def analyze_run(data: RunData, margin: float | None = 0.05, margin_scale: str = 
             cells,
             tuple(measure(each) for each in cells),
             tuple(similarities(data)),
+            several_of(data),
         )
 
 
