@@ -10,7 +10,7 @@ from evalkit.convention import PLAIN, Convention
 from evalkit.errors import UserError
 from evalkit.pixels import Pixels
 from evalkit.scores import Direction
-from evalkit.signature import DEFAULT_PRESET, Recipe, sign
+from evalkit.signature import Recipe, sign
 from evalkit.weights import Source, Weights
 
 if TYPE_CHECKING:
@@ -85,6 +85,22 @@ class PairEncoder(Model, Protocol):
 Loader = Callable[[Weights, str], Model]
 
 
+class Loadable(Protocol):
+    """What has a model, whatever it makes of its features."""
+
+    @property
+    def model(self) -> str:
+        """Return what names the model."""
+
+    @property
+    def weights(self) -> Source | None:
+        """Return the weights it needs, if any."""
+
+    @property
+    def load(self) -> Loader:
+        """Return what takes weights and a device and makes the model."""
+
+
 @dataclass(frozen=True)
 class MetricCard:
     """What a metric is. `load` takes weights and a device and imports what it needs."""
@@ -103,8 +119,8 @@ class MetricCard:
     load: Loader = field(repr=False)
     # a run is scored with it only where it is named: it is none of the papers' metrics, or costs much
     on_request: bool = False
-    # whose numbers these are, and what that means for a cosine with a prompt or references
-    preset: str = DEFAULT_PRESET
+    # whose numbers these are, empty where no preset concerns them; what that means for a cosine with a prompt or references
+    preset: str = ""
     convention: Convention = PLAIN
 
     @property
@@ -127,6 +143,7 @@ def metric(
     weights: Source | None = None,
     licence: str | None = None,
     on_request: bool = False,
+    preset: str = "",
 ) -> Callable[[Loader], MetricCard]:
     """Return a decorator that makes a metric's card of its loader; name and summary are the loader's own.
 
@@ -143,7 +160,7 @@ def metric(
         summary = (load.__doc__ or "").strip().partition("\n")[0]
         if not summary:
             raise ValueError(f"metric {name}: its loader needs a docstring that says what it measures")
-        return MetricCard(name, summary, direction, unit, limits, source, needs, weights, terms, load, on_request)
+        return MetricCard(name, summary, direction, unit, limits, source, needs, weights, terms, load, on_request, preset)
 
     return card
 

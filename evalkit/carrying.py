@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from evalkit.card import MetricCard
 from evalkit.errors import UserError
 from evalkit.files import sha256_file, write_atomic
 from evalkit.weights import VARIABLE, Source, find
@@ -41,13 +40,12 @@ def variables(folder: Path) -> dict[str, str]:
     return {"HF_HUB_CACHE": str(folder / "hub"), "TORCH_HOME": str(folder / "torch")}
 
 
-def wanted(cards: Mapping[str, MetricCard], experiment: str | None) -> dict[str, Fetch]:
-    """Return what is to be fetched, by the name it is shown under: the metrics' weights, and an experiment's models.
+def wanted(sources: Mapping[str, Source], experiment: str | None) -> dict[str, Fetch]:
+    """Return what is to be fetched, by the name it is shown under: weights of metrics, and an experiment's models.
 
     Raises:
         UserError: there is no such experiment.
     """
-    sources: dict[str, Source] = {card.weights.name: card.weights for card in cards.values() if card.weights}
     fetches: dict[str, Fetch] = {}
     if experiment is not None:
         for entry in entry_points(group=NEEDS):

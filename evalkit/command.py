@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from evalkit.scored import Scored
     from evalkit.scores import ScoreRow
     from evalkit.scoring import Score
+    from evalkit.sets.card import SetMetric
 
 
 def import_images(
@@ -64,7 +65,7 @@ def score(
     from evalkit.errors import UserError
     from evalkit.file_scoring import find_pictures, score_files
     from evalkit.manifest import FILE_NAME as MANIFEST
-    from evalkit.run_scoring import score_run
+    from evalkit.run_scoring import write_run_scores
     from evalkit.showing import bar, show, step
     from evalkit.weights import parse_options
 
@@ -80,7 +81,7 @@ def score(
     with bar() as shown:
         progress = step(shown, "scoring")
         if run is not None:
-            scored = score_run(
+            scored = write_run_scores(
                 run, cards, preset=preset, weights=given, device=device, batch_size=batch_size, progress=progress
             )
         else:
@@ -97,6 +98,7 @@ def metrics() -> None:
     from rich.table import Table
 
     from evalkit.plugins import known_metrics
+    from evalkit.sets import SET_METRICS
     from evalkit.showing import out
 
     known = known_metrics()
@@ -104,10 +106,13 @@ def metrics() -> None:
     for card in known.values():
         other = "nothing" if card.needs == "image" else card.needs.replace("_", " ")
         table.add_row(card.name, card.direction, other, card.unit)
+    for each in SET_METRICS.values():
+        table.add_row(each.name, each.direction, "another set (evalkit sets)", each.unit)
     console = out()
     console.print(table)
-    for card in known.values():
-        console.print(f"[bold]{card.name}[/bold]: {card.summary} Source: {card.source}. Licence: {card.licence}.")
+    every: list[MetricCard | SetMetric] = [*known.values(), *SET_METRICS.values()]
+    for one in every:
+        console.print(f"[bold]{one.name}[/bold]: {one.summary} Source: {one.source}. Licence: {one.licence}.")
 
 
 def doctor(

@@ -8,12 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from evalkit.errors import MissingWeightsError, UserError
-from evalkit.metrics import METRICS
-from evalkit.weights import NO_WEIGHTS, Source, check_names, find
+from evalkit.models import known_models, known_sources
+from evalkit.weights import NO_WEIGHTS, check_names, find
 
 PACKAGES = (
-    "evalkit", "torch", "torchvision", "open_clip_torch", "timm", "pyiqa", "diffusers", "transformers", "peft",
-    "streamlit", "sqlalchemy", "pandas", "scipy", "statsmodels", "numpy", "pillow",
+    "evalkit", "torch", "torchvision", "open_clip_torch", "timm", "pyiqa", "torch-fidelity", "diffusers", "transformers",
+    "peft", "streamlit", "sqlalchemy", "pandas", "scipy", "statsmodels", "numpy", "pillow",
 )  # fmt: skip
 # Versions before these can lose a database in WAL mode when two connections checkpoint at once (sqlite.org/wal.html).
 WAL_RESET_FIXED = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
@@ -42,7 +42,7 @@ def device() -> str:
 
 def weights_found(given: Mapping[str, Path]) -> Iterator[tuple[str, str, str]]:
     """Yield every model with where its weights are, or why they are not, and their sha256."""
-    sources: dict[str, Source] = {card.weights.name: card.weights for card in METRICS.values() if card.weights}
+    sources = known_sources()
     check_names(given, sources.values())
     for name, source in sources.items():
         try:
@@ -61,11 +61,10 @@ def examined(given: Mapping[str, Path]) -> Iterator[tuple[str, list[str]]]:
         return
     from evalkit.probing import faults
 
-    models = {card.model: card for card in METRICS.values()}
-    for name, card in models.items():
+    for name, model in known_models().items():
         try:
-            found = find(card.weights, given, download=False) if card.weights else NO_WEIGHTS
-            yield name, list(faults(card.load(found, "cpu")))
+            found = find(model.source, given, download=False) if model.source else NO_WEIGHTS
+            yield name, list(faults(model.load(found, "cpu")))
         except MissingWeightsError:
             continue
         except UserError as error:

@@ -72,7 +72,7 @@ def score_files(
     result: Scored[Score] = Scored(None, missing=missing, not_run=tuple(card.name for card in cards if card.model in missing))
     cards = [card for card in cards if card.model in encoders]
     models = tuple(encoders)
-    items = [item for path in paths if (item := _item(path, models, result.problems)) is not None]
+    items = [item for path in paths if (item := file_item(path, models, result.problems)) is not None]
     done = len(paths) - len(items)
 
     def step(count: int) -> None:
@@ -108,7 +108,7 @@ def needs_run(card: MetricCard) -> str | None:
     return f"compares an image with {what}, which a run's manifest names; make a run with `evalkit import FOLDER --run RUN`"
 
 
-def _item(path: Path, models: tuple[str, ...], problems: list[Problem]) -> Item | None:
+def file_item(path: Path, models: tuple[str, ...], problems: list[Problem]) -> Item | None:
     """Return a file as something to read, or None and a problem where it can't be opened."""
     try:
         key = sha256_bytes(read_bytes(path))

@@ -1,6 +1,6 @@
 """Presets: the conventions under which other tools' numbers are made, by the name of the tool."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -53,12 +53,6 @@ def with_preset(cards: Sequence[MetricCard], preset: str) -> list[MetricCard]:
     """
     conventions = PRESETS[check_preset(preset)]
     return [_under(card, preset, conventions[card.name]) if card.name in conventions else card for card in cards]
-
-
-def other_sources() -> Iterator[Source]:
-    """Yield the weights that only a preset uses."""
-    for source, _ in OTHER_NETS.values():
-        yield source
 
 
 def _under(card: MetricCard, preset: str, convention: Convention) -> MetricCard:

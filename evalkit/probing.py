@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-SQUARE = re.compile(r"pil-bicubic-(?P<size>\d+)-center(-(?P<crop>\d+))?")
+SQUARE = re.compile(r"pil-bicubic-(?P<size>\d+)-(pad|center(-(?P<crop>\d+))?)")
+NATIVE = re.compile(r"native-size(-cut\d+)?")
 # How far apart two ways to the same 8-bit pixels may be: rounding, no more.
 ROUNDING = 1
 # Black to white spans 1 / deviation in a net's input: 1 without normalisation, about 4 with ImageNet's or CLIP's.
@@ -48,7 +49,7 @@ def _input_faults(model: Model) -> Iterator[str]:
     """Compare a model's input with what its recipe says, made here by Pillow alone."""
     stated = model.recipe.preparation
     match = SQUARE.fullmatch(stated)
-    if match is None and stated != "native-size":
+    if match is None and not NATIVE.fullmatch(stated):
         yield f"its preparation {stated} is none that can be checked here"
         return
     picture = _probe()

@@ -12,14 +12,15 @@ from PIL import Image
 
 from evalkit.arrays import ValueRange, check_range, is_array, to_image, unbatched
 from evalkit.cache import Features, MemoryStore, Store
-from evalkit.card import MetricCard, Model, Needs, TextEncoder
+from evalkit.card import Loadable, MetricCard, Model, Needs, TextEncoder
 from evalkit.errors import MissingWeightsError, UserError
 from evalkit.extract import Item, extract, file_loader
 from evalkit.files import sha256_bytes
 from evalkit.metrics.iqa import cards_named
+from evalkit.models import known_sources
 from evalkit.pixels import Pixels, convert, fingerprint, read_bytes
 from evalkit.plugins import known_metrics
-from evalkit.presets import other_sources, with_preset
+from evalkit.presets import with_preset
 from evalkit.scores import Direction
 from evalkit.signature import DEFAULT_PRESET
 from evalkit.similarity import cosine, cosine_matrix
@@ -144,7 +145,7 @@ def choose(metrics: Sequence[str | MetricCard]) -> list[MetricCard]:
 
 
 def load_encoders(
-    cards: Sequence[MetricCard], given: Mapping[str, Path], device: str | None
+    cards: Sequence[Loadable], given: Mapping[str, Path], device: str | None
 ) -> tuple[dict[str, Model], dict[str, str]]:
     """Return the models of these metrics by name, each loaded once, and for those without weights how to get them.
 
@@ -153,9 +154,8 @@ def load_encoders(
     """
     from evalkit.encoders.forward import choose_device
 
-    sources = {card.weights.name: card.weights for card in (*known_metrics().values(), *cards) if card.weights}
-    sources.update({source.name: source for source in other_sources()})
-    check_names(given, sources.values())
+    own = {card.weights.name: card.weights for card in cards if card.weights}
+    check_names(given, {**known_sources(known_metrics().values()), **own}.values())
     encoders: dict[str, Model] = {}
     missing: dict[str, str] = {}
     chosen = choose_device(device)

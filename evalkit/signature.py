@@ -6,8 +6,9 @@ from importlib.metadata import PackageNotFoundError, version
 from evalkit.pixels import VERSION as PIXELS_VERSION
 
 DEFAULT_PRESET = "dreambooth"
-# The place of the preset among the parts of a signature; what it means for the features stands before it.
+# The place of the preset among the parts of a signature that has one; what it means for the features stands before it.
 PRESET_PART = 6
+PRESET_MARK = "preset:"
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,19 @@ def stamp(package: str, label: str | None = None) -> str:
     return f"{label or package}{number}"
 
 
-def sign(metric: str, recipe: Recipe, reduction: str, preset: str = DEFAULT_PRESET) -> str:
+def sign(metric: str, recipe: Recipe, reduction: str, preset: str = "") -> str:
     """Return a metric's signature: name, model, weights, preparation, precision, from features to score, preset, versions.
 
+    Metrics that no preset concerns name none.
+
     >>> recipe = Recipe("tiny", "40d3657159" + 54 * "0", "pil-bicubic-64-center", "fp32", ("open_clip3.3.0",))
-    >>> sign("clip_t", recipe, "cos").rpartition("|ev")[0]
+    >>> sign("clip_t", recipe, "cos", "dreambooth").rpartition("|ev")[0]
     'clip_t|tiny|sha:40d36571|pil-bicubic-64-center|fp32|cos|preset:dreambooth|open_clip3.3.0'
     """
     weights = f"sha:{recipe.sha256[:8]}" if recipe.sha256 else "no-weights"
     parts = (
-        metric, recipe.model, weights, recipe.preparation, recipe.precision, reduction, f"preset:{preset}",
-        *recipe.libraries, stamp("evalkit", "ev"),
+        metric, recipe.model, weights, recipe.preparation, recipe.precision, reduction,
+        *([PRESET_MARK + preset] if preset else []), *recipe.libraries, stamp("evalkit", "ev"),
     )  # fmt: skip
     if any("|" in part for part in parts):
         raise ValueError(f"a part of the signature holds '|': {parts}")
@@ -65,12 +68,15 @@ def sign(metric: str, recipe: Recipe, reduction: str, preset: str = DEFAULT_PRES
 
 
 def preset_of(signature: str) -> str:
-    """Return the preset that a signature names.
+    """Return the preset that a signature names; one that names none stands for the default.
 
-    >>> preset_of("clip_t|tiny|sha:40d36571|pil-bicubic-64-center|fp32|cos|preset:dreambooth|ev0.1.0")
+    >>> preset_of("clip_t|tiny|sha:40d36571|pil-bicubic-64-center|fp32|100*cos|preset:torchmetrics|ev0.1.0")
+    'torchmetrics'
+    >>> preset_of("piqe|piqe|no-weights|native-size|fp32|score|pyiqa0.1.16|ev0.1.0")
     'dreambooth'
     """
-    return signature.split("|")[PRESET_PART].removeprefix("preset:")
+    part = signature.split("|")[PRESET_PART]
+    return part.removeprefix(PRESET_MARK) if part.startswith(PRESET_MARK) else DEFAULT_PRESET
 
 
 def resigned(signature: str, reduction: str, preset: str) -> str:
@@ -80,5 +86,5 @@ def resigned(signature: str, reduction: str, preset: str) -> str:
     'clip_t|tiny|sha:40d36571|pil-bicubic-64-center|fp32|100*cos|preset:torchmetrics|ev0.1.0'
     """
     parts = signature.split("|")
-    parts[PRESET_PART - 1 : PRESET_PART + 1] = [reduction, f"preset:{preset}"]
+    parts[PRESET_PART - 1 : PRESET_PART + 1] = [reduction, PRESET_MARK + preset]
     return "|".join(parts)

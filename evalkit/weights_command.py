@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from evalkit.card import MetricCard
+    from evalkit.weights import Source
 
 app = typer.Typer(
     help="Prepare a machine without network.",
@@ -20,7 +18,10 @@ app = typer.Typer(
 For = Annotated[
     str | None, typer.Option("--for", help="An experiment: its base model and LoRAs too, and no weights it brings.")
 ]
-Metrics = Annotated[str | None, typer.Option("--metrics", help="Names joined by commas; default: all metrics.")]
+Metrics = Annotated[
+    str | None,
+    typer.Option("--metrics", help="Metrics or models, joined by commas; default: the metrics that run without being named."),
+]
 
 
 @app.command()
@@ -37,7 +38,7 @@ def fetch(
     from evalkit.errors import UserError
 
     use_folder(folder)
-    fetches = wanted(_cards(metrics), experiment)
+    fetches = wanted(_sources(metrics), experiment)
     if not fetches:
         raise UserError("nothing to fetch: what is asked for needs no weights from the hub")
     console, loud = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
@@ -63,14 +64,13 @@ def list_weights(experiment: For = None, metrics: Metrics = None) -> None:
     from evalkit.carrying import wanted
     from evalkit.doctor import weights_found
 
-    cards = _cards(metrics)
     console = Console(soft_wrap=True)
-    for name in wanted(cards, experiment):
+    for name in wanted(_sources(metrics), experiment):
         console.print(name, markup=False, highlight=False)
-    models = {card.weights.name for card in cards.values() if card.weights}
+    shown = _sources(metrics) if metrics is not None else None
     table = Table("weights", "here", "sha256")
     for name, state, sha256 in weights_found({}):
-        if name in models:
+        if shown is None or name in shown:
             table.add_row(name, state, sha256[:16])
     console.print(table)
 
@@ -92,12 +92,28 @@ def verify(folder: Annotated[Path, typer.Argument(help="A folder that `evalkit w
         raise UserError(f"{folder}: {wrong} of {len(states)} files are not as they were fetched; fetch or copy them again")
 
 
-def _cards(metrics: str | None) -> "Mapping[str, MetricCard]":
-    """Return the metrics called so, or all."""
-    from evalkit.card import pick
-    from evalkit.plugins import known_metrics
+def _sources(names: str | None) -> "dict[str, Source]":
+    """Return the weights of what is called so, metrics or models; without names those of metrics that run unnamed."""
+    from difflib import get_close_matches
 
-    known = known_metrics()
-    if metrics is None:
-        return known
-    return {card.name: card for card in pick(known, [name.strip() for name in metrics.split(",") if name.strip()])}
+    from evalkit.errors import UserError
+    from evalkit.models import known_sources
+    from evalkit.plugins import known_metrics
+    from evalkit.sets import SET_METRICS
+
+    cards = known_metrics()
+    if names is None:
+        return {card.weights.name: card.weights for card in cards.values() if card.weights and not card.on_request}
+    weights: dict[str, Source | None] = dict(known_sources(cards.values()))
+    weights |= {name: card.weights for name, card in cards.items()}
+    weights |= {name: each.weights for name, each in SET_METRICS.items()}
+    found: dict[str, Source] = {}
+    for name in (part.strip() for part in names.split(",") if part.strip()):
+        if name not in weights:
+            near = get_close_matches(name, weights, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise UserError(f"--metrics: no metric or model {name!r}{hint} Known: {', '.join(weights)}")
+        source = weights[name]
+        if source is not None:
+            found[source.name] = source
+    return found

@@ -30,11 +30,25 @@ CLIP = Source(
     licence="MIT (OpenAI CLIP)",
     config=CONFIG,
 )
+# The net of CMMD (Jayasumana 2024).
+L_ARCHITECTURE = "ViT-L-14-336-quickgelu"
+CLIP_L = Source(
+    name="clip_l",
+    hub="timm/vit_large_patch14_clip_336.openai",
+    files=("open_clip_model.safetensors",),
+    licence="MIT (OpenAI CLIP)",
+    config=CONFIG,
+)
 
 
 def load_clip(weights: Weights, device: str) -> "ClipEncoder":
     """Return CLIP with these weights: ViT-B/32, or what the weights' folder describes in open_clip_config.json."""
     return ClipEncoder(weights, device)
+
+
+def load_clip_l(weights: Weights, device: str) -> "ClipEncoder":
+    """Return CLIP with these weights: ViT-L/14 at 336 px, or what the weights' folder describes in open_clip_config.json."""
+    return ClipEncoder(weights, device, L_ARCHITECTURE)
 
 
 class ClipEncoder:
@@ -43,7 +57,7 @@ class ClipEncoder:
     largest_batch = 256
     smallest_side = 1
 
-    def __init__(self, weights: Weights, device: str) -> None:
+    def __init__(self, weights: Weights, device: str, architecture: str = ARCHITECTURE) -> None:
         """Read the architecture; raise a UserError where a folder describes none that open_clip can build."""
         import open_clip
         from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
@@ -51,7 +65,7 @@ class ClipEncoder:
         self.weights = weights
         self.device = device
         folder = weights.folder
-        self.architecture = ARCHITECTURE if folder is None else f"local-dir:{folder}"
+        self.architecture = architecture if folder is None else f"local-dir:{folder}"
         settings = {} if folder is None else _folder_settings(folder)
         try:
             config = cast("dict[str, Any]", open_clip.get_model_config(self.architecture))
@@ -62,7 +76,7 @@ class ClipEncoder:
         self.mean = tuple(settings.get("mean", OPENAI_DATASET_MEAN))
         self.std = tuple(settings.get("std", OPENAI_DATASET_STD))
         self.recipe = Recipe(
-            model=ARCHITECTURE if folder is None else f"open_clip-dir:{_description_hash(folder)}",
+            model=architecture if folder is None else f"open_clip-dir:{_description_hash(folder)}",
             sha256=weights.sha256,
             preparation=f"pil-bicubic-{self.size}-center",
             precision="fp32",

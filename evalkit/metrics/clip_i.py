@@ -2,6 +2,7 @@
 
 from evalkit.card import Encoder, metric
 from evalkit.encoders.clip import CLIP, load_clip
+from evalkit.signature import DEFAULT_PRESET
 from evalkit.weights import Weights
 
 
@@ -12,6 +13,7 @@ from evalkit.weights import Weights
     source="Ruiz 2022 (DreamBooth), section 4.1; Ni 2025 (noise consistency), section 5.2",
     needs="references",
     weights=CLIP,
+    preset=DEFAULT_PRESET,
 )
 def clip_i(weights: Weights, device: str) -> Encoder:
     """Mean cosine between CLIP's features of an image and of each reference of a concept."""

@@ -2,6 +2,7 @@
 
 from evalkit.card import Encoder, metric
 from evalkit.encoders.dino import DINO, load_dino
+from evalkit.signature import DEFAULT_PRESET
 from evalkit.weights import Weights
 
 
@@ -12,6 +13,7 @@ from evalkit.weights import Weights
     source="Ruiz 2022 (DreamBooth), section 4.1; Ni 2025 (noise consistency), section 5.2",
     needs="references",
     weights=DINO,
+    preset=DEFAULT_PRESET,
 )
 def dino(weights: Weights, device: str) -> Encoder:
     """Mean cosine between DINO's features of an image and of each reference of a concept."""

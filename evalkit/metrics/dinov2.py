@@ -2,6 +2,7 @@
 
 from evalkit.card import Encoder, metric
 from evalkit.encoders.dino import DINOV2, load_dinov2
+from evalkit.signature import DEFAULT_PRESET
 from evalkit.weights import Weights
 
 
@@ -13,6 +14,7 @@ from evalkit.weights import Weights
     needs="references",
     weights=DINOV2,
     on_request=True,
+    preset=DEFAULT_PRESET,
 )
 def dinov2(weights: Weights, device: str) -> Encoder:
     """Mean cosine between DINOv2's features of an image and of each reference of a concept."""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from evalkit.description import Description
 from evalkit.metrics import METRICS
+from evalkit.models import known_sources
+from evalkit.sets import SET_METRICS
 from evalkit.signature import Recipe, sign
 from tests.evalkit.conftest import picture
 
@@ -24,6 +26,18 @@ def test_every_metric_has_its_line_with_its_direction_and_weights():
         if card.weights:
             assert card.weights.hub in PAGE
             assert all(name in PAGE for name in card.weights.files)
+
+
+def test_every_metric_of_sets_has_its_line_with_the_size_below_which_it_warns():
+    for metric in SET_METRICS.values():
+        (line,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{metric.name}` |")]
+        assert f"| {metric.least:,} |" in line
+
+
+def test_every_model_has_its_line_with_the_files_it_needs():
+    for name, source in known_sources().items():
+        (line,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}` | ") and source.files[0] in line]
+        assert all(file in line for file in source.files)
 
 
 def test_the_example_of_a_description_is_one():
@@ -58,4 +72,4 @@ def test_the_example_of_a_metric_runs_as_a_plugin_as_written(tmp_path):
 def test_the_example_of_a_signature_has_the_parts_of_a_real_one():
     (example,) = [line for line in PAGE.splitlines() if line.startswith("clip_t|")]
     recipe = Recipe("m", "0" * 64, "p", "fp32", ("open_clip1", "torch1"))
-    assert example.strip().count("|") == sign("clip_t", recipe, "cos").count("|")
+    assert example.strip().count("|") == sign("clip_t", recipe, "cos", "dreambooth").count("|")

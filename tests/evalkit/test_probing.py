@@ -96,3 +96,20 @@ def test_the_doctor_examines_what_is_here_and_skips_what_is_not(weights, tmp_pat
     (tmp_path / "bad.pth").write_bytes(b"nonsense")
     ((fault,),) = [said for name, said in examined({"musiq": tmp_path / "bad.pth"}) if name == "musiq"]
     assert "bad.pth: can't be read as weights" in fault
+
+
+def test_the_doctor_and_the_list_of_weights_know_every_model_that_score_takes(dino_folder):
+    from typer.testing import CliRunner
+
+    from evalkit.doctor import weights_found
+    from evalkit.models import known_sources
+    from evalkit.weights_command import app
+
+    shown = {name: state for name, state, _ in weights_found({"dino_s8": dino_folder})}
+    assert shown.keys() == known_sources().keys() >= {"clip", "dino_s8", "inception", "vae"}
+    assert shown["dino_s8"] == "given as dino_s8"
+    listed = CliRunner().invoke(app, ["list", "--metrics", "dino_s8,fid"], catch_exceptions=False).stdout
+    assert listed.startswith("dino_s8: model.safetensors of timm/vit_small_patch8_224.dino\ninception: https://github.com/")
+    assert "missing: dino_s8" in listed
+    wrong = CliRunner().invoke(app, ["list", "--metrics", "dino_s9"])
+    assert "--metrics: no metric or model 'dino_s9'; did you mean 'dino_s8'? Known: clip" in str(wrong.exception)
