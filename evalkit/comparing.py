@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from types import MappingProxyType
 
@@ -17,9 +18,6 @@ from evalkit.scores import ScoreRow
 from evalkit.scoring import mean_cosine, text_features, truncation
 from evalkit.similarity import cosine, distance_to_others, vendi
 
-# metric and sha256 of an image to a score it already has
-Known = Mapping[tuple[str, str], float]
-
 
 @dataclass
 class Task:
@@ -29,15 +27,20 @@ class Task:
     card: MetricCard
     encoder: Model
     store: Store
-    known: Known
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def row(self, image: Image, value: float, *, concept: str = "", other_arm: str = "") -> ScoreRow:
         """Return the row of an image's score."""
-        signature = self.card.signature(self.encoder.recipe)
         name, direction = self.card.name, self.card.direction
-        return ScoreRow(image.case, image.arm, image.seed, image.sha256, name, concept, other_arm, value, direction, signature)
+        return ScoreRow(
+            image.case, image.arm, image.seed, image.sha256, name, concept, other_arm, value, direction, self.signature
+        )
+
+    @cached_property
+    def signature(self) -> str:
+        """Return the recipe of all its scores."""
+        return self.card.signature(self.encoder.recipe)
 
 
 def rows(task: Task) -> Iterator[ScoreRow]:
@@ -68,10 +71,7 @@ def referenced(manifest: Manifest, case: Case) -> list[tuple[str, tuple[Picture,
 def _alone(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
     """Yield scores of images by themselves."""
     for image in images:
-        earlier = task.known.get((task.card.name, image.sha256))
-        if earlier is not None:
-            yield task.row(image, earlier)
-        elif image.sha256 in own:
+        if image.sha256 in own:
             yield task.row(image, float(own[image.sha256][0]))
 
 

@@ -1,17 +1,17 @@
 """Score pictures that lie anywhere: a folder, a pattern or single files in, one row per picture and metric out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from glob import glob
 from pathlib import Path
 
 from evalkit.cache import FeatureCache, own_folder
-from evalkit.card import MetricCard
+from evalkit.card import MetricCard, Model
 from evalkit.errors import UserError
 from evalkit.extract import Item, Problem, extract, file_loader
 from evalkit.files import sha256_bytes
 from evalkit.pixels import read_bytes
 from evalkit.scored import Scored
-from evalkit.scores import write_rows
+from evalkit.scores import GROUP, StoredRows, write_rows
 from evalkit.scoring import Score, choose, load_encoders
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -55,7 +55,9 @@ def score_files(
     out: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scored[Score]:
-    """Score picture files with metrics that need nothing but an image; write the rows to `out`, whole or not at all.
+    """Score picture files with metrics that need nothing but an image.
+
+    The rows are written to `out`, whole or not at all, and read from there as they are asked for; without it, they are kept.
 
     What was computed once is kept in the user's cache folder by the picture's bytes and the recipe. A file that can't be read
     costs its own rows and nothing else. `progress` is told how many pictures are finished, of how many.
@@ -85,19 +87,31 @@ def score_files(
     with FeatureCache(own_folder() / "features.sqlite") as store:
         result.tally = extract(items, encoders, store, batch_size=batch_size, progress=step)
         result.problems.extend(result.tally.problems)
-        for card in cards:
-            recipe = encoders[card.model].recipe
-            signature = card.signature(recipe)
-            values = store.get(recipe.key, [item.key for item in items])
-            for item in items:
-                if item.key in values:
-                    value = float(values[item.key][0])
-                    result.rows.append(Score(item.name, item.key, card.name, "", value, card.direction, signature))
+        rows = _rows(cards, encoders, items, store)
+        if out is None:
+            result.rows.extend(rows)
+        else:
+            result.path = write_rows(out, Score, rows)
+            result.stored = StoredRows(out, Score)
         result.notes.extend(store.notes)
     result.notes.extend(f"{name}: {', '.join(said)}" for name, said in sorted(result.tally.notes.items()))
-    if out is not None:
-        result.path = write_rows(out, Score, result.rows)
     return result
+
+
+def _rows(
+    cards: Sequence[MetricCard], encoders: Mapping[str, Model], items: Sequence[Item], store: FeatureCache
+) -> Iterator[Score]:
+    """Yield the rows of what is in the store, metric by metric."""
+    for card in cards:
+        recipe = encoders[card.model].recipe
+        signature = card.signature(recipe)
+        for start in range(0, len(items), GROUP):
+            part = items[start : start + GROUP]
+            values = store.get(recipe.key, [item.key for item in part])
+            for item in part:
+                if item.key in values:
+                    value = float(values[item.key][0])
+                    yield Score(item.name, item.key, card.name, "", value, card.direction, signature)
 
 
 def needs_run(card: MetricCard) -> str | None:

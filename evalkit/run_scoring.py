@@ -1,12 +1,15 @@
 """Score a run: its images, references and prompts in, RUN/scores.parquet out; what is there already is kept."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
+import numpy as np
+
 from evalkit.cache import FILE_NAME as CACHE
-from evalkit.cache import FeatureCache
+from evalkit.cache import FeatureCache, Store
 from evalkit.card import MetricCard, Model
-from evalkit.comparing import Known, Task, pairs_wanted, referenced
+from evalkit.comparing import Task, pairs_wanted, referenced
 from evalkit.comparing import rows as compared
 from evalkit.errors import UserError
 from evalkit.extract import Item, extract, file_loader
@@ -14,13 +17,15 @@ from evalkit.manifest import Manifest, Picture
 from evalkit.metrics import METRICS
 from evalkit.presets import with_preset
 from evalkit.scored import Scored
-from evalkit.scores import FILE_NAME, ScoreRow, read_scores, write_scores
+from evalkit.scores import FILE_NAME, GROUP, ScoreRow, StoredRows, stored_scores, write_scores
 from evalkit.scoring import choose, load_encoders
 from evalkit.signature import DEFAULT_PRESET
 from evalkit.weights import FILE_NAME as WEIGHTS_FILE
 from evalkit.weights import read_table
 
 Progress = Callable[[int, int], None]
+# The rows of a run that was scored before; none where it was not.
+Earlier = StoredRows[ScoreRow] | tuple[ScoreRow, ...]
 
 
 def score_run(
@@ -33,7 +38,7 @@ def score_run(
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Scored[ScoreRow]:
-    """Score a run with these metrics, or with all its manifest can serve, and write its score file.
+    """Score a run with these metrics, or with all its manifest can serve, write its score file, and return all its rows.
 
     `preset` says whose numbers to make. Scores of metrics that are not asked for stay as they are. `progress` is told how many
     pictures are finished, of how many.
@@ -41,6 +46,25 @@ def score_run(
     Raises:
         UserError: the run lacks images, or a metric asked for can't be served by it.
     """
+    result = write_run_scores(
+        run, metrics, preset=preset, weights=weights, device=device, batch_size=batch_size, progress=progress
+    )
+    result.rows.extend(result.all_rows)
+    result.stored = None
+    return result
+
+
+def write_run_scores(
+    run: Path,
+    metrics: Sequence[str | MetricCard] | None = None,
+    *,
+    preset: str = DEFAULT_PRESET,
+    weights: Mapping[str, Path] | None = None,
+    device: str | None = None,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> Scored[ScoreRow]:
+    """Do what `score_run` does, and leave the rows in the file: what returns reads them as they are asked for."""
     manifest = Manifest.load(run).complete(run)
     _files_there(run, manifest)
     chosen = _serving(manifest, choose(metrics)) if metrics is not None else default_metrics(manifest)
@@ -51,30 +75,21 @@ def score_run(
     result: Scored[ScoreRow] = Scored(run / FILE_NAME, [], missing, tuple(card.name for card in cards if card.model in missing))
     cards = [card for card in cards if card.model in encoders]
     earlier = _earlier(run, result.notes)
-    known = _known(earlier, cards, encoders)
     with FeatureCache(run / CACHE) as store:
-        items = list(_items(run, manifest, cards, encoders, known))
+        _remember(earlier, cards, encoders, store)
+        items = list(_items(run, manifest, cards))
         count = _counter(progress, len(items))
         together = pairs_wanted(manifest, cards)
         result.tally = extract(items, encoders, store, batch_size=batch_size, progress=count, partners=together)
         result.problems.extend(result.tally.problems)
-        rows: list[ScoreRow] = []
-        for card in cards:
-            task = Task(manifest, card, encoders[card.model], store, known)
-            rows.extend(compared(task))
+        tasks = [Task(manifest, card, encoders[card.model], store) for card in cards]
+        write_scores(run, chain(_kept(earlier, manifest, tasks, result.notes), *map(compared, tasks)))
+        for task in tasks:
             result.problems.extend(task.problems)
             result.notes.extend(task.notes)
         result.notes.extend(store.notes)
     result.notes.extend(f"{name}: {', '.join(done)}" for name, done in sorted(result.tally.notes.items()))
-    scored = {card.name: card.signature(encoders[card.model].recipe) for card in cards}
-    replaced = sorted({row.metric for row in earlier if scored.get(row.metric, row.signature) != row.signature})
-    result.notes.extend(f"{name}: earlier scores of another recipe were replaced" for name in replaced)
-    there = {(image.cell, image.sha256) for image in manifest.images}
-    result.rows = [
-        *(row for row in earlier if row.metric not in scored and ((row.case, row.arm, row.seed), row.image_sha256) in there),
-        *rows,
-    ]
-    write_scores(run, result.rows)
+    result.stored = stored_scores(run)
     return result
 
 
@@ -116,45 +131,63 @@ def _files_there(run: Path, manifest: Manifest) -> None:
         raise UserError(f"{run}: {len(gone)} files of its manifest are gone, the first is {gone[0]}; put them back")
 
 
-def _earlier(run: Path, notes: list[str]) -> list[ScoreRow]:
-    """Return the rows of the run's score file; none, and a note, where it can't be read."""
+def _earlier(run: Path, notes: list[str]) -> Earlier:
+    """Return the rows of the run's score file, read as they are asked for; none, and a note, where it can't be read."""
     if not (run / FILE_NAME).exists():
-        return []
+        return ()
     try:
-        return read_scores(run)
+        rows = stored_scores(run)
+        # it must not happen half way that a damaged page is found
+        rows.read_through()
     except UserError as error:
         notes.append(f"made anew: {error}")
-        return []
+        return ()
+    return rows
 
 
-def _known(earlier: Sequence[ScoreRow], cards: Sequence[MetricCard], encoders: Mapping[str, Model]) -> Known:
-    """Return the scores that hold for an image by itself and need no computing.
+def _remember(earlier: Earlier, cards: Sequence[MetricCard], encoders: Mapping[str, Model], store: Store) -> None:
+    """Put earlier scores that hold for an image by itself back into a store that lost them.
 
-    Scores against prompts, references or other arms are always made from features, which the cache keeps: the manifest might
-    have other prompts or references than when they were made.
+    Scores against prompts, references or other arms are always made from features: the manifest might have other prompts or
+    references than when they were made.
     """
-    valid = {card.name: card.signature(encoders[card.model].recipe) for card in cards if card.needs == "image"}
-    return {(row.metric, row.image_sha256): row.value for row in earlier if valid.get(row.metric) == row.signature}
+    recipes = {
+        card.signature(encoders[card.model].recipe): encoders[card.model].recipe.key for card in cards if card.needs == "image"
+    }
+    known = (row for row in earlier if row.signature in recipes)
+    while group := list(islice(known, GROUP)):
+        for signature, recipe in recipes.items():
+            values = {row.image_sha256: np.array([row.value], dtype=np.float32) for row in group if row.signature == signature}
+            there = store.get(recipe, list(values))
+            store.put(recipe, {key: value for key, value in values.items() if key not in there})
 
 
-def _items(
-    run: Path, manifest: Manifest, cards: Sequence[MetricCard], encoders: Mapping[str, Model], known: Known
-) -> Iterator[Item]:
+def _kept(earlier: Earlier, manifest: Manifest, tasks: Sequence[Task], notes: list[str]) -> Iterator[ScoreRow]:
+    """Yield the earlier rows of other metrics whose image is still the manifest's; note the metrics with another recipe now."""
+    signatures = {task.card.name: task.signature for task in tasks}
+    there = {image.cell: image.sha256 for image in manifest.images} if earlier else {}
+    replaced = set()
+    for row in earlier:
+        if row.metric not in signatures:
+            if there.get((row.case, row.arm, row.seed)) == row.image_sha256:
+                yield row
+        elif row.signature != signatures[row.metric]:
+            replaced.add(row.metric)
+    notes.extend(f"{name}: earlier scores of another recipe were replaced" for name in sorted(replaced))
+
+
+def _items(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[Item]:
     """Yield every different picture once, with the models that should see it; those of one case and seed together."""
-    wanted: dict[str, tuple[Picture, dict[str, None]]] = {}
+    all_models = tuple(dict.fromkeys(card.model for card in cards))
+    with_references = tuple(dict.fromkeys(card.model for card in cards if card.needs == "references"))
     rank = {case.id: place for place, case in enumerate(manifest.cases)}
-    for image in sorted(manifest.images, key=lambda image: (rank[image.case], image.seed)):
-        models = {card.model: None for card in cards if (card.name, image.sha256) not in known}
-        wanted.setdefault(image.sha256, (image, {}))[1].update(models)
-    with_references = {card.model: None for card in cards if card.needs == "references"}
-    for case in manifest.cases:
-        for _, shown in referenced(manifest, case):
-            for reference in shown:
-                wanted.setdefault(reference.sha256, (reference, {}))[1].update(with_references)
+    images = sorted(manifest.images, key=lambda image: (rank[image.case], image.seed))
+    shown = (picture for case in manifest.cases for _, every in referenced(manifest, case) for picture in every)
+    wanted: dict[str, tuple[Picture, tuple[str, ...]]] = {}
+    for picture, models in chain(((image, all_models) for image in images), ((picture, with_references) for picture in shown)):
+        wanted.setdefault(picture.sha256, (picture, models))
     for sha256, (picture, models) in wanted.items():
-        yield Item(
-            sha256, picture.path, file_loader(run / picture.path, sha256), tuple(name for name in encoders if name in models)
-        )
+        yield Item(sha256, picture.path, file_loader(run / picture.path, sha256), models)
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:

@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic
 
 from evalkit.extract import Problem, Tally
-
-Row = TypeVar("Row")
+from evalkit.scores import Row, StoredRows
 
 
 @dataclass
 class Scored(Generic[Row]):
-    """Rows in order, the file that holds them (None where none was asked for), and all there is to say about them."""
+    """Rows in order, the file that holds them (None where none was asked for), and all there is to say about them.
+
+    Where rows were written and not kept in memory, `rows` is empty and `stored` reads them.
+    """
 
     path: Path | None
     rows: list[Row] = field(default_factory=list)
@@ -21,3 +23,9 @@ class Scored(Generic[Row]):
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
+    stored: "StoredRows[Row] | None" = None
+
+    @property
+    def all_rows(self) -> "list[Row] | StoredRows[Row]":
+        """Return the rows, wherever they are."""
+        return self.rows if self.stored is None else self.stored

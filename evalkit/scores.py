@@ -1,18 +1,23 @@
 """Scores on disk: one row per image and metric, in RUN/scores.parquet."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from evalkit.errors import UserError
 from evalkit.files import temporary_beside
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from pyarrow.parquet import ParquetFile
 
 FILE_NAME = "scores.parquet"
+# Rows that are in memory at once while a file is written or read: some 10 MB.
+GROUP = 10_000
 Direction = Literal["higher", "lower", "none"]
 Row = TypeVar("Row", bound="DataclassInstance")
 
@@ -48,37 +53,80 @@ def write_scores(run: Path, rows: Iterable[ScoreRow]) -> Path:
 
 
 def write_rows(path: Path, kind: type[Row], rows: Iterable[Row]) -> Path:
-    """Write rows of one kind as Parquet, a column per field, whole or not at all, and return the file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    """Write rows of one kind as Parquet, a column per field, whole or not at all, and return the file.
 
-    kinds = {"seed": pa.int64(), "value": pa.float64()}
-    names = [field.name for field in fields(kind)]
-    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
-    kept = list(rows)
-    columns = {name: [getattr(row, name) for row in kept] for name in names}
-    with temporary_beside(path) as temporary:
-        pq.write_table(pa.table(columns, schema=schema), temporary)
-    return path
-
-
-def read_scores(run: Path) -> list[ScoreRow]:
-    """Return all rows of a run's score file.
-
-    Raises:
-        UserError: there is none, or it isn't one of ours.
+    Rows are taken and written `GROUP` at a time, so any number of them fits into memory.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    kinds = {"value": pa.float64(), **dict.fromkeys(("seed", "images", "others"), pa.int64())}
+    names = [field.name for field in fields(kind)]
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
+    coming = iter(rows)
+    with temporary_beside(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        while group := list(islice(coming, GROUP)):
+            columns = {name: [getattr(row, name) for row in group] for name in names}
+            writer.write_table(pa.table(columns, schema=schema))
+    return path
+
+
+class StoredRows(Generic[Row]):
+    """The rows of one kind in a Parquet file, read `GROUP` at a time as they are asked for."""
+
+    def __init__(self, path: Path, kind: type[Row]) -> None:
+        """Look at the file's head; raise a UserError where it is no file of such rows."""
+        self.path, self.kind = path, kind
+        names = [field.name for field in fields(kind)]
+        with _opened(path) as file:
+            self._count: int = file.metadata.num_rows
+            found = file.schema_arrow.names
+        if found != names:
+            raise UserError(f"{path}: has the columns {found}, not {names}; score the run again")
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return self._count
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield the rows in their order."""
+        with _opened(self.path) as file:
+            for batch in file.iter_batches(batch_size=GROUP):
+                for row in batch.to_pylist():
+                    yield self.kind(**row)
+
+    def read_through(self) -> None:
+        """Read every page; raise a UserError where one is damaged."""
+        with _opened(self.path) as file:
+            for _ in file.iter_batches(batch_size=GROUP):
+                pass
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[ParquetFile]":
+    """Give a Parquet file to read; what can't be read, then or later, is a UserError that names it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: is no score file: {error}") from error
+
+
+def stored_scores(run: Path) -> StoredRows[ScoreRow]:
+    """Return the rows of a run's score file, which are read only as they are asked for.
+
+    Raises:
+        UserError: there is none, or it isn't one of ours.
+    """
     path = run / FILE_NAME
     if not path.exists():
         raise UserError(f"{run}: no {FILE_NAME} there; make it with `evalkit score {run}`")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: is no score file: {error}") from error
-    names = [field.name for field in fields(ScoreRow)]
-    if table.column_names != names:
-        raise UserError(f"{path}: has the columns {table.column_names}, not {names}; score the run again")
-    return [ScoreRow(**row) for row in table.to_pylist()]
+    return StoredRows(path, ScoreRow)
+
+
+def read_scores(run: Path) -> list[ScoreRow]:
+    """Return all rows of a run's score file at once; raise a UserError as `stored_scores` does."""
+    return list(stored_scores(run))

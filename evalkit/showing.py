@@ -60,7 +60,7 @@ def _table(scored: "Scored[ScoreRow] | Scored[Score]") -> Table:
     """Return the means: a line per metric and arm, or per metric where pictures belong to no run."""
     from evalkit.summary import summarise
 
-    means = summarise(scored.rows)
+    means = summarise(scored.all_rows)
     arms = any(line.arm for line in means)
     table = Table(
         "metric", *(["arm"] if arms else []), "mean", "± SE", "n", title="Mean per arm" if arms else "Mean", caption=CAPTION
@@ -80,7 +80,7 @@ def _lines(scored: "Scored[ScoreRow] | Scored[Score]") -> Iterator[str]:
     for note in scored.notes:
         yield f"note: {note}"
     place = f"in {scored.path}" if scored.path else "(--out FILE.parquet or --json keeps them)"
-    yield f"{len(scored.rows)} scores {place}"
+    yield f"{len(scored.all_rows)} scores {place}"
 
 
 def _document(scored: "Scored[ScoreRow] | Scored[Score]") -> dict[str, object]:
@@ -89,8 +89,8 @@ def _document(scored: "Scored[ScoreRow] | Scored[Score]") -> dict[str, object]:
 
     return {
         "file": str(scored.path) if scored.path else None,
-        "means": [asdict(line) for line in summarise(scored.rows)],
-        "scores": [asdict(row) for row in scored.rows],
+        "means": [asdict(line) for line in summarise(scored.all_rows)],
+        "scores": [asdict(row) for row in scored.all_rows],
         "not_run": {"metrics": list(scored.not_run), "weights": scored.missing},
         "problems": [asdict(problem) for problem in scored.problems],
         "notes": scored.notes,

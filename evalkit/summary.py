@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 from evalkit.scores import ScoreRow
 from evalkit.scoring import Score
@@ -23,26 +24,51 @@ class Mean:
     n: int
 
 
+class _Spread:
+    """A running mean and sum of squared deviations (Welford 1962), over images that come one by one."""
+
+    def __init__(self) -> None:
+        self.n, self.mean, self.squares = 0, 0.0, 0.0
+
+    def add(self, value: float) -> None:
+        self.n += 1
+        before = value - self.mean
+        self.mean += before / self.n
+        self.squares += before * (value - self.mean)
+
+    @property
+    def error(self) -> float | None:
+        """Return the standard error of the mean; None for a single image."""
+        return (self.squares / (self.n - 1) / self.n) ** 0.5 if self.n > 1 else None
+
+
 def summarise(rows: Iterable[ScoreRow | Score]) -> list[Mean]:
     """Return the mean and its standard error over images per metric, recipe and arm, in the order they first appear.
 
-    An image's scores against several concepts are averaged first, so that it counts once.
+    An image's scores against several concepts are averaged first, so that it counts once. Rows of one metric and case (or one
+    metric and picture, without a run) stand together, as they are written; no more than those are held.
     """
-    groups: dict[tuple[str, str, str], dict[tuple[str, int], list[float]]] = {}
-    for row in rows:
-        arm, image = _place(row)
-        groups.setdefault((row.metric, arm, row.signature), {}).setdefault(image, []).append(row.value)
-    means = []
-    for (metric, arm, signature), images in groups.items():
-        values = [statistics.fmean(scores) for scores in images.values()]
-        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
-        means.append(Mean(metric, arm, signature, statistics.fmean(values), error, len(values)))
+    groups: dict[tuple[str, str, str], _Spread] = {}
+    for (metric, signature, _), part in groupby(rows, key=_together):
+        images: dict[tuple[str, str, int], list[float]] = {}
+        for row in part:
+            images.setdefault(_place(row), []).append(row.value)
+        for (arm, *_), scores in images.items():
+            groups.setdefault((metric, arm, signature), _Spread()).add(statistics.fmean(scores))
+    means = [
+        Mean(metric, arm, signature, spread.mean, spread.error, spread.n) for (metric, arm, signature), spread in groups.items()
+    ]
     order = list(dict.fromkeys(mean.metric for mean in means))
     return sorted(means, key=lambda mean: order.index(mean.metric))
 
 
-def _place(row: ScoreRow | Score) -> tuple[str, tuple[str, int]]:
+def _together(row: ScoreRow | Score) -> tuple[str, str, str]:
+    """Return what rows that stand together have in common."""
+    return row.metric, row.signature, row.image if isinstance(row, Score) else row.case
+
+
+def _place(row: ScoreRow | Score) -> tuple[str, str, int]:
     """Return the arm a row belongs to, if any, and what names its image there."""
     if isinstance(row, Score):
-        return "", (row.image, 0)
-    return f"{row.arm} ~ {row.other_arm}" if row.other_arm else row.arm, (row.case, row.seed)
+        return "", row.image, 0
+    return f"{row.arm} ~ {row.other_arm}" if row.other_arm else row.arm, row.case, row.seed
