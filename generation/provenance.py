@@ -26,6 +26,8 @@ class Provenance(Record):
     experiment_text: str
     model_sha256: Sha256
     adapters_sha256: dict[str, Sha256]
+    # files of new words, by concept
+    embeddings_sha256: dict[str, Sha256] = Field(default_factory=dict)
     # alpha / rank of every LoRA: the lowest and the highest over its layers
     adapter_scales: dict[str, tuple[float, float]]
     mask_seeds: dict[str, int]

@@ -91,6 +91,19 @@ class Basis(Record):
         return self
 
 
+class Embeddings(Record):
+    """ED-LoRA's new words (Mix-of-Show, Gu et al. 2023): each has an embedding for every cross-attention block.
+
+    `prompt` must hold them all. The first begins at N(0, sigma^2), the others as `class_word`; sigma and learning rate are the
+    authors'. They also stop training embeddings whose norm passes a threshold; here nothing stops them.
+    """
+
+    words: Annotated[tuple[Annotated[str, Field(pattern=r"^\S+$")], ...], Field(min_length=1)]
+    class_word: Annotated[str, Field(pattern=r"\S")]
+    sigma: Annotated[float, Field(gt=0, le=10)] = 0.013
+    learning_rate: Rate = 1e-3
+
+
 class Recipe(Record):
     """A concept and how its LoRA is trained; the defaults are those of diffusers' DreamBooth example for SDXL.
 
@@ -123,6 +136,8 @@ class Recipe(Record):
     # without it the text encoders stay as they are
     text_rank: Rank | None = None
     text_targets: Annotated[tuple[str, ...], Field(min_length=1)] = TEXT_ATTENTION
+    # new words, trained beside the LoRA and written to a file of their own
+    embeddings: Embeddings | None = None
     # what is held of the factors
     blocks: Blocks | None = None
     basis: Basis | None = None
@@ -137,7 +152,7 @@ class Recipe(Record):
     text_learning_rate: Rate = 5e-6
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
     seed: Seed = 0
-    # compute the UNet's activations twice instead of keeping them: less memory, more time, the same result on the CPU
+    # compute activations twice instead of keeping them: less memory, more time, the same result on the CPU
     gradient_checkpointing: bool = False
     # steps between two checkpoints; each time as many images of `prompt` are drawn, as the prior ones are
     keep_every: Count = 100
@@ -149,6 +164,15 @@ class Recipe(Record):
         if isinstance(raw, dict) and "consistency" in raw:
             return {"prior_weight": 0.0} | raw
         return raw
+
+    @model_validator(mode="after")
+    def _says_its_words(self) -> "Recipe":
+        for word in () if self.embeddings is None else self.embeddings.words:
+            if word not in self.prompt.split():
+                raise ValueError(
+                    f"embeddings.words: {word!r} is not in prompt {self.prompt!r}; a prompt must say every new word"
+                )
+        return self
 
     @model_validator(mode="after")
     def _priors_are_there(self) -> "Recipe":
@@ -175,13 +199,22 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         UserError: something in it is wrong; the message names every mistake and its place.
     """
+    return parse_recipe(read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds; raise a UserError where it can't be read or is none."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror or error}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path}: is no TOML: {error}") from error
+
+
+def parse_recipe(raw: dict[str, Any], place: str) -> Recipe:
+    """Return the recipe that a TOML table holds; raise a UserError that begins with `place` and names every mistake."""
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{path}: {'; '.join(mistakes(error))}") from error
+        raise UserError(f"{place}: {'; '.join(mistakes(error))}") from error

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from generation.embeddings import Vocabulary, readers, write_words
 from generation.pipeline import Pipeline
 from generation.train.adapters import add_adapters, without_adapters, write_adapters
 from generation.train.checkpoint import Checkpoint, Row, write_losses, write_samples
@@ -17,9 +19,12 @@ from generation.train.objective import Batch, Objective
 from generation.train.pictures import Captioned, draw, instance_images, prior_images
 from generation.train.precision import accelerator_for
 from generation.train.recipe import Recipe
+from generation.train.words import begin_words, without_words
 
 Progress = Callable[[str, int, int], None]
 MAX_NORM = 1.0
+# What the file of new words beside a LoRA ends in.
+EMBEDDINGS = ".embeddings.safetensors"
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,10 @@ def train_lora(
     progress: Progress,
     on_the_way: Path | None = None,
 ) -> Trained:
-    """Train the recipe's LoRA on `pipeline` (its layers stay in it) and write it to `out`.
+    """Train the recipe's LoRA on `pipeline` (its layers and new words stay in it) and write it to `out`.
 
-    Relative references start from `folder`; prior images are kept below `kept`. Everything random comes from the recipe's seed.
+    New words go to a file beside it that ends in `.embeddings.safetensors`. Relative references start from `folder`; prior
+    images are kept below `kept`. Everything random comes from the recipe's seed.
     With a folder `on_the_way`, losses, sample images and a checkpoint are written there every `keep_every` steps; a run that
     finds a checkpoint goes on from it.
 
@@ -57,15 +63,21 @@ def train_lora(
     generator = torch.Generator("cpu").manual_seed(recipe.seed)
     latents = encode(pipeline, [*own, *prior], generator)
     adapters = add_adapters(pipeline, recipe)
+    words, rate = None, 0.0
+    if recipe.embeddings is not None:
+        words, rate = begin_words(pipeline, recipe.embeddings, recipe.seed), recipe.embeddings.learning_rate
+        Vocabulary(pipeline, [words])
+    vectors: list[Any] = [] if words is None else list(words.vectors.values())
+    rates = ((adapters.unet, recipe.learning_rate), (adapters.text, recipe.text_learning_rate), (vectors, rate))
+    weights = [weight for group, _ in rates for weight in group]
     if recipe.gradient_checkpointing:
-        pipeline.unet.enable_gradient_checkpointing()
-    weights = [*adapters.unet, *adapters.text]
-    groups = [{"params": adapters.unet, "lr": recipe.learning_rate}, {"params": adapters.text, "lr": recipe.text_learning_rate}]
+        _compute_twice(pipeline, text=bool(adapters.text or vectors))
+    groups = [{"params": group, "lr": rate} for group, rate in rates]
     optimizer = accelerator.prepare(
         torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=recipe.weight_decay)
     )
     scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
-    conditions = Conditions(pipeline, recipe.size, trained=bool(adapters.text))
+    conditions = Conditions(pipeline, recipe.size, trained=bool(adapters.text or vectors))
     objective = _objective(pipeline, recipe, scheduler, conditions, accelerator)
     checkpoint = None
     if on_the_way is not None:
@@ -86,13 +98,29 @@ def train_lora(
             checkpoint.write(rows)
             _look(pipeline, recipe, on_the_way, rows)
         progress("training", step + 1, recipe.steps)
+    if words is not None:
+        write_words(words, pipeline, recipe.concept, out.with_suffix(EMBEDDINGS))
     write_adapters(pipeline, adapters.notes, out)
     if on_the_way is not None and checkpoint is not None:
         _look(pipeline, recipe, on_the_way, rows)
         checkpoint.remove()
     tenth = max(1, recipe.steps // 10)
     losses = [row["loss"] for row in rows]
-    return Trained(float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:])), adapters.numbers)
+    numbers = adapters.numbers + sum(one.numel() for one in vectors)
+    return Trained(float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:])), numbers)
+
+
+def _compute_twice(pipeline: Pipeline, *, text: bool) -> None:
+    """Let the UNet, and the text encoders if they learn, compute activations anew on the way back instead of keeping them."""
+    from torch.utils.checkpoint import checkpoint
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    pipeline.unet.enable_gradient_checkpointing()
+    for encoder in readers(pipeline).values() if text else ():
+        for layer in encoder.modules():
+            # transformers' own switch works in training mode alone, which would also turn on dropouts of the base model
+            if isinstance(layer, GradientCheckpointingLayer):
+                layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
 
 
 def _look(pipeline: Pipeline, recipe: Recipe, folder: Path, rows: list[Row]) -> None:
@@ -117,7 +145,7 @@ def _objective(
 
     def reference(noisy: Tensor, when: Tensor, prompts: list[str]) -> Tensor:
         with torch.no_grad(), without_adapters(pipeline):
-            return ask(noisy, when, conditions.fixed(prompts))
+            return ask(noisy, when, conditions.fixed([without_words(prompt, recipe.embeddings) for prompt in prompts]))
 
     return Objective(recipe, scheduler, lambda noisy, when, prompts: ask(noisy, when, conditions(prompts)), reference)
 

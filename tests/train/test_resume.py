@@ -107,6 +107,18 @@ def test_computing_activations_twice_changes_no_bit(train_tiny: Train):
     assert same(once, train_tiny(f"gradient_checkpointing = true\n{lines.lstrip()}", "twice"))
 
 
+@pytest.mark.parametrize(("twice", "calls"), [("false", 1), ("true", 2)])
+def test_text_encoders_are_computed_twice_too(place: Path, tmp_path: Path, twice: str, calls: int):
+    recipe = read_recipe(recipe_file(tmp_path, f"steps = 1\nprior_images = 0\ntext_rank = 2\ngradient_checkpointing = {twice}"))
+    pipeline, seen = load_pipeline(place / "base"), []
+    # the activation inside a layer of each text encoder
+    for encoder in (pipeline.text_encoder, pipeline.text_encoder_2):
+        layer = next(layer for name, layer in encoder.named_modules() if name.endswith("layers.0.mlp.fc1"))
+        layer.register_forward_hook(lambda *_: seen.append(torch.is_grad_enabled()))
+    train_lora(pipeline, recipe, place, tmp_path / "cat.safetensors", place / "prior-base", lambda *_: None)
+    assert seen == [True] * (2 * calls)
+
+
 def test_half_precision_keeps_what_is_trained_in_float32(place: Path, tmp_path: Path):
     recipe = read_recipe(recipe_file(tmp_path, "dtype = 'bfloat16'\nlearning_rate = 1e-2\ntext_rank = 2"))
     pipeline = load_pipeline(place / "base", "bfloat16")
