@@ -5,18 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from evalkit.errors import UserError
+from evalkit.sets.histograms import Counts, binned, density, kullback_leibler
 from generation.pipeline import Pipeline
 from generation.places import PICTURES
 from generation.train.pictures import read
 
-BINS, REACH, SMOOTHING, DRAWS = 200, 5.0, 1e-6, 1000
-# bins on [-5, 5], and one beyond each end
-EDGES = np.concatenate([[-np.inf], np.linspace(-REACH, REACH, BINS + 1), [np.inf]])
-Counts = NDArray[np.float64]
+DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -57,20 +54,8 @@ def latent_counts(pipeline: Pipeline, folder: Path) -> Counts:
         with torch.no_grad():
             pixels = pipeline.image_processor.preprocess(image).to(vae.device, torch.float32)
             latents = vae.encode(pixels).latent_dist.mode()[0] * vae.config.scaling_factor
-        counts.append([np.histogram(channel.flatten().cpu().numpy(), EDGES)[0] for channel in latents])
+        counts.append(binned(latents.cpu().numpy()))
     return np.array(counts, dtype=np.float64)
-
-
-def density(counts: Counts) -> NDArray[np.float64]:
-    """Return counts per bin as shares, with 1e-6 added to each so that none is zero."""
-    share: NDArray[np.float64] = counts / counts.sum() + SMOOTHING
-    share /= share.sum()
-    return share
-
-
-def kullback_leibler(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    """Return sum p log(p / q)."""
-    return float((p * np.log(p / q)).sum())
 
 
 def divergences(images: Counts, prior: Counts, seed: int = 0) -> list[Divergence]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from evalkit.files import write_atomic
-from generation.diagnose.latents import REACH, Counts, density
+from evalkit.sets.histograms import REACH, Counts, density
 from generation.diagnose.outputs import Disturbance, Meeting, Strength
 from generation.diagnose.pairs import Pair
 from generation.diagnose.signs import Conflict

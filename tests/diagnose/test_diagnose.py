@@ -14,6 +14,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from evalkit.errors import UserError
+from evalkit.sets.histograms import EDGES
 from generation.diagnose import latents
 from generation.diagnose.command import diagnose
 from generation.diagnose.pairs import pairs
@@ -162,7 +163,7 @@ def test_histograms_and_divergences_are_literal_sums(place: Path, pipeline: Pipe
 
 
 def test_latents_beyond_the_edges_are_counted():
-    assert np.histogram([-9.0, -5.0, 0.0, 5.0, 7.0], latents.EDGES)[0][[0, 1, -2, -1]].tolist() == [1, 1, 0, 2]
+    assert np.histogram([-9.0, -5.0, 0.0, 5.0, 7.0], EDGES)[0][[0, 1, -2, -1]].tolist() == [1, 1, 0, 2]
 
 
 def test_the_command_writes_tables_figures_and_a_page(place: Path, tmp_path: Path):
