@@ -2,10 +2,11 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -16,6 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from db.schema import migrate
 from evalkit.errors import UserError
 
+Kept = TypeVar("Kept")
 BUSY_SECONDS = 15
 # Writers of one process queue here instead of in SQLite's busy handler, and no checkpoint (which runs inside COMMIT) overlaps
 # another writer: SQLite before 3.51.3 can damage a WAL file then (sqlite.org/wal.html, "the WAL-reset bug").
@@ -33,6 +35,8 @@ class Database:
 
     url: URL
     engine: Engine
+    # what was read once and can't change any more, by a key of the reader's
+    kept: dict[tuple[object, ...], object] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -81,7 +85,7 @@ def read(database: Database) -> Iterator[Session]:
     engine = database.engine
     if database.file is None:
         engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    with _translated(database), Session(engine) as session:
+    with _translated(database), Session(engine, info={"kept": database.kept}) as session:
         yield session
 
 
@@ -93,8 +97,32 @@ def write(database: Database) -> Iterator[Session]:
     after the commit.
     """
     engine = database.engine.execution_options(write=True)
-    with _translated(database), _one_writer(database), Session(engine, expire_on_commit=False) as session, session.begin():
+    info = {"kept": database.kept}
+    with (
+        _translated(database),
+        _one_writer(database),
+        Session(engine, expire_on_commit=False, info=info) as session,
+        session.begin(),
+    ):
         yield session
+
+
+def writers_meet(session: Session) -> bool:
+    """Tell whether other writers may be at work at this moment, so that rows must be locked; SQLite has one writer."""
+    return session.get_bind().dialect.name != "sqlite"
+
+
+def keep(session: Session, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
+    """Return what `make` gives, made once per open database and key; only for what can't change any more."""
+    kept: dict[tuple[object, ...], Kept] = session.info["kept"]
+    if key not in kept:
+        kept[key] = make()
+    return kept[key]
+
+
+def forget_kept(session: Session) -> None:
+    """Let everything be read anew; what it was may have changed after all."""
+    session.info["kept"].clear()
 
 
 def _check_url(url: str) -> URL:

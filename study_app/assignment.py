@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import BigInteger, CursorResult, Select, exists, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, CursorResult, Row, Select, bindparam, case, exists, func, select, update
+from sqlalchemy.orm import Session, aliased
 
 from db.models import Assignment, Comparison, Judgment, Participant, Study
-from db.session import DatabaseError
+from db.session import DatabaseError, keep, writers_meet
 from study_app.arrangement import arrange, standing
 from study_app.design import Design
 
@@ -20,6 +20,48 @@ LEASE = timedelta(minutes=15)
 # Each try fails only because others hold the last places for a moment (PostgreSQL alone: SQLite has one writer).
 TRIES = 200
 PAUSE_SECONDS = 0.01
+
+
+def _how_many(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+
+
+def _free(table: type[Comparison]) -> Select[int, int, int]:
+    """Return the query of all comparisons with room that the participant was never given."""
+    mine = exists().where(Assignment.comparison_id == table.id, Assignment.participant_id == bindparam("who"))
+    return select(table.id, table.first_left, table.priority).where(
+        table.study_id == bindparam("study"), table.filled < table.target, ~mine
+    )
+
+
+def _picks() -> Select[int, int, int]:
+    other = aliased(Comparison)
+    level = _free(other).with_only_columns(other.filled).order_by(other.filled, other.priority).limit(1)
+    return _free(Comparison).where(Comparison.filled == level.scalar_subquery()).order_by(Comparison.priority).limit(1)
+
+
+# The queries of every page turn, built once.
+_LAPSED_WITH_ROOM = (
+    (Assignment.state == "expired")
+    & ~exists().where(Judgment.assignment_id == Assignment.id)
+    & (Comparison.filled < Comparison.target)
+)
+_LIVE = Assignment.state.in_(("open", "done"))
+_COUNTS = _how_many(_LIVE & (Assignment.left == 0)), _how_many(_LIVE & (Assignment.left == 1))
+_SIDES = select(*_COUNTS).where(Assignment.comparison_id == bindparam("comparison"))
+_GIVEN = select(func.max(Assignment.position), *_COUNTS).where(Assignment.participant_id == bindparam("who"))
+_WITH_ROOM = select(func.count()).where(Comparison.study_id == bindparam("study"), Comparison.filled < Comparison.target)
+_THEIRS = (
+    select(_how_many(Comparison.filled < Comparison.target), _how_many((Assignment.state == "open") | _LAPSED_WITH_ROOM))
+    .select_from(Assignment)
+    .join(Comparison, Comparison.id == Assignment.comparison_id)
+    .where(Assignment.participant_id == bindparam("who"))
+)
+_PICKS = tuple(
+    _picks().where(half) for half in (Comparison.priority >= bindparam("point"), Comparison.priority < bindparam("point"))
+)
+# pass by what others are taking right now, and never wait while holding a row: that could be a deadlock
+_LOCKED_PICKS = tuple(query.with_for_update(skip_locked=True, key_share=True, of=Comparison) for query in _PICKS)
 
 
 def reserve(session: Session, participant_id: int, now: datetime) -> Assignment | None:
@@ -32,7 +74,7 @@ def reserve(session: Session, participant_id: int, now: datetime) -> Assignment 
     the same transaction that found it free.
     """
     # two tabs of one participant wait for each other here
-    participant = session.get_one(Participant, participant_id, with_for_update=True)
+    participant = session.get_one(Participant, participant_id, with_for_update=writers_meet(session) or None)
     mine = session.scalar(select(Assignment).where(Assignment.participant_id == participant_id, Assignment.state == "open"))
     if mine is not None:
         mine.expires_at = now + LEASE
@@ -72,16 +114,17 @@ def remaining(session: Session, participant: Participant) -> int:
     most = quota(session, participant)
     if most == 0:
         return 0
-    left = session.scalar(select(func.count()).select_from(_candidates(participant).order_by(None).subquery()))
-    own = select(func.count()).select_from(Assignment).join(Comparison, Comparison.id == Assignment.comparison_id)
-    own = own.where(Assignment.participant_id == participant.id, (Assignment.state == "open") | _lapsed_with_room())
-    found = (left or 0) + (session.scalar(own) or 0)
+    # all with room, less those that were theirs before, and what is theirs to judge now
+    left = session.scalar(_WITH_ROOM, {"study": participant.study_id})
+    own, to_judge = session.execute(_THEIRS, {"who": participant.id}).one()
+    found = (left or 0) - own + to_judge
     return found if most is None else min(found, most)
 
 
 def next_candidate(session: Session, participant: Participant) -> int | None:
     """Return the id of the comparison the participant would be given next, beside what is reserved for them already."""
-    return session.scalar(_candidates(participant).limit(1))
+    found = _pick(session, participant, _given(session, participant)[0])
+    return None if found is None else found.id
 
 
 def free_place(session: Session, assignment: Assignment) -> None:
@@ -112,17 +155,12 @@ def quota(session: Session, participant: Participant) -> int | None:
     return None
 
 
-def _lapsed_with_room() -> Any:  # noqa: ANN401 -- an SQL condition
-    judged = exists().where(Judgment.assignment_id == Assignment.id)
-    return (Assignment.state == "expired") & ~judged & (Comparison.filled < Comparison.target)
-
-
 def _reopen(session: Session, participant: Participant, now: datetime) -> Assignment | None:
     """Give a participant back what lapsed while they were away, on its old sides and place in the order."""
     lapsed: Sequence[Assignment] = session.scalars(
         select(Assignment)
         .join(Comparison, Comparison.id == Assignment.comparison_id)
-        .where(Assignment.participant_id == participant.id, _lapsed_with_room())
+        .where(Assignment.participant_id == participant.id, _LAPSED_WITH_ROOM)
         .order_by(Assignment.position)
     ).all()
     for assignment in lapsed:
@@ -135,47 +173,25 @@ def _reopen(session: Session, participant: Participant, now: datetime) -> Assign
 
 
 def _assign(session: Session, participant: Participant, now: datetime) -> Assignment | None:
-    candidates = _candidates(participant).limit(1)
-    # pass by what others are taking right now, and never wait while holding a row: that could be a deadlock
-    unlocked = candidates.with_for_update(skip_locked=True, key_share=True, of=Comparison)
+    position, *sides = _given(session, participant)
     for _ in range(TRIES):
         attempt = session.begin_nested()
-        found = session.execute(unlocked).first()
+        found = _pick(session, participant, position, lock=True)
         if found is not None and take_place(session, found.id):
             attempt.commit()
-            return _insert(session, participant, found.id, now)
+            break
         attempt.rollback()
-        if session.execute(candidates).first() is None:
+        if _pick(session, participant, position) is None:
             return None
         time.sleep(PAUSE_SECONDS)
-    raise DatabaseError("all places were being taken by others at this moment; try again")
-
-
-def _candidates(participant: Participant) -> Select[int]:
-    """Return the query of all comparisons with room that the participant was never given, the next one first."""
-    mine = exists().where(Assignment.comparison_id == Comparison.id, Assignment.participant_id == participant.id)
-    # the priorities in an order of the participant's own: squares modulo the prime p = 2^31 - 1 of m * priority + c, where the
-    # participant's seed draws m and c; the products stay below 2^63, and every database computes the same
-    prime = 2_147_483_647
-    drawn = hashlib.sha256(f"order {participant.seed}".encode()).digest()
-    factor, shift = (int.from_bytes(drawn[start : start + 8]) % (prime - 1) + 1 for start in (0, 8))
-    line = (Comparison.priority.cast(BigInteger) * factor + shift) % prime
-    order = (line * line) % prime
-    return (
-        select(Comparison.id)
-        .where(Comparison.study_id == participant.study_id, Comparison.filled < Comparison.target, ~mine)
-        .order_by(Comparison.filled, order, Comparison.priority)
-    )
-
-
-def _insert(session: Session, participant: Participant, comparison_id: int, now: datetime) -> Assignment:
-    last = session.scalar(select(func.max(Assignment.position)).where(Assignment.participant_id == participant.id))
-    arrangement = _arrange(session, participant, comparison_id)
+    else:
+        raise DatabaseError("all places were being taken by others at this moment; try again")
+    arrangement = _arrange(session, participant, found.id)
     assignment = Assignment(
-        comparison_id=comparison_id,
+        comparison_id=found.id,
         participant_id=participant.id,
-        position=0 if last is None else last + 1,
-        left=_choose_left(session, participant, comparison_id) if arrangement is None else _first_is_later(arrangement),
+        position=position,
+        left=_choose_left(session, participant, found, sides) if arrangement is None else _first_is_later(arrangement),
         arrangement=arrangement,
         state="open",
         assigned_at=now,
@@ -204,28 +220,44 @@ def _first_is_later(arrangement: str) -> int:
     return int(stand.index(1) < stand.index(0))
 
 
-def _choose_left(session: Session, participant: Participant, comparison_id: int) -> int:
+def _pick(session: Session, participant: Participant, position: int, lock: bool = False) -> Row[int, int, int] | None:
+    """Return id, first side and priority of the comparison that is to be the participant's at this place in their order.
+
+    Of the least filled ones that they were never given it is the first from a point that their seed draws anew for every place.
+    Both steps walk along an index, however many comparisons there are.
+    """
+    highest = select(func.max(Comparison.priority)).where(Comparison.study_id == participant.study_id)
+    spread = keep(session, ("priorities", participant.study_id), lambda: (session.scalar(highest) or 0) + 1)
+    drawn = hashlib.sha256(f"order {participant.seed} {position}".encode()).digest()
+    asked = {"study": participant.study_id, "who": participant.id, "point": int.from_bytes(drawn[:8]) % spread}
+    for query in _LOCKED_PICKS if lock else _PICKS:
+        found = session.execute(query, asked).first()
+        if found is not None:
+            return found
+    return None
+
+
+def _choose_left(session: Session, participant: Participant, comparison: Row[int, int, int], own: Sequence[int]) -> int:
     """Return which image goes left: what balances the comparison, then the participant, then the plan's or a seeded choice.
 
-    So a comparison's places differ by at most one between the sides, and five people give 3 and 2.
+    So a comparison's places differ by at most one between the sides, and five people give 3 and 2. `own` is how often the
+    participant has had either image on the left.
     """
-    comparison = session.get_one(Comparison, comparison_id)
-    here = _sides(session, Assignment.comparison_id == comparison_id)
+    here = session.execute(_SIDES, {"comparison": comparison.id}).one()
     if here[0] != here[1]:
         return 0 if here[0] < here[1] else 1
-    own = _sides(session, Assignment.participant_id == participant.id)
     # some slack, or a participant's sides would follow a pattern they could learn
     if abs(own[0] - own[1]) >= 2:
         return 0 if own[0] < own[1] else 1
     if here[0] == 0:
-        return comparison.first_left
+        return int(comparison.first_left)
     return hashlib.sha256(f"side {participant.seed} {comparison.priority}".encode()).digest()[0] % 2
 
 
-def _sides(session: Session, condition: Any) -> Counter[int]:  # noqa: ANN401 -- an SQL condition
-    live = Assignment.state.in_(("open", "done"))
-    rows = session.execute(select(Assignment.left, func.count()).where(condition, live).group_by(Assignment.left))
-    return Counter({left: count for left, count in rows})
+def _given(session: Session, participant: Participant) -> tuple[int, int, int]:
+    """Return how many places the participant's order has, and how often either image was on their left."""
+    last, first, second = session.execute(_GIVEN, {"who": participant.id}).one()
+    return (0 if last is None else last + 1), first, second
 
 
 def _update(session: Session, statement: Any) -> int:  # noqa: ANN401 -- an SQL update

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from db.load import load_run
 from db.models import Arm, Case, Comparison, FurtherImage, Image, Participant, Run, Study
 from db.moments import utc_now
-from db.session import Database, read, write
+from db.session import Database, forget_kept, read, write
 from evalkit.errors import UserError
 from evalkit.manifest import Manifest
 from study_app.blinding import make_stimuli
@@ -80,6 +80,7 @@ def _forget(session: Session, run: Path, study: Study, design: Design) -> None:
         raise UserError(
             f"{run}: people have joined its study, so its design is frozen ({changes}); use another --db for another"
         )
+    forget_kept(session)
     session.execute(delete(Comparison).where(Comparison.study_id == study.id))
     session.delete(study)
     session.flush()

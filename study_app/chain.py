@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.models import Event, Study
+from db.session import writers_meet
 
 
 def append(session: Session, study_id: int, kind: str, content: Mapping[str, object], now: datetime) -> Event:
@@ -16,11 +17,12 @@ def append(session: Session, study_id: int, kind: str, content: Mapping[str, obj
 
     On PostgreSQL the writers of one study wait for each other here, since each event needs the hash of the one before.
     """
-    study = session.scalars(select(Study).where(Study.id == study_id).with_for_update()).one()
+    if writers_meet(session):
+        session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
     last = session.execute(
         select(Event.number, Event.sha256).where(Event.study_id == study_id).order_by(Event.number.desc()).limit(1)
     ).first()
-    number, before = (last.number + 1, last.sha256) if last is not None else (1, study.design_sha256)
+    number, before = (last.number + 1, last.sha256) if last is not None else (1, session.get_one(Study, study_id).design_sha256)
     event = Event(
         study_id=study_id,
         number=number,

@@ -45,7 +45,7 @@ def due(design: Design, seed: int, judged: int) -> dict[Kind, int]:
 
 def next_check(session: Session, design: Design, participant: Participant, judged: int, now: datetime) -> Check | None:
     """Return the check the participant is to answer now, the open one or one that is due. Call it inside `write`."""
-    if not any(design.checks.model_dump().values()):
+    if not design.checks.any():
         return None
     still_open = session.scalar(select(Check).where(Check.participant_id == participant.id, Check.choice.is_(None)))
     if still_open is not None:

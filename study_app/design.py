@@ -47,6 +47,10 @@ class Checks(Record):
     attention: Share = 0.0
     gold: Share = 0.0
 
+    def any(self) -> bool:
+        """Tell whether there are checks at all."""
+        return any((self.null_pairs, self.repeats, self.attention, self.gold))
+
 
 class Sessions(Record):
     """When people rest: a break page after every `break_every` judgments, and at most `most` of them within any `hours`."""

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from db.models import Answer, Assignment, Comparison, Judgment, Participant, Study
+from db.models import Answer, Assignment, Judgment, Participant, Study
 from evalkit.errors import UserError
 from study_app.arrangement import CANNOT_TELL, is_answer, places, standing
 from study_app.assignment import take_place
@@ -79,18 +79,21 @@ def record_judgment(
     assignment = session.scalar(select(Assignment).where(Assignment.id == assignment_id).with_for_update())
     if assignment is None or assignment.participant_id != participant_id:
         raise UserError(f"assignment {assignment_id}: is not this participant's; only the one on the page can be judged")
-    study = session.scalars(
-        select(Study).join(Comparison, Comparison.study_id == Study.id).where(Comparison.id == assignment.comparison_id)
+    # read after the lock, so that what another process has just written is seen
+    study, excluded_at, answered = session.execute(
+        select(Study, Participant.excluded_at, func.count(Judgment.id))
+        .join(Participant, Participant.study_id == Study.id)
+        .outerjoin(Judgment, Judgment.assignment_id == assignment_id)
+        .where(Participant.id == participant_id)
+        .group_by(Study.id, Participant.id)
     ).one()
     stand = standing(assignment.left, assignment.arrangement)
     offered(Design.of(study), choice, len(stand))
-    answered = session.scalar(select(Judgment.id).where(Judgment.assignment_id == assignment_id))
-    if answered is not None:
+    if answered:
         return Recorded.ALREADY
     if study.locked_at is not None:
         return Recorded.LOCKED
-    left_out = session.get_one(Participant, participant_id).excluded_at is not None
-    surplus = left_out or (assignment.state == "expired" and not take_place(session, assignment.comparison_id))
+    surplus = excluded_at is not None or (assignment.state == "expired" and not take_place(session, assignment.comparison_id))
     insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
     stored = session.execute(
         insert(Judgment)

@@ -1,11 +1,12 @@
 """One running study: everything the pages and the image route do goes through here, and through here alone to the database."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from db.models import Study
+from db.models import Participant, Study
 from db.moments import utc_now
 from db.session import Database, read, write
 from evalkit.errors import UserError
@@ -83,6 +84,8 @@ class StudyService:
         self.design = Design.of(study)
         self.sentences: Sentences = load_sentences(self.design.language)
         self.blinding = Blinding(run)
+        # what each participant's page shows and may show next, as this process told it last
+        self._pages: dict[int, tuple[stimuli.Shown, ...]] = {}
 
     def join(self, recruited: Recruited | None = None, language: str | None = None) -> str:
         """Add a participant, or find the one a recruiter sent before, and return the token their browser is to keep."""
@@ -123,14 +126,19 @@ class StudyService:
     def trial(self, participant_id: int) -> Trial | None:
         """Return what to judge now, its lease renewed; None when nothing is left, which ends the participant's study."""
         with write(self.database) as session:
+            # a session remembers only what someone holds; these are asked for again and again
+            held = session.get_one(Participant, participant_id), session.get_one(Study, self.study_id)
             task = tasks.next_task(session, self.design, participant_id, utc_now())
             if task is None:
                 mark(session, participant_id, "finished_at", utc_now())
+                self._pages.pop(participant_id, None)
                 return None
             done, total = tasks.progress(session, self.design, participant_id)
             ahead = tasks.upcoming(session, self.design, participant_id)
             last = undoable(session, participant_id, utc_now())
             minutes = tasks.minutes_left(session, participant_id, total - done)
+            del held
+        self._pages[participant_id] = (task.shown,) if ahead is None else (task.shown, ahead)
         # in an order that says nothing, so that not even the order of requests does
         preloaded = sorted(self._url(ahead, stimulus) for stimulus in ahead.stimuli) if ahead else []
         trial = self._show(task.kind, task.id, task.shown, task.question, done, total)
@@ -151,6 +159,7 @@ class StudyService:
     def answer(self, participant_id: int, trial: Trial, choice: Choice, timing: Timing) -> Recorded:
         """Record the answer to what a page asked; a second one changes nothing, one too soon for the design is not taken."""
         now = utc_now()
+        self._pages.pop(participant_id, None)
         with write(self.database) as session:
             if self.design.minimum_seconds > 0 and self._too_soon(tasks.open_tasks(session, self.design, participant_id), now):
                 return Recorded.TOO_SOON
@@ -162,6 +171,7 @@ class StudyService:
 
     def undo(self, participant_id: int, assignment_id: int) -> bool:
         """Take back the participant's last judgment, if it is of this assignment and fresh; tell whether it was taken back."""
+        self._pages.pop(participant_id, None)
         with write(self.database) as session:
             if session.get_one(Study, self.study_id).locked_at is not None:
                 return False
@@ -172,6 +182,11 @@ class StudyService:
         visitor = self.visitor(participant_token)
         if visitor is None:
             return None
+        told = self._among(self._pages.get(visitor.id, ()), url_token)
+        return self._among(self._on_page(visitor), url_token) if told is None else told
+
+    def _on_page(self, visitor: Visitor) -> list[stimuli.Shown]:
+        """Return what a participant's page shows and may show next, from the database."""
         with read(self.database) as session:
             pages = [task.shown for task in tasks.open_tasks(session, self.design, visitor.id)]
             if not visitor.progress.practiced:
@@ -179,6 +194,10 @@ class StudyService:
             elif not visitor.progress.finished:
                 ahead = tasks.upcoming(session, self.design, visitor.id)
                 pages += [ahead] if ahead is not None else []
+        return pages
+
+    def _among(self, pages: Iterable[stimuli.Shown], url_token: str) -> bytes | None:
+        """Return the image with this token among these pages' images."""
         for shown in pages:
             for stimulus in shown.stimuli:
                 if self._url(shown, stimulus) == f"/i/{url_token}":

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.models import CaseConcept, Check, Comparison, Concept, Image, Participant, Reference, Study
+from db.session import keep
 from study_app.arrangement import places
 from study_app.blinding import Kind
 
@@ -41,13 +42,21 @@ class Shown:
     places: tuple[str, ...] = ("left", "right")
 
 
-def of_comparison(session: Session, participant_id: int, comparison: Comparison, stand: Sequence[int]) -> Shown:
+def of_comparison(session: Session, participant_id: int, comparison_id: int, stand: Sequence[int]) -> Shown:
     """Return what a participant sees of a comparison; `stand` holds its images' numbers in the order of the page."""
-    words, stimuli = _above(session, comparison.case_id)
+    # a study's run can't change once someone has joined
+    case_id, images = keep(session, ("images", comparison_id), lambda: _read_images(session, comparison_id, len(stand)))
+    words, above = _above(session, case_id)
     here = places(len(stand))
-    for place, number, image in zip(here, stand, images_of(comparison, stand), strict=True):
-        stimuli.append(_placed(place, _image(f"image {number}", image)))
-    return Shown(f"comparison {participant_id} {comparison.id}", words, tuple(stimuli), here)
+    placed = tuple(_placed(place, images[number]) for place, number in zip(here, stand, strict=True))
+    return Shown(f"comparison {participant_id} {comparison_id}", words, (*above, *placed), here)
+
+
+def _read_images(session: Session, comparison_id: int, count: int) -> tuple[int, tuple[Stimulus, ...]]:
+    """Return the case of a comparison, and its images in the order of their arms."""
+    comparison = session.get_one(Comparison, comparison_id)
+    images = images_of(comparison, range(count))
+    return comparison.case_id, tuple(_image(f"image {number}", image) for number, image in enumerate(images))
 
 
 def images_of(comparison: Comparison, stand: Sequence[int]) -> tuple[Image, ...]:
@@ -120,13 +129,17 @@ def _of_references(owner: str, asked: Concept, pictures: Sequence[Reference]) ->
     return Shown(owner, (asked.class_word,), tuple(stimuli), here)
 
 
-def _above(session: Session, case_id: int) -> tuple[tuple[str, ...], list[Stimulus]]:
+def _above(session: Session, case_id: int) -> tuple[tuple[str, ...], tuple[Stimulus, ...]]:
     """Return the plain words of a case's concepts and their references."""
+    return keep(session, ("above", case_id), lambda: _read_above(session, case_id))
+
+
+def _read_above(session: Session, case_id: int) -> tuple[tuple[str, ...], tuple[Stimulus, ...]]:
     links = session.scalars(select(CaseConcept).where(CaseConcept.case_id == case_id).order_by(CaseConcept.position)).all()
     stimuli: list[Stimulus] = []
     for number, link in enumerate(links):
         stimuli += _references(number, link.concept.references[:MOST_REFERENCES])
-    return tuple(link.concept.class_word for link in links), stimuli
+    return tuple(link.concept.class_word for link in links), tuple(stimuli)
 
 
 def _references(number: int, pictures: Sequence[Reference]) -> list[Stimulus]:

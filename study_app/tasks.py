@@ -9,7 +9,7 @@ from typing import Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.models import Answer, Assignment, Check, Comparison, Judgment, Participant
+from db.models import Answer, Assignment, Check, Judgment, Participant
 from study_app import stimuli
 from study_app.arrangement import standing
 from study_app.assignment import next_candidate, remaining, reserve
@@ -38,8 +38,8 @@ def next_task(session: Session, design: Design, participant_id: int, now: dateti
     asked = _further_question(session, design, participant_id)
     if asked is not None:
         return asked
-    participant = session.get_one(Participant, participant_id)
-    if not has_open(session, participant_id):
+    if design.checks.any() and not has_open(session, participant_id):
+        participant = session.get_one(Participant, participant_id)
         check = next_check(session, design, participant, count_judged(session, participant_id), now)
         if check is not None:
             return _of_check(session, check)
@@ -75,7 +75,7 @@ def upcoming(session: Session, design: Design, participant_id: int) -> stimuli.S
     comparison_id = next_candidate(session, session.get_one(Participant, participant_id))
     if comparison_id is None:
         return None
-    return stimuli.of_comparison(session, participant_id, session.get_one(Comparison, comparison_id), range(design.at_once))
+    return stimuli.of_comparison(session, participant_id, comparison_id, range(design.at_once))
 
 
 def count_judged(session: Session, participant_id: int) -> int:
@@ -88,8 +88,9 @@ def progress(session: Session, design: Design, participant_id: int) -> tuple[int
     """Return how much the participant has done and how much there is for them, checks included, so that none stands out."""
     participant = session.get_one(Participant, participant_id)
     judged = count_judged(session, participant_id)
-    answered = select(func.count()).select_from(Check).where(Check.participant_id == participant_id, Check.choice.is_not(None))
-    checks = session.scalar(answered) or 0
+    mine = Check.participant_id == participant_id
+    answered = select(func.count(Check.id)).where(mine, Check.choice.is_not(None))
+    checks = (session.scalar(answered) or 0) if design.checks.any() else 0
     expected = judged + remaining(session, participant)
     return judged + checks, expected + max(checks, sum(due(design, participant.seed, expected).values()))
 
@@ -148,7 +149,7 @@ def _further_question(session: Session, design: Design, participant_id: int) -> 
 
 def _of_assignment(session: Session, assignment: Assignment, question: str) -> Task:
     stand = standing(assignment.left, assignment.arrangement)
-    shown = stimuli.of_comparison(session, assignment.participant_id, assignment.comparison, stand)
+    shown = stimuli.of_comparison(session, assignment.participant_id, assignment.comparison_id, stand)
     return Task("comparison", assignment.id, question, shown, assignment.assigned_at)
 
 

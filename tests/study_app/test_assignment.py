@@ -5,14 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import event, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db.models import Assignment, Comparison, Image, Judgment, Participant
 from db.moments import utc_now
-from db.session import read, write
+from db.session import open_database, read, write
 from study_app.assignment import LEASE, expire_lapsed, reserve
-from study_app.judge import record_judgment
+from study_app.design import Design
+from study_app.judge import Timing, record_judgment
+from study_app.service import StudyService
+from tests.study_app.conftest import begin
 
 
 def judge_next(study, participant_id, choice="left"):
@@ -175,3 +178,27 @@ def test_a_participant_is_never_given_a_comparison_twice(study) -> None:
     with read(study.database) as session:
         assert session.scalar(select(func.count()).select_from(Assignment)) == study.comparisons
         assert session.get_one(Participant, participant).seed >= 0
+
+
+def test_a_judgment_asks_the_database_equally_often_however_large_the_study(tmp_path) -> None:
+    answers, pages = set(), []
+    for concepts in (3, 5):
+        database = open_database(f"sqlite:///{tmp_path / f'{concepts}.db'}")
+        study = begin(database, tmp_path / f"run {concepts}", Design(), concepts=concepts)
+        service, asked = StudyService(database, study.run), []
+        event.listen(database.engine, "before_cursor_execute", lambda *call, asked=asked: asked.append(call[2]))
+        for person in range(3):
+            participant = study.join()
+            trial = service.trial(participant)
+            while trial is not None:
+                asked.clear()
+                service.answer(participant, trial, "left", Timing())
+                answers.add(len(asked))
+                asked.clear()
+                trial = service.trial(participant)
+                # the first person's pages read what is kept for all others
+                if person > 0 and trial is not None:
+                    pages.append(len(asked))
+        database.close()
+    assert answers == {8}
+    assert max(pages) <= 24
