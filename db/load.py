@@ -1,11 +1,12 @@
 """Load a run folder's manifest and scores into the database; loading again changes nothing."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import delete, insert, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from db import models
@@ -16,7 +17,7 @@ from evalkit.errors import UserError
 from evalkit.files import sha256_file
 from evalkit.manifest import Manifest
 from evalkit.scores import FILE_NAME as SCORES_NAME
-from evalkit.scores import ScoreRow, read_scores
+from evalkit.scores import GROUP, ScoreRow, stored_scores
 
 
 @dataclass(frozen=True)
@@ -40,21 +41,15 @@ def load_run(database: Database, run: Path) -> Loaded:
             comparisons people were given.
     """
     manifest = Manifest.load(run).complete(run)
-    rows = read_scores(run) if (run / SCORES_NAME).exists() else []
-    _check_scores(run, manifest, rows)
+    rows = stored_scores(run) if (run / SCORES_NAME).exists() else ()
+    metrics = _check_scores(run, manifest, rows)
     with write(database) as session:
         row = _run_row(session, run, manifest)
-        ids = _Ids(session, row.id)
         scores_sha256 = sha256_file(run / SCORES_NAME) if rows else None
         if scores_sha256 is not None and row.scores_sha256 != scores_sha256:
-            _replace_scores(session, row.id, ids, rows)
+            _replace_scores(session, run, row.id, metrics, rows)
             row.scores_sha256 = scores_sha256
-        return Loaded(
-            run_id=row.id,
-            images=len(manifest.images),
-            metrics=len({(score.metric, score.signature) for score in rows}),
-            scores=len(rows),
-        )
+        return Loaded(run_id=row.id, images=len(manifest.images), metrics=len(metrics), scores=len(rows))
 
 
 def find_run(session: Session, run: Path) -> models.Run:
@@ -87,11 +82,15 @@ class _Ids:
         self.images: dict[described.Cell, int] = {(case, arm, seed): identifier for case, arm, seed, identifier in images}
 
 
-def _check_scores(run: Path, manifest: Manifest, rows: Sequence[ScoreRow]) -> None:
-    """Hold score rows to the manifest: every name known, every image the one that was scored, every value there once."""
+def _check_scores(run: Path, manifest: Manifest, rows: Iterable[ScoreRow]) -> dict[tuple[str, str], str]:
+    """Hold score rows to the manifest: every name known, every image the one that was scored.
+
+    Return the direction of each metric under each signature.
+    """
     shas = {image.cell: image.sha256 for image in manifest.images}
     concepts = {concept.name for concept in manifest.concepts}
     again = f"score the run again with `evalkit score {run}`"
+    directions: dict[tuple[str, str], str] = {}
     for row in rows:
         place = f"{run / SCORES_NAME}: {row.metric} of {row.case}/{row.arm}/{row.seed}"
         if shas.get((row.case, row.arm, row.seed)) != row.image_sha256:
@@ -100,14 +99,9 @@ def _check_scores(run: Path, manifest: Manifest, rows: Sequence[ScoreRow]) -> No
             raise UserError(f"{place}: no concept {row.concept!r} in the manifest; {again}")
         if row.other_arm and (row.case, row.other_arm, row.seed) not in shas:
             raise UserError(f"{place}: no image of arm {row.other_arm!r} in the manifest; {again}")
-    counts = Counter((row.case, row.arm, row.seed, row.metric, row.signature, row.concept, row.other_arm) for row in rows)
-    twice = [key for key, count in counts.items() if count > 1]
-    if twice:
-        case, arm, seed, metric, *_ = twice[0]
-        raise UserError(f"{run / SCORES_NAME}: {metric} of {case}/{arm}/{seed} stands there twice; {again}")
-    directions = {(row.metric, row.signature, row.direction) for row in rows}
-    if len(directions) > len({(metric, signature) for metric, signature, _ in directions}):
-        raise UserError(f"{run / SCORES_NAME}: a metric has two directions under one signature; {again}")
+        if directions.setdefault((row.metric, row.signature), row.direction) != row.direction:
+            raise UserError(f"{run / SCORES_NAME}: {row.metric} has two directions under one signature; {again}")
+    return directions
 
 
 def _run_row(session: Session, run: Path, manifest: Manifest) -> models.Run:
@@ -231,10 +225,17 @@ def _insert_manifest(session: Session, run_id: int, manifest: Manifest) -> None:
     )
 
 
-def _replace_scores(session: Session, run_id: int, ids: _Ids, rows: Sequence[ScoreRow]) -> None:
-    """Put the rows in the place of all earlier ones of the same metrics and signatures."""
+def _replace_scores(
+    session: Session, run: Path, run_id: int, directions: Mapping[tuple[str, str], str], rows: Iterable[ScoreRow]
+) -> None:
+    """Put the rows in the place of all earlier ones of the same metrics and signatures, some thousand at a time.
+
+    Raises:
+        UserError: a score stands there twice, which the database's own index finds.
+    """
+    ids = _Ids(session, run_id)
     metrics: dict[tuple[str, str], int] = {}
-    for name, signature, direction in sorted({(row.metric, row.signature, row.direction) for row in rows}):
+    for (name, signature), direction in sorted(directions.items()):
         metric = session.scalar(
             select(models.Metric).where(
                 models.Metric.run_id == run_id, models.Metric.name == name, models.Metric.signature == signature
@@ -249,10 +250,9 @@ def _replace_scores(session: Session, run_id: int, ids: _Ids, rows: Sequence[Sco
         metric.loaded_at = utc_now()
         session.flush()
         metrics[name, signature] = metric.id
-    _insert(
-        session,
-        models.Score,
-        (
+    coming = iter(rows)
+    while group := list(islice(coming, GROUP)):
+        values: Iterator[dict[str, object]] = (
             {
                 "metric_id": metrics[row.metric, row.signature],
                 "image_id": ids.images[row.case, row.arm, row.seed],
@@ -260,9 +260,25 @@ def _replace_scores(session: Session, run_id: int, ids: _Ids, rows: Sequence[Sco
                 "other_image_id": ids.images[row.case, row.other_arm, row.seed] if row.other_arm else None,
                 "value": row.value,
             }
-            for row in rows
-        ),
-    )
+            for row in group
+        )
+        try:
+            _insert(session, models.Score, values)
+        except IntegrityError as error:
+            raise UserError(
+                f"{run / SCORES_NAME}: {_twice(rows)} stands there twice; score the run again with `evalkit score {run}`"
+            ) from error
+
+
+def _twice(rows: Iterable[ScoreRow]) -> str:
+    """Return the first score that stands among the rows a second time, in words."""
+    seen = set()
+    for row in rows:
+        key = (row.case, row.arm, row.seed, row.metric, row.signature, row.concept, row.other_arm)
+        if key in seen:
+            return f"{row.metric} of {row.case}/{row.arm}/{row.seed}"
+        seen.add(key)
+    return "a score"
 
 
 def _insert(session: Session, table: type[models.Table], rows: Iterable[dict[str, object]]) -> None:
