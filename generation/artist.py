@@ -3,7 +3,7 @@
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evalkit.errors import UserError
+from evalkit.files import sha256_file
+from generation.embeddings import Vocabulary, read_words
 from generation.experiment import Arm, Case, Experiment
 from generation.lora import Lora, load_lora
 from generation.merge.apply import Merge
 from generation.merge.drawing import Drawing
 from generation.merge.parts import Change, Observer, Weighted
 from generation.pipeline import components, load_pipeline, quiet
-from generation.places import adapter_file, model_folder
+from generation.places import adapter_file, embeddings_file, model_folder
 from generation.reading import find_method
+from generation.reward import rewarded
 from generation.seeds import image_key, initial_noise, mask_seed, step_generator
 
 # LoRA files held in memory at once: those of a few neighbouring cases. Reading one again takes less time than an image.
@@ -63,6 +66,9 @@ class Artist:
         self.drawing.close()
 
     def merge(self, arm: Arm) -> Merge:
+        told = {concept.name: file for concept in experiment.concepts if (file := embeddings_file(concept, folder)) is not None}
+        self.embeddings = {name: sha256_file(file) for name, file in told.items()}
+        self._vocabulary = Vocabulary(self.pipeline, [read_words(f, self.pipeline) for f in told.values()]) if told else None
         """Return an arm's method with its settings and the seed of its masks."""
         method = find_method(arm)
         return Merge(method, method.settings(arm.parameters), mask_seed(self.experiment.sampling.mask_seed, arm.label))
@@ -70,6 +76,8 @@ class Artist:
     @contextmanager
     def merged(self, arm: Arm, concepts: Sequence[str], observe: Observer | None = None) -> Iterator[None]:
         """Hold an arm's merge of `concepts` in the model while a block draws with it.
+        if self._vocabulary is not None:
+            self._vocabulary.close()
 
         LoRAs are merged in the order of their concepts' names, so that the order in a case changes no bit.
         """
@@ -109,10 +117,10 @@ class Artist:
         sampling = self.experiment.sampling
         noise = torch.stack([self.noise(cell.seed) for cell in cells])
         negative = [cell.case.negative_prompt for cell in cells]
-        self.drawing.begin([image_key(cell.case.id, cell.seed) for cell in cells])
         start = time.perf_counter()
         try:
-            with quiet():
+            with quiet(), self._guided(cells):
+                self.drawing.begin([image_key(cell.case.id, cell.seed) for cell in cells])
                 images: NDArray[Any] = self.pipeline(
                     prompt=[cell.case.prompt for cell in cells],
                     negative_prompt=None if negative[0] is None else negative,
@@ -141,6 +149,21 @@ class Artist:
     def notes(self) -> list[str]:
         """Return what a user should know before drawing: prompts that the text encoder cuts short."""
         lines = []
+    def _guided(self, cells: Sequence[Cell]) -> AbstractContextManager[None]:
+        """Return what draws with reward guidance, where the experiment asks for it."""
+        sampling, negative = self.experiment.sampling, [cell.case.negative_prompt for cell in cells]
+        if not sampling.reward_guidance:
+            return nullcontext()
+        return rewarded(
+            self.pipeline,
+            self.drawing,
+            sampling.reward_guidance,
+            [self.experiment.plain_prompt(cell.case) for cell in cells],
+            [text for text in negative if text is not None] or None,
+            guidance=sampling.guidance,
+            clip_skip=sampling.clip_skip,
+        )
+
         for case in self.experiment.cases:
             for tokenizer in dict.fromkeys([self.pipeline.tokenizer, getattr(self.pipeline, "tokenizer_2", None)]):
                 with quiet():

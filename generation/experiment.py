@@ -27,19 +27,27 @@ class Base(Record):
 
 
 class Sampling(Record):
-    """How images are drawn. Width and height in pixels; `clip_skip` as diffusers counts it."""
+    """How images are drawn. Width and height in pixels; `clip_skip` as diffusers counts it.
+
+    What is off by default and came later is left out of the text an experiment is known by.
+    """
 
     steps: Annotated[int, Field(ge=1, le=1000)]
     guidance: Annotated[float, Field(ge=0, le=100)]
     width: Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
     height: Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
     clip_skip: Annotated[int, Field(ge=0, le=24)] | None = None
+    # weight of what a merge adds to the base model's own guess (DCO); 0 draws as ever, without asking the base model
+    reward_guidance: Annotated[float, Field(ge=0, le=100)] = Field(default=0.0, exclude_if=lambda weight: weight == 0)
     # another number draws other masks for the same noise
     mask_seed: Seed = 0
 
 
 class Concept(Record):
-    """What a LoRA was trained on, and the LoRA: a file, or a hub id together with `weight_name`."""
+    """What a LoRA was trained on, and the LoRA: a file, or a hub id together with `weight_name`.
+
+    `embeddings` is the file of new words that were trained beside it.
+    """
 
     name: Name
     words: str
@@ -48,6 +56,7 @@ class Concept(Record):
     weight_name: str | None = None
     revision: str | None = None
     weight: Annotated[float, Field(ge=-100, le=100)] = 1.0
+    embeddings: str | None = Field(default=None, exclude_if=lambda file: file is None)
     references: str | None = None
 
 

@@ -37,6 +37,20 @@ def adapter_file(concept: Concept, folder: Path) -> Path:
 
 def metric_weights(name: str, value: str, folder: Path) -> Path:
     """Return where the weights of a metric's model lie.
+def embeddings_file(concept: Concept, folder: Path) -> Path | None:
+    """Return the file of the concept's new words, if it has any.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if concept.embeddings is None:
+        return None
+    path = folder / concept.embeddings
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of embeddings; give the one that evalkit train wrote beside the LoRA")
+    return path
+
+
 
     Raises:
         UserError: there is nothing.

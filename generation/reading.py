@@ -15,7 +15,7 @@ from generation.experiment import Arm, Base, Case, CasesFrom, Concept, Experimen
 from generation.merge import MERGE_METHODS
 from generation.merge.method import MergeMethod
 from generation.pipeline import scheduler_class
-from generation.places import adapter_file, is_remote, metric_weights, model_folder, references
+from generation.places import adapter_file, embeddings_file, is_remote, metric_weights, model_folder, references
 
 SECTIONS = ("name", "like", "base", "sampling", "concepts", "arms", "cases", "cases_from", "weights")
 Section = TypeVar("Section", bound=Record)
@@ -202,6 +202,7 @@ class _Reader:
 
     def _check_arm(self, arm: Arm, counts: list[int]) -> None:
         method = find_method(arm)
+            self._try(f"{place}.embeddings", lambda concept=concept: embeddings_file(concept, self.folder))  # type: ignore[misc]
         settings = method.settings(arm.parameters)
         for count in counts:
             if method.check is not None:

@@ -121,13 +121,15 @@ def _provenance(artist: Artist, text: str, batch_size: int, device: str) -> Prov
     experiment = artist.experiment
     resolved = experiment.model_dump(mode="json", exclude={"weights"})
     model = provenance.model_sha256(artist.model)
-    identity = provenance.as_json({"experiment": resolved, "model": model, "adapters": artist.adapters})
+    files = {"adapters": artist.adapters} | ({"embeddings": artist.embeddings} if artist.embeddings else {})
+    identity = provenance.as_json({"experiment": resolved, "model": model, **files})
     return Provenance(
         experiment_sha256=sha256_bytes(identity.encode()),
         experiment=resolved,
         experiment_text=text,
         model_sha256=model,
         adapters_sha256=artist.adapters,
+        embeddings_sha256=artist.embeddings,
         adapter_scales=artist.scales,
         mask_seeds={arm.label: mask_seed(experiment.sampling.mask_seed, arm.label) for arm in experiment.arms},
         versions=provenance.versions(),

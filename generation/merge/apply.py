@@ -48,10 +48,12 @@ class Merge(Setup):
     ) -> Iterator[None]:
         """Hold the merge of `loras` in the model while a block runs; leave every weight as it was, bit by bit."""
         changes = self.changes(pipeline, loras, drawing)
-        held = (
-            HOOKED[self.method.acts_on](self, pipeline, loras, drawing, observe)
-            if changes is None
-            else folded(pipeline, changes)
-        )
-        with held:
-            yield
+        if changes is None:
+            with HOOKED[self.method.acts_on](self, pipeline, loras, drawing, observe):
+                yield
+            return
+        with folded(pipeline, changes) as drawing.folded:
+            try:
+                yield
+            finally:
+                drawing.folded = []

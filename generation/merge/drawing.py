@@ -1,14 +1,14 @@
 """Where a drawing stands: whose images the rows of a forward pass are, and how often each part of the model was called."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from generation.merge.masks import MaskOptions, row_words
+from generation.merge.masks import MaskOptions, Scratch, row_words
 from generation.pipeline import Pipeline, components
 from generation.seeds import derived
 from generation.steady import steady
@@ -29,6 +29,10 @@ class Drawing:
         self._scheduler = pipeline.scheduler
         # denoiser calls per step: 2 for second-order samplers
         self.order: int = getattr(pipeline.scheduler, "order", 1)
+        # while true, merges beside the layers are silent
+        self.bare = False
+        # weights that hold a merge, and what they are without it
+        self.folded: list[tuple[Tensor, Tensor]] = []
         self._calls: dict[str, int] = {}
         with ExitStack() as stack:
             stack.enter_context(steady(pipeline))
@@ -45,6 +49,21 @@ class Drawing:
     def close(self) -> None:
         """Take the counters off the pipeline."""
         self._stack.close()
+
+    @contextmanager
+    def without_merge(self) -> Iterator[None]:
+        """Leave the merge out while a block runs: weights change places with the kept ones, no number is computed."""
+        self._swap()
+        self.bare = True
+        try:
+            yield
+        finally:
+            self.bare = False
+            self._swap()
+
+    def _swap(self) -> None:
+        for weight, other in self.folded:
+            weight.data, other.data = other.data, weight.data
 
     def call(self, component: str) -> int:
         """Return the number of the running call of a component in this batch, from 0."""
@@ -85,6 +104,7 @@ class MaskSource:
     drawing: Drawing
 
     def __post_init__(self) -> None:
+        self.scratch = Scratch()
         self._kept: dict[tuple[str, int, int], Tensor] = {}
         self._moment: tuple[int, str, int] | None = None
 

@@ -97,6 +97,8 @@ class _StepHook:
         return merged.down.to(self.weight), merged.up.to(self.weight)
 
     def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if self.clock.drawing.bare:
+            return output
         gains = self.clock.gains(self.table, self.component)
         acting = self.acting(gains)
         if self.observe is not None:

@@ -67,8 +67,8 @@ def dense(change: Factors | Tensor) -> Tensor:
 
 
 @contextmanager
-def folded(pipeline: Pipeline, changes: Mapping[str, Change]) -> Iterator[None]:
-    """Add a change to the weight of each layer; put copies of the old weights back at the end.
+def folded(pipeline: Pipeline, changes: Mapping[str, Change]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Add a change to the weight of each layer; put copies of the old weights, which it yields, back at the end.
 
     Adding is done in float32 and rounded once to the weight's own type. Subtracting afterwards would leave rounding behind.
     """
@@ -79,7 +79,7 @@ def folded(pipeline: Pipeline, changes: Mapping[str, Change]) -> Iterator[None]:
                 weight = module_of(pipeline, layer).weight
                 kept.append((weight, weight.clone()))
                 weight.copy_(weight.float() + dense(change(weight.device)))
-        yield
+        yield kept
     finally:
         with torch.no_grad():
             for weight, before in kept:
