@@ -24,6 +24,9 @@ PATIENCE = 120_000
 class Server:
     """`evalkit study serve` in a process of its own."""
 
+    code = "from study_app.command import app; app()"
+    words: tuple[str, ...] = ("serve",)
+
     def __init__(self, run: Path) -> None:
         self.run = run
         with socket.socket() as free:
@@ -36,8 +39,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
-        code = "from study_app.command import app; app()"
-        command = [sys.executable, "-c", code, "serve", str(self.run), "--port", str(self.port)]
+        command = [sys.executable, "-c", self.code, *self.words, str(self.run), "--port", str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + PATIENCE / 1000
         while time.monotonic() < end:
