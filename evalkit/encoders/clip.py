@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from evalkit.encoders.clip_names import in_open_clips_names
 from evalkit.encoders.forward import building, centre_square, exact, fill, first_line, normalised, read_state
 from evalkit.errors import UserError
 from evalkit.files import sha256_bytes
@@ -123,7 +124,7 @@ class ClipEncoder:
         """Return the net with its weights, in evaluation mode."""
         import open_clip
 
-        state = read_state(self.weights.file)
+        state = in_open_clips_names(read_state(self.weights.file))
         with building(), _built_from(self.weights):
             net = open_clip.create_model(self.architecture, precision="fp32", load_weights=False, pretrained_text=False)
         fill(net, state, self.weights.file, f"open_clip's {self.recipe.model}")

@@ -59,6 +59,17 @@ def centre_square(image: Image.Image, size: int, crop: int) -> "Tensor":
     return cast("Tensor", functional.pil_to_tensor(functional.center_crop(small, [crop, crop])))
 
 
+def padded_square(image: Image.Image, size: int) -> "Tensor":
+    """Return an RGB picture with its longer side at `size` (Pillow, bicubic), black beside the other, uint8 3 x size x size."""
+    from torchvision.transforms import functional
+
+    scale = size / max(image.size)
+    small = image if scale == 1 else image.resize([round(side * scale) for side in image.size], Image.Resampling.BICUBIC)
+    whole = Image.new("RGB", (size, size))
+    whole.paste(small, ((size - small.width) // 2, (size - small.height) // 2))
+    return cast("Tensor", functional.pil_to_tensor(whole))
+
+
 def normalised(batch: "Tensor", device: str, mean: tuple[float, ...], std: tuple[float, ...]) -> "Tensor":
     """Return uint8 pictures as float32 on the device, scaled to [0, 1], then shifted and scaled per channel."""
     from torchvision.transforms import functional

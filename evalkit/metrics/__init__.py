@@ -18,14 +18,16 @@ from evalkit.metrics.diversity_dino import diversity_dino
 from evalkit.metrics.diversity_lpips import diversity_lpips
 from evalkit.metrics.diversity_vendi import diversity_vendi
 from evalkit.metrics.entropy import entropy
+from evalkit.metrics.hpsv2 import hpsv2
 from evalkit.metrics.musiq import musiq
 from evalkit.metrics.nima import nima
 from evalkit.metrics.niqe import niqe
+from evalkit.metrics.pickscore import pickscore
 from evalkit.metrics.piqe import piqe
 from evalkit.metrics.tres import tres
 
 METRICS = by_name(
-    clip_t, clip_i, dino, dinov2,
+    clip_t, clip_i, dino, dinov2, hpsv2, pickscore,
     arm_similarity, arm_dino, arm_psnr, arm_ssim, arm_lpips,
     diversity_clip, diversity_dino, diversity_lpips, diversity_vendi,
     musiq, arniqa, nima, tres, dbcnn, piqe, niqe, brisque, entropy,
