@@ -57,6 +57,9 @@ class Artist:
             self.adapters[concept.name] = lora.sha256
             self.scales[concept.name] = (min(lora.scales.values()), max(lora.scales.values()))
         self._check_sampling()
+        told = {concept.name: file for concept in experiment.concepts if (file := embeddings_file(concept, folder)) is not None}
+        self.embeddings = {name: sha256_file(file) for name, file in told.items()}
+        self._vocabulary = Vocabulary(self.pipeline, [read_words(f, self.pipeline) for f in told.values()]) if told else None
         self.drawing = Drawing(self.pipeline, experiment.sampling.steps)
         self._arm = ""
         self._energies: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
@@ -64,11 +67,10 @@ class Artist:
     def close(self) -> None:
         """Leave the pipeline as it was loaded."""
         self.drawing.close()
+        if self._vocabulary is not None:
+            self._vocabulary.close()
 
     def merge(self, arm: Arm) -> Merge:
-        told = {concept.name: file for concept in experiment.concepts if (file := embeddings_file(concept, folder)) is not None}
-        self.embeddings = {name: sha256_file(file) for name, file in told.items()}
-        self._vocabulary = Vocabulary(self.pipeline, [read_words(f, self.pipeline) for f in told.values()]) if told else None
         """Return an arm's method with its settings and the seed of its masks."""
         method = find_method(arm)
         return Merge(method, method.settings(arm.parameters), mask_seed(self.experiment.sampling.mask_seed, arm.label))
@@ -76,8 +78,6 @@ class Artist:
     @contextmanager
     def merged(self, arm: Arm, concepts: Sequence[str], observe: Observer | None = None) -> Iterator[None]:
         """Hold an arm's merge of `concepts` in the model while a block draws with it.
-        if self._vocabulary is not None:
-            self._vocabulary.close()
 
         LoRAs are merged in the order of their concepts' names, so that the order in a case changes no bit.
         """
@@ -140,15 +140,6 @@ class Artist:
             raise UserError(f"{cells[0].case.id}: the model gave NaN; draw with base.dtype = 'bfloat16' or 'float32'")
         return [np.round(image * 255).astype(np.uint8) for image in images]
 
-    def noise(self, seed: int) -> Tensor:
-        """Return the initial noise of a seed at this experiment's size."""
-        factor = self.pipeline.vae_scale_factor
-        sampling = self.experiment.sampling
-        return initial_noise(seed, (self.pipeline.unet.config.in_channels, sampling.height // factor, sampling.width // factor))
-
-    def notes(self) -> list[str]:
-        """Return what a user should know before drawing: prompts that the text encoder cuts short."""
-        lines = []
     def _guided(self, cells: Sequence[Cell]) -> AbstractContextManager[None]:
         """Return what draws with reward guidance, where the experiment asks for it."""
         sampling, negative = self.experiment.sampling, [cell.case.negative_prompt for cell in cells]
@@ -164,6 +155,15 @@ class Artist:
             clip_skip=sampling.clip_skip,
         )
 
+    def noise(self, seed: int) -> Tensor:
+        """Return the initial noise of a seed at this experiment's size."""
+        factor = self.pipeline.vae_scale_factor
+        sampling = self.experiment.sampling
+        return initial_noise(seed, (self.pipeline.unet.config.in_channels, sampling.height // factor, sampling.width // factor))
+
+    def notes(self) -> list[str]:
+        """Return what a user should know before drawing: prompts that the text encoder cuts short."""
+        lines = []
         for case in self.experiment.cases:
             for tokenizer in dict.fromkeys([self.pipeline.tokenizer, getattr(self.pipeline, "tokenizer_2", None)]):
                 with quiet():

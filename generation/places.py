@@ -35,8 +35,6 @@ def adapter_file(concept: Concept, folder: Path) -> Path:
     return find_adapter(concept.adapter, concept.weight_name, concept.revision, folder)
 
 
-def metric_weights(name: str, value: str, folder: Path) -> Path:
-    """Return where the weights of a metric's model lie.
 def embeddings_file(concept: Concept, folder: Path) -> Path | None:
     """Return the file of the concept's new words, if it has any.
 
@@ -51,6 +49,8 @@ def embeddings_file(concept: Concept, folder: Path) -> Path | None:
     return path
 
 
+def metric_weights(name: str, value: str, folder: Path) -> Path:
+    """Return where the weights of a metric's model lie.
 
     Raises:
         UserError: there is nothing.

@@ -181,6 +181,7 @@ class _Reader:
         for place, concept in concepts:
             if not is_remote(concept, self.folder):
                 self._try(f"{place}.adapter", lambda concept=concept: adapter_file(concept, self.folder))  # type: ignore[misc]
+            self._try(f"{place}.embeddings", lambda concept=concept: embeddings_file(concept, self.folder))  # type: ignore[misc]
             self._try(f"{place}.references", lambda concept=concept: list(references(concept, self.folder)))  # type: ignore[misc]
 
     def _check_cases(self, cases: Placed[Case], known: Mapping[str, Concept]) -> None:
@@ -202,7 +203,6 @@ class _Reader:
 
     def _check_arm(self, arm: Arm, counts: list[int]) -> None:
         method = find_method(arm)
-            self._try(f"{place}.embeddings", lambda concept=concept: embeddings_file(concept, self.folder))  # type: ignore[misc]
         settings = method.settings(arm.parameters)
         for count in counts:
             if method.check is not None:

@@ -94,11 +94,11 @@ class _OutputHook:
         self.channelwise = maker.source.options.granularity == "channel"
 
     def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if self.maker.source.drawing.bare:
+            return output
         hidden = self._hidden(args[0])
         rows, tokens = hidden.shape[0], hidden.shape[1]
         target = output if self.conv is None else output.flatten(2).transpose(1, 2).contiguous()
-        if self.maker.source.drawing.bare:
-            return output
         target = target.reshape(rows, tokens, -1)
         target = (self._per_channel if self.channelwise else self._per_element)(hidden, target)
         if self.conv is None:
