@@ -61,6 +61,8 @@ class Case(Record):
 
     id: Name
     concepts: tuple[Name, ...]
+    # merged too, though the prompt does not ask for them
+    beside: tuple[Name, ...] = Field(default=(), exclude_if=lambda names: not names)
     prompt: str
     # the prompt without the concepts' modifier tokens; what alignment metrics read
     plain_prompt: str
@@ -111,7 +113,7 @@ class Manifest(Record):
                 raise ValueError(f"{what}: names must differ by more than upper and lower case")
         known = {concept.name for concept in self.concepts}
         for index, case in enumerate(self.cases):
-            for name in case.concepts:
+            for name in case.concepts + case.beside:
                 if name not in known:
                     raise ValueError(f"cases[{index}] ({case.id}): no concept {name!r}; known: {', '.join(sorted(known))}")
         cells = set(self.expected())

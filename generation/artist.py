@@ -39,6 +39,11 @@ class Cell:
     seed: int
 
 
+def lora_key(concept: str, arm: Arm | None = None) -> str:
+    """Return how a LoRA is called in a run's provenance: as its concept, behind the arm's folder where it is the arm's own."""
+    return concept if arm is None or arm.adapters is None else f"{arm.adapters}/{concept}"
+
+
 class Artist:
     """Holds the model for all arms. Every LoRA is read and checked once before anything is drawn."""
 
@@ -48,14 +53,18 @@ class Artist:
         base = experiment.base
         self.pipeline = load_pipeline(self.model, base.dtype, device, base.scheduler, base.scheduler_options)
         self.seconds: dict[str, dict[str, float]] = {"merge": defaultdict(float), "drawing": defaultdict(float)}
-        self._files = {concept.name: adapter_file(concept, folder) for concept in experiment.concepts}
+        self._files = {
+            lora_key(concept.name, arm): adapter_file(concept, folder, None if arm is None else arm.adapters)
+            for arm in (None, *experiment.arms)
+            for concept in experiment.concepts
+        }
         self._loras: OrderedDict[str, Lora] = OrderedDict()
         self.adapters: dict[str, str] = {}
         self.scales: dict[str, tuple[float, float]] = {}
-        for concept in experiment.concepts:
-            lora = self.lora(concept.name)
-            self.adapters[concept.name] = lora.sha256
-            self.scales[concept.name] = (min(lora.scales.values()), max(lora.scales.values()))
+        for key in self._files:
+            lora = self._lora(key)
+            self.adapters[key] = lora.sha256
+            self.scales[key] = (min(lora.scales.values()), max(lora.scales.values()))
         self._check_sampling()
         told = {concept.name: file for concept in experiment.concepts if (file := embeddings_file(concept, folder)) is not None}
         self.embeddings = {name: sha256_file(file) for name, file in told.items()}
@@ -83,7 +92,7 @@ class Artist:
         """
         start = time.perf_counter()
         merge = self.merge(arm)
-        with merge.applied(self.pipeline, self.weighted(concepts), self.drawing, observe):
+        with merge.applied(self.pipeline, self.weighted(concepts, arm), self.drawing, observe):
             self.seconds["merge"][arm.label] += time.perf_counter() - start
             for kept, whole in merge.energies.values():
                 before = self._energies[arm.label]
@@ -93,13 +102,13 @@ class Artist:
 
     def changes(self, arm: Arm, concepts: Sequence[str]) -> Mapping[str, Change] | None:
         """Return the change of each layer's weight that is an arm's merge, or None where it changes while drawing."""
-        return self.merge(arm).changes(self.pipeline, self.weighted(concepts), self.drawing)
+        return self.merge(arm).changes(self.pipeline, self.weighted(concepts, arm), self.drawing)
 
-    def weighted(self, concepts: Sequence[str]) -> list[Weighted]:
+    def weighted(self, concepts: Sequence[str], arm: Arm | None = None) -> list[Weighted]:
         """Return the LoRAs of a case with their weights, in the order of the concepts' names."""
         places = sorted(range(len(concepts)), key=lambda place: concepts[place])
         found = [(place, self.experiment.concept(concepts[place])) for place in places]
-        return [Weighted(self.lora(concept.name), concept.weight, place, concept.words) for place, concept in found]
+        return [Weighted(self.lora(concept.name, arm), concept.weight, place, concept.words) for place, concept in found]
 
     def energy_kept(self) -> dict[str, float]:
         """Return, for each arm whose method compresses, the share of the exact sum's squared norm kept in what was merged."""
@@ -172,14 +181,18 @@ class Artist:
                     lines.append(f"{case.id}: the prompt has {length} tokens, the model reads {tokenizer.model_max_length}")
         return lines
 
-    def lora(self, name: str) -> Lora:
-        """Return the LoRA of a concept, read again where it has left the memory."""
-        if name not in self._loras:
-            self._loras[name] = load_lora(self._files[name], self.pipeline)
+    def lora(self, name: str, arm: Arm | None = None) -> Lora:
+        """Return the LoRA of a concept, the arm's own where it has one."""
+        return self._lora(lora_key(name, arm))
+
+    def _lora(self, key: str) -> Lora:
+        """Return a LoRA, read again where it has left the memory."""
+        if key not in self._loras:
+            self._loras[key] = load_lora(self._files[key], self.pipeline)
             if len(self._loras) > KEPT_LORAS:
                 self._loras.popitem(last=False)
-        self._loras.move_to_end(name)
-        return self._loras[name]
+        self._loras.move_to_end(key)
+        return self._loras[key]
 
     def _check_sampling(self) -> None:
         """Refuse what the model can't do; diffusers would end in an index error."""

@@ -61,18 +61,27 @@ class Concept(Record):
 
 
 class Arm(Record):
-    """A merge method with its parameters fixed."""
+    """A merge method with its parameters fixed.
+
+    `adapters` is a folder with a `<concept>.safetensors` for each concept: an arm that has one merges LoRAs of its own training
+    in place of the concepts'.
+    """
 
     label: Name
     method: str
     parameters: Parameters = Field(default_factory=dict)
+    adapters: str | None = Field(default=None, exclude_if=lambda folder: folder is None)
 
 
 class Case(Record):
-    """One question put to every arm. Without `negative_prompt` the model's own empty one is used."""
+    """One question put to every arm. Without `negative_prompt` the model's own empty one is used.
+
+    The LoRAs of the concepts `beside` are merged too, though the prompt does not ask for them.
+    """
 
     id: Name
     concepts: Annotated[tuple[Name, ...], Field(min_length=1)]
+    beside: tuple[Name, ...] = Field(default=(), exclude_if=lambda names: not names)
     prompt: str
     negative_prompt: str | None = None
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
@@ -85,12 +94,22 @@ class Case(Record):
             return {**data, "seeds": tuple(range(data["seeds"]))}
         return data
 
+    @property
+    def merged(self) -> tuple[str, ...]:
+        """Return the concepts whose LoRAs are merged."""
+        return self.concepts + self.beside
+
 
 class CasesFrom(Record):
-    """Cases made from the concepts: every subset of `choose` of them, `template` filled with their words in order."""
+    """Cases made from the concepts: every subset of `choose` of them, each `template` filled with their words in order.
+
+    Each number in `merged` makes a case of its own, in which so many concepts are merged: those chosen, and `beside` them the
+    next in the list, from its beginning again after its end.
+    """
 
     choose: Annotated[int, Field(ge=1)]
-    template: str
+    template: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    merged: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
     negative_prompt: str | None = None
     seeds: Annotated[int, Field(ge=1, le=100_000)] | Annotated[tuple[Seed, ...], Field(min_length=1)]
 

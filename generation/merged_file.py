@@ -13,7 +13,7 @@ from torch import Tensor
 from evalkit.errors import UserError
 from evalkit.files import write_atomic
 from generation import provenance
-from generation.artist import Artist
+from generation.artist import Artist, lora_key
 from generation.experiment import Arm, Case, Experiment
 from generation.merge.lowrank import cut
 from generation.merge.parts import dense
@@ -46,7 +46,7 @@ def choose(experiment: Experiment, label: str, case: str) -> tuple[Arm, Case]:
 
 def narrowed(experiment: Experiment, arm: Arm, case: Case) -> Experiment:
     """Return the experiment with one arm, one case and its concepts, so that no other LoRA is read."""
-    concepts = tuple(concept for concept in experiment.concepts if concept.name in case.concepts)
+    concepts = tuple(concept for concept in experiment.concepts if concept.name in case.merged)
     return experiment.model_copy(update={"arms": (arm,), "cases": (case,), "concepts": concepts})
 
 
@@ -64,7 +64,7 @@ def write_merge(
     """
     tensors: dict[str, Tensor] = {}
     kept: dict[str, tuple[float, float]] = {}
-    changes = artist.changes(arm, case.concepts)
+    changes = artist.changes(arm, case.merged)
     if changes is None:
         raise UserError(
             f"--arm {arm.label}: {arm.method} acts otherwise at every step, and no file of weights can hold that; "
@@ -120,8 +120,8 @@ def _made_of(artist: Artist, arm: Arm, case: Case) -> dict[str, Any]:
         "parameters": setup.settings.model_dump(mode="json"),
         "seed": setup.seed,
         "sources": [
-            {"concept": name, "sha256": artist.adapters[name], "weight": artist.experiment.concept(name).weight}
-            for name in case.concepts
+            {"concept": name, "sha256": artist.adapters[lora_key(name, arm)], "weight": artist.experiment.concept(name).weight}
+            for name in case.merged
         ],
         "versions": provenance.versions(),
     }

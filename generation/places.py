@@ -26,8 +26,10 @@ def is_remote(concept: Concept, folder: Path) -> bool:
     return concept.adapter != TINYWORLD and concept.weight_name is not None and not (folder / concept.adapter).is_dir()
 
 
-def adapter_file(concept: Concept, folder: Path) -> Path:
-    """Return the concept's LoRA file; one of the hub is fetched."""
+def adapter_file(concept: Concept, folder: Path, adapters: str | None = None) -> Path:
+    """Return the concept's LoRA file, or the one in an arm's folder `adapters`; one of the hub is fetched."""
+    if adapters is not None:
+        return find_adapter(f"{adapters}/{concept.name}.safetensors", None, None, folder)
     if concept.adapter == TINYWORLD:
         from generation.tinyworld import weights_folder
 
@@ -92,11 +94,11 @@ def _rendered(concept: Concept) -> Iterator[tuple[str, bytes]]:
 
     from PIL import Image
 
-    from generation.tinyworld.concepts import CONCEPTS, REFERENCES
+    from generation.tinyworld.concepts import ALL_CONCEPTS, REFERENCES
 
-    if concept.name not in CONCEPTS:
-        raise UserError(f"tinyworld has no concept {concept.name!r}; it has {', '.join(CONCEPTS)}")
+    if concept.name not in ALL_CONCEPTS:
+        raise UserError(f"tinyworld has no concept {concept.name!r}; it has {', '.join(ALL_CONCEPTS)}")
     for number in range(REFERENCES):
         buffer = BytesIO()
-        Image.fromarray(CONCEPTS[concept.name].reference(number)).save(buffer, "PNG")
+        Image.fromarray(ALL_CONCEPTS[concept.name].reference(number)).save(buffer, "PNG")
         yield ".png", buffer.getvalue()

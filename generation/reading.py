@@ -2,8 +2,8 @@
 
 import difflib
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
-from itertools import combinations
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,6 +60,12 @@ def _sections(path: Path, borrowers: tuple[Path, ...]) -> dict[str, Any]:
     return {**lent, **raw}
 
 
+def _next_to(chosen: Sequence[Concept], concepts: Sequence[Concept], count: int) -> tuple[str, ...]:
+    """Return the names of the `count` concepts that come after the last of `chosen`, round the list, without those."""
+    start = concepts.index(chosen[-1]) + 1
+    return tuple(concept.name for concept in (*concepts[start:], *concepts[:start]) if concept not in chosen)[:count]
+
+
 def find_method(arm: Arm) -> MergeMethod:
     """Return the merge method of an arm; raise a ValueError that names the known ones where there is none."""
     method = MERGE_METHODS.get(arm.method)
@@ -96,7 +102,7 @@ class _Reader:
             self._try("base.scheduler", lambda: base.scheduler is None or scheduler_class(base.scheduler))
         self._check_concepts(concepts)
         self._check_cases(cases, {concept.name: concept for _, concept in concepts})
-        self._check_arms(arms, sorted({len(case.concepts) for _, case in cases}))
+        self._check_arms(arms, sorted({len(case.merged) for _, case in cases}), [concept for _, concept in concepts])
         weights = self._weights(self.raw.get("weights", {}))
         if self.problems:
             return None
@@ -133,22 +139,37 @@ class _Reader:
         if source.choose > len(concepts):
             self.problems.append(f"cases_from.choose: {source.choose} of {len(concepts)} concepts can't be chosen")
             return []
-        seeds = tuple(range(source.seeds)) if isinstance(source.seeds, int) else source.seeds
+        counts = source.merged or (source.choose,)
+        if not source.choose <= min(counts) <= max(counts) <= len(concepts):
+            self.problems.append(f"cases_from.merged: {list(counts)}: give {source.choose} to {len(concepts)} concepts")
+            return []
+        templates = (source.template,) if isinstance(source.template, str) else source.template
         cases: Placed[Case] = []
-        for chosen in combinations(concepts, source.choose):
+        for chosen, (number, template), count in product(
+            combinations(concepts, source.choose), enumerate(templates, start=1), counts
+        ):
             try:
-                prompt = source.template.format(*(concept.words for concept in chosen))
+                prompt = template.format(*(concept.words for concept in chosen))
             except (IndexError, KeyError, ValueError, AttributeError) as error:
                 self.problems.append(
-                    f"cases_from.template: {source.template!r} can't be filled ({error}); {source.choose} concepts are called "
+                    f"cases_from.template: {template!r} can't be filled ({error}); {source.choose} concepts are called "
                     f"{{0}} to {{{source.choose - 1}}}"
                 )
                 return []
             names = tuple(concept.name for concept in chosen)
-            raw = {"id": "-".join(names), "concepts": names, "prompt": prompt, "seeds": seeds}
-            case = self._record(Case, f"cases_from({', '.join(names)})", {**raw, "negative_prompt": source.negative_prompt})
+            parts = [*names, *([f"p{number}"] if len(templates) > 1 else []), *([f"of{count}"] if source.merged else [])]
+            raw = {
+                "id": "-".join(parts),
+                "concepts": names,
+                "beside": _next_to(chosen, concepts, count - source.choose),
+                "prompt": prompt,
+                "negative_prompt": source.negative_prompt,
+                "seeds": tuple(range(source.seeds)) if isinstance(source.seeds, int) else source.seeds,
+            }
+            place = f"cases_from({', '.join(parts)})"
+            case = self._record(Case, place, raw)
             if case is not None:
-                cases.append((f"cases_from({', '.join(names)})", case))
+                cases.append((place, case))
         return cases
 
     def _weights(self, raw: object) -> dict[str, str]:
@@ -187,19 +208,23 @@ class _Reader:
     def _check_cases(self, cases: Placed[Case], known: Mapping[str, Concept]) -> None:
         self._check_names("id", [(place, case.id) for place, case in cases])
         for place, case in cases:
-            for name in case.concepts:
+            for name in case.merged:
                 if name not in known:
-                    self.problems.append(f"{place}.concepts: no concept {name!r}; known: {', '.join(known) or 'none'}")
-                elif known[name].words not in case.prompt:
+                    field = "concepts" if name in case.concepts else "beside"
+                    self.problems.append(f"{place}.{field}: no concept {name!r}; known: {', '.join(known) or 'none'}")
+                elif name in case.concepts and known[name].words not in case.prompt:
                     self.problems.append(f"{place}.prompt: does not contain {known[name].words!r}, the words of {name}")
-            for field, items in (("concepts", case.concepts), ("seeds", case.seeds)):
+            for field, items in (("concepts", case.merged), ("seeds", case.seeds)):
                 if len(set(items)) < len(items):
                     self.problems.append(f"{place}.{field}: {list(items)} names one of them twice")
 
-    def _check_arms(self, arms: Placed[Arm], counts: list[int]) -> None:
+    def _check_arms(self, arms: Placed[Arm], counts: list[int], concepts: list[Concept]) -> None:
         self._check_names("label", [(place, arm.label) for place, arm in arms])
         for place, arm in arms:
             self._try(place, lambda arm=arm: self._check_arm(arm, counts))  # type: ignore[misc]
+            if arm.adapters is not None:
+                found = lambda arm=arm: [adapter_file(concept, self.folder, arm.adapters) for concept in concepts]  # noqa: E731
+                self._try(f"{place}.adapters", found)
 
     def _check_arm(self, arm: Arm, counts: list[int]) -> None:
         method = find_method(arm)

@@ -175,7 +175,7 @@ def _begin(artist: Artist, run: Path, folder: Path, identity: str, shard: Shard 
             )
             for concept in experiment.concepts
         ),
-        arms=tuple(records.Arm(**arm.model_dump()) for arm in experiment.arms),
+        arms=tuple(records.Arm(**arm.model_dump(exclude={"adapters"})) for arm in experiment.arms),
         cases=tuple(records.Case(**case.model_dump(), plain_prompt=experiment.plain_prompt(case)) for case in experiment.cases),
     )
     # first of all, so that another shard that begins now finds its own run; and never over what another shard recorded

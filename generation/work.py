@@ -72,7 +72,7 @@ def plan_work(experiment: Experiment, finished: Collection[records.Cell], shard:
     """
 
     def shared(cell: Cell) -> tuple[tuple[str, ...], bool]:
-        return cell.case.concepts, cell.case.negative_prompt is None
+        return cell.case.merged, cell.case.negative_prompt is None
 
     cases = experiment.cases if shard is None else shard.of(experiment.cases)
     works = []

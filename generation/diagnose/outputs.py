@@ -189,7 +189,7 @@ def _watch(stack: ExitStack, artist: Artist, layers: Mapping[str, object], look:
 @contextmanager
 def _beside(artist: Artist, arm: Arm, concepts: Sequence[str], observe: Observer) -> Iterator[None]:
     """Hold an arm's merge beside the layers while a block runs, even where fixed weights would hold it."""
-    merge, loras = artist.merge(arm), artist.weighted(concepts)
+    merge, loras = artist.merge(arm), artist.weighted(concepts, arm)
     if merge.method.acts_on in HOOKED:
         with HOOKED[merge.method.acts_on](merge, artist.pipeline, loras, artist.drawing, observe):
             yield

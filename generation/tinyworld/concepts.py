@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from generation.tinyworld.markings import draw_look
 from generation.tinyworld.scene import (
     BACKGROUNDS,
     COLOURS,
@@ -112,6 +113,26 @@ _LOOKS: tuple[tuple[str, str, Look], ...] = (
     ("flag_triangle", "triangle", _flag),
 )
 
+# name, class word, seed of the marking
+_ODD: tuple[tuple[str, str, int], ...] = (
+    ("pinwheel_square", "square", 13),
+    ("banded_cross", "cross", 5),
+    ("split_star", "star", 12),
+    ("striped_ring", "ring", 10),
+    ("barred_heart", "heart", 0),
+    ("whirl_moon", "moon", 15),
+    ("topped_triangle", "triangle", 3),
+)
+
 CONCEPTS: Mapping[str, Concept] = {
     name: Concept(name, token, word, look) for (name, word, look), token in zip(_LOOKS, CONCEPT_TOKENS, strict=False)
 }
+"""The concepts that come with a LoRA each."""
+
+ODD_CONCEPTS: Mapping[str, Concept] = {
+    name: Concept(name, token, word, draw_look(np.random.default_rng(seed), word))
+    for (name, word, seed), token in zip(_ODD, CONCEPT_TOKENS[len(_LOOKS) :], strict=False)
+}
+"""More of them, for experiments that merge more: looks drawn by chance, whose LoRAs the reader trains."""
+
+ALL_CONCEPTS: Mapping[str, Concept] = {**CONCEPTS, **ODD_CONCEPTS}

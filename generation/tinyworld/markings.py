@@ -11,12 +11,13 @@ WAVES = (1, 4)  # how many waves make a marking
 FREQUENCY = (1.5, 7.0)  # radians per half-width of the object
 
 
-def draw_look(rng: np.random.Generator) -> Look:
+def draw_look(rng: np.random.Generator, shape_name: str | None = None) -> Look:
     """Return a shape of the world, painted in two or three random colours along the level lines of a few random waves.
 
-    Half of the markings run around the object's centre instead of across it.
+    The shape is random too unless it is named. Half of the markings run around the object's centre instead of across it.
     """
-    shape = SHAPES[list(SHAPES)[rng.integers(len(SHAPES))]]
+    drawn = list(SHAPES)[rng.integers(len(SHAPES))]
+    shape = SHAPES[shape_name or drawn]
     colours = rng.uniform(0, 255, (rng.integers(2, 4), 3))
     count = int(rng.integers(*WAVES))
     direction = rng.uniform(0, 2 * np.pi, count)

@@ -1,16 +1,21 @@
-"""The command `train`: a recipe file in, a LoRA file out."""
+"""The command `train`: a recipe file in, a LoRA file out, or one for each concept and variant that the file lists."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evalkit.errors import UserError
 
+if TYPE_CHECKING:
+    from generation.train.recipe import Recipe
+
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file.")],
-    out: Annotated[Path, typer.Option("--out", help="The LoRA file to write; ends in .safetensors.")],
+    recipe: Annotated[str, typer.Argument(help="The recipe, a TOML file, or the name of a shipped one.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="The LoRA file to write, ending in .safetensors; for several recipes a folder.")
+    ],
     device: Annotated[
         str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or mps; by default a GPU if there is one.")
     ] = None,
@@ -18,16 +23,34 @@ def train(
         Path | None,
         typer.Option("--prior", help="Where prior images are kept; by default a folder beside the LoRA."),
     ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Of several recipes, train those of this concept alone.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Of several recipes, how many are trained at a time.")] = 1,
 ) -> None:
     """Train a concept's LoRA; losses, samples and checkpoints go beside it, and a stopped run goes on when called again."""
+    from generation.train.series import find_recipes, read_recipes, train_series
+
+    path, folder = find_recipes(recipe)
+    wanted = read_recipes(path)
+    if len(wanted) > 1:
+        if out.suffix == ".safetensors":
+            raise UserError(f"--out {out}: {path} holds {len(wanted)} recipes; give a folder")
+        chosen = {name: each for name, each in wanted.items() if not only or each.concept in only}
+        if not chosen:
+            raise UserError(f"--only {only}: {path} has {', '.join(dict.fromkeys(each.concept for each in wanted.values()))}")
+        files = {out / f"{name}.safetensors": each for name, each in chosen.items()}
+        train_series(files, folder, out / "prior" if prior is None else prior, device, workers, typer.echo)
+        return
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out}: must end in .safetensors")
+    _train_with_bar(next(iter(wanted.values())), folder, out, out.parent / "prior" if prior is None else prior, device)
+
+
+def _train_with_bar(recipe: "Recipe", folder: Path, out: Path, prior: Path, device: str | None) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from generation.train.recipe import read_recipe
-
-    wanted = read_recipe(recipe)
     from generation.experiment import Base
     from generation.pipeline import choose_device, load_pipeline
     from generation.places import model_folder
@@ -37,19 +60,19 @@ def train(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("loading the model", total=None)
-        base = model_folder(Base(model=wanted.base, revision=wanted.revision), recipe.parent)
-        pipeline = load_pipeline(base, wanted.dtype, choose_device(device))
+        base = model_folder(Base(model=recipe.base, revision=recipe.revision), folder)
+        pipeline = load_pipeline(base, recipe.dtype, choose_device(device))
         trained = train_lora(
             pipeline,
-            wanted,
-            recipe.parent,
+            recipe,
+            folder,
             out,
-            out.parent / "prior" if prior is None else prior,
+            prior,
             lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
             out.with_suffix(".training"),
         )
     console.print(
-        f"{out}: {trained.parameters} numbers trained in {wanted.steps} steps; loss {trained.first_loss:.4f} at first, "
+        f"{out}: {trained.parameters} numbers trained in {recipe.steps} steps; loss {trained.first_loss:.4f} at first, "
         f"{trained.last_loss:.4f} at last",
         markup=False,
     )

@@ -58,11 +58,11 @@ def _caption(path: Path, prompt: str) -> str:
 
 
 def _rendered(recipe: Recipe) -> list[Captioned]:
-    from generation.tinyworld.concepts import CONCEPTS, REFERENCES
+    from generation.tinyworld.concepts import ALL_CONCEPTS, REFERENCES
 
-    if recipe.concept not in CONCEPTS:
-        raise UserError(f"concept: tinyworld has no {recipe.concept!r}; it has {', '.join(CONCEPTS)}")
-    concept = CONCEPTS[recipe.concept]
+    if recipe.concept not in ALL_CONCEPTS:
+        raise UserError(f"concept: tinyworld has no {recipe.concept!r}; it has {', '.join(ALL_CONCEPTS)}")
+    concept = ALL_CONCEPTS[recipe.concept]
     return [
         (
             square(Image.fromarray(concept.reference(number)), recipe.size),

@@ -30,6 +30,27 @@ def test_cases_may_be_listed_beside_the_made_ones(experiment_file: Write) -> Non
     assert len(experiment.cases) == 4
 
 
+def test_several_prompts_and_several_numbers_of_merged_concepts_make_a_case_each(experiment_file: Write) -> None:
+    wish = 'choose = 1\nmerged = [1, 3]\ntemplate = ["{0}", "a photo of {0}"]'
+    rates = (ORTHOGONAL, "parameters = { p = 0.7 }")
+    cases = read_experiment(experiment_file(('choose = 2\ntemplate = "{0} {1}"', wish), rates)).cases
+    assert [case.id for case in cases[:4]] == ["star-p1-of1", "star-p1-of3", "star-p2-of1", "star-p2-of3"]
+    assert cases[3].prompt == "a photo of <s> star"
+    assert [case.merged for case in cases if case.id.endswith("p1-of3")] == [
+        ("star", "ring", "moon"), ("ring", "moon", "star"), ("moon", "star", "ring")
+    ]  # fmt: skip
+
+
+def test_an_arm_may_merge_loras_of_its_own(experiment_file: Write) -> None:
+    path = experiment_file(('label = "direct"', 'label = "direct"\nadapters = "mine"'))
+    with pytest.raises(UserError, match=r"arms\[0\].adapters: .*mine.star.safetensors: no such LoRA file"):
+        read_experiment(path)
+    (path.parent / "mine").mkdir(exist_ok=True)
+    for name in ("star", "ring", "moon"):
+        (path.parent / "mine" / f"{name}.safetensors").write_bytes((path.parent / f"{name}.safetensors").read_bytes())
+    assert read_experiment(path).arms[0].adapters == "mine"
+
+
 ARM = '[[arms]]\nlabel = "only"\nmethod = "direct"\n'
 
 
@@ -102,6 +123,11 @@ MISTAKES: dict[str, tuple[tuple[str, str], str]] = {
     "not a number": (("guidance = 5.0", "guidance = nan"), r"sampling.guidance: Input should be"),
     "template": (('"{0} {1}"', '"{0} {2}"'), r"cases_from.template: '\{0\} \{2\}' can't be filled .* called \{0\} to \{1\}"),
     "too many chosen": (("choose = 2", "choose = 4"), r"cases_from.choose: 4 of 3 concepts can't be chosen"),
+    "too many merged": (("choose = 2", "choose = 2\nmerged = [2, 4]"), r"cases_from.merged: \[2, 4\]: give 2 to 3 concepts"),
+    "unknown concept beside": (
+        ("[cases_from]", CASE.format("star").replace("seeds", 'beside = ["sun"]\nseeds')),
+        r"cases\[0\].beside: no concept 'sun'",
+    ),
     "no seeds": (("seeds = 2", "seeds = 0"), r"cases_from.seeds"),
     "seed twice": (("seeds = 2", "seeds = [3, 3]"), r"seeds: \[3, 3\] names one of them twice"),
     "words not in the prompt": (

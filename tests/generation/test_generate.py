@@ -61,6 +61,27 @@ def test_a_run_is_whole_and_says_how_it_was_made(experiment_file: Write, tmp_pat
     assert len(set(made["mask_seeds"].values())) == 3
 
 
+def test_an_arm_merges_loras_of_its_own_and_concepts_beside_those_of_the_prompt(experiment_file: Write, tmp_path: Path) -> None:
+    own = 'label = "direct"\nadapters = "own"'
+    case = '[[cases]]\nid = "{0}"\nconcepts = ["star"]\nbeside = {1}\nprompt = "<s> star <r> ring"\nseeds = 1\n\n'
+    both = '[[cases]]\nid = "both"\nconcepts = ["star", "ring"]\nprompt = "<s> star <r> ring"\nseeds = 1\n\n[cases_from]'
+    cases = case.format("alone", "[]") + case.format("beside", '["ring"]') + both
+    plain = 'label = "mc"\nmethod = "direct"'
+    path = experiment_file(('label = "direct"', own), ("[cases_from]", cases), ('label = "mc"\nmethod = "mc_dropout"', plain))
+    (path.parent / "own").mkdir()
+    for name in ("star", "ring", "moon"):
+        (path.parent / "own" / f"{name}.safetensors").symlink_to(
+            path.parent / ("ring.safetensors" if name == "star" else f"{name}.safetensors")
+        )
+    manifest = draw(path, tmp_path / "run")
+    shas = {image.cell[:2]: image.sha256 for image in manifest.images if image.seed == 0}
+    assert shas["beside", "mc"] == shas["both", "mc"] != shas["alone", "mc"]
+    assert shas["alone", "direct"] != shas["alone", "mc"]
+    assert manifest.case("beside").beside == ("ring",)
+    made = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert made["adapters_sha256"]["own/star"] == made["adapters_sha256"]["ring"]
+
+
 def test_noise_is_equal_across_arms_and_is_the_seed_s_alone(experiment_file: Write, tmp_path: Path) -> None:
     manifest = draw(experiment_file(), tmp_path / "run")
     expected = {seed: noise_sha256(initial_noise(seed, (4, 8, 8))) for seed in (0, 1)}

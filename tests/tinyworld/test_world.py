@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generation.tinyworld.concepts import CONCEPTS, REFERENCES
+from generation.tinyworld.concepts import ALL_CONCEPTS, CONCEPTS, REFERENCES
 from generation.tinyworld.pools import draw_odd_objects
 from generation.tinyworld.scene import (
     BACKGROUNDS,
@@ -105,16 +105,17 @@ def test_a_new_vocabulary_is_the_same_each_time_and_makes_every_word_one_token(t
 
 
 def test_concepts_have_tokens_of_their_own_and_known_class_words():
-    tokens = [concept.token for concept in CONCEPTS.values()]
+    tokens = [concept.token for concept in ALL_CONCEPTS.values()]
     assert len(set(tokens)) == len(tokens)
     assert set(tokens) <= set(CONCEPT_TOKENS)
     assert len(CONCEPT_TOKENS) >= 16
-    assert {concept.class_word for concept in CONCEPTS.values()} <= set(SHAPES)
+    assert {concept.class_word for concept in ALL_CONCEPTS.values()} <= set(SHAPES)
+    assert len(ALL_CONCEPTS) >= 15
     assert CONCEPTS["swirl_disc"].words == "an olis disc"
 
 
 def test_references_are_five_different_images_the_same_each_time():
-    for concept in CONCEPTS.values():
+    for concept in ALL_CONCEPTS.values():
         images = [concept.reference(number) for number in range(REFERENCES)]
         assert all(image.shape == (64, 64, 3) and image.dtype == np.uint8 for image in images)
         assert len({image.tobytes() for image in images}) == REFERENCES

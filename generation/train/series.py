@@ -1,0 +1,144 @@
+"""Many recipes in one file, every concept with every variant of training, and their training one by one or side by side."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib.resources import files
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from evalkit.errors import UserError
+from evalkit.manifest import Name, Record, mistakes
+from generation.train.recipe import Recipe, parse_recipe, read_toml
+
+SUFFIX = ".toml"
+
+
+def shipped() -> dict[str, Path]:
+    """Return the recipe files that come with the package, by name; each is named after the experiment it trains for."""
+    folder = Path(str(files("generation"))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def find_recipes(wish: str) -> tuple[Path, Path]:
+    """Return a recipe file and the folder its relative paths start from: its own, or for a shipped one the current folder.
+
+    Raises:
+        UserError: there is neither.
+    """
+    path = Path(wish)
+    if path.is_file():
+        return path, path.parent
+    if wish in shipped():
+        return shipped()[wish], Path.cwd()
+    raise UserError(f"{wish}: no such recipe file; give a {SUFFIX} file or one of: {', '.join(shipped())}")
+
+
+class _Variant(Record):
+    """What its entry says beside keys of a recipe."""
+
+    name: Name
+    only: tuple[Name, ...] | None = None
+
+
+def read_recipes(path: Path) -> dict[str, Recipe]:
+    """Return the recipes of a file by the name of the LoRA they train: "variant/concept", or the concept's alone.
+
+    A file with `[[concepts]]` and, if it likes, `[[variants]]` holds a recipe for each pair: the keys above them, then the
+    concept's, then the variant's, later ones first. A variant has a `name`, and may be for `only` some concepts. Where `seed`,
+    or the `slot` of row blocks or of a basis, is not given, it is the concept's place in the list, counted from 0. Any other
+    file is one recipe.
+
+    Raises:
+        UserError: something in it is wrong; the message names its place.
+    """
+    raw = read_toml(path)
+    if "concepts" not in raw and "variants" not in raw:
+        recipe = parse_recipe(raw, str(path))
+        return {recipe.concept: recipe}
+    shared = {key: value for key, value in raw.items() if key not in ("concepts", "variants")}
+    concepts, variants = (_tables(raw, key, path) for key in ("concepts", "variants"))
+    if not concepts:
+        raise UserError(f"{path}: concepts: missing; write [[concepts]]")
+    found: dict[str, Recipe] = {}
+    for number, variant in enumerate(variants or [{}]):
+        given = {key: value for key, value in variant.items() if key in _Variant.model_fields}
+        try:
+            label = _Variant.model_validate(given) if variant else None
+        except ValidationError as error:
+            raise UserError(f"{path}: variants[{number}].{mistakes(error)[0]}") from error
+        for place, concept in enumerate(concepts):
+            name = str(concept.get("concept"))
+            if label is not None and label.only is not None and name not in label.only:
+                continue
+            key = f"{label.name}/{name}" if label is not None else name
+            if key in found:
+                raise UserError(f"{path}: {key} stands there twice; names of concepts and of variants must differ")
+            own = {key: value for key, value in variant.items() if key not in given}
+            found[key] = parse_recipe(_placed({**shared, **concept, **own}, place), f"{path}: {key}")
+    return found
+
+
+def _tables(raw: Mapping[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
+    found = raw.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise UserError(f"{path}: {key}: must be a list of tables; write [[{key}]]")
+    return found
+
+
+def _placed(raw: dict[str, Any], place: int) -> dict[str, Any]:
+    """Return a recipe's keys with the seed and the slots that follow from the concept's place."""
+    raw = {"seed": place} | raw
+    for key in ("blocks", "basis"):
+        table = raw.get(key)
+        if isinstance(table, dict) and table.get("rows") != "random":
+            raw[key] = {"slot": place} | table
+    return raw
+
+
+def train_series(
+    wanted: Mapping[Path, Recipe], folder: Path, prior: Path, device: str | None, workers: int, say: Callable[[str], None]
+) -> None:
+    """Train each recipe into its file, `workers` at a time with one thread each; files that are there already are kept.
+
+    Relative paths of the recipes start from `folder`; prior images are kept below `prior`.
+
+    Raises:
+        UserError: a recipe can't be trained; the others of its worker are not begun.
+    """
+    left = {out: recipe for out, recipe in wanted.items() if not out.exists()}
+    if len(left) < len(wanted):
+        say(f"{len(wanted) - len(left)} of {len(wanted)} LoRAs are there already and stay as they are")
+    if workers == 1:
+        for out, recipe in left.items():
+            say(train_one(out, recipe, folder, prior, device, threads=None))
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        begun = [pool.submit(train_one, out, recipe, folder, prior, device, threads=1) for out, recipe in left.items()]
+        for done in as_completed(begun):
+            say(done.result())
+
+
+def train_one(out: Path, recipe: Recipe, folder: Path, prior: Path, device: str | None, threads: int | None) -> str:
+    """Train one recipe into `out` and return a line about it; `threads` is the processor's share, None leaves it as it is."""
+    import time
+
+    import torch
+
+    from generation.experiment import Base
+    from generation.pipeline import choose_device, load_pipeline
+    from generation.places import model_folder
+    from generation.train.trainer import train_lora
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    start = time.monotonic()
+    base = model_folder(Base(model=recipe.base, revision=recipe.revision), folder)
+    pipeline = load_pipeline(base, recipe.dtype, choose_device(device))
+    trained = train_lora(pipeline, recipe, folder, out, prior, lambda *_: None, out.with_suffix(".training"))
+    return (
+        f"{out}: rank {recipe.rank}, {trained.parameters} numbers, loss {trained.first_loss:.4f} to {trained.last_loss:.4f}, "
+        f"{time.monotonic() - start:.0f} s"
+    )
