@@ -1,6 +1,6 @@
 """The tables: a run, its study and its judgments."""
 
-from db.people_tables import Identity, Participant
+from db.people_tables import Identity, Participant, Reply, Screen
 from db.run_tables import Arm, Case, CaseConcept, Concept, Image, Metric, Reference, Run, Score
 from db.study_tables import Answer, Assignment, Check, Comparison, Event, FurtherImage, Judgment, Study, Withdrawal
 from db.table import Id, Table
@@ -23,8 +23,10 @@ __all__ = (
     "Metric",
     "Participant",
     "Reference",
+    "Reply",
     "Run",
     "Score",
+    "Screen",
     "Study",
     "Table",
     "Withdrawal",

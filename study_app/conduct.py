@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from db.models import Assignment, Identity, Judgment, Participant, Study
+from db.models import Assignment, Identity, Judgment, Participant, Reply, Screen, Study
 from evalkit.errors import UserError
 from study_app.assignment import free_place, take_place
 from study_app.chain import append
@@ -107,12 +107,17 @@ def lock(session: Session, study_id: int, now: datetime) -> None:
 
 
 def erase(session: Session, study_id: int, participant_id: int, now: datetime) -> None:
-    """Forget who a participant is: the recruiter's id, and the token their browser holds. Their answers stay, nobody's."""
+    """Forget who a participant is: the recruiter's id, the token their browser holds, their screen, and what they replied.
+
+    Their judgments stay, nobody's.
+    """
     participant = _participant(session, study_id, participant_id)
     session.execute(delete(Identity).where(Identity.participant_id == participant_id))
     participant.token_sha256 = secrets.token_hex(32)
     participant.completion_code = secrets.token_hex(8)
     participant.language = None
+    for table in (Reply, Screen):
+        session.execute(delete(table).where(table.participant_id == participant_id))
     append(session, study_id, "erased", {"participant": participant_id}, now)
 
 

@@ -12,6 +12,8 @@ from db.models import Study
 from evalkit.errors import UserError
 from evalkit.manifest import Manifest, Name, Record, Seed, first_mistake
 from study_app.arrangement import MOST_AT_ONCE, Answer
+from study_app.questionnaire import Question
+from study_app.screen import ScreenRule
 
 FILE_NAME = "study.toml"
 Share = Annotated[float, Field(ge=0, le=0.5)]
@@ -104,6 +106,8 @@ class Design(Record):
     sessions: Sessions = Sessions()
     entry: Entry = Entry()
     rules: Rules = Rules()
+    screen: ScreenRule | None = None
+    questionnaire: tuple[Question, ...] = ()
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Design":
@@ -115,6 +119,9 @@ class Design(Record):
             raise ValueError("gold: is never shown while checks.gold is 0; give it a share such as 0.02")
         if self.same_people and self.per_participant is not None:
             raise ValueError("per_participant: the same people judge all of it; give one of same_people and per_participant")
+        names = [question.name for question in self.questionnaire]
+        if len(set(names)) < len(names):
+            raise ValueError("questionnaire: has a name twice")
         if self.answer == "ranking" and self.at_once == 2:
             raise ValueError("answer: a ranking needs at_once of 3 or more")
         if self.at_once > 2 and self.comparisons.pairs:
@@ -129,6 +136,11 @@ class Design(Record):
         """Return the sha256 of the design's canonical JSON."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def refuses(self) -> bool:
+        """Return whether a screen that fails its check is refused."""
+        return self.screen is not None and self.screen.on_failure == "refuse"
 
     def questions(self, concepts: int) -> tuple[str, ...]:
         """Return what is asked about a comparison of so many concepts, in order; the first answer is the judgment."""

@@ -34,7 +34,7 @@ def entrance(service: StudyService) -> list[Route]:
     async def done(request: Request) -> Response:
         """Send a participant who has finished to where the design says, with their code; anyone else to their page."""
         visitor = await run_in_threadpool(service.visitor, request.cookies.get(name))
-        if entry.completion_url is None or visitor is None or not visitor.progress.finished:
+        if entry.completion_url is None or visitor is None or not (visitor.progress.finished and visitor.progress.questioned):
             return _go("/")
         return _go(entry.completion_url.replace("{code}", entry.completion_code or visitor.completion_code))
 

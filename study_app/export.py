@@ -28,6 +28,8 @@ from db.models import (
     Judgment,
     Participant,
     Reference,
+    Reply,
+    Screen,
     Withdrawal,
 )
 from db.moments import utc_now
@@ -112,8 +114,9 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
     participants = (
         select(
             Participant.id, Participant.simulated, Participant.seed, Participant.completion_code, Participant.arrived_at,
-            Participant.consented_at, Participant.instructed_at, Participant.practiced_at, Participant.finished_at,
-            Participant.language, Participant.excluded_at, Participant.excluded_because,
+            Participant.consented_at, Participant.screened_at, Participant.instructed_at, Participant.practiced_at,
+            Participant.finished_at, Participant.questioned_at, Participant.language, Participant.excluded_at,
+            Participant.excluded_because,
         )
         .where(Participant.study_id == study_id)
         .order_by(Participant.id)
@@ -178,6 +181,21 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
         .where(Participant.study_id == study_id)
         .order_by(Check.id)
     )  # fmt: skip
+    screens = (
+        select(
+            Screen.participant_id, Screen.width, Screen.height, Screen.pixel_ratio, Screen.plates, Screen.plates_read,
+            Screen.attempts, Screen.failure, Screen.checked_at,
+        )
+        .join(Participant, Participant.id == Screen.participant_id)
+        .where(Participant.study_id == study_id)
+        .order_by(Screen.participant_id)
+    )  # fmt: skip
+    replies = (
+        select(Reply.participant_id, Reply.question, Reply.reply, Reply.replied_at)
+        .join(Participant, Participant.id == Reply.participant_id)
+        .where(Participant.study_id == study_id)
+        .order_by(Reply.participant_id, Reply.question)
+    )
     return {
         "comparisons": comparisons,
         "further_images": further,
@@ -187,6 +205,8 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
         "answers": answers,
         "checks": checks,
         "withdrawals": withdrawals,
+        "screens": screens,
+        "replies": replies,
     }
 
 
@@ -199,9 +219,14 @@ def _csv(query: Select[*tuple[object, ...]], rows: Iterable[Row[*tuple[object, .
 
 
 def _plain(value: object) -> object:
-    """Return a value as it stands in the CSV: 1 and 0 for booleans, nothing for what is absent."""
+    """Return a value as it stands in the CSV: 1 and 0 for booleans, nothing for what is absent.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe before it: people may type what they like.
+    """
     if isinstance(value, bool):
         return int(value)
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
     return value.isoformat() if isinstance(value, datetime) else value
 
 

@@ -8,9 +8,12 @@ class Step(StrEnum):
     """The pages of a study, in order."""
 
     CONSENT = "consent"
+    SCREEN = "screen"
+    REFUSED = "refused"
     INSTRUCTIONS = "instructions"
     PRACTICE = "practice"
     TRIAL = "trial"
+    QUESTIONNAIRE = "questionnaire"
     THANKS = "thanks"
 
 
@@ -19,17 +22,27 @@ class Progress:
     """What the database knows of a participant's way through the study."""
 
     consented: bool = False
+    # of a design without a check of the screen, or without a questionnaire, that step counts as done
+    screened: bool = False
+    refused: bool = False
     instructed: bool = False
     practiced: bool = False
     finished: bool = False
+    questioned: bool = False
 
 
 def next_step(progress: Progress) -> Step:
     """Return the page to show; a page is left only by finishing it, whatever was clicked or reloaded."""
     if not progress.consented:
         return Step.CONSENT
+    if not progress.screened:
+        return Step.SCREEN
+    if progress.refused:
+        return Step.REFUSED
     if not progress.instructed:
         return Step.INSTRUCTIONS
     if not progress.practiced:
         return Step.PRACTICE
-    return Step.THANKS if progress.finished else Step.TRIAL
+    if not progress.finished:
+        return Step.TRIAL
+    return Step.THANKS if progress.questioned else Step.QUESTIONNAIRE

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -14,27 +13,16 @@ from db.session import DatabaseError
 from study_app import running
 from study_app.flow import Step, next_step
 from study_app.judge import Choice, Recorded, Timing
-from study_app.participants import Mark
-from study_app.sentences import Sentences, languages, load_sentences
+from study_app.scene import TROUBLE, Scene, paragraphs, safely
+from study_app.sentences import languages, load_sentences
 from study_app.service import StudyService, Trial, Visitor
+from study_app.side_pages import show_questionnaire, show_refused, show_screen_check
 from study_app.trial_page import show_trial
 
 STYLE = Path(__file__).parent / "static" / "study.css"
-_TROUBLE = "trouble"
 _PRACTICED = "practiced"
 _SAID = "said"
 _RESTED = "rested"
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What every page needs: the study, and the sentences in the visitor's language."""
-
-    service: StudyService
-    words: Sentences
-    language: str
-    # what is told about the page before
-    said: str | None
 
 
 def show() -> None:
@@ -49,7 +37,7 @@ def show() -> None:
     scene = Scene(service, load_sentences(language), language, st.session_state.pop(_SAID, None))
     st.set_page_config(page_title=scene.words.title, layout="wide", initial_sidebar_state="collapsed")
     st.html(f"<style>{_style()}</style>")
-    if broken or st.session_state.pop(_TROUBLE, False):
+    if broken or st.session_state.pop(TROUBLE, False):
         st.error(scene.words.trouble.storage)
     try:
         if visitor is not None:
@@ -78,14 +66,14 @@ def _welcome(scene: Scene) -> None:
         way_in = f'<a class="begin" href="/join?lang={scene.language}" target="_self">{escape(words.begin)}</a>'
     else:
         way_in = f"<p>{escape(words.recruited)}</p>"
-    _prose(scene, words.heading, f"<p>{escape(words.body)}</p>{way_in}")
+    scene.prose(words.heading, f"<p>{escape(words.body)}</p>{way_in}")
 
 
 def _consent(scene: Scene, visitor: Visitor) -> None:
     words = scene.words.consent
     recruited = () if scene.service.design.entry.recruitment == "open" else (words.recruited,)
-    _prose(scene, words.heading, _paragraphs((*words.body, *recruited)))
-    _onward(scene, words.agree, visitor, ("consented_at",))
+    scene.prose(words.heading, paragraphs((*words.body, *recruited)))
+    scene.onward(words.agree, "consent", lambda: scene.service.finish_step(visitor.id, "consented_at"))
 
 
 def _instructions(scene: Scene, visitor: Visitor) -> None:
@@ -98,8 +86,14 @@ def _instructions(scene: Scene, visitor: Visitor) -> None:
     ]
     practice = scene.service.practice(visitor.id)
     ahead = f"<p>{escape(words.practice_ahead)}</p>" if practice else ""
-    _prose(scene, words.heading, f"<ol>{''.join(f'<li>{escape(line)}</li>' for line in steps)}</ol>{ahead}")
-    _onward(scene, words.next, visitor, ("instructed_at",) if practice else ("instructed_at", "practiced_at"))
+    scene.prose(words.heading, f"<ol>{''.join(f'<li>{escape(line)}</li>' for line in steps)}</ol>{ahead}")
+
+    def finish() -> None:
+        scene.service.finish_step(visitor.id, "instructed_at")
+        if not practice:
+            scene.service.finish_step(visitor.id, "practiced_at")
+
+    scene.onward(words.next, "instructions", finish)
 
 
 def _practice(scene: Scene, visitor: Visitor) -> None:
@@ -114,23 +108,23 @@ def _practice(scene: Scene, visitor: Visitor) -> None:
         if number == len(trials) - 1:
             scene.service.finish_step(visitor.id, "practiced_at")
 
-    show_trial(scene.service, scene.words, scene.language, trial, _safely(answered), scene.said)
+    show_trial(scene.service, scene.words, scene.language, trial, safely(answered), scene.said)
 
 
 def _trial(scene: Scene, visitor: Visitor) -> None:
     service = scene.service
     if not service.is_open():
-        _prose(scene, scene.words.rest.paused_heading, f"<p>{escape(scene.words.rest.paused_body)}</p>")
+        scene.prose(scene.words.rest.paused_heading, f"<p>{escape(scene.words.rest.paused_body)}</p>")
         return
     until = service.resting_until(visitor.id)
     if until is not None:
         words = scene.words.rest
         hours = max(1, math.ceil((until - utc_now()).total_seconds() / 3600))
-        _prose(scene, words.session_heading, f"<p>{escape(words.session_body.format(hours=hours))}</p>")
+        scene.prose(words.session_heading, f"<p>{escape(words.session_body.format(hours=hours))}</p>")
         return
     trial = service.trial(visitor.id)
     if trial is None:
-        _thanks(scene, visitor)
+        _questionnaire(scene, visitor)
         return
     if _break_is_due(service, trial):
         _break(scene, trial)
@@ -140,14 +134,14 @@ def _trial(scene: Scene, visitor: Visitor) -> None:
         if service.answer(visitor.id, trial, choice, timing) is Recorded.TOO_SOON:
             st.session_state[_SAID] = scene.words.trial.too_soon
 
-    show_trial(service, scene.words, scene.language, trial, _safely(answered), scene.said)
+    show_trial(service, scene.words, scene.language, trial, safely(answered), scene.said)
     if trial.undoable is not None:
         with st.container(key="undo"):
             st.button(
                 scene.words.trial.undo,
                 key=f"undo-{trial.key}",
                 type="tertiary",
-                on_click=_safely(service.undo),
+                on_click=safely(service.undo),
                 args=(visitor.id, trial.undoable),
             )
 
@@ -159,25 +153,31 @@ def _break_is_due(service: StudyService, trial: Trial) -> bool:
 
 def _break(scene: Scene, trial: Trial) -> None:
     words = scene.words.rest
-    _prose(scene, words.break_heading, f"<p>{escape(words.break_body.format(done=trial.done, total=trial.total))}</p>")
+    scene.prose(words.break_heading, f"<p>{escape(words.break_body.format(done=trial.done, total=trial.total))}</p>")
 
     def rested() -> None:
         st.session_state[_RESTED] = trial.done
 
-    with st.container(key="onward"):
-        st.button(words.go_on, key=f"rested-{trial.done}", type="primary", on_click=rested)
+    scene.onward(words.go_on, f"rested-{trial.done}", rested)
+
+
+def _questionnaire(scene: Scene, visitor: Visitor) -> None:
+    # who came when all was judged has nothing to tell
+    if visitor.progress.questioned or not scene.service.has_judged(visitor.id):
+        _thanks(scene, visitor)
+    else:
+        show_questionnaire(scene, visitor)
 
 
 def _thanks(scene: Scene, visitor: Visitor) -> None:
     words = scene.words.thanks
     if not scene.service.has_judged(visitor.id):
-        _prose(scene, words.heading, f"<p>{escape(words.none)}</p>")
+        scene.prose(words.heading, f"<p>{escape(words.none)}</p>")
         return
     entry = scene.service.design.entry
     code = entry.completion_code or visitor.completion_code
     back = f'<p><a class="begin" href="/done" target="_self">{escape(words.back)}</a></p>' if entry.completion_url else ""
-    _prose(
-        scene,
+    scene.prose(
         words.heading,
         f"<p>{escape(words.body)}</p><p>{escape(words.code)}:</p>"
         f'<div class="code">{escape(code)}</div>{back}<p>{escape(words.close)}</p>',
@@ -186,40 +186,14 @@ def _thanks(scene: Scene, visitor: Visitor) -> None:
 
 _PAGES: dict[Step, Callable[[Scene, Visitor], None]] = {
     Step.CONSENT: _consent,
+    Step.SCREEN: show_screen_check,
+    Step.REFUSED: show_refused,
     Step.INSTRUCTIONS: _instructions,
     Step.PRACTICE: _practice,
     Step.TRIAL: _trial,
+    Step.QUESTIONNAIRE: _questionnaire,
     Step.THANKS: _thanks,
 }
-
-
-def _onward(scene: Scene, label: str, visitor: Visitor, steps: tuple[Mark, ...]) -> None:
-    def finish() -> None:
-        for step in steps:
-            scene.service.finish_step(visitor.id, step)
-
-    with st.container(key="onward"):
-        st.button(label, key=f"onward-{steps[0]}", type="primary", on_click=_safely(finish))
-
-
-def _safely(callback: Callable[..., object]) -> Callable[..., None]:
-    """Return the callback so that a database that fails is told to the participant, on the same page."""
-
-    def call(*arguments: object) -> None:
-        try:
-            callback(*arguments)
-        except DatabaseError:
-            st.session_state[_TROUBLE] = True
-
-    return call
-
-
-def _prose(scene: Scene, heading: str, body: str) -> None:
-    st.html(f'<div class="study-prose" lang="{scene.language}"><h1>{escape(heading)}</h1>{body}</div>')
-
-
-def _paragraphs(lines: tuple[str, ...]) -> str:
-    return "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
 @cache

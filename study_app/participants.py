@@ -8,7 +8,8 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import Identity, Participant
+from db.models import Identity, Participant, Screen
+from study_app.design import Design
 from study_app.flow import Progress
 from study_app.recruitment import Recruited
 
@@ -87,13 +88,17 @@ def mark(session: Session, participant_id: int, step: Mark, now: datetime) -> No
         setattr(participant, step, now)
 
 
-def progress_of(participant: Participant) -> Progress:
+def progress_of(session: Session, participant: Participant, design: Design) -> Progress:
     """Return the steps a participant has done."""
+    screen = None if design.screen is None else session.get(Screen, participant.id)
     return Progress(
         consented=participant.consented_at is not None,
+        screened=design.screen is None or participant.screened_at is not None,
+        refused=screen is not None and screen.failure is not None and design.refuses,
         instructed=participant.instructed_at is not None,
         practiced=participant.practiced_at is not None,
         finished=participant.finished_at is not None,
+        questioned=not design.questionnaire or participant.questioned_at is not None,
     )
 
 

@@ -31,6 +31,32 @@ class Consent(Record):
     agree: str
 
 
+class Screen(Record):
+    """The check of the screen, and what is said to whom it keeps out."""
+
+    heading: str
+    body: str
+    plates: str
+    plate: str
+    number: str
+    check: str
+    too_small: str
+    not_read: str
+    refused_heading: str
+    refused_body: str
+
+
+class Questionnaire(Record):
+    """The words around the questions at the end; the questions themselves are the design's."""
+
+    heading: str
+    body: str
+    optional: str
+    wrong: str
+    this_one: str
+    send: str
+
+
 class Instructions(Record):
     """How to judge."""
 
@@ -132,11 +158,13 @@ class Sentences(Record):
     title: str
     welcome: Welcome
     consent: Consent
+    screen: Screen
     instructions: Instructions
     practice: Practice
     questions: Asked
     trial: Trial
     rest: Rest
+    questionnaire: Questionnaire
     thanks: Thanks
     trouble: Trouble
 

@@ -1,12 +1,12 @@
 """One running study: everything the pages and the image route do goes through here, and through here alone to the database."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from db.models import Participant, Study
+from db.models import Participant, Screen, Study
 from db.moments import utc_now
 from db.session import Database, read, write
 from evalkit.errors import UserError
@@ -18,7 +18,9 @@ from study_app.design import Design
 from study_app.flow import Progress
 from study_app.judge import Choice, Recorded, Timing, record_answer, record_judgment
 from study_app.participants import Mark, add_participant, find_participant, mark, progress_of, welcome_recruited
+from study_app.questionnaire import store_replies
 from study_app.recruitment import Recruited
+from study_app.screen import Failure, Page, ScreenRule, check_screen, plates_of
 from study_app.sentences import Sentences, load_sentences
 from study_app.undo import undo, undoable
 
@@ -100,12 +102,31 @@ class StudyService:
             return None
         with read(self.database) as session:
             found = find_participant(session, self.study_id, token)
-            return None if found is None else Visitor(found.id, progress_of(found), found.completion_code, found.language)
+            if found is None:
+                return None
+            return Visitor(found.id, progress_of(session, found, self.design), found.completion_code, found.language)
 
     def finish_step(self, participant_id: int, step: Mark) -> None:
         """Note that the participant finished a step."""
         with write(self.database) as session:
             mark(session, participant_id, step, utc_now())
+
+    def plates(self, participant_id: int) -> tuple[str, ...]:
+        """Return the colour plates the participant reads now."""
+        with read(self.database) as session:
+            screen = session.get(Screen, participant_id)
+            return plates_of(session.get_one(Participant, participant_id), 0 if screen is None else screen.attempts)
+
+    def check_screen(self, participant_id: int, page: Page, said: list[str]) -> Failure | None:
+        """Store what the participant's screen shows, and return what the design finds wanting."""
+        rule = self.design.screen or ScreenRule()
+        with write(self.database) as session:
+            return check_screen(session, rule, participant_id, page, said, utc_now())
+
+    def reply(self, participant_id: int, given: Mapping[str, str]) -> list[str]:
+        """Store the participant's replies; return the questions whose reply can't be, in which case nothing is stored."""
+        with write(self.database) as session:
+            return store_replies(session, self.design.questionnaire, participant_id, given, utc_now())
 
     def has_judged(self, participant_id: int) -> bool:
         """Tell whether the participant judged anything."""

@@ -10,8 +10,13 @@ export default function ({ data, setTriggerValue }) {
   if (page.key !== data.key) {
     page = {
       key: data.key, arrived: performance.now(), shown: null, hiddenSince: null, hidden: 0, losses: 0, sent: -Infinity,
-      order: data.pressed.split(" ").filter(Boolean),
+      order: data.pressed.split(" ").filter(Boolean), told: new Set([data.pressed]),
     };
+  }
+  if (!page.told.has(data.pressed)) {
+    // a button was faster than this script: what it did counts
+    page.order = data.pressed.split(" ").filter(Boolean);
+    page.told.add(data.pressed);
   }
   document.documentElement.lang = data.language;
   const listening = new AbortController();
@@ -57,6 +62,7 @@ export default function ({ data, setTriggerValue }) {
       page.order.push(...places.filter((place) => !page.order.includes(place)));
     }
     rank();
+    page.told.add(page.order.join(" "));
     answer(page.order.join(" "));
   };
 
@@ -144,7 +150,8 @@ export default function ({ data, setTriggerValue }) {
   };
 
   begin();
-  return () => listening.abort();
+  // Streamlit ends this and begins it anew whenever something on the page changes; a key pressed in between must not be lost
+  return () => setTimeout(() => listening.abort(), 1000);
 }
 
 // Zoom and shift all images alike: by wheel, two fingers, dragging, double click and keys. Places are shares of an image's box.

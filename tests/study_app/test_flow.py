@@ -1,5 +1,7 @@
 """The order of the pages."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,10 +10,14 @@ from study_app.flow import Progress, Step, next_step
 
 def test_the_pages_come_in_order() -> None:
     assert next_step(Progress()) is Step.CONSENT
-    assert next_step(Progress(consented=True)) is Step.INSTRUCTIONS
-    assert next_step(Progress(consented=True, instructed=True)) is Step.PRACTICE
-    assert next_step(Progress(consented=True, instructed=True, practiced=True)) is Step.TRIAL
-    assert next_step(Progress(consented=True, instructed=True, practiced=True, finished=True)) is Step.THANKS
+    assert next_step(Progress(consented=True)) is Step.SCREEN
+    assert next_step(Progress(consented=True, screened=True, refused=True)) is Step.REFUSED
+    assert next_step(Progress(consented=True, screened=True)) is Step.INSTRUCTIONS
+    ready = Progress(consented=True, screened=True, instructed=True, practiced=True)
+    assert next_step(replace(ready, practiced=False)) is Step.PRACTICE
+    assert next_step(ready) is Step.TRIAL
+    assert next_step(replace(ready, finished=True)) is Step.QUESTIONNAIRE
+    assert next_step(replace(ready, finished=True, questioned=True)) is Step.THANKS
 
 
 @given(st.builds(Progress))
