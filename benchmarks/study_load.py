@@ -59,15 +59,19 @@ class Session:
         self.socket, self.rng = socket, rng
         self.buttons: dict[str, str] = {}
 
-    async def run(self, *presses: str) -> float:
-        """Ask for the page, pressing these buttons, and return the seconds until it is whole."""
-        began = time.perf_counter()
+    async def press(self, *presses: str) -> None:
+        """Ask for the page, pressing these buttons."""
         message = BackMsg()
         message.rerun_script.query_string = ""
         for press in presses:
             state = message.rerun_script.widget_states.widgets.add()
             state.id, state.trigger_value = press, True
         await self.socket.send(message.SerializeToString())
+
+    async def run(self, *presses: str) -> float:
+        """Ask for the page, pressing these buttons, and return the seconds until it is whole."""
+        began = time.perf_counter()
+        await self.press(*presses)
         fresh: dict[str, str] = {}
         while True:
             told = ForwardMsg()

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -46,6 +46,25 @@ _LAPSED_WITH_ROOM = (
     & ~exists().where(Judgment.assignment_id == Assignment.id)
     & (Comparison.filled < Comparison.target)
 )
+_OPEN = select(Assignment).where(Assignment.participant_id == bindparam("who"), Assignment.state == "open")
+_LAPSED = (
+    select(Assignment.id, Assignment.comparison_id)
+    .join(Comparison, Comparison.id == Assignment.comparison_id)
+    .where(Assignment.state == "open", Assignment.expires_at < bindparam("now"), Comparison.study_id == bindparam("study"))
+    .order_by(Assignment.id)
+    .with_for_update(skip_locked=True, of=Assignment)
+)
+_OWN_LAPSED = (
+    select(Assignment)
+    .join(Comparison, Comparison.id == Assignment.comparison_id)
+    .where(Assignment.participant_id == bindparam("who"), _LAPSED_WITH_ROOM)
+    .order_by(Assignment.position)
+)
+_TAKE = (
+    update(Comparison)
+    .where(Comparison.id == bindparam("comparison"), Comparison.filled < Comparison.target)
+    .values(filled=Comparison.filled + 1)
+)
 _LIVE = Assignment.state.in_(("open", "done"))
 _COUNTS = _how_many(_LIVE & (Assignment.left == 0)), _how_many(_LIVE & (Assignment.left == 1))
 _SIDES = select(*_COUNTS).where(Assignment.comparison_id == bindparam("comparison"))
@@ -75,7 +94,7 @@ def reserve(session: Session, participant_id: int, now: datetime) -> Assignment 
     """
     # two tabs of one participant wait for each other here
     participant = session.get_one(Participant, participant_id, with_for_update=writers_meet(session) or None)
-    mine = session.scalar(select(Assignment).where(Assignment.participant_id == participant_id, Assignment.state == "open"))
+    mine = session.scalar(_OPEN, {"who": participant_id})
     if mine is not None:
         mine.expires_at = now + LEASE
         return mine
@@ -87,13 +106,7 @@ def reserve(session: Session, participant_id: int, now: datetime) -> Assignment 
 
 def expire_lapsed(session: Session, study_id: int, now: datetime) -> int:
     """Free the places of all assignments whose lease has lapsed, and return how many."""
-    lapsed = session.execute(
-        select(Assignment.id, Assignment.comparison_id)
-        .join(Comparison, Comparison.id == Assignment.comparison_id)
-        .where(Assignment.state == "open", Assignment.expires_at < now, Comparison.study_id == study_id)
-        .order_by(Assignment.id)
-        .with_for_update(skip_locked=True, of=Assignment)
-    ).all()
+    lapsed = session.execute(_LAPSED, {"now": now, "study": study_id}).all()
     if not lapsed:
         return 0
     _update(session, update(Assignment).where(Assignment.id.in_([row.id for row in lapsed])).values(state="expired"))
@@ -105,8 +118,7 @@ def expire_lapsed(session: Session, study_id: int, now: datetime) -> int:
 
 def take_place(session: Session, comparison_id: int) -> bool:
     """Take one place of a comparison where it has room, and tell whether it had."""
-    roomy = update(Comparison).where(Comparison.id == comparison_id, Comparison.filled < Comparison.target)
-    return _update(session, roomy.values(filled=Comparison.filled + 1)) == 1
+    return _update(session, _TAKE, {"comparison": comparison_id}) == 1
 
 
 def remaining(session: Session, participant: Participant) -> int:
@@ -157,12 +169,7 @@ def quota(session: Session, participant: Participant) -> int | None:
 
 def _reopen(session: Session, participant: Participant, now: datetime) -> Assignment | None:
     """Give a participant back what lapsed while they were away, on its old sides and place in the order."""
-    lapsed: Sequence[Assignment] = session.scalars(
-        select(Assignment)
-        .join(Comparison, Comparison.id == Assignment.comparison_id)
-        .where(Assignment.participant_id == participant.id, _LAPSED_WITH_ROOM)
-        .order_by(Assignment.position)
-    ).all()
+    lapsed = session.scalars(_OWN_LAPSED, {"who": participant.id}).all()
     for assignment in lapsed:
         if take_place(session, assignment.comparison_id):
             assignment.state = "open"
@@ -174,18 +181,9 @@ def _reopen(session: Session, participant: Participant, now: datetime) -> Assign
 
 def _assign(session: Session, participant: Participant, now: datetime) -> Assignment | None:
     position, *sides = _given(session, participant)
-    for _ in range(TRIES):
-        attempt = session.begin_nested()
-        found = _pick(session, participant, position, lock=True)
-        if found is not None and take_place(session, found.id):
-            attempt.commit()
-            break
-        attempt.rollback()
-        if _pick(session, participant, position) is None:
-            return None
-        time.sleep(PAUSE_SECONDS)
-    else:
-        raise DatabaseError("all places were being taken by others at this moment; try again")
+    found = _take(session, participant, position)
+    if found is None:
+        return None
     arrangement = _arrange(session, participant, found.id)
     assignment = Assignment(
         comparison_id=found.id,
@@ -218,6 +216,24 @@ def _first_is_later(arrangement: str) -> int:
     """Return 1 where image b stands before image a."""
     stand = standing(0, arrangement)
     return int(stand.index(1) < stand.index(0))
+
+
+def _take(session: Session, participant: Participant, position: int) -> Row[int, int, int] | None:
+    """Take a place of the comparison picked for the participant, and return the comparison; None where none is left."""
+    if not writers_meet(session):
+        found = _pick(session, participant, position)
+        return found if found is not None and take_place(session, found.id) else None
+    for _ in range(TRIES):
+        attempt = session.begin_nested()
+        found = _pick(session, participant, position, lock=True)
+        if found is not None and take_place(session, found.id):
+            attempt.commit()
+            return found
+        attempt.rollback()
+        if _pick(session, participant, position) is None:
+            return None
+        time.sleep(PAUSE_SECONDS)
+    raise DatabaseError("all places were being taken by others at this moment; try again")
 
 
 def _pick(session: Session, participant: Participant, position: int, lock: bool = False) -> Row[int, int, int] | None:
@@ -260,7 +276,7 @@ def _given(session: Session, participant: Participant) -> tuple[int, int, int]:
     return (0 if last is None else last + 1), first, second
 
 
-def _update(session: Session, statement: Any) -> int:  # noqa: ANN401 -- an SQL update
+def _update(session: Session, statement: Any, values: Mapping[str, int] | None = None) -> int:  # noqa: ANN401 -- an update
     """Run an update and return how many rows it changed; objects in the session are read anew when next used."""
-    result = session.execute(statement, execution_options={"synchronize_session": False})
+    result = session.execute(statement, values, execution_options={"synchronize_session": False})
     return cast("CursorResult[Any]", result).rowcount

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -18,6 +18,15 @@ from study_app.design import Design
 
 # A place of the page (left, right, or 1, 2, ... of more than two images), all of them ranked (3 1 2), or cannot_tell.
 Choice = str
+# The queries of every judgment, built once.
+_LOCKED = select(Assignment).where(Assignment.id == bindparam("assignment")).with_for_update()
+_STATE = (
+    select(Study, Participant.excluded_at, func.count(Judgment.id))
+    .join(Participant, Participant.study_id == Study.id)
+    .outerjoin(Judgment, Judgment.assignment_id == bindparam("assignment"))
+    .where(Participant.id == bindparam("who"))
+    .group_by(Study.id, Participant.id)
+)
 # A browser left open overnight still says something true; more than a day is a mistake or an invention.
 _MOST_MS = 24 * 3600 * 1000
 
@@ -76,17 +85,12 @@ def record_judgment(
     Raises:
         UserError: the assignment is not this participant's, or the study does not offer this choice.
     """
-    assignment = session.scalar(select(Assignment).where(Assignment.id == assignment_id).with_for_update())
+    assignment = session.scalar(_LOCKED, {"assignment": assignment_id})
     if assignment is None or assignment.participant_id != participant_id:
         raise UserError(f"assignment {assignment_id}: is not this participant's; only the one on the page can be judged")
     # read after the lock, so that what another process has just written is seen
-    study, excluded_at, answered = session.execute(
-        select(Study, Participant.excluded_at, func.count(Judgment.id))
-        .join(Participant, Participant.study_id == Study.id)
-        .outerjoin(Judgment, Judgment.assignment_id == assignment_id)
-        .where(Participant.id == participant_id)
-        .group_by(Study.id, Participant.id)
-    ).one()
+    asked = {"assignment": assignment_id, "who": participant_id}
+    study, excluded_at, answered = session.execute(_STATE, asked).one()
     stand = standing(assignment.left, assignment.arrangement)
     offered(Design.of(study), choice, len(stand))
     if answered:
@@ -130,7 +134,7 @@ def record_answer(
     Raises:
         UserError: the assignment is not this participant's or not judged yet, or the study does not ask or offer this.
     """
-    assignment = session.scalar(select(Assignment).where(Assignment.id == assignment_id).with_for_update())
+    assignment = session.scalar(_LOCKED, {"assignment": assignment_id})
     judged = session.scalar(select(Judgment.id).where(Judgment.assignment_id == assignment_id))
     if assignment is None or assignment.participant_id != participant_id or judged is None:
         raise UserError(f"assignment {assignment_id}: is not one this participant has judged; answer what is on the page")

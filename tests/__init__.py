@@ -1,0 +1,1 @@
+"""What tests and benchmarks share; a package, since torch-fidelity installs one of the same name."""
