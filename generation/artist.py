@@ -1,7 +1,7 @@
 """One pipeline and the LoRAs of an experiment: puts an arm's merge into the model and draws batches with it."""
 
 import time
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from generation.places import adapter_file, embeddings_file, model_folder
 from generation.reading import find_method
 from generation.reward import rewarded
 from generation.seeds import image_key, initial_noise, mask_seed, step_generator
+from generation.tally import Tally
 
 # LoRA files held in memory at once: those of a few neighbouring cases. Reading one again takes less time than an image.
 KEPT_LORAS = 8
@@ -52,7 +53,7 @@ class Artist:
         self.model = model_folder(experiment.base, folder)
         base = experiment.base
         self.pipeline = load_pipeline(self.model, base.dtype, device, base.scheduler, base.scheduler_options)
-        self.seconds: dict[str, dict[str, float]] = {"merge": defaultdict(float), "drawing": defaultdict(float)}
+        self.tally = Tally()
         self._files = {
             lora_key(concept.name, arm): adapter_file(concept, folder, None if arm is None else arm.adapters)
             for arm in (None, *experiment.arms)
@@ -71,7 +72,6 @@ class Artist:
         self._vocabulary = Vocabulary(self.pipeline, [read_words(f, self.pipeline) for f in told.values()]) if told else None
         self.drawing = Drawing(self.pipeline, experiment.sampling.steps)
         self._arm = ""
-        self._energies: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
 
     def close(self) -> None:
         """Leave the pipeline as it was loaded."""
@@ -93,10 +93,8 @@ class Artist:
         start = time.perf_counter()
         merge = self.merge(arm)
         with merge.applied(self.pipeline, self.weighted(concepts, arm), self.drawing, observe):
-            self.seconds["merge"][arm.label] += time.perf_counter() - start
-            for kept, whole in merge.energies.values():
-                before = self._energies[arm.label]
-                self._energies[arm.label] = (before[0] + kept, before[1] + whole)
+            self.tally.merge[arm.label] += time.perf_counter() - start
+            self.tally.note(arm.label, concepts, merge.energies)
             self._arm = arm.label
             yield
 
@@ -109,10 +107,6 @@ class Artist:
         places = sorted(range(len(concepts)), key=lambda place: concepts[place])
         found = [(place, self.experiment.concept(concepts[place])) for place in places]
         return [Weighted(self.lora(concept.name, arm), concept.weight, place, concept.words) for place, concept in found]
-
-    def energy_kept(self) -> dict[str, float]:
-        """Return, for each arm whose method compresses, the share of the exact sum's squared norm kept in what was merged."""
-        return {arm: kept / whole for arm, (kept, whole) in self._energies.items() if whole > 0}
 
     def draw(self, cells: Sequence[Cell]) -> list[NDArray[np.uint8]]:
         """Return the images of `cells`, [height, width, 3] each; they must agree on having a negative prompt.
@@ -144,7 +138,7 @@ class Artist:
                 ).images
         except torch.OutOfMemoryError as error:
             raise UserError(f"out of memory with {len(cells)} images at once; give a smaller --batch-size") from error
-        self.seconds["drawing"][self._arm] += time.perf_counter() - start
+        self.tally.drawing[self._arm] += time.perf_counter() - start
         if not np.isfinite(images).all():
             raise UserError(f"{cells[0].case.id}: the model gave NaN; draw with base.dtype = 'bfloat16' or 'float32'")
         return [np.round(image * 255).astype(np.uint8) for image in images]

@@ -12,12 +12,13 @@ from evalkit.errors import UserError
 from generation.artist import Artist
 from generation.experiment import Experiment
 from generation.pipeline import first_line
+from generation.tally import Tally
 from generation.work import Drawn, Work, paint
 
 # A piece of work on which this many workers died is at fault itself: too large for the memory, most likely.
 DEATHS = 3
-# What a piece of work gave: its images, and seconds by what they were spent on and arm.
-Harvest = tuple[list[Drawn], dict[str, dict[str, float]]]
+# What a piece of work gave: its images, and what it took.
+Harvest = tuple[list[Drawn], Tally]
 
 
 class Painter:
@@ -29,12 +30,9 @@ class Painter:
         self.batch_size = batch_size
 
     def draw(self, work: Work) -> Harvest:
-        """Return the images of `work` and the seconds they took."""
-        drawn = list(paint(self.artist, work, self.batch_size))
-        spent = {what: dict(by_arm) for what, by_arm in self.artist.seconds.items()}
-        for by_arm in self.artist.seconds.values():
-            by_arm.clear()
-        return drawn, spent
+        """Return the images of `work` and what they took."""
+        self.artist.tally = tally = Tally()
+        return list(paint(self.artist, work, self.batch_size)), tally
 
 
 def draw_with_ray(
@@ -44,11 +42,11 @@ def draw_with_ray(
     device: str,
     batch_size: int,
     works: Sequence[Work],
-    seconds: dict[str, dict[str, float]],
+    tally: Tally,
 ) -> Iterator[Drawn]:
     """Yield the images of `works`, case by case as they are finished, drawn by one worker per GPU or CPU slot.
 
-    What the workers spent is added to `seconds`, by what and by arm. `address` is that of a Ray cluster, or "local" for this
+    What it took the workers is added to `tally`. `address` is that of a Ray cluster, or "local" for this
     machine. A free worker takes the next piece; the piece of a worker that dies goes to another. The files of `folder` and the
     base model must be readable under the same path on every machine.
 
@@ -70,9 +68,7 @@ def draw_with_ray(
     try:
         pieces = [piece for work in works for piece in work.by_case()]
         for images, spent in _share(ray, (experiment, folder.absolute(), device, threads, batch_size), pieces, address):
-            for what, by_arm in spent.items():
-                for arm, took in by_arm.items():
-                    seconds[what][arm] += took
+            tally.add(spent)
             yield from images
     finally:
         if ours:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, ValidationError
 
 from evalkit.files import sha256_bytes, sha256_file
 from evalkit.manifest import Record, Sha256
+from generation.tally import Tally
 
 FILE_NAME = "provenance.json"
 PACKAGES = ("evalkit", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
@@ -38,11 +39,36 @@ class Provenance(Record):
     dtype: str
     threads: int
     batch_size: int
-    # per arm: seconds spent putting LoRAs into the model, and drawing; of the last call that drew something
+    # per arm: seconds spent putting LoRAs into the model, and drawing; of all calls that came to their end
     merge_seconds: dict[str, float] = Field(default_factory=dict)
     drawing_seconds: dict[str, float] = Field(default_factory=dict)
-    # per arm whose method compresses: the share of the exact sum's squared norm it kept; absent where workers merged
+    # per arm whose method compresses, and the concepts it merged: squared norm kept, that of the exact sum; and the arm's share
+    energies: dict[str, dict[str, tuple[float, float]]] = Field(default_factory=dict)
     energy_kept: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def tally(self) -> Tally:
+        """Return what drawing took and merging kept so far."""
+        return Tally(dict(self.merge_seconds), dict(self.drawing_seconds), dict(self.energies))
+
+    def having(self, tally: Tally) -> "Provenance":
+        """Return the same with another tally."""
+        return self.model_copy(
+            update={
+                "merge_seconds": dict(tally.merge),
+                "drawing_seconds": dict(tally.drawing),
+                "energies": {arm: dict(found) for arm, found in tally.energies.items()},
+                "energy_kept": tally.energy_kept(),
+            }
+        )
+
+
+def read(path: Path) -> Provenance | None:
+    """Return the provenance that a call before this one left, if it is there and whole."""
+    try:
+        return Provenance.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def model_sha256(folder: Path) -> str:

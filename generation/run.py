@@ -61,6 +61,9 @@ def generate(
         _claim(run, experiment.name, made_with.experiment_sha256)
         frame = _begin(artist, run, folder, made_with.experiment_sha256, shard)
         provenance_file = run / (f"provenance.{shard}.json" if shard else provenance.FILE_NAME)
+        # what calls before this one took stays, though this one may draw nothing
+        if (before := provenance.read(provenance_file)) is not None and before.experiment_sha256 == made_with.experiment_sha256:
+            made_with = made_with.having(before.tally)
         write_atomic(provenance_file, made_with.model_dump_json(indent=1) + "\n")
         journal = Journal(run, str(shard or ""))
         works = plan_work(experiment, journal.images.keys(), shard)
@@ -71,15 +74,14 @@ def generate(
         if ray is None:
             images = (drawn for work in works for drawn in paint(artist, work, batch_size))
         else:
-            images = draw_with_ray(experiment, folder, ray, str(where), batch_size, works, artist.seconds)
+            images = draw_with_ray(experiment, folder, ray, str(where), batch_size, works, artist.tally)
         for drawn in images:
             _keep(journal, drawn, noises)
             progress(len(journal.images), total, drawn.image.arm)
     finally:
         artist.close()
-    spent = {f"{what}_seconds": dict(by_arm) for what, by_arm in artist.seconds.items()}
-    found = made_with.model_copy(update={**spent, "energy_kept": artist.energy_kept()})
-    write_atomic(provenance_file, found.model_dump_json(indent=1) + "\n")
+    artist.tally.add(made_with.tally)
+    write_atomic(provenance_file, made_with.having(artist.tally).model_dump_json(indent=1) + "\n")
     manifest = _record(frame, run, journal)
     return manifest if shard else manifest.complete(run)
 

@@ -12,6 +12,7 @@ import torch
 from evalkit.errors import UserError
 from evalkit.files import sha256_file
 from evalkit.manifest import Manifest
+from generation.provenance import Provenance
 from generation.reading import read_experiment
 from generation.run import generate
 from generation.work import Shard
@@ -96,6 +97,49 @@ def test_ray_workers_draw_the_same_bytes_though_one_is_killed(experiment_file: W
     assert killed
     assert shared == Manifest.load(tmp_path / "whole")
     assert bytes_of(tmp_path / "shared") == bytes_of(tmp_path / "whole")
+
+
+def made(run: Path) -> Provenance:
+    return Provenance.model_validate_json((run / "provenance.json").read_text())
+
+
+SVD = (
+    'method = "mc_dropout"',
+    'method = "svd"\nparameters = { rank = 2 }',
+)
+
+
+def test_ray_workers_say_what_merging_kept_as_one_process_does(experiment_file: Write, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the extra: pip install evalkit[ray]")
+    path = experiment_file(SVD)
+    draw(path, tmp_path / "whole")
+    draw(path, tmp_path / "shared", ray="local")
+    whole, shared = made(tmp_path / "whole"), made(tmp_path / "shared")
+    assert set(whole.energies["mc"]) == {"ring star", "moon star", "moon ring"}
+    assert shared.energies == whole.energies
+    assert shared.energy_kept == whole.energy_kept
+    assert 0 < whole.energy_kept["mc"] < 1
+    assert set(shared.merge_seconds) == set(whole.merge_seconds)
+
+
+def test_a_call_that_draws_nothing_or_the_rest_leaves_what_was_spent(experiment_file: Write, tmp_path: Path) -> None:
+    path, run = experiment_file(SVD), tmp_path / "run"
+    manifest = draw(path, run)
+    first = made(run)
+    assert all(seconds > 0 for seconds in [*first.merge_seconds.values(), *first.drawing_seconds.values()])
+    assert set(first.merge_seconds) == set(first.drawing_seconds) == {"direct", "mc", "orthogonal"}
+    draw(path, run)
+    assert made(run) == first
+    # an image of one arm and case is drawn again: its seconds come on top, the other merges' energies stay
+    (run / next(image.path for image in manifest.images if image.arm == "mc")).unlink()
+    draw(path, run)
+    again = made(run)
+    assert again.energies == first.energies
+    assert again.energy_kept == first.energy_kept
+    assert {arm for arm in first.merge_seconds if again.merge_seconds[arm] > first.merge_seconds[arm]} == {"mc"}
+    (run / "provenance.json").write_text("{")
+    draw(path, run)
+    assert made(run).merge_seconds == {}
 
 
 def test_a_cluster_that_is_not_there_is_named(experiment_file: Write, tmp_path: Path) -> None:

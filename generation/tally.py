@@ -1,0 +1,38 @@
+"""What drawing took and what merging kept, by arm; sums of it are made over workers, and over calls that go on with a run."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Tally:
+    """Seconds by arm, and squared Frobenius norms: what a compressing merge kept, and the exact sum's, by arm and concepts."""
+
+    merge: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    drawing: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    # concepts are joined by spaces, which their names do not have; merged twice, they count once
+    energies: dict[str, dict[str, tuple[float, float]]] = field(default_factory=lambda: defaultdict(dict))
+
+    def note(self, arm: str, concepts: Sequence[str], energies: Mapping[str, tuple[float, float]]) -> None:
+        """Remember what a merge of `concepts` reported, layer by layer."""
+        if energies:
+            kept, whole = (sum(pair[which] for pair in energies.values()) for which in range(2))
+            self.energies[arm][" ".join(sorted(concepts))] = (kept, whole)
+
+    def add(self, other: "Tally") -> None:
+        """Add what was spent elsewhere or before."""
+        for mine, theirs in ((self.merge, other.merge), (self.drawing, other.drawing)):
+            for arm, seconds in theirs.items():
+                mine[arm] = mine.get(arm, 0.0) + seconds
+        for arm, found in other.energies.items():
+            self.energies[arm] = {**found, **self.energies.get(arm, {})}
+
+    def energy_kept(self) -> dict[str, float]:
+        """Return, for each arm whose method compresses, the share of the exact sum's squared norm it kept over all merges."""
+        shares = {}
+        for arm, found in self.energies.items():
+            kept, whole = (sum(pair[which] for pair in found.values()) for which in range(2))
+            if whole > 0:
+                shares[arm] = kept / whole
+        return shares
