@@ -1,0 +1,100 @@
+"""A run's images on one sheet, a row for each case and seed and a column for each arm: `python -m evalkit.contact_sheet`."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from PIL import Image, ImageDraw, ImageFont
+
+from evalkit.errors import UserError
+from evalkit.files import write_atomic
+from evalkit.manifest import Manifest, image_path
+
+GAP, TEXT = 4, 11  # pixels between images, height of letters
+WRAP = 14  # letters of an arm's label on a line
+
+
+def sheet(run: Path, cases: Sequence[str] = (), seeds: int = 1, columns: int = 0, side: int = 64) -> Image.Image:
+    """Return the images of a run side by side, each `side` pixels wide; of all cases or those named, and of `seeds` seeds each.
+
+    References of the case's first concept stand on the left of each row. With `columns`, arms go on in a further band of rows
+    below, and references are left out.
+
+    Raises:
+        UserError: the run has no such case, or no image yet.
+    """
+    manifest = Manifest.load(run)
+    chosen = [manifest.case(name) for name in _known(manifest, cases)]
+    arms = [arm.label for arm in manifest.arms]
+    width = columns or len(arms)
+    rows = [(case, seed) for case in chosen for seed in case.seeds[:seeds]]
+    shown = 0 if columns else min(3, max((len(manifest.concept(case.concepts[0]).references) for case in chosen), default=0))
+    bands = [arms[start : start + width] for start in range(0, len(arms), width)]
+    lines = max(len(_lines(arm)) for arm in arms)
+    head, left = lines * (TEXT + 1) + GAP, shown * (side + GAP) + (2 * GAP if shown else 0)
+    band_height = head + len(rows) * (side + GAP) + GAP
+    canvas = Image.new("RGB", (left + width * (side + GAP), len(bands) * band_height), "white")
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(TEXT)
+    for number, band in enumerate(bands):
+        top = number * band_height
+        if shown:
+            pen.text((0, top), "references", "black", font)
+        for column, arm in enumerate(band):
+            x = left + column * (side + GAP)
+            for line, words in enumerate(_lines(arm)):
+                pen.text((x, top + line * (TEXT + 1)), words, "black", font)
+            for row, (case, seed) in enumerate(rows):
+                y = top + head + row * (side + GAP)
+                canvas.paste(_picture(run / image_path(case.id, arm, seed), side), (x, y))
+                for place, reference in enumerate(manifest.concept(case.concepts[0]).references[:shown] if not column else ()):
+                    canvas.paste(_picture(run / reference.path, side), (place * (side + GAP), y))
+    return canvas
+
+
+def _known(manifest: Manifest, cases: Sequence[str]) -> Sequence[str]:
+    names = [case.id for case in manifest.cases]
+    for case in cases:
+        if case not in names:
+            raise UserError(f"--case {case}: {manifest.name} has no such case; it has {', '.join(names[:20])}")
+    return cases or names
+
+
+def _lines(label: str) -> list[str]:
+    """Return a label broken at its underscores into lines of about `WRAP` letters."""
+    lines = [""]
+    for part in label.replace("_", "_ ").split():
+        if lines[-1] and len(lines[-1] + part) > WRAP:
+            lines.append("")
+        lines[-1] += part
+    return lines
+
+
+def _picture(path: Path, side: int) -> Image.Image:
+    if not path.is_file():
+        raise UserError(f"{path}: not drawn yet; finish the run with the command that began it")
+    with Image.open(path) as image:
+        return image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    out: Annotated[Path, typer.Argument(help="The PNG file to write.")],
+    case: Annotated[list[str] | None, typer.Option("--case", help="A case to show, may be repeated; all by default.")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of each case.")] = 1,
+    columns: Annotated[int, typer.Option("--columns", min=0, help="Arms beside each other; 0: all, with references.")] = 0,
+    side: Annotated[int, typer.Option("--side", min=16, help="Width of an image in pixels.")] = 64,
+) -> None:
+    """Write a run's images on one sheet."""
+    buffer = BytesIO()
+    try:
+        sheet(run, case or (), seeds, columns, side).save(buffer, "PNG", optimize=True)
+        write_atomic(out, buffer.getvalue())
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,54 @@
+"""A run on one sheet: every arm and case is there, in the places the labels say."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer import Typer
+from typer.testing import CliRunner
+
+from evalkit.contact_sheet import GAP, main, sheet
+from evalkit.errors import UserError
+from evalkit.manifest import image_path
+from tests.runs import SIDE, THREE_ARMS, make_run
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_every_image_stands_under_its_arm_and_beside_its_references(tmp_path):
+    manifest = make_run(tmp_path, concepts=3, seeds=2, scores=False, references=2)
+    drawn = np.asarray(sheet(tmp_path, seeds=2, side=SIDE))
+    rows = [(case.id, seed) for case in manifest.cases for seed in (0, 1)]
+    step = SIDE + GAP
+    left, top = 2 * step + 2 * GAP, drawn.shape[0] - GAP - len(rows) * step
+    for row, (case, seed) in enumerate(rows):
+        for column, arm in enumerate(THREE_ARMS):
+            x, y = left + column * step, top + row * step
+            expected = pixels(tmp_path / image_path(case, arm, seed))
+            assert np.array_equal(drawn[y : y + SIDE, x : x + SIDE], expected)
+    first = pixels(tmp_path / manifest.concept(manifest.cases[0].concepts[0]).references[0].path)
+    assert np.array_equal(drawn[top : top + SIDE, :SIDE], first)
+
+
+def test_arms_go_on_in_bands_below_and_cases_are_chosen(tmp_path):
+    manifest = make_run(tmp_path, concepts=3, scores=False)
+    wide, narrow = (sheet(tmp_path, [manifest.cases[1].id], columns=columns, side=32) for columns in (3, 2))
+    assert wide.width == 3 * (32 + GAP)
+    assert narrow.size == (2 * (32 + GAP), 2 * wide.height)
+    with pytest.raises(UserError, match=r"--case nothing: .* has no such case; it has star-ring"):
+        sheet(tmp_path, ["nothing"])
+
+
+def test_the_command_writes_a_png_or_one_line(tmp_path):
+    make_run(tmp_path / "run", scores=False)
+    app = Typer()
+    app.command()(main)
+    assert CliRunner().invoke(app, [str(tmp_path / "run"), str(tmp_path / "sheet.png")]).exit_code == 0
+    assert pixels(tmp_path / "sheet.png").shape[1] > 100
+    (tmp_path / "run" / "images" / "star-ring" / "direct" / "0.png").unlink()
+    failed = CliRunner().invoke(app, [str(tmp_path / "run"), str(tmp_path / "sheet.png")])
+    assert failed.exit_code == 1
+    assert failed.output.startswith("error: ")
+    assert "not drawn yet" in failed.output
