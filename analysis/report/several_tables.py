@@ -105,14 +105,19 @@ def worths_table(found: Findings) -> Table | None:
 
 
 def several_sentence(found: Findings) -> str:
-    """Return in a sentence which arm was chosen best most often; empty where nobody was asked that."""
+    """Return in a sentence which arm was chosen best most often, or came out strongest; empty where nobody was asked that."""
     several = found.several
-    if several is None or not several.shares:
+    if several is None:
         return ""
+    said = " Simulated judgments." if found.simulated else ""
+    if not several.shares:
+        if several.strengths is None:
+            return f"{_counted(several)} on several images at once: {several.note}.{said}"
+        strongest = several.strengths.arms[int(several.strengths.estimates.argmax())]
+        return f"{strongest} came out strongest of {len(several.strengths.arms)} in {_counted(several)}.{said}"
     most = max(several.shares, key=lambda share: share.votes)
     interval = most.clustered or most.naive
     kind = "clustered" if most.clustered else "naive"
-    said = " Simulated judgments." if found.simulated else ""
     return (
         f"{most.arm} was chosen best of {len(several.shares)} most often: {percent(most.share)} of {count(most.total)} votes, "
         f"95 % CI {percent(interval[0])} to {percent(interval[1])} ({kind}).{said}"
