@@ -34,9 +34,11 @@ def test_every_image_stands_under_its_arm_and_beside_its_references(tmp_path):
 
 def test_arms_go_on_in_bands_below_and_cases_are_chosen(tmp_path):
     manifest = make_run(tmp_path, concepts=3, scores=False)
-    wide, narrow = (sheet(tmp_path, [manifest.cases[1].id], columns=columns, side=32) for columns in (3, 2))
-    assert wide.width == 3 * (32 + GAP)
-    assert narrow.size == (2 * (32 + GAP), 2 * wide.height)
+    wide, narrow = (sheet(tmp_path, [manifest.cases[1].id], columns=columns, side=32) for columns in (4, 2))
+    # references take the first place
+    assert (wide.width, narrow.width) == (4 * (32 + GAP), 2 * (32 + GAP))
+    assert narrow.height == 2 * wide.height
+    assert np.asarray(narrow).min(axis=2)[:, -32 - GAP :].mean() < 250
     with pytest.raises(UserError, match=r"--case nothing: .* has no such case; it has star-ring"):
         sheet(tmp_path, ["nothing"])
 
