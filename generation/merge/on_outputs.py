@@ -9,17 +9,19 @@ from torch import Tensor, nn
 
 from generation.lora import Factors
 from generation.merge.drawing import Drawing, MaskSource
-from generation.merge.masks import Draws, channel_words
+from generation.merge.masks import Draws, Scratch, channel_words
 from generation.merge.method import MergeMethod
-from generation.merge.parts import Change, Observer, Setup, Weighted, layers_of, module_of
+from generation.merge.parts import Change, Observer, Setup, Weighted, at_work, layers_of, module_of
 from generation.merge.rates import expand
 from generation.pipeline import Pipeline
 from generation.steady import convolve, linear
 
-# Elements per block of an elementwise pass: on the CPU a block of every operand stays in a core's cache, elsewhere blocks are
-# large enough that launching them costs nothing and small enough that masks stay far below the activations.
-BLOCK = {"cpu": 1 << 17}
+# Elements of a LoRA's output made and masked at once: on the CPU what a block needs stays in a core's cache, elsewhere blocks
+# are large enough that launching them costs nothing and small enough that masks stay far below the activations.
+BLOCK = {"cpu": 1 << 18}
 LARGE_BLOCK = 1 << 24
+# Rows of a block at least: BLAS rounds products of a few rows in other ways, and an image's bits would depend on its batch.
+LOWEST = 64
 
 
 def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing) -> Mapping[str, Change] | None:
@@ -27,7 +29,7 @@ def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing
     if not setup.settings.foldable:
         return None
     makers = _makers(setup, loras, drawing)
-    return {layer: partial(_masked, makers[layer], here) for layer, here in layers_of(loras).items()}
+    return {layer: partial(_masked, makers[layer], here) for layer, here in layers_of(at_work(loras)).items()}
 
 
 def _masked(maker: "_Maker", here: Sequence[Weighted], device: torch.device) -> Factors:
@@ -45,7 +47,7 @@ def hooked(
     makers = _makers(setup, loras, drawing)
     hooks = []
     try:
-        for layer, here in layers_of(loras).items():
+        for layer, here in layers_of(at_work(loras)).items():
             module = module_of(pipeline, layer)
             parts = [weighted.part(layer, module.weight.device) for weighted in here]
             hooks.append(module.register_forward_hook(_OutputHook(makers[layer], parts, module, observe)))
@@ -57,18 +59,18 @@ def hooked(
 
 def _makers(setup: Setup, loras: Sequence[Weighted], drawing: Drawing) -> dict[str, "_Maker"]:
     source = MaskSource(setup.seed, setup.settings.resolved, drawing)
-    rates = expand(setup.settings.p, len(loras))
+    rates, scratch = expand(setup.settings.p, len(loras)), Scratch()
     return {
-        layer: _Maker(setup.method, layer, tuple(rates[weighted.place] for weighted in here), source)
-        for layer, here in layers_of(loras).items()
+        layer: _Maker(setup.method, layer, tuple(rates[weighted.place] for weighted in here), source, scratch)
+        for layer, here in layers_of(at_work(loras)).items()
     }
 
 
 class _Maker:
     """Makes what a layer's LoRA outputs are multiplied with."""
 
-    def __init__(self, method: MergeMethod, layer: str, rates: tuple[float, ...], source: MaskSource) -> None:
-        self.method, self.layer, self.rates, self.source = method, layer, rates, source
+    def __init__(self, method: MergeMethod, layer: str, rates: tuple[float, ...], source: MaskSource, scratch: Scratch) -> None:
+        self.method, self.layer, self.rates, self.source, self.scratch = method, layer, rates, source, scratch
         self.component = layer.partition(".")[0]
         self._channels: list[Tensor] = []
 
@@ -76,7 +78,8 @@ class _Maker:
         """Return one tensor per LoRA, [rows, channels], in the type of `like` [channels, ...] or [..., channels]."""
         if not self._channels:
             self._channels = [channel_words(self.layer, like.shape[0], draw, like.device) for draw in range(len(self.rates))]
-        merged: list[Tensor] = self.method.function(Draws(rows, self._channels, like.dtype), self.rates)
+        draws = Draws(rows, self._channels, like.dtype, self.scratch)
+        merged: list[Tensor] = self.method.function(draws, self.rates)
         return merged
 
 
@@ -107,8 +110,12 @@ class _OutputHook:
 
     def _hidden(self, x: Tensor) -> Tensor:
         """Return all LoRAs' hidden activations side by side, [rows, tokens, sum of ranks]."""
+        if self.conv is None and x.dim() == 2:
+            return linear(x, self.down)[:, None]
         if self.conv is None:
-            return linear(x, self.down).reshape(x.shape[0], -1, self.down.shape[0])
+            flat = x.reshape(-1, x.shape[-1])
+            hidden = self.maker.scratch.take("hidden", (len(flat), len(self.down)), x.dtype, x.device)
+            return torch.mm(flat, self.down.T, out=hidden).view(x.shape[0], -1, len(self.down))
         return convolve(self.conv, x, self.down).flatten(2).transpose(1, 2)
 
     def _words(self, rows: int, tokens: int, device: torch.device) -> Tensor:
@@ -123,20 +130,21 @@ class _OutputHook:
             outputs = [part @ up.T for part, up in zip(torch.split(hidden, self.ranks, dim=2), self.ups, strict=True)]
             spread_out = [gain[:, None].expand_as(y).flatten(0, 1) for y, gain in zip(outputs, gains, strict=True)]
             self.observe(self.maker.layer, [y.flatten(0, 1) for y in outputs], spread_out)
-        return torch.baddbmm(target, hidden, self.up_rows * spread)
+        return target.baddbmm_(hidden, self.up_rows * spread)
 
     def _per_element(self, hidden: Tensor, target: Tensor) -> Tensor:
         rows, tokens = hidden.shape[0], hidden.shape[1]
         words = self._words(rows, tokens, hidden.device)
-        flat = target.view(rows * tokens, -1)
-        parts = torch.split(hidden.reshape(rows * tokens, -1), self.ranks, dim=1)
-        outputs = [part @ up.T for part, up in zip(parts, self.ups, strict=True)]
-        block = max(1, BLOCK.get(flat.device.type, LARGE_BLOCK) // flat.shape[1])
-        for start in range(0, flat.shape[0], block):
-            span = slice(start, start + block)
-            gains = self.maker.gains(words[span], self.ups[0])
+        flat, inner = target.view(rows * tokens, -1), hidden.reshape(rows * tokens, -1)
+        height = max(LOWEST, BLOCK.get(flat.device.type, LARGE_BLOCK) // flat.shape[1])
+        blocks = max(1, flat.shape[0] // height)
+        scratch = self.maker.scratch
+        for here, z, there in zip(*(torch.tensor_split(whole, blocks) for whole in (words, inner, flat)), strict=True):
+            gains = self.maker.gains(here, self.ups[0])
+            for part, up, gain in zip(torch.split(z, self.ranks, dim=1), self.ups, gains, strict=True):
+                y = scratch.take("output", there.shape, there.dtype, there.device)
+                there.addcmul_(torch.mm(part, up.T, out=y), gain)
             if self.observe is not None:
-                self.observe(self.maker.layer, [y[span] for y in outputs], gains)
-            for y, gain in zip(outputs, gains, strict=True):
-                flat[span].addcmul_(y[span], gain)
-        return flat.view(target.shape)
+                outputs = [part @ up.T for part, up in zip(torch.split(z, self.ranks, dim=1), self.ups, strict=True)]
+                self.observe(self.maker.layer, outputs, [gain.clone() for gain in gains])
+        return target

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generation.merge import MERGE_METHODS
-from generation.merge.masks import CHANNEL_STEP, TOKEN_STEP, Draws, channel_words, mix, row_words, signed
+from generation.merge.masks import CHANNEL_STEP, TOKEN_STEP, TOLERANCE, Draws, channel_words, mix, row_words, signed
 from generation.merge.official import dropout_masks, orthogonal_masks
 from generation.merge.rates import check_disjoint
 from generation.seeds import derived
@@ -44,6 +44,20 @@ def test_every_word_comes_from_key_token_and_channel() -> None:
     assert rows == [signed(mixed(key + (token + 1) * TOKEN_STEP)) for key in (5, 7) for token in range(3)]
     key = derived("layer", "unet.a", 1)
     assert channel_words("unet.a", 4, 1, CPU).tolist() == [signed(mixed(key + (c + 1) * CHANNEL_STEP)) for c in range(4)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=4), st.integers(0, 2**31))
+def test_a_share_compares_the_whole_hash_of_row_and_channel(shares: list[tuple[float, float]], key: int) -> None:
+    """Whatever steps are saved on the way, no mask may change by a bit."""
+    rows, channels = row_words([key], 7, CPU), channel_words("unet.a", 9, 0, CPU)
+    words = mix(rows[:, None] ^ channels[None, :]).to(torch.int64) + 2**31
+    drawn = Draws(rows, [channels], torch.float32)
+    bounds = [sorted(pair) for pair in [*shares, (0.25, 0.5)]]
+    for (low, high), found in [(pair, drawn.share(*pair, gain=3.0)) for pair in bounds]:
+        least, most = (min(round(bound * 2**32), 2**32 - 1) for bound in (low, high))
+        below = words < most if high <= 1 - TOLERANCE else torch.ones_like(words, dtype=torch.bool)
+        assert torch.equal(found, 3.0 * ((words >= (least if low >= TOLERANCE else 0)) & below))
 
 
 @pytest.mark.parametrize("rates", [(0.5, 0.5), (0.5, 0.7, 0.9), (2 / 3,) * 3, (0.2, 0.9), (0.0,)])
