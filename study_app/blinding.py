@@ -42,6 +42,7 @@ class Blinding:
     """The secret of a study and all that is derived from it; `run` is the run folder."""
 
     def __init__(self, run: Path) -> None:
+        self.run = run
         self._folder = run / FOLDER
         self._secret = read_secret(self._folder / "secret")
         self._largest: dict[Kind, int] = {}
@@ -57,6 +58,10 @@ class Blinding:
     def cookie_name(self) -> str:
         """Return the name of this study's cookie, so that studies on one host don't share theirs."""
         return f"study_{self._mac('cookie')[:8]}"
+
+    def signature(self, text: str) -> str:
+        """Return what nobody without the study's secret can put under a text."""
+        return self._mac("signature", text)
 
     def serve(self, kind: Kind, sha256: str, token: str) -> bytes:
         """Return the bytes to send for a URL: the stimulus, padded to the size all of its kind have on their way out."""

@@ -16,7 +16,7 @@ Who = Annotated[int, typer.Argument(help="The participant's number, as `status` 
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the study's."""
-    for command in (status, exclude, include, void, pause, resume, lock, erase, verify):
+    for command in (status, exclude, include, void, pause, resume, lock, erase, password, verify):
         app.command()(command)
 
 
@@ -54,6 +54,11 @@ def _lines(seen: "Watch") -> list[str]:
     lines = [f"last hour: {seen.last_hour} judgments by {seen.active} people"]
     if seen.finish_at is not None:
         lines.append(f"complete at the pace of the last day: {seen.finish_at:%Y-%m-%d %H:%M} UTC")
+    if seen.agreed.of:
+        alpha = "" if seen.alpha is None else f"; Krippendorff's alpha {seen.alpha:.2f}"
+        lines.append(
+            f"pairs of answers to one comparison that are equal: {100 * seen.agreed.count / seen.agreed.of:.0f} %{alpha}"
+        )
     lines.append(f"left chosen: {_share(seen.left)}")
     if seen.null_sided.of:
         lines.append(f"null pairs with a side chosen: {_share(seen.null_sided)}; left among these: {_share(seen.null_left)}")
@@ -153,6 +158,25 @@ def _conduct(run: Path, db: str | None, act: str, *who: int) -> None:
         with write(database) as session:
             acts[act](session, study_id, *who, utc_now())
     Console(soft_wrap=True).print(f"{act}: done, and in the study's log")
+
+
+def password(
+    run: Run,
+    own: Annotated[bool, typer.Option("--own", help="Type a password instead of having one made.")] = False,
+) -> None:
+    """Set the password of the dashboard at /admin, a new random one unless --own; a visit under the old one ends."""
+    from rich.console import Console
+
+    from evalkit.manifest import Manifest
+    from study_app.password import set_password
+
+    Manifest.load(run)
+    typed = typer.prompt("password", hide_input=True, confirmation_prompt=True) if own else None
+    made = set_password(run, typed)
+    Console(soft_wrap=True).print(
+        "the dashboard at /admin has its password" if own else f"the dashboard's password, shown this once: {made}",
+        markup=False,
+    )
 
 
 def verify(export: Annotated[Path, typer.Argument(help="A zip file of `evalkit study export`.")]) -> None:

@@ -26,9 +26,7 @@ def entrance(service: StudyService) -> list[Route]:
         wanted = request.query_params.get("lang")
         language = wanted if wanted in languages() else None
         token = await run_in_threadpool(service.join, recruited, language)
-        # behind a proxy that speaks TLS for us, only the proxy knows
-        secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
-        answer.set_cookie(name, token, max_age=COOKIE_SECONDS, httponly=True, samesite="lax", secure=secure)
+        answer.set_cookie(name, token, max_age=COOKIE_SECONDS, httponly=True, samesite="lax", secure=is_secure(request))
         return answer
 
     async def done(request: Request) -> Response:
@@ -39,6 +37,11 @@ def entrance(service: StudyService) -> list[Route]:
         return _go(entry.completion_url.replace("{code}", entry.completion_code or visitor.completion_code))
 
     return [Route("/join", join), Route("/done", done)]
+
+
+def is_secure(request: Request) -> bool:
+    """Tell whether the browser speaks TLS; behind a proxy that speaks it for us, only the proxy knows."""
+    return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
 
 
 def _go(where: str) -> RedirectResponse:

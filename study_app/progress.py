@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, case, func, literal, select
 from sqlalchemy.orm import aliased
 
-from db.models import Arm, Assignment, Comparison, FurtherImage, Image, Judgment, Participant, Study
+from db.models import Arm, Assignment, Case, Comparison, FurtherImage, Image, Judgment, Participant, Study
 from db.session import Database, read
 
 
@@ -20,6 +20,17 @@ class Group:
     complete: int
     judged: int
     held: int
+    places: int
+
+
+@dataclass(frozen=True)
+class CaseProgress:
+    """All comparisons of a case: how many there are, how many have all their answers, answers given and wanted."""
+
+    case: str
+    comparisons: int
+    complete: int
+    judged: int
     places: int
 
 
@@ -141,3 +152,33 @@ def study_status(database: Database, study_id: int) -> StudyStatus:
 def _named(labels: Sequence[str], bits: int) -> list[str]:
     """Return the arms whose bits are set."""
     return [label for position, label in enumerate(labels) if bits >> position & 1]
+
+
+def progress_by_case(database: Database, study_id: int) -> tuple[CaseProgress, ...]:
+    """Return how far each case is, in the order of the run."""
+    done = (
+        select(Assignment.comparison_id, func.count().label("done"))
+        .where(Assignment.state == "done")
+        .group_by(Assignment.comparison_id)
+        .subquery()
+    )
+    judged = func.coalesce(done.c.done, 0)
+    cases = (
+        select(
+            Case.key,
+            func.count(Comparison.id),
+            func.sum(case((judged >= Comparison.target, 1), else_=0)),
+            func.sum(judged),
+            func.sum(Comparison.target),
+        )
+        .join(Comparison, Comparison.case_id == Case.id)
+        .outerjoin(done, done.c.comparison_id == Comparison.id)
+        .where(Comparison.study_id == study_id)
+        .group_by(Case.id, Case.key)
+        .order_by(Case.id)
+    )
+    with read(database) as session:
+        return tuple(
+            CaseProgress(key, count, int(complete), int(answers), int(wanted))
+            for key, count, complete, answers, wanted in session.execute(cases)
+        )

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from db.session import DatabaseError
 from study_app import running
+from study_app.admin import admin
 from study_app.entrance import entrance
 from study_app.recruitment import names_someone
 from study_app.service import StudyService
@@ -56,6 +57,8 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+# No page of a study sends more.
+MOST_BYTES = 2**20
 # What Streamlit would show to anyone who asks, and no participant needs.
 CLOSED = ("/_stcore/metrics", "/_stcore/script-health-check")
 
@@ -86,10 +89,19 @@ class SecurityHeaders:
             target = f"/join?{scope['query_string'].decode('latin-1')}"
             await RedirectResponse(target, status_code=303)(scope, receive, send_with_headers)
             return
+        if _claims_too_much(scope):
+            await PlainTextResponse("too much", status_code=413)(scope, receive, send_with_headers)
+            return
         if scope["path"].rstrip("/") in CLOSED:
             await PlainTextResponse("not found", status_code=404)(scope, receive, send_with_headers)
             return
         await self.app(scope, receive, send_with_headers)
+
+
+def _claims_too_much(scope: Scope) -> bool:
+    """Tell whether a request announces a body that no page of a study sends."""
+    length = Request(scope).headers.get("content-length", "0")
+    return not length.isascii() or not length.isdigit() or len(length) > 9 or int(length) > MOST_BYTES
 
 
 def own_routes(service: StudyService) -> list[Route]:
@@ -113,7 +125,7 @@ def own_routes(service: StudyService) -> list[Route]:
             return PlainTextResponse("the database does not answer", status_code=503, headers={"Cache-Control": "no-store"})
         return PlainTextResponse("ok", headers={"Cache-Control": "no-store"})
 
-    return [*entrance(service), Route("/i/{token:str}", image), Route("/healthz", healthy)]
+    return [*entrance(service), *admin(service), Route("/i/{token:str}", image), Route("/healthz", healthy)]
 
 
 def make_app(service: StudyService) -> st.App:

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import case, func, select
+from sqlalchemy.orm import Session
 
 from db.models import Assignment, Check, Judgment, Participant, Study
 from db.session import Database, read
+from study_app.arrangement import CANNOT_TELL, best_first, standing
 from study_app.design import Design
 from study_app.progress import study_status
 from study_app.rules import Conduct, breaches, conduct_of_all
@@ -46,6 +48,9 @@ class Watch:
     # what agrees with what was expected, by kind of check
     passed: dict[str, Share]
     people: tuple[tuple[Conduct, tuple[str, ...]], ...]
+    # pairs of answers to one comparison that are equal, and Krippendorff's alpha (None where it is undefined)
+    agreed: Share
+    alpha: float | None
 
 
 def watch(database: Database, study_id: int, now: datetime) -> Watch:
@@ -74,6 +79,8 @@ def watch(database: Database, study_id: int, now: datetime) -> Watch:
             .where(Participant.study_id == study_id, Check.choice.is_not(None), Participant.excluded_at.is_(None))
             .group_by(Check.kind)
         ).all()
+        answers = _answers(session, study_id)
+    agreed, alpha = _agreement(answers)
     counted = {kind: (int(n), int(right), int(left), int(sided)) for kind, n, right, left, sided in checks}
     hour = [row for row in recent if row.judged_at > now - timedelta(hours=1)]
     null = counted.get("null_pair", (0, 0, 0, 0))
@@ -89,7 +96,37 @@ def watch(database: Database, study_id: int, now: datetime) -> Watch:
         null_sided=Share(null[3], null[0]),
         passed={kind: Share(right, n) for kind, (n, right, _, _) in sorted(counted.items()) if kind != "null_pair"},
         people=tuple((person, tuple(breaches(person, design))) for person in conduct),
+        agreed=agreed,
+        alpha=alpha,
     )
+
+
+def _answers(session: Session, study_id: int) -> list[tuple[int, str]]:
+    """Return every answer that counts as its comparison and what it names: the number of an image, or that nothing was told."""
+    rows = session.execute(
+        select(Assignment.comparison_id, Judgment.choice, Assignment.left, Assignment.arrangement)
+        .join(Judgment, Judgment.assignment_id == Assignment.id)
+        .join(Participant, Participant.id == Assignment.participant_id)
+        .where(Participant.study_id == study_id, Participant.excluded_at.is_(None), ~Judgment.surplus)
+    )
+    return [
+        (comparison, str(next(iter(best_first(choice, standing(left, arrangement))), CANNOT_TELL)))
+        for comparison, choice, left, arrangement in rows
+    ]
+
+
+def _agreement(answers: list[tuple[int, str]]) -> tuple[Share, float | None]:
+    from analysis.votes.agreement import agreement, counts_of
+
+    if not answers:
+        return Share(0, 0), None
+    import numpy as np
+
+    units, names = (np.unique([answer[column] for answer in answers], return_inverse=True)[1] for column in (0, 1))
+    counts = counts_of(units, names)
+    sizes = counts.sum(axis=1)
+    pairs = (counts * (counts - 1)).sum(), (sizes * (sizes - 1)).sum()
+    return Share(int(pairs[0]) // 2, int(pairs[1]) // 2), agreement(counts).alpha
 
 
 def _finish(missing: int, times: list[datetime], now: datetime) -> datetime | None:
