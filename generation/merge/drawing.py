@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from generation.merge.masks import MaskOptions, Scratch, row_words
+from generation.merge.masks import MaskOptions, row_words
 from generation.pipeline import Pipeline, components
 from generation.seeds import derived
 from generation.steady import steady
@@ -104,7 +104,6 @@ class MaskSource:
     drawing: Drawing
 
     def __post_init__(self) -> None:
-        self.scratch = Scratch()
         self._kept: dict[tuple[str, int, int], Tensor] = {}
         self._moment: tuple[int, str, int] | None = None
 
