@@ -18,11 +18,11 @@ def analyze(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="the run folder")],
     db: Annotated[str | None, typer.Option(metavar="URL", help="database (default: sqlite:///RUN/study.db)")] = None,
     margin: Annotated[
-        float, typer.Option(help="differences from 50 % up to this share count as none: 0.05 is five percentage points")
-    ] = 0.05,
+        float | None, typer.Option(help="differences from 50 % up to this share count as none (default: 0.05, five points)")
+    ] = None,
     margin_scale: Annotated[
-        MarginScale, typer.Option(help="what the margin is a share of: single votes, or majority outcomes")
-    ] = MarginScale.VOTES,
+        MarginScale | None, typer.Option(help="what the margin is a share of: single votes (default), or majority outcomes")
+    ] = None,
     simulated: Annotated[
         bool | None,
         typer.Option(
@@ -43,16 +43,16 @@ def analyze(
 
     from analysis.data import read_run
     from analysis.findings import analyze_run
-    from analysis.planning.preregistration import apply_plan, planned_results, read_plan
+    from analysis.planning.preregistration import apply_plan, read_plan
     from analysis.report.writing import write_report
-    from analysis.votes.preference import check_margin
+    from analysis.votes.preference import margin_of
     from db.load import load_run
     from db.session import default_url, open_database
     from evalkit.manifest import Manifest
 
     # a folder that is no run is refused before a database is made in it
     Manifest.load(run)
-    check_margin(margin, margin_scale.value)
+    asked = margin_of(margin, None if margin_scale is None else margin_scale.value)
     frozen = None if plan is None else read_plan(plan)
     console = Console(highlight=False)
     database = open_database(db if db is not None else default_url(run))
@@ -61,13 +61,11 @@ def analyze(
             kept = simulated if frozen is None or simulated is not None else frozen.takes_simulated
             data = read_run(database, load_run(database, run).run_id, kept)
         with console.status("analyzing"):
-            held: tuple[float | None, str] = (margin, margin_scale.value)
+            held: tuple[float | None, str] = asked
             if frozen is not None:
-                data, held = apply_plan(frozen, data, None if held == (0.05, "votes") else held)
+                data, held = apply_plan(frozen, data, None if margin is None and margin_scale is None else asked)
             found = analyze_run(data, *held)
-            results = () if frozen is None else planned_results(found, frozen)
-            folder = out if out is not None else run / "report"
-            written = write_report(found, run, folder)
+            written = write_report(found, run, out if out is not None else run / "report", frozen)
     finally:
         database.close()
     if found.simulated:
@@ -75,12 +73,8 @@ def analyze(
     for headline in written.headlines:
         console.print(f"  {headline}", markup=False, soft_wrap=True)
     if frozen is not None:
-        from analysis.results import markdown_of
-        from evalkit.files import write_atomic
-
-        write_atomic(folder / "planned.md", markdown_of(results))
-        planned = sum(each.planned for each in results)
-        said = f"{planned} of {len(results)} results were planned ({plan}, sha256 {frozen.sha256()[:12]}…)"
-        console.print(f"{said}, the others are exploratory: {folder / 'planned.md'}", markup=False, soft_wrap=True)
+        planned = sum(each.planned for each in written.planned)
+        said = f"{planned} of {len(written.planned)} results were planned ({plan}, sha256 {frozen.sha256()[:12]}…)"
+        console.print(f"{said}, the others are exploratory; the report says which", markup=False, soft_wrap=True)
     beside = f"{written.tables} tables and {written.figures} figures beside it"
     console.print(f"report: {written.report} ({beside})", markup=False, soft_wrap=True)

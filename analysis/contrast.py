@@ -55,6 +55,8 @@ class Contrast(Result):
     effect_size: float | None = None
     """d_z: mean over standard deviation of the paired differences."""
     notes: tuple[str, ...] = ()
+    narrow_interval: tuple[float, float] | None = None
+    """Two-sided, at 90 %: where it lies within the margin, two one-sided tests at 5 % show equivalence (Schuirmann 1987)."""
 
     @property
     def verdict(self) -> Verdict:

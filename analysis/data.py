@@ -66,12 +66,13 @@ class RunData:
     simulated_left_out: int
     """Judgments of simulated participants that were left out because that was asked for."""
     design: dict[str, Any]
-    """What the study fixed before the first judgment; empty without a study."""
+    """What the study fixed beforehand; empty without a study."""
+    people_left_out: int = 0
+    """Participants whom the study's own rules left out, their judgments with them."""
     excluded: tuple[str, ...] = ()
     """What a frozen plan left out, in sentences."""
     several: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SEVERAL_COLUMNS)))
-    """One row per judgment of more than two images: the arms in `offered`, those chosen in `order`, the best first; () where
-    the participant could not tell."""
+    """One row per judgment of more than two images: arms in `offered`, the chosen in `order`, best first; () is can't tell."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -125,9 +126,17 @@ def read_run(database: Database, run_id: int, simulated: bool | None = None) -> 
             real=len(kept) + len(kept_several) - from_simulation,
             surplus=surplus + late,
             simulated_left_out=len(judgments) + len(several) - len(kept) - len(kept_several),
+            people_left_out=_people_left_out(session, run_id),
             design=session.scalar(select(models.Study.design).where(models.Study.run_id == run_id)) or {},
             several=kept_several[list(SEVERAL_COLUMNS)].reset_index(drop=True),
         )
+
+
+def _people_left_out(session: Session, run_id: int) -> int:
+    out = models.Participant.excluded_at.is_not(None)
+    return len(
+        session.scalars(select(models.Participant.id).join(models.Study).where(models.Study.run_id == run_id, out)).all()
+    )
 
 
 def _parameters(parameters: dict[str, object]) -> str:

@@ -38,6 +38,11 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def counted(value: int, noun: str) -> str:
+    """Return a count with its noun, in the plural unless there is one."""
+    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
+
+
 def decimals_for(contrast: Contrast) -> int:
     """Return how many decimals carry information: two digits of the interval's half width, four without an interval."""
     if contrast.interval is None:
@@ -48,7 +53,7 @@ def decimals_for(contrast: Contrast) -> int:
 
 def error_words(contrasts: Iterable[Contrast]) -> str:
     """Return in one sentence what the errors of some contrasts allow for, each way said once; empty where none has an error."""
-    ways = []
+    ways: dict[str, set[int]] = {}
     for contrast in contrasts:
         if contrast.standard_error is None:
             continue
@@ -59,8 +64,15 @@ def error_words(contrasts: Iterable[Contrast]) -> str:
             levels = [name for name in contrast.scope if name != "seeds"] or ["comparisons"]
             what = f"clusters by {' and '.join(levels)} alone"
         named = ", ".join(f"{count(size)} {name}" for name, size in contrast.clusters)
-        ways.append(f"{what} ({named}; {contrast.test})")
-    return f"The error allows for {'; or '.join(dict.fromkeys(ways))}." if ways else ""
+        test, _, df = contrast.test.partition(", df ")
+        ways.setdefault(f"{what} ({named}; {test}", set()).update([int(df)] if df else [])
+    said = [f"{way}{f', df {_range(held)}' if held else ''})" for way, held in ways.items()]
+    return f"The error allows for {'; or '.join(said)}." if said else ""
+
+
+def _range(values: set[int]) -> str:
+    low, high = min(values), max(values)
+    return count(low) if low == high else f"{count(low)} to {count(high)}"
 
 
 def share_cell(contrast: Contrast, bold: bool = False) -> Cell:

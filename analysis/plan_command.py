@@ -21,8 +21,8 @@ def plan(
     votes: Annotated[int | None, typer.Option(help="votes per comparison (default: 5)")] = None,
     together: Annotated[int, typer.Option(help="concepts in one case")] = 2,
     effect: Annotated[float, typer.Option(help="difference from 50 % of votes that should be found: 0.05 is 55 %")] = 0.05,
-    margin: Annotated[float, typer.Option(help="differences up to this share count as none")] = 0.05,
-    margin_scale: Annotated[MarginScale, typer.Option(help="what the margin is a share of")] = MarginScale.VOTES,
+    margin: Annotated[float | None, typer.Option(help="differences up to this share count as none (default: 0.05)")] = None,
+    margin_scale: Annotated[MarginScale | None, typer.Option(help="what the margin is a share of (default: votes)")] = None,
     power: Annotated[float | None, typer.Option(help="find the cheapest design with this power, what is given held")] = None,
     half_width: Annotated[float | None, typer.Option(help="find the cheapest design with 95 % intervals this narrow")] = None,
     price: Annotated[
@@ -51,10 +51,10 @@ def plan(
 
     from analysis.planning.cheapest import Plan, Target, cheapest, cost_of, prices_of
     from analysis.planning.study_design import StudyDesign, outlook
-    from analysis.votes.preference import check_margin
+    from analysis.votes.preference import margin_of
     from evalkit.errors import UserError
 
-    check_margin(margin, margin_scale.value)
+    width, scale = margin_of(margin, None if margin_scale is None else margin_scale.value)
     if freeze is not None and (arm is None or len(arm) < 2):
         raise UserError("plan: --freeze needs the arms that will be compared; name each with --arm, two or more")
     console = Console(highlight=False, soft_wrap=True)
@@ -63,7 +63,7 @@ def plan(
     fixed = {name: value for name, value in given.items() if value is not None}
     guess, notes = _spread(spread or [], pilot, db)
     prices = prices_of(price or [])
-    on_votes = margin if margin_scale is MarginScale.VOTES else None
+    on_votes = width if scale == MarginScale.VOTES.value else None
     if power is None and half_width is None:
         design = StudyDesign(together=together, **fixed)
         found = Plan(cost_of(design, prices, tests), design, outlook(design, guess, effect, on_votes, tests))
@@ -72,7 +72,7 @@ def plan(
         best = cheapest(target, guess, fixed, prices, together, tests)
         found = Plan(best.cost, best.design, outlook(best.design, guess, effect, on_votes, tests))
         console.print("The cheapest design that reaches the target:")
-    for line in (*notes, *_lines(found, guess, tests, margin)):
+    for line in (*notes, *_lines(found, guess, tests, width)):
         console.print(line, markup=False)
     if simulate > 0:
         with console.status("simulating"):
@@ -86,8 +86,8 @@ def plan(
         held = FrozenPlan(
             arms=tuple(arm or ()),
             measures=(VOTES, *(metric or ())),
-            margin=margin,
-            margin_scale=margin_scale.value,
+            margin=width,
+            margin_scale=scale,
             exclusions=rules,
             design=asdict(found.design),
         )

@@ -19,8 +19,8 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     '"': r"\textquotedbl{}", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
-    "–": "--", "—": "---", "…": r"\ldots{}", "α": r"$\alpha$", "κ": r"$\kappa$", "≤": r"$\le$", "≥": r"$\ge$",
-    "\u202f": "~", "\u00a0": "~",
+    "–": "--", "—": "---", "…": r"\ldots{}", "α": r"$\alpha$", "κ": r"$\kappa$", "≤": r"$\le$", "≥": r"$\ge$", "τ": r"$\tau$",
+    "δ": r"$\delta$", "\u202f": "~", "\u00a0": "~",
 }  # fmt: skip
 
 

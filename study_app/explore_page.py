@@ -13,7 +13,7 @@ from analysis.findings import Findings
 from analysis.numbers import count, mean_cell, number, share_cell
 from analysis.report.sentences import metric_sentence, preference_sentence
 from analysis.report.writing import tables_of
-from analysis.tables import SIMULATED
+from analysis.tables import SIMULATED, Table
 
 PER_PAGE = 5
 MOST_REFERENCES = 3
@@ -26,6 +26,11 @@ class Explored:
 
     found: Findings
     run: Path
+
+    @cached_property
+    def tables(self) -> dict[str, Table]:
+        """Return the report's tables by caption."""
+        return {table.caption: table for table in tables_of(self.found)}
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
@@ -59,10 +64,9 @@ def show() -> None:
         for metric in found.metrics:
             st.markdown(f"**{metric_sentence(metric).headline}**")
     with tabled:
-        tables = {table.caption: table for table in tables_of(found)}
-        chosen = st.selectbox("Table", list(tables), key="table")
+        chosen = st.selectbox("Table", list(explored.tables), key="table")
         if chosen is not None:
-            st.markdown(tables[chosen].to_markdown())
+            st.markdown(explored.tables[chosen].to_markdown())
 
 
 def _comparisons(explored: Explored) -> None:

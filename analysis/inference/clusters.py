@@ -170,10 +170,10 @@ def robust_variance(values: Floats, comparison: Codes, sets: ConceptSets, partic
 
     With enough of everything this is the max-rule
     V = max(V_pair + V_participant - V_both, V_dyad + V_participant - V_both', V_pair, V_participant), referred to a t with
-    min(concepts, pairs, participants) - 1 degrees of freedom. Its parts are the clustered variances of Cameron, Gelbach and
-    Miller (2011) and the dyadic one of Aronow, Samii and Assenova (2015). Taking the largest is this project's own rule,
-    justified by simulation (docs/statistics.md), not by a paper: the dyadic part alone rejects too often where concepts do not
-    matter.
+    min(concepts, pairs, participants) - 1 degrees of freedom where the dyadic term is the largest, else min(pairs,
+    participants) - 1. Its parts are the clustered variances of Cameron, Gelbach and Miller (2011) and the dyadic one of
+    Aronow, Samii and Assenova (2015). Taking the largest is this project's own rule, justified by simulation
+    (docs/statistics.md), not by a paper: the dyadic part alone rejects too often where concepts do not matter.
     V_dyad is made unbiased by `ConceptSets.dyadic_factor`, the others by G / (G - 1).
     Without participants (metrics) it is max(V_pair, V_dyad). Levels with too few members are left out and named in the notes.
     """
@@ -186,29 +186,32 @@ def robust_variance(values: Floats, comparison: Codes, sets: ConceptSets, partic
     item = sets.codes if with_pairs else comparison
     level, count = (sets.word, pairs) if with_pairs else ("comparisons", items)
 
-    candidates: list[float] = []
+    plain: list[float] = []
     counts: list[int] = []
     v_people = correct(cluster_meat(residuals, participant) * scale, people) if with_people and participant is not None else 0.0
     if with_people:
-        candidates.append(v_people)
+        plain.append(v_people)
         counts.append(people)
     if count > 1:
         both = _both(residuals, participant, item) * scale if with_people and participant is not None else 0.0
-        plain = correct(cluster_meat(residuals, item) * scale, count)
-        candidates += [plain, plain + v_people - both]
-        counts.append(min(sets.concepts, count) if with_concepts else count)
+        v_item = correct(cluster_meat(residuals, item) * scale, count)
+        plain += [v_item, v_item + v_people - both]
+        counts.append(count)
+    if not plain:
+        return None
+    variance, df = max(0.0, *plain), min(counts) - 1
     if with_concepts:
         both = sets.meat(residuals, within=participant) * scale if with_people else 0.0
-        candidates.append((sets.dyadic_factor or 1.0) * sets.meat(residuals) * scale + v_people - both)
-    if not candidates:
-        return None
+        dyadic = (sets.dyadic_factor or 1.0) * sets.meat(residuals) * scale + v_people - both
+        if dyadic >= variance:
+            variance, df = dyadic, min(sets.concepts, *counts) - 1
     scope: tuple[str, ...] = ("seeds",) if items > 1 else ()
     scope += (sets.word,) if with_pairs else ()
     scope += ("concepts",) if with_concepts else ()
     scope += ("participants",) if with_people else ()
     named = (("concepts", sets.concepts), (level, count)) + ((("participants", people),) if participant is not None else ())
     notes = _cautions(sets, people if participant is not None else None)
-    return Robust(max(*candidates, 0.0), min(counts) - 1, scope, named, notes)
+    return Robust(variance, df, scope, named, notes)
 
 
 def _both(residuals: Floats, participant: Codes, item: Codes) -> float:

@@ -55,10 +55,11 @@ def contrast_of_mean(
 def t_contrast(found: Contrast, error: float, df: int, test: str, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Contrast:
     """Return the contrast with interval and tests of a t with `df` degrees of freedom; its estimate must be there."""
     estimate = 0.0 if found.estimate is None else found.estimate
-    half = float(stats.t.ppf(1 - ALPHA / 2, df)) * error
+    wide, narrow = (float(stats.t.isf(tail, df)) * error for tail in (ALPHA / 2, ALPHA))
     return replace(
         found,
-        interval=(max(bounds[0], estimate - half), min(bounds[1], estimate + half)),
+        interval=(max(bounds[0], estimate - wide), min(bounds[1], estimate + wide)),
+        narrow_interval=(max(bounds[0], estimate - narrow), min(bounds[1], estimate + narrow)),
         p=float(2 * stats.t.sf(abs(estimate - found.null) / error, df)),
         standard_error=error,
         p_equivalence=None if found.margin is None else _tost(estimate - found.null, error, df, found.margin),

@@ -5,7 +5,8 @@ Run it as `python -m analysis.papers.blocklora RUN [FOLDER]`. Copy it for your o
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +16,32 @@ from analysis.drawing import Drawing
 from analysis.findings import Findings
 from analysis.inference.clusters import ConceptSets, codes_of
 from analysis.inference.intervals import contrast_of_mean
+from analysis.inference.shares import Share
 from analysis.metrics.by_concepts import by_concepts, by_concepts_plot, by_concepts_table
-from analysis.metrics.paired import measure
-from analysis.numbers import ABSENT, error_words, number, percent, plain_cell, share_cell, word_cell
+from analysis.metrics.paired import Measured, measure
+from analysis.numbers import ABSENT, count, error_words, number, percent, plain_cell, share_cell, word_cell
 from analysis.papers.script import main
 from analysis.report.method_tables import MetricColumn, average, method_tables, named_columns
 from analysis.tables import Cell, Column, Table
+from evalkit.manifest import Manifest
 
 ALIGNMENT = {"clip_i": "Image Align", "clip_t": "Text Align"}
 IDENTITY = "clip_i"
 # Methods that train or fit something after the LoRAs are there; all others merge instantly.
-POST_TRAINING = ("gradient_fusion", "zip_lora", "ssr")
+POST_TRAINING = ("gradient_fusion", "regmean", "ssr", "ziplora")
 
 
 def parts(found: Findings, run: Path) -> Iterator[Table | Drawing | None]:
-    """Yield the paper's tables and its figure of a run."""
-    columns, notes = alignment(found)
+    """Yield the paper's tables and its figure of a run.
+
+    Where cases merge concepts beside those of their prompts, the tables are of the images with the most merged, as the paper's.
+    """
+    merged = {case.id: case.concepts + case.beside for case in Manifest.load(run).cases}
+    most = max(len(names) for names in merged.values())
+    whole = {case for case, names in merged.items() if len(names) == most} if merged != found.data.concepts_of else set(merged)
+    columns, notes = alignment([of_cases(each, whole) for each in found.measured])
+    if len(whole) < len(merged):
+        notes.append(f"Of the images with all {most} concepts merged.")
     merging = [("Merge Type", merge_types(found)), ("Merge Time", merge_times(run))]
     caption = "Image and text alignment, and what merging takes"
     yield from method_tables("blocklora1", caption, found.data.labels, columns, before=merging, notes=notes)
@@ -38,17 +49,24 @@ def parts(found: Findings, run: Path) -> Iterator[Table | Drawing | None]:
     yield from method_tables("blocklora3", "Ablation study", found.data.labels, columns, notes=notes)
     identity = next((each for each in found.measured if each.metric == IDENTITY), None)
     if identity is not None:
-        counted = by_concepts(identity, found.data.concepts_of)
+        counted = by_concepts(identity, merged)
         caption = "Identity against the number of merged concepts"
         yield by_concepts_table("blocklora_figure5", caption, counted, identity.signature)
         if counted:
             yield Drawing("blocklora_figure5", f"{caption}, with 95 % intervals.", by_concepts_plot(counted))
 
 
-def alignment(found: Findings) -> tuple[list[MetricColumn], list[str]]:
+def of_cases(measured: Measured, cases: Collection[str]) -> Measured:
+    """Return what was measured on some of the cases."""
+    rows = np.array([case in cases for case, _ in measured.cells], dtype=bool)
+    cells = tuple(cell for cell, kept in zip(measured.cells, rows, strict=True) if kept)
+    return replace(measured, values=measured.values[rows], sets=measured.sets.take(rows), cells=cells)
+
+
+def alignment(measured: Sequence[Measured]) -> tuple[list[MetricColumn], list[str]]:
     """Return image alignment, text alignment and, where both are there, their mean."""
-    columns, notes = named_columns(found.measured, ALIGNMENT)
-    both = average("avg", [each for each in found.measured if each.metric in ALIGNMENT])
+    columns, notes = named_columns(measured, ALIGNMENT)
+    both = average("avg", [each for each in measured if each.metric in ALIGNMENT])
     if both is not None and len(columns) == len(ALIGNMENT):
         columns.append(MetricColumn("Avg", measure(both)))
     return columns, notes
@@ -77,9 +95,11 @@ def _time(seconds: float) -> str:
 def preference_tables(found: Findings) -> Iterator[Table]:
     """Yield the share of all votes that each method got, without and with its uncertainty.
 
-    The paper let people choose one of four images; here they compared two at a time, so the shares of k methods lie between 0
-    and 2 / k. What a choice among all would give follows from the strengths (Luce 1959).
+    The paper let people choose one of four images, and so does a study with `at_once = 4`. Where they compared two at a time
+    the shares of k methods lie between 0 and 2 / k; what a choice among all would give follows from the strengths (Luce 1959).
     """
+    if found.several is not None and found.several.shares:
+        yield from picked_tables(found, found.several.shares)
     if not len(found.data.judgments):
         return
     shares = vote_shares(found)
@@ -104,6 +124,26 @@ def preference_tables(found: Findings) -> Iterator[Table]:
     said = dict.fromkeys(note for share in shares for note in share.notes)
     kept = tuple(note for note in (*words, *said) if note)
     yield Table("blocklora2_uncertainty", "Users' preference, with uncertainty", columns, exact, kept, found.simulated)
+
+
+def picked_tables(found: Findings, shares: Sequence[Share]) -> Iterator[Table]:
+    """Yield the share of first choices each method got where people picked the best of all images, as the paper asked them."""
+    note = f"Share of {count(shares[0].total)} choices of the best image; {percent(1 / len(shares))} each if all are as good."
+    rows = tuple((word_cell(each.arm), plain_cell(each.share, percent(each.share))) for each in shares)
+    printed = (Column("Method", "words"), Column("User Preference"))
+    yield Table("blocklora2", "Users' preference", printed, rows, (note,), found.simulated)
+    exact = tuple((word_cell(each.arm), _picked_cell(each)) for each in shares)
+    columns = (Column("Method", "words"), Column("User Preference [95 % CI]"))
+    sizes = ", ".join(f"{count(size)} {name}" for name, size in shares[0].clusters)
+    how = f"Intervals hold for all methods at once (Goodman 1965); the error allows for what recurs ({sizes})."
+    notes = (note, how, *dict.fromkeys(said for each in shares for said in each.notes))
+    yield Table("blocklora2_uncertainty", "Users' preference, with uncertainty", columns, exact, notes, found.simulated)
+
+
+def _picked_cell(share: Share) -> Cell:
+    low, high = share.naive if share.clustered is None else share.clustered
+    text = f"{percent(share.share)} [{number(100 * low, 1)}, {number(100 * high, 1)}]"
+    return Cell(text, (("", share.share), ("low", low), ("high", high)))
 
 
 def vote_shares(found: Findings) -> list[Contrast]:

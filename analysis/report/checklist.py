@@ -1,21 +1,29 @@
 """What a reader must know of a human evaluation to trust and repeat it.
 
-The points are those that Otani et al. 2023 (CVPR, arXiv 2304.01816) found missing in most of 37 text-to-image papers: who
-judged, what they were asked and paid, how many judged each image, how far they agreed, who was left out.
+The points are those of the reporting template of Otani et al. 2023 (CVPR, arXiv 2304.01816), which found them missing in most
+of 37 text-to-image papers: who was recruited, paid and instructed how, what they saw and were asked, how many judged each
+image, how far they agreed, who was left out. What the database knows is answered; the rest is marked for the authors.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pandas as pd
+
 from analysis.findings import Findings
-from analysis.numbers import count, number
+from analysis.numbers import count, counted, number
 
 ASK = "For the authors to state: "
+SOURCES = {"prolific": "Prolific", "mturk": "Amazon Mechanical Turk", "open": "an open link"}
+CHECKS = {
+    "attention": "attention checks", "gold": "comparisons of known answer", "null_pairs": "pairs of equal images",
+    "repeats": "repeated comparisons",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One point of the checklist. `stated` is False where only the authors know the answer."""
+    """One point of the checklist. `stated` is False where only the authors know the answer, or a part of it."""
 
     topic: str
     answer: str
@@ -24,70 +32,112 @@ class Point:
 
 def checklist(found: Findings) -> tuple[Point, ...]:
     """Return the checklist of a run, filled in as far as the database knows; empty without judgments."""
-    return tuple(_points(found)) if len(found.data.judgments) else ()
+    votes = _votes(found)
+    if votes.empty:
+        return ()
+    return (*_people(found, votes), *_task(found), *_answers(found, votes))
 
 
-def _points(found: Findings) -> Iterator[Point]:
-    data, votes = found.data, found.data.judgments
-    people = votes.groupby("participant").size()
-    per_comparison = votes.groupby("comparison").size()
+def _votes(found: Findings) -> pd.DataFrame:
+    """Return the judgments of two images and of several, one row each."""
+    columns = ["comparison", "participant", "reaction_ms"]
+    parts = [frame[columns] for frame in (found.data.judgments, found.data.several) if len(frame)]
+    return pd.concat(parts) if parts else found.data.judgments[columns]
+
+
+def _people(found: Findings, votes: pd.DataFrame) -> Iterator[Point]:
+    data = found.data
     if found.simulated and not data.real:
         yield Point("recruitment, qualification and pay", "Nobody was recruited: all participants are simulated.")
     else:
-        yield Point("recruitment and qualification", f"{ASK}where participants came from, and who was allowed in.", False)
+        source = SOURCES.get(str(_part(found, "entry").get("recruitment")))
+        through = f"Participants came through {source}. " if source else ""
+        yield Point("recruitment", f"{through}{ASK}who was asked, when, and in which words.", False)
+        yield Point("qualification", f"{ASK}who was allowed in, and how that was checked.", False)
         yield Point("pay", f"{ASK}what participants were paid, and for how long.", False)
         yield Point("consent and ethics", f"{ASK}what participants agreed to, and who approved the study.", False)
+    people = votes.groupby("participant").size()
+    simulated = f" ({count(data.simulated)} of {count(len(votes))} votes are simulated)" if found.simulated else ""
+    gave = f"who gave {_range(people.min(), people.max())} votes each"
+    yield Point("number of participants", f"{count(len(people))}, {gave}{simulated}.")
+
+
+def _task(found: Findings) -> Iterator[Point]:
+    data = found.data
+    several = len(data.several) > 0
+    what = "Images of one case and seed, each from another arm" if several else "Two images of one case and seed from two arms"
     yield Point(
-        "number of participants",
-        f"{count(len(people))}, who gave {_range(people.min(), people.max())} votes each"
-        f" ({count(data.simulated)} of {count(len(votes))} votes are simulated)." if found.simulated
-        else f"{count(len(people))}, who gave {_range(people.min(), people.max())} votes each.",
-    )  # fmt: skip
+        "what was shown",
+        f"{what}, of {len(data.arms)} arms in all, beside references; {counted(len(data.cases), 'case')}, "
+        f"{counted(len(data.images), 'image')}. Arms were hidden.",
+    )
+    choose = "Choose the left or the right image"
+    if several:
+        choose = "Rank all images" if data.design.get("answer") == "ranking" else "Pick the best image"
+    neither = "or say that they can't be told apart" if data.design.get("cannot_tell") else "without a way to abstain"
+    yield Point("task and scale", f"{choose}, {neither}: relative judgments, not ratings.")
+    language = data.design.get("language")
+    wording = f"those of the study's text `{language}`, unless a text of its own was given" if language else "not recorded"
+    yield Point(
+        "instructions and question", f"Instructions: {wording}. {ASK}their words, and a training if there was one.", False
+    )
+    yield Point("interface", f"{ASK}a screenshot of the page as it was shown.", False)
+    checks = _part(found, "checks")
+    held = [f"{words} ({checks[name]:g})" for name, words in CHECKS.items() if checks.get(name)]
+    yield Point(
+        "checks of attention", f"Per comparison judged: {', '.join(held)}." if held else "None were among the comparisons."
+    )
+
+
+def _answers(found: Findings, votes: pd.DataFrame) -> Iterator[Point]:
+    data = found.data
+    per_comparison = votes.groupby("comparison").size()
     yield Point(
         "votes per comparison",
         f"{_range(per_comparison.min(), per_comparison.max())} on {count(len(per_comparison))} of {count(data.planned)} planned"
         " comparisons.",
     )
-    yield Point(
-        "what was shown",
-        f"Two images of one case and seed from two of {len(data.arms)} arms, beside references; "
-        f"{count(len(data.cases))} cases, {count(len(data.images))} images. Arms were hidden.",
-    )
-    neither = "or that they can't tell" if data.design.get("cannot_tell") else "without a way to abstain"
-    yield Point("task", f"Choose the left or the right image, {neither}: relative judgments, not ratings.")
-    language = data.design.get("language")
-    wording = f"those of the study's text `{language}`, unless a text of its own was given" if language else "not recorded"
-    yield Point("instructions and interface", f"Instructions: {wording}. {ASK}a screenshot of the page as it was shown.", False)
-    left = votes["left"] == votes["first"]
-    yield Point(
-        "sides", f"The side was recorded with every vote; the earlier arm stood left in {number(100 * left.mean(), 1)} %."
-    )
-    times = votes["reaction_ms"].dropna()
+    if len(data.judgments):
+        left = data.judgments["left"] == data.judgments["first"]
+        said = f"Drawn for every vote and recorded with it; the earlier arm stood left in {number(100 * left.mean(), 1)} %."
+    else:
+        said = "Places on the page were drawn for every vote and recorded with it."
+    yield Point("sides and order", said)
+    times = pd.to_numeric(votes["reaction_ms"]).dropna()
     if len(times):
         low, middle, high = (number(value / 1000, 1) for value in times.quantile([0.25, 0.5, 0.75]))
         yield Point("time per judgment", f"Median {middle} s (quartiles {low} to {high} s).")
+    else:
+        yield Point("time per judgment", "Was not recorded.")
     alphas = [
         f"{number(each.alpha, 2)} ({preference.first} vs {preference.second})"
         for preference, each in zip(found.preferences, found.agreements, strict=True)
         if each.alpha is not None
     ]
-    yield Point(
-        "agreement", f"Krippendorff's α: {', '.join(alphas)}." if alphas else "Undefined; the table of agreement says why."
+    undefined = (
+        "Undefined; the table of agreement says why." if len(data.judgments) else "Not computed for several images at once."
     )
-    yield Point("exclusions", "Listed above under Exclusions.")
+    yield Point("agreement", f"Krippendorff's α: {', '.join(alphas)}." if alphas else undefined)
+    rules = [name.replace("_", " ") for name, value in _part(found, "rules").items() if name != "after" and value is not None]
+    fixed = f"Rules fixed beforehand: {', '.join(rules)}." if rules else "No rule was fixed beforehand."
+    yield Point(
+        "exclusions", f"{fixed} {counted(data.people_left_out, 'participant')} left out by them. More under Exclusions."
+    )
     yield Point("tests and uncertainty", "Every verdict with interval, p, correction and what it holds for; see Methods.")
-    yield Point("data", "`evalkit study export` writes every judgment with the sha256 of both images.")
+    yield Point("data", "`evalkit study export` writes every judgment with the sha256 of its images.")
 
 
 def exclusions(found: Findings) -> tuple[str, ...]:
     """Return everything that is in the database or was planned, and is not in the results."""
     data, said = found.data, []
+    if data.people_left_out:
+        said.append(f"{counted(data.people_left_out, 'participant')} with all their votes, by the rules of the study.")
     if data.surplus:
         said.append(f"{count(data.surplus)} surplus votes, given after their place was taken.")
     if data.simulated_left_out:
         said.append(f"{count(data.simulated_left_out)} votes of simulated participants, as asked for.")
     said += data.excluded
-    missing = data.planned - data.judgments["comparison"].nunique()
+    missing = data.planned - _votes(found)["comparison"].nunique()
     if missing:
         said.append(f"{count(missing)} of {count(data.planned)} planned comparisons have no vote yet.")
     undecided = sum(model.cannot_tell for model in found.models)
@@ -99,6 +149,12 @@ def exclusions(found: Findings) -> tuple[str, ...]:
         if metric.left_out
     ]
     return tuple(said)
+
+
+def _part(found: Findings, name: str) -> dict[str, object]:
+    """Return a table of the study's design; empty where it has none."""
+    held = found.data.design.get(name)
+    return held if isinstance(held, dict) else {}
 
 
 def _range(low: int, high: int) -> str:

@@ -1,5 +1,8 @@
 """The tables of metrics: Table 2 as the papers print it, with its uncertainty, and what separates the arms."""
 
+from collections.abc import Iterable
+from typing import Protocol
+
 from analysis.findings import Findings
 from analysis.metrics.paired import MetricResult
 from analysis.numbers import ABSENT, ARROWS, count, decimals_for, error_words, mean_cell, number, p_value, plain_cell, word_cell
@@ -20,7 +23,7 @@ def table_2(found: Findings) -> Table | None:
         (word_cell(heading(metric)), *(_printed(estimate) for estimate in _by_arm(found, metric))) for metric in found.metrics
     )
     columns = (Column("", "words"), *(Column(label) for label in found.data.labels))
-    return Table("table2", "Metrics per arm, as printed", columns, rows, (ARROW_NOTE, *signatures(found)))
+    return Table("table2", "Metrics per arm, as printed", columns, rows, (ARROW_NOTE, *signatures(found.metrics)))
 
 
 def table_2_uncertainty(found: Findings) -> Table | None:
@@ -44,7 +47,7 @@ def table_2_uncertainty(found: Findings) -> Table | None:
         + error_words(mean for metric in found.metrics for mean in metric.means),
         "Bold: better than every other arm, p < .05 after Holm over the pairs of arms. "
         "Intervals of single arms may overlap where the paired difference is clear.",
-        *signatures(found),
+        *signatures(found.metrics),
         *_gaps(found),
     )
     return Table("table2_uncertainty", "Metrics per arm, with uncertainty", columns, tuple(rows), notes)
@@ -79,6 +82,7 @@ def metric_contrasts(found: Findings) -> Table | None:
         "Correction: Holm over the pairs of arms, metric by metric. d_z: mean over standard deviation of the differences.",
         "No margin is set for metrics, so what is not different is inconclusive.",
         *seen,
+        *signatures(found.metrics),
     )
     return Table("table2_contrasts", "Paired differences between arms", columns, rows, notes)
 
@@ -86,9 +90,21 @@ def metric_contrasts(found: Findings) -> Table | None:
 ARROW_NOTE = "↑ higher is better, ↓ lower is better, no arrow: neither."
 
 
-def signatures(found: Findings) -> tuple[str, ...]:
-    """Return the recipe of every metric."""
-    return tuple(f"{metric.metric}: {metric.signature}." for metric in found.metrics)
+class Signed(Protocol):
+    """A result of one metric under one recipe."""
+
+    @property
+    def metric(self) -> str:
+        """Return the metric's name, with a number where it has several recipes."""
+
+    @property
+    def signature(self) -> str:
+        """Return its recipe."""
+
+
+def signatures(results: Iterable[Signed]) -> tuple[str, ...]:
+    """Return the recipe of every metric of some results."""
+    return tuple(dict.fromkeys(f"{each.metric}: {each.signature}." for each in results))
 
 
 def _gaps(found: Findings) -> tuple[str, ...]:

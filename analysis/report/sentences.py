@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from analysis.contrast import Contrast, Verdict
 from analysis.findings import Findings
 from analysis.metrics.paired import MetricResult
-from analysis.numbers import count, decimals_for, number, p_value, percent
+from analysis.numbers import counted, decimals_for, number, p_value, percent
 from analysis.votes.preference import Preference
 
 BETTER = {"higher": "better (higher)", "lower": "better (lower)", "none": "higher"}
@@ -35,7 +35,7 @@ def preference_sentence(each: Preference, found: Findings) -> Sentence:
     parts = [_votes(contrast, each.first)]
     if each.naive.estimate is not None:
         parts.append(
-            f"By majority {each.first} won {percent(each.naive.estimate)} of {count(each.naive.n)} decided comparisons "
+            f"By majority {each.first} won {percent(each.naive.estimate)} of {counted(each.naive.n, 'decided comparison')} "
             f"({_interval(each.naive)}, naive), with {_ties(each.ties)}."
         )
     if contrast.scope:
@@ -87,7 +87,7 @@ def _difference(contrast: Contrast) -> str:
 def _votes(contrast: Contrast, first: str) -> str:
     if contrast.estimate is None:
         return "There are no votes."
-    text = f"{first} got {percent(contrast.estimate)} of {count(contrast.n)} votes"
+    text = f"{first} got {percent(contrast.estimate)} of {counted(contrast.n, 'vote')}"
     if contrast.interval is None:
         return f"{text}. {' '.join(contrast.notes)}"
     backing = [f"{_interval(contrast)}, clustered", f"{_p('p', contrast.p_adjusted)} after Holm"]
@@ -109,7 +109,7 @@ def _p(name: str, p: float | None) -> str:
 
 
 def _ties(ties: int) -> str:
-    return "no ties" if ties == 0 else "1 tie" if ties == 1 else f"{count(ties)} ties"
+    return counted(ties, "tie") if ties else "no ties"
 
 
 def _who(found: Findings) -> str:

@@ -5,6 +5,7 @@ from analysis.findings import Findings
 from analysis.numbers import (
     ABSENT,
     count,
+    counted,
     error_words,
     interval_cell,
     mean_cell,
@@ -96,7 +97,7 @@ def preference_notes(found: Findings) -> tuple[str, ...]:
     comparisons = sum(each.comparisons for each in found.preferences)
     votes = sum(each.votes for each in found.preferences)
     notes = [
-        f"n: {count(votes)} votes on {count(comparisons)} of {count(found.data.planned)} planned comparisons.",
+        f"n: {counted(votes, 'vote')} on {count(comparisons)} of {count(found.data.planned)} planned comparisons.",
         "Naive: exact binomial test on majority outcomes, ties left out; it takes the comparisons for independent.",
         "Clustered: share of votes (cannot tell = half a vote each). "
         + error_words(each.clustered for each in found.preferences)

@@ -174,7 +174,8 @@ def rank_correlation(gap: Floats, votes: Votes) -> Contrast:
             df, scope = min(df, len(known) - 1), (*scope, "participants")
             clusters = (*clusters, ("participants", len(people)))
     found = replace(found, estimate=tau, scope=scope, clusters=clusters)
-    return t_contrast(found, float(np.sqrt(variance)), df, "t, dyadic + participant jackknife", (-1.0, 1.0))
+    way = "dyadic" if "concepts" in scope else "clustered"
+    return t_contrast(found, float(np.sqrt(variance)), df, f"t, {way} + participant jackknife", (-1.0, 1.0))
 
 
 def _tau(lead: Floats, share: Floats) -> tuple[float, Floats]:

@@ -16,7 +16,7 @@ from analysis.inference.clusters import MIN_CONCEPTS, Codes, cluster_meat, corre
 from analysis.inference.glmm import INTERCEPT
 from analysis.inference.intervals import t_contrast
 from analysis.results import Result
-from analysis.votes.fitted import vote_model
+from analysis.votes.fitted import VoteModel, vote_model
 from analysis.votes.preference import CANNOT_TELL, SCALES, Votes, clustered_preference, naive_preference
 
 DRAWS = 999
@@ -34,16 +34,21 @@ class Rung(Result):
     contrast: Contrast
 
 
-def ladder(votes: Votes, draws: int = DRAWS, seed: int = SEED) -> tuple[Rung, ...]:
-    """Return all analyses of one pair of arms, A to G; the same seed gives the same intervals."""
+def ladder(votes: Votes, draws: int = DRAWS, seed: int = SEED, model: VoteModel | None = None) -> tuple[Rung, ...]:
+    """Return all analyses of one pair of arms, A to G; the same seed gives the same intervals.
+
+    `model` is the mixed model of these votes, where it was fitted already.
+    """
+    default = "dyadic + participant" if votes.sets.generalises else "clustered by what can stand for others"
+    mixed = partial(_mixed, model=model)
     pigeonhole = partial(_bootstrap, draws=draws, seed=seed, concepts=False)
     crossed = partial(_bootstrap, draws=draws, seed=seed, concepts=True)
     rungs: tuple[tuple[str, str, str, Callable[[Votes], Contrast]], ...] = (
         ("A", "exact binomial test of majority outcomes", "comparisons are independent; naive", naive_preference),
         ("B", "share of votes, clustered by concept set", "participants are interchangeable", _one_way),
         ("C", "share of votes, clustered by concept set and participant", "no concept recurs in another set", _two_way),
-        ("D", "share of votes, dyadic + participant, max-rule (default)", "always, with enough concepts", clustered_preference),
-        ("E", "logistic mixed model, crossed effects", "effects are normal on the log odds", _mixed),
+        ("D", f"share of votes, {default}, max-rule (default)", "always, with enough concepts", clustered_preference),
+        ("E", "logistic mixed model, crossed effects", "effects are normal on the log odds", mixed),
         ("F", "GEE, exchangeable within concept sets", "nothing but concept sets recurs", _gee),
         ("G", "bootstrap, concept sets x participants", "no concept recurs in another set; cautious", pigeonhole),
         ("G", "bootstrap, concepts x participants", "always, with enough concepts; cautious", crossed),
@@ -106,11 +111,11 @@ def _with_error(found: Contrast, variance: float, df: int, test: str) -> Contras
     return t_contrast(found, float(np.sqrt(variance)), df, test, (0.0, 1.0))
 
 
-def _mixed(votes: Votes) -> Contrast:
+def _mixed(votes: Votes, model: VoteModel | None = None) -> Contrast:
     found = replace(_empty(votes, LOGIT, 0.0), estimate=None)
     if not len(votes.choice):
         return _absent(found, "There are no judgments.")
-    model = vote_model(votes)
+    model = vote_model(votes) if model is None else model
     if model.fit is None:
         return _absent(found, model.note)
     effect = model.fit.effect(INTERCEPT)

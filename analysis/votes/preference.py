@@ -80,10 +80,12 @@ def naive_preference(votes: Votes, margin: float | None = None) -> Contrast:
         return replace(result, test="none", scope=(), notes=(said_so,))
     exact = stats.binomtest(wins, decided, 0.5)
     low, high = exact.proportion_ci(1 - ALPHA, "wilson")
+    narrow = exact.proportion_ci(1 - 2 * ALPHA, "exact")
     return replace(
         result,
         estimate=wins / decided,
         interval=(float(low), float(high)),
+        narrow_interval=(float(narrow.low), float(narrow.high)),
         p=float(exact.pvalue),
         p_equivalence=None if margin is None else _exact_tost(wins, decided, margin),
     )
@@ -141,6 +143,19 @@ def preferences(pairs: Sequence[Votes], margin: float | None = None, margin_scal
     naive = holm([each.naive for each in found])
     clustered = holm([each.clustered for each in found])
     return tuple(replace(each, naive=n, clustered=c) for each, n, c in zip(found, naive, clustered, strict=True))
+
+
+def margin_of(margin: float | None, scale: str | None) -> tuple[float, str]:
+    """Return the margin that was asked for, five points of votes where none was; a UserError where its scale is not said."""
+    from evalkit.errors import UserError
+
+    if margin is not None and scale is None:
+        raise UserError(
+            f"margin {margin}: of what? Say --margin-scale {' or --margin-scale '.join(SCALES)}, they are not alike"
+        )
+    held = (0.05 if margin is None else margin, "votes" if scale is None else scale)
+    check_margin(*held)
+    return held
 
 
 def check_margin(margin: float | None, scale: str) -> None:

@@ -6,19 +6,23 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
 import pytest
 
+from analysis.data import ArmInfo
 from analysis.drawing import Drawing
 from analysis.inference.clusters import ConceptSets
+from analysis.inference.shares import Choices, shares
 from analysis.metrics.by_concepts import by_concepts, by_concepts_plot, by_concepts_table
 from analysis.metrics.paired import Measured
 from analysis.papers import blocklora, noise_consistency, orthogonal_mc_dropout
 from analysis.papers.blocklora import chosen_among_all, vote_shares
 from analysis.papers.script import main, read_findings
 from analysis.report.method_tables import average, named_columns
+from analysis.report.writing import tables_of
 from analysis.tables import Cell, Table
 from tests.analysis.test_report import run_of
 
@@ -39,7 +43,7 @@ def found(run):
 
 @pytest.fixture(scope="module")
 def tables(run, found):
-    made = [*blocklora.parts(found, run), *orthogonal_mc_dropout.parts(found, run)]
+    made = [*blocklora.parts(found, run), *orthogonal_mc_dropout.parts(found, run), *tables_of(found)]
     return {part.name: part for part in made if isinstance(part, Table)}
 
 
@@ -57,6 +61,22 @@ def test_blocklora_has_its_three_tables_and_its_figure_with_and_without_uncertai
     assert "85 min" in first
     figures = [part for part in blocklora.parts(found, run) if isinstance(part, Drawing)]
     assert [figure.name for figure in figures] == ["blocklora_figure5"]
+
+
+def test_methods_that_fit_something_after_training_are_told_from_instant_ones(found):
+    arms = [ArmInfo(name, name, "") for name in ("ties", "gradient_fusion", "regmean", "ssr", "ziplora")]
+    kinds = blocklora.merge_types(replace(found, data=replace(found.data, arms=tuple(arms))))
+    assert [cell.text for cell in kinds.values()] == ["Instant", *["Post-Training"] * 4]
+
+
+def test_a_choice_among_all_is_printed_as_the_paper_asked_for_it(found):
+    chosen = np.repeat([0, 1, 2], [10, 4, 16])
+    rows = np.arange(30)
+    sets = ConceptSets.of([(row % 6, (row + 1) % 6) for row in rows.tolist()])
+    got = shares(Choices(("a", "b", "c"), chosen, rows, sets, rows % 7))
+    printed, exact = blocklora.picked_tables(found, got)
+    assert [row[1].text for row in printed.rows] == ["33.3 %", "13.3 %", "53.3 %"]
+    assert all(row[1].text.startswith(plain[1].text) for row, plain in zip(exact.rows, printed.rows, strict=True))
 
 
 def test_the_shares_of_all_votes_and_the_chances_add_up_to_one(found):

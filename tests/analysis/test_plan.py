@@ -157,7 +157,8 @@ def test_the_command_prints_power_precision_floors_and_a_simulation(monkeypatch,
     [
         (("--spread", "concept=high"), "logits"),
         (("--spread", "seed=1"), "known are"),
-        (("--margin", "5"), "margin 5"),
+        (("--margin", "5", "--margin-scale", "votes"), "margin 5"),
+        (("--margin", "0.1"), "margin 0.1: of what?"),
         (("--people", "3"), "votes 5"),
     ],
 )

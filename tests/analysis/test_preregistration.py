@@ -145,8 +145,14 @@ def test_the_commands_freeze_a_plan_and_hold_the_report_to_it(run, tmp_path, mon
     code, said, error = call(monkeypatch, capsys, "analyze", str(run), "--plan", str(path), "--out", str(out))
     assert code == 0, error
     assert "2 of 5 results were planned" in said
-    assert "musiq" in (out / "planned.md").read_text()
-    code, _, error = call(monkeypatch, capsys, "analyze", str(run), "--plan", str(path), "--margin", "0.1")
+    assert "musiq" in (out / "tables" / "planned.md").read_text()
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "2 of 5 results were planned before there was anything to analyze" in page
+    assert page.count('<span class="chip plain">planned</span>') == 1
+    assert "exploratory" in (out / "tables" / "planned.csv").read_text()
+    code, _, error = call(
+        monkeypatch, capsys, "analyze", str(run), "--plan", str(path), "--margin", "0.1", "--margin-scale", "votes"
+    )
     assert code == 1
     assert "its margin is 0.05" in error
     code, _, error = call(monkeypatch, capsys, "plan", "--simulate", "0", "--freeze", str(tmp_path / "none.json"))

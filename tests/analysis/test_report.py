@@ -24,10 +24,10 @@ from tests.analysis.study_rows import add_judgments
 from tests.runs import make_run
 
 ALL_TABLES = {
-    "table1", "table1_uncertainty", "table1_similarity", "agreement", "variance", "strengths", "strengths_contrasts",
-    "table2", "table2_uncertainty", "table2_contrasts",
+    "table1", "table1_uncertainty", "table1_similarity", "verdicts", "ladder", "agreement", "variance", "strengths",
+    "strengths_contrasts", "table2", "table2_uncertainty", "table2_contrasts", "effects", "foresight",
 }  # fmt: skip
-OF_VOTES = {"table1_uncertainty", "agreement", "variance", "strengths", "strengths_contrasts"}
+OF_VOTES = {"table1_uncertainty", "verdicts", "ladder", "agreement", "variance", "strengths", "strengths_contrasts"}
 
 
 class Links(HTMLParser):
@@ -106,7 +106,7 @@ def test_simulated_judgments_are_marked_in_report_tables_and_figures(judged, fou
     assert "All 225 votes here were made by simulated participants" in page
     assert "People preferred" not in page
     for table in tables_of(found):
-        has_votes = table.name in OF_VOTES | {"table1"}
+        has_votes = table.name in OF_VOTES | {"table1", "foresight"}
         assert table.simulated == has_votes
     for drawing in drawings(found):
         of_votes = drawing.name in ("preference", "outcomes", "strengths", "calibration", "floor")
@@ -129,7 +129,29 @@ def test_figures_and_report_are_the_same_bytes_on_every_run(judged, found):
 
 def test_no_table_holds_a_nan(judged, found):
     for table in tables_of(found):
-        assert not re.search(r"\b(nan|inf|None)\b", table.to_csv() + table.to_markdown(), re.IGNORECASE)
+        assert not re.search(r"\b([Nn]a[Nn]|inf|None)\b", table.to_csv() + table.to_markdown())
+
+
+def test_the_ladder_and_the_verdicts_are_labelled_with_what_they_hold_for(found):
+    tables = {table.name: table for table in tables_of(found)}
+    ladder = [[cell.text for cell in row] for row in tables["ladder"].rows]
+    assert [row[1] for row in ladder] == [*"ABCDEFGG"] * 3
+    assert all(row[6].startswith("seeds") for row in ladder)
+    default, naive = [[cell.text for cell in row] for row in tables["verdicts"].rows[:2]]
+    assert default[8] == "seeds, pairs, concepts, participants"
+    assert naive[8] == "seeds"
+    contrast = found.preferences[0].clustered
+    assert default[2] == ladder[3][4]
+    assert contrast.interval[0] < contrast.narrow_interval[0] < contrast.estimate < contrast.narrow_interval[1]
+    assert default[7] == contrast.verdict
+
+
+def test_metrics_stand_beside_people_and_have_effect_sizes(found):
+    tables = {table.name: table for table in tables_of(found)}
+    metrics = {metric.metric for metric in found.metrics if metric.direction != "none"}
+    assert {row[0].text for row in tables["foresight"].rows} == metrics
+    assert {row[1].text for row in tables["foresight"].rows} == {*(f"{a} vs {b}" for a, b in found.data.arm_pairs), "all arms"}
+    assert len(tables["effects"].rows) == len(found.metrics) * len(found.data.arm_pairs)
 
 
 def test_scores_without_a_study(tmp_path):
@@ -138,7 +160,7 @@ def test_scores_without_a_study(tmp_path):
     page = render(found, run)
     assert "Nobody has judged this run yet" in page
     assert {table.name for table in tables_of(found)} == {
-        "table1", "table1_similarity", "table2", "table2_uncertainty", "table2_contrasts",
+        "table1", "table1_similarity", "table2", "table2_uncertainty", "table2_contrasts", "effects",
     }  # fmt: skip
     assert not any(table.simulated for table in tables_of(found))
 
@@ -177,7 +199,12 @@ def test_what_is_no_longer_made_is_removed_and_other_files_stay(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(("--margin", "5"), "between 0 and 0.5"), (("--margin-scale", "logit"), "logit"), (("--margin", "nan"), "between 0")],
+    [
+        (("--margin", "5", "--margin-scale", "votes"), "between 0 and 0.5"),
+        (("--margin", "nan", "--margin-scale", "outcomes"), "between 0"),
+        (("--margin-scale", "logit"), "logit"),
+        (("--margin", "0.1"), "margin 0.1: of what?"),
+    ],
 )
 def test_a_margin_that_means_nothing_is_refused_before_anything_is_read(judged, arguments, says):
     result = call(judged, *arguments)

@@ -1,0 +1,51 @@
+"""The table of effect sizes: how large paired differences of metrics are, on scales that need no unit."""
+
+from analysis.findings import Findings
+from analysis.metrics.paired_effects import PairedEffect, effects_of
+from analysis.numbers import ABSENT, count, interval_cell, number, p_value, percent, plain_cell, word_cell
+from analysis.report.metric_tables import ARROW_NOTE, heading, signatures
+from analysis.tables import Cell, Column, Table
+
+
+def effects_table(found: Findings) -> Table | None:
+    """Return the matched effect sizes of every metric and pair of arms; None where fewer than two arms were measured."""
+    effects = effects_of([each for each in found.measured if len(each.values)])
+    if not effects:
+        return None
+    columns = (
+        Column("metric", "words"), Column("comparison", "words"), Column("concept sets"), Column("d_z"),
+        Column("rank-biserial"), Column("sets won by first"), Column("Hodges-Lehmann [95 % CI]"),
+        Column("Cliff's δ (unpaired)"), Column("p (sign flip)"),
+    )  # fmt: skip
+    words = " and ".join(dict.fromkeys(effect.scope[-1] for effect in effects))
+    notes = (
+        f"One row per concept set, seeds averaged. Intervals and p take the sets for independent, so they hold for other seeds "
+        f"and {words} of these concepts; what holds for other concepts is in the paired differences. p is not corrected.",
+        "d_z: mean over standard deviation of the differences. Rank-biserial: ranks in favour of the first arm less those "
+        "against it, over all (Kerby 2014). Hodges-Lehmann: median of the means of two differences, in the metric's unit. "
+        "Cliff's δ ignores that both arms had the same cases.",
+        f"Positive: the first arm's values are higher. {ARROW_NOTE}",
+        *dict.fromkeys(f"{each.metric}, {each.first} vs {each.second}: {each.note}" for each in effects if each.note),
+        *signatures(effects),
+    )
+    arrows = {metric.metric: heading(metric) for metric in found.metrics}
+    rows = tuple((word_cell(arrows.get(effect.metric, effect.metric)), *_row(effect)) for effect in effects)
+    return Table("effects", "Effect sizes of the metrics", columns, rows, notes)
+
+
+def _row(effect: PairedEffect) -> tuple[Cell, ...]:
+    interval = effect.hodges_lehmann_interval
+    return (
+        word_cell(f"{effect.first} vs {effect.second}"),
+        plain_cell(effect.sets, count(effect.sets)),
+        _maybe(effect.d_z),
+        _maybe(effect.rank_biserial),
+        plain_cell(effect.win_rate, percent(effect.win_rate)),
+        interval_cell(effect.hodges_lehmann, interval, 4),
+        _maybe(effect.cliffs_delta),
+        plain_cell(effect.p_sign_flip, p_value(effect.p_sign_flip)),
+    )
+
+
+def _maybe(value: float | None) -> Cell:
+    return plain_cell(value, ABSENT if value is None else number(value, 2))

@@ -1,0 +1,29 @@
+"""The table of what was planned: every tested difference, those of the frozen plan first."""
+
+from analysis.findings import Findings
+from analysis.numbers import word_cell
+from analysis.planning.preregistration import VOTES, FrozenPlan, PlannedResult
+from analysis.tables import Column, Table
+
+
+def planned_table(found: Findings, plan: FrozenPlan, results: tuple[PlannedResult, ...]) -> Table:
+    """Return which results were planned and which are exploratory."""
+    columns = (
+        Column("measure", "words"), Column("comparison", "words"), Column("planned", "words"), Column("verdict", "words"),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            word_cell(each.measure),
+            word_cell(f"{each.first} vs {each.second}"),
+            word_cell("planned" if each.planned else "exploratory"),
+            word_cell(each.verdict),
+        )
+        for each in results
+    )
+    notes = (
+        f"Plan with sha256 {plan.sha256()}: {', '.join(plan.measures)} between {', '.join(plan.arms)}, to hold for other "
+        f"{', '.join(plan.scope)}; {plan.test}; {plan.correction}.",
+        "Exploratory: found after a look at the data, so a reason for the next study and no test.",
+    )
+    of_votes = found.simulated and any(each.measure == VOTES for each in results)
+    return Table("planned", "Planned and exploratory results", columns, rows, notes, of_votes)
