@@ -5,6 +5,7 @@ import math
 import re
 from pathlib import Path
 
+import choix
 import evalica
 import numpy as np
 import pytest
@@ -89,6 +90,14 @@ def test_the_strengths_are_those_of_evalica():
     logs = np.log(peer.scores[list(votes.arms)].to_numpy())
     fit = fit_strengths(votes.counts().split_ties())
     np.testing.assert_allclose(fit.estimates, logs - logs.mean(), atol=1e-8)
+
+
+def test_the_strengths_are_those_of_choix():
+    votes = some_votes(np.random.default_rng(3), ties=0.0)
+    won = votes.choice == 1.0
+    pairs = zip(np.where(won, votes.left, votes.right).tolist(), np.where(won, votes.right, votes.left).tolist(), strict=True)
+    peer = choix.opt_pairwise(len(votes.arms), list(pairs), method="BFGS", tol=1e-9)
+    np.testing.assert_allclose(fit_strengths(votes.counts()).estimates, peer - peer.mean(), atol=1e-4)
 
 
 def test_names_and_codes_give_the_same_counts():

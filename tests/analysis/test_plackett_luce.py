@@ -3,6 +3,7 @@
 import math
 import re
 
+import choix
 import numpy as np
 import pytest
 
@@ -51,6 +52,13 @@ def test_plain_choices_among_all_arms_give_their_shares():
     np.testing.assert_allclose(worths / worths.sum(), [0.17, 0.02, 0.39, 0.42], atol=1e-9)
     # the difference of two log shares of one multinomial: variance 1 / n_c + 1 / n_d
     assert fit.difference("d", "c") == (pytest.approx(math.log(84 / 78)), pytest.approx(math.sqrt(1 / 84 + 1 / 78)))
+
+
+def test_the_strengths_are_those_of_choix():
+    order = np.argsort(np.random.default_rng(5).gumbel(size=(300, 4)) - 0.4 * np.arange(4), axis=1)
+    fit = fit_rankings(Rankings(("A", "B", "C", "D"), order, everything(300, 4)))
+    peer = choix.ilsr_rankings(4, [tuple(row) for row in order.tolist()])
+    np.testing.assert_allclose(fit.estimates, peer - peer.mean(), atol=1e-6)
 
 
 def test_rankings_return_the_strengths_they_were_drawn_from():
