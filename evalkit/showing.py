@@ -1,7 +1,7 @@
 """What is seen after scoring: a table with means for a person, JSON for a program."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from evalkit.scored import Scored
     from evalkit.scores import ScoreRow
     from evalkit.scoring import Score
+    from evalkit.summary import Mean
 
 CAPTION = "SE: standard error over images, as if they were independent; for a look, not for tests (evalkit analyze has those)"
 
@@ -40,12 +41,16 @@ def step(shown: Progress, what: str) -> Callable[[int, int], None]:
 
 def show(scored: "Scored[ScoreRow] | Scored[Score]", *, as_json: bool) -> None:
     """Print what scoring gave: results on standard output, what could not be scored on standard error."""
+    from evalkit.summary import summarise
+
     console = out()
     if as_json:
         console.out(json.dumps(_document(scored), indent=1, allow_nan=False), highlight=False)
     else:
-        console.print(_table(scored))
-        for line in _lines(scored):
+        means = summarise(scored.all_rows)
+        names = _names(means)
+        console.print(_table(means, names))
+        for line in (*(f"{name}: {signature}" for (_, signature), name in names.items()), *_lines(scored)):
             console.print(line, markup=False, highlight=False)
     loud = Console(stderr=True, soft_wrap=True)
     for reason in scored.missing.values():
@@ -56,18 +61,26 @@ def show(scored: "Scored[ScoreRow] | Scored[Score]", *, as_json: bool) -> None:
         loud.print(f"not scored: {problem.reason}", markup=False)
 
 
-def _table(scored: "Scored[ScoreRow] | Scored[Score]") -> Table:
-    """Return the means: a line per metric and arm, or per metric where pictures belong to no run."""
-    from evalkit.summary import summarise
+def _names(means: "Sequence[Mean]") -> dict[tuple[str, str], str]:
+    """Return how a metric under a signature is called: where it has several, they are told apart by a number."""
+    keys = list(dict.fromkeys((mean.metric, mean.signature) for mean in means))
+    recipes = {metric: [signature for name, signature in keys if name == metric] for metric, _ in keys}
+    return {
+        (metric, signature): metric if len(recipes[metric]) == 1 else f"{metric} ({recipes[metric].index(signature) + 1})"
+        for metric, signature in keys
+    }
 
-    means = summarise(scored.all_rows)
+
+def _table(means: "Sequence[Mean]", names: Mapping[tuple[str, str], str]) -> Table:
+    """Return the means: a line per metric and arm, or per metric where pictures belong to no run."""
     arms = any(line.arm for line in means)
     table = Table(
         "metric", *(["arm"] if arms else []), "mean", "± SE", "n", title="Mean per arm" if arms else "Mean", caption=CAPTION
     )
     for line in means:
         error = f"{line.error:.4f}" if line.error is not None else ""
-        table.add_row(line.metric, *([line.arm] if arms else []), f"{line.mean:.4f}", error, str(line.n))
+        name = names[line.metric, line.signature]
+        table.add_row(name, *([line.arm] if arms else []), f"{line.mean:.4f}", error, str(line.n))
     return table
 
 

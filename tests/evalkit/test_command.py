@@ -39,6 +39,8 @@ def test_import_then_score_prints_means_per_arm(app, folder, tmp_path, weights):
     assert scored.exit_code == 0
     assert "direct ~ orthogonal" in scored.output
     assert "not for tests" in scored.output
+    assert "\nclip_t: clip_t|open_clip-dir:" in scored.output
+    assert "\npiqe: piqe|piqe|no-weights|native-size|" in scored.output
     assert "36 scores in" in scored.output
     assert len(read_scores(run)) == 36
 
@@ -93,3 +95,19 @@ def test_only_sqlite_versions_with_the_fix_pass():
 
     numbers = [(3, 40, 1), (3, 44, 6), (3, 45, 0), (3, 50, 7), (3, 51, 2), (3, 51, 3), (3, 60, 0)]
     assert [_wal_is_safe(number) for number in numbers] == [False, True, False, True, False, True, True]
+
+
+def test_a_table_keeps_two_recipes_of_a_metric_apart_and_says_which_is_which(capsys):
+    from evalkit.scored import Scored
+    from evalkit.scoring import Score
+    from evalkit.showing import show
+
+    rows = [
+        Score(name, "0", "m", "", value, "none", recipe) for name, value, recipe in [("a", 1.0, "m|one"), ("b", 3.0, "m|two")]
+    ]
+    show(Scored(None, rows), as_json=False)
+    shown = capsys.readouterr().out
+    assert "1.0000" in shown
+    assert "3.0000" in shown
+    assert "2.0000" not in shown
+    assert "m (1): m|one\nm (2): m|two" in shown
