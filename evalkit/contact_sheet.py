@@ -12,7 +12,7 @@ from evalkit.errors import UserError
 from evalkit.files import write_atomic
 from evalkit.manifest import Case, Manifest, image_path
 
-GAP, TEXT, LETTER = 4, 11, 6  # pixels between images, and a letter's height and width
+GAP, TEXT, LETTER = 4, 10, 6  # pixels between images, and a letter's height and width
 
 
 def sheet(run: Path, cases: Sequence[str] = (), seeds: int = 1, columns: int = 0, side: int = 64) -> Image.Image:
