@@ -157,7 +157,11 @@ def backup(
 
 
 @app.command()
-def doctor(run: Run, db: Db = None) -> None:
+def doctor(
+    run: Run,
+    db: Db = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port the study is served on.")] = 8501,
+) -> None:
     """Check database, secret and images, and say what to do; exit 1 where something is wrong."""
     from rich.console import Console
 
@@ -165,7 +169,7 @@ def doctor(run: Run, db: Db = None) -> None:
 
     console = Console(soft_wrap=True)
     with opened(run, db) as database:
-        findings = examine(database, run)
+        findings = examine(database, run, port)
     marks = {"good": "[green]good[/green]", "warning": "[yellow]warning[/yellow]", "wrong": "[red]wrong[/red]"}
     for finding in findings:
         console.print(f"{marks[finding.state]}  {finding.what}")

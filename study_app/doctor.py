@@ -1,5 +1,6 @@
 """Is this study fit to serve? Its database, secret and images, checked one by one."""
 
+import socket
 import sqlite3
 import stat
 from dataclasses import dataclass
@@ -13,11 +14,14 @@ from evalkit.files import sha256_file
 from evalkit.manifest import Manifest
 from study_app.begin import find_study
 from study_app.blinding import FOLDER, Blinding, pictures
+from study_app.password import password_file
 from study_app.simulate import has_simulated
 
 # Two connections could damage a WAL file (sqlite.org/wal.html, "the WAL-reset bug"); fixed in 3.51.3 and these backports.
 _BUG_SINCE, _BUG_UNTIL = (3, 7, 0), (3, 51, 3)
 _FIXED = ((3, 44, 6), (3, 50, 7))
+
+_DEFAULT_PASSWORDS = ("", "postgres", "password", "evalkit", "study", "admin", "changeme", "secret", "PASSWORD")
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,9 @@ class Finding:
     what: str
 
 
-def examine(database: Database, run: Path) -> tuple[Finding, ...]:
+def examine(database: Database, run: Path, port: int = 8501) -> tuple[Finding, ...]:
     """Check everything a study server needs, and say what to do about what is not as it should be."""
-    findings = [*_database(database), *_secret(run)]
+    findings = [*_database(database), *_secrets(run), *_network(port)]
     study = find_study(database, run)
     if study is None:
         findings.append(Finding("warning", f"no study was begun; begin it with `evalkit study init {run}`"))
@@ -49,7 +53,11 @@ def wal_bug(version: tuple[int, int, int]) -> bool:
 
 def _database(database: Database) -> list[Finding]:
     if database.file is None:
-        return [Finding("good", f"{database.name}: answers, and its schema is this version's")]
+        findings = [Finding("good", f"{database.name}: answers, and its schema is this version's")]
+        password = database.url.password
+        if password is not None and password in (*_DEFAULT_PASSWORDS, database.url.username):
+            findings.append(Finding("wrong", f"{database.name}: its password is one that everybody tries; give it another"))
+        return findings
     findings = []
     try:
         check_sqlite(database.file)
@@ -67,13 +75,47 @@ def _database(database: Database) -> list[Finding]:
     return findings
 
 
-def _secret(run: Path) -> list[Finding]:
-    path = run / FOLDER / "secret"
-    if not path.exists():
+def _secrets(run: Path) -> list[Finding]:
+    """Look at the study's secret and at the hash of the dashboard's password; neither has a default."""
+    findings = []
+    for path in (run / FOLDER / "secret", password_file(run)):
+        if not path.exists():
+            continue
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            findings.append(Finding("wrong", f"{path}: others can read it; run: chmod 600 {path}"))
+        else:
+            findings.append(Finding("good", f"{path}: readable by its owner alone"))
+    return findings
+
+
+def _network(port: int) -> list[Finding]:
+    """Knock at the study's port from outside, at this machine's own address."""
+    address = _own_address()
+    if address is None:
         return []
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        return [Finding("wrong", f"{path}: others can read it; run: chmod 600 {path}")]
-    return [Finding("good", f"{path}: readable by its owner alone")]
+    try:
+        socket.create_connection((address, port), timeout=2).close()
+    except OSError:
+        return [Finding("good", f"port {port}: closed to the network")]
+    return [
+        Finding(
+            "warning",
+            f"port {port}: open to the network at {address}, where nothing speaks TLS; serve with --host 127.0.0.1 behind a "
+            "proxy (docs/deploy.md)",
+        )
+    ]
+
+
+def _own_address() -> str | None:
+    """Return the address by which others reach this machine, None where it has none; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # an address of the documentation's block (RFC 5737)
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        address = str(probe.getsockname()[0])
+    return None if address.startswith("127.") else address
 
 
 def _images(run: Path) -> list[Finding]:

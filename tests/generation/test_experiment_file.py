@@ -164,7 +164,9 @@ def test_all_mistakes_are_reported_at_once(experiment_file: Write) -> None:
 def test_the_shipped_experiments_are_found_by_name() -> None:
     assert {"tinyworld", "tinyworld_mask_noise", "orthogonal_mc_dropout", "community_loras"} <= set(shipped())
     assert find_experiment("community_loras") == (shipped()["community_loras"], Path.cwd())
-    with pytest.raises(UserError, match=r"no such experiment file; give a \.toml file or one of: blocklora, community_loras, noise"):
+    with pytest.raises(
+        UserError, match=r"no such experiment file; give a \.toml file or one of: blocklora, community_loras, noise"
+    ):
         find_experiment("nothing")
 
 

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -14,10 +15,10 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from db.models import Assignment, Comparison, Judgment
-from db.session import default_url, open_database, read
+from db.session import Database, default_url, open_database, read
 from evalkit.errors import UserError
 from study_app.command import app
-from study_app.doctor import wal_bug
+from study_app.doctor import examine, wal_bug
 from tests.runs import make_run
 
 
@@ -207,3 +208,32 @@ def test_no_acknowledged_judgment_is_lost_when_the_process_is_killed(tmp_path: P
     assert acknowledged <= set(judged)
     assert len(judged) == len(set(judged))
     assert filled == {comparison: held.count(comparison) for comparison in filled}
+
+
+def test_doctor_warns_of_a_port_that_is_open_to_the_network(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call("init", run)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        assert f"port {port}: open" not in call("doctor", run, "--port", port)
+        listening.listen()
+        # what stands for this machine's address among others
+        monkeypatch.setattr("study_app.doctor._own_address", lambda: "127.0.0.1")
+        assert f"port {port}: open to the network at 127.0.0.1" in call("doctor", run, "--port", port)
+
+
+@pytest.mark.postgres
+def test_doctor_refuses_a_password_that_everybody_tries(run: Path, postgres_url: str) -> None:
+    database = open_database(postgres_url)
+    weak = Database(database.url.set(password="postgres"), database.engine)
+    assert "its password is one that everybody tries" in " ".join(finding.what for finding in examine(weak, run))
+    strong = Database(database.url.set(password="6f0c8a"), database.engine)
+    assert "everybody tries" not in " ".join(finding.what for finding in examine(strong, run))
+    database.close()
+
+
+def test_doctor_refuses_a_password_file_that_others_can_read(run: Path) -> None:
+    call("password", run)
+    assert "study/password: readable by its owner alone" in call("doctor", run)
+    (run / "study" / "password").chmod(0o640)
+    assert "study/password: others can read it" in call("doctor", run)
