@@ -1,6 +1,6 @@
 """Calibrated merges: each LoRA draws its concept alone, layers are watched, and the merge fits what they saw."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -16,6 +16,9 @@ from generation.merge.on_weights import told
 from generation.merge.parts import Change, Setup, Weighted, at_work, folded, layers_of, module_of
 from generation.pipeline import Pipeline, quiet
 from generation.seeds import derived, initial_noise, step_generator
+
+# Bytes of moments held at once. SDXL's would take 12 GB together, half of that for the widest layers of its feed-forwards.
+MOMENTS = 1 << 31
 
 
 def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing) -> Mapping[str, Change]:
@@ -46,30 +49,62 @@ def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing
 def _watched(
     setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], layers: Mapping[str, list[Weighted]], run: Any  # noqa: ANN401
 ) -> dict[str, Change]:  # fmt: skip
-    """Run each LoRA alone in `layers` and return what the method makes of them."""
-    moments = {}
-    for layer, here in layers.items():
-        device = module_of(pipeline, layer).weight.device
-        downs = [weighted.part(layer, device).down for weighted in here]
-        moments[layer] = Moments(downs, hidden=setup.method.needs == "hidden")
-    for weighted in loras:
-        alone = {layer: partial(weighted.part, layer) for layer in weighted.lora.factors if layer in layers}
-        with ExitStack() as stack:
-            stack.enter_context(folded(pipeline, alone))
-            for layer, here in layers.items():
-                acting = here.index(weighted) if weighted in here else None
-                watch = partial(moments[layer].watch, acting=acting)
-                stack.callback(module_of(pipeline, layer).register_forward_pre_hook(watch).remove)
-            run(in_words(setup, weighted))
+    """Run each LoRA alone in `layers` and return what the method makes of them, one group of layers after the other.
+
+    A drawing repeats itself, so a group sees what it would have seen had all layers been watched at once.
+    """
     own = {name: value for name, value in setup.settings.model_dump().items() if name not in ("prompts", "calibration_steps")}
+    alone = [{layer: partial(one.part, layer) for layer in one.lora.factors if layer in layers} for one in loras]
+    made: dict[str, Change] = {}
+    for group in _groups(setup, layers):
+        moments = {layer: Moments(_downs(pipeline, layer, layers[layer]), hidden=_hidden(setup)) for layer in group}
+        for weighted, acting_alone in zip(loras, alone, strict=True):
+            with ExitStack() as stack:
+                stack.enter_context(folded(pipeline, acting_alone))
+                for layer in group:
+                    acting = layers[layer].index(weighted) if weighted in layers[layer] else None
+                    watch = partial(moments[layer].watch, acting=acting)
+                    stack.callback(module_of(pipeline, layer).register_forward_pre_hook(watch).remove)
+                run(in_words(setup, weighted))
+        for layer in group:
+            here, device = layers[layer], module_of(pipeline, layer).weight.device
+            parts = [weighted.part(layer, device) for weighted in here]
+            # what a layer saw is needed no more, and is far larger than a pair of factors
+            seen = moments.pop(layer)
+            merged: Factors = setup.method.function(parts, told(setup, loras, layer, here), seen, **own)
+            made[layer] = partial(_ready, merged)
+    return made
 
-    def change(layer: str, device: torch.device) -> Factors | Tensor:
-        here = layers[layer]
-        parts = [weighted.part(layer, device) for weighted in here]
-        merged: Factors | Tensor = setup.method.function(parts, told(setup, loras, layer, here), moments[layer], **own)
-        return merged
 
-    return {layer: partial(change, layer) for layer in layers}
+def _ready(merged: Factors, device: torch.device) -> Factors:
+    return Factors(merged.down.to(device), merged.up.to(device))
+
+
+def _hidden(setup: Setup) -> bool:
+    return setup.method.needs == "hidden"
+
+
+def _downs(pipeline: Pipeline, layer: str, here: Sequence[Weighted]) -> list[Tensor]:
+    device = module_of(pipeline, layer).weight.device
+    return [weighted.part(layer, device).down for weighted in here]
+
+
+def _groups(setup: Setup, layers: Mapping[str, list[Weighted]]) -> Iterator[list[str]]:
+    """Share the layers out so that no group's moments take more than `MOMENTS`, but for a layer that does so alone."""
+    group: list[str] = []
+    size = 0
+    for layer, here in layers.items():
+        factors = [weighted.lora.factors[layer] for weighted in here]
+        ranks = sum(part.rank for part in factors)
+        width = ranks if _hidden(setup) else factors[0].down[0].numel()
+        needed = 4 * width * (width + ranks + len(here))
+        if group and size + needed > MOMENTS:
+            yield group
+            group, size = [], 0
+        group.append(layer)
+        size += needed
+    if group:
+        yield group
 
 
 def _read(pipeline: Pipeline, prompts: list[str]) -> None:

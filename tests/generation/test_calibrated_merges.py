@@ -10,39 +10,17 @@ from torch import Tensor
 
 from evalkit.errors import UserError
 from generation.lora import Factors
-from generation.merge import MERGE_METHODS
+from generation.merge import MERGE_METHODS, on_calibration
 from generation.merge.apply import Merge
 from generation.merge.calibration import Moments
 from generation.merge.drawing import Drawing
-from generation.merge.layer import Layer
 from generation.merge.parts import dense, layers_of
 from generation.pipeline import Pipeline
-from tests.merging import INPUTS, RANKS, changes, close, lora_parts, loras_of, plain_sum
+from tests.merging import INPUTS, RANKS, changes, close, fitted, inputs, lora_parts, loras_of, plain_sum, same
 
 CALIBRATED = tuple(name for name, method in MERGE_METHODS.items() if method.acts_on == "calibrated")
 # Those that fit each layer by itself to the moments of what it saw.
 LAYERWISE = tuple(name for name in CALIBRATED if MERGE_METHODS[name].needs != "columns")
-
-
-def inputs(count: int = 200, seed: int = 0, loras: int = 3) -> list[Tensor]:
-    """Return what a layer saw while each LoRA drew, [count, INPUTS] each, of different covariance."""
-    rng = torch.Generator().manual_seed(seed)
-    return [torch.randn(count, INPUTS, generator=rng) @ mixing(rng) for _ in range(loras)]
-
-
-def mixing(rng: torch.Generator) -> Tensor:
-    return torch.eye(INPUTS) + 0.2 * torch.randn(INPUTS, INPUTS, generator=rng)
-
-
-def fitted(method: str, parts: Sequence[Factors], seen: Sequence[Tensor], **parameters: Any) -> Factors | Tensor:
-    found = MERGE_METHODS[method]
-    own = found.settings(parameters).model_dump(exclude={"prompts", "calibration_steps"})
-    moments = Moments([part.down for part in parts], hidden=found.needs == "hidden")
-    for number, x in enumerate(seen):
-        for half in torch.split(x, len(x) // 2):
-            moments.add(half, number if number < len(parts) else None)
-    result: Factors | Tensor = found.function(parts, Layer("unet.a", 0, [1.0] * len(parts), range(len(parts))), moments, **own)
-    return result
 
 
 def least_squares(parts: Sequence[Factors], seen: Sequence[Tensor]) -> Tensor:
@@ -128,6 +106,16 @@ def test_the_order_of_loras_changes_nothing_in_a_model(method: str, world: Path,
     other = changes(sdxl, loras[::-1], method, calibration_steps=1)
     assert all(torch.allclose(one[layer], other[layer], atol=1e-3, rtol=1e-3) for layer in one)
     assert set(one) == set(layers_of(loras))
+
+
+@pytest.mark.parametrize("method", LAYERWISE)
+def test_layers_watched_group_by_group_are_merged_the_same(
+    method: str, world: Path, sdxl: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loras = loras_of(world, sdxl, "moon", "star")
+    at_once = changes(sdxl, loras, method, calibration_steps=1)
+    monkeypatch.setattr(on_calibration, "MOMENTS", 40_000)
+    assert same(changes(sdxl, loras, method, calibration_steps=1), at_once)
 
 
 def test_a_convolution_sees_its_windows(sdxl: Pipeline) -> None:
