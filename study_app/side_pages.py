@@ -29,8 +29,7 @@ def show_screen_check(scene: Scene, visitor: Visitor) -> None:
     failed = st.session_state.get(_FAILED)
     problem = {"size": words.too_small, "colour": words.not_read}.get(failed or "", "")
     told = problem.format(width=rule.least_width or 1, height=rule.least_height or 1)
-    note = f'<p class="study-problem" role="alert">{escape(told)}</p>' if told else ""
-    scene.prose(words.heading, note + paragraphs((words.body, *((words.plates,) if plates else ()))))
+    scene.prose(words.heading, paragraphs((words.body, *((words.plates,) if plates else ()))))
     with st.container(key="plates"):
         for number, seed in enumerate(plates, 1):
             picture = base64.b64encode(draw_plate(seed)).decode()
@@ -42,6 +41,7 @@ def show_screen_check(scene: Scene, visitor: Visitor) -> None:
         read = [str(st.session_state.get(f"plate-{seed}", "")) for seed in plates]
         st.session_state[_FAILED] = service.check_screen(visitor.id, page, read)
 
+    _alert(told)
     scene.onward(words.check, f"screen-{'-'.join(plates)}", check)
     with st.container(key="script"):
         _script()(key="screen", on_page_change=lambda: None)
@@ -56,8 +56,7 @@ def show_questionnaire(scene: Scene, visitor: Visitor) -> None:
     """Show all questions of the questionnaire on one page."""
     service, words = scene.service, scene.words.questionnaire
     wrong = st.session_state.get(_WRONG, ())
-    note = f'<p class="study-problem" role="alert">{escape(words.wrong)}</p>' if wrong else ""
-    scene.prose(words.heading, note + paragraphs((words.body,)))
+    scene.prose(words.heading, paragraphs((words.body,)))
     with st.container(key="questions"):
         for question in service.design.questionnaire:
             _ask(scene, question, question.name in wrong)
@@ -66,7 +65,14 @@ def show_questionnaire(scene: Scene, visitor: Visitor) -> None:
         given = {question.name: _given(question) for question in service.design.questionnaire}
         st.session_state[_WRONG] = tuple(service.reply(visitor.id, given))
 
+    _alert(words.wrong if wrong else "")
     scene.onward(words.send, "questionnaire", send)
+
+
+def _alert(told: str) -> None:
+    """Say what is not right beside the button that was pressed, where it is seen on a phone too."""
+    if told:
+        st.html(f'<p class="study-problem" role="alert">{escape(told)}</p>')
 
 
 def _ask(scene: Scene, question: Question, wrong: bool) -> None:

@@ -50,7 +50,9 @@ def show_trial(
     choices = _choices(service, words, trial)
     with st.container(key="answers", horizontal=True):
         for choice, label, shortcut in choices:
-            st.button(label, key=f"{choice}-{trial.key}", shortcut=shortcut, width="stretch", on_click=chosen, args=(choice,))
+            # the keys of a ranking are the script's alone: with two who count, a quick press would count out of turn
+            native = None if trial.ranking else shortcut
+            st.button(label, key=f"{choice}-{trial.key}", shortcut=native, width="stretch", on_click=chosen, args=(choice,))
     if trial.ranking:
         order = st.session_state.get(pressed, "")
         whole = is_answer(order, len(trial.places), "ranking")

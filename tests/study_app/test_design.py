@@ -1,18 +1,21 @@
 """The design file: checked at the door, frozen by its hash, and carried out."""
 
+import sqlite3
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 
+from db import schema
 from db.models import Assignment, Judgment, Study
 from db.session import default_url, open_database, read
 from evalkit.errors import UserError
 from study_app.begin import begin_study
-from study_app.design import Design, Selection, read_design
+from study_app.design import Checks, Design, Selection, read_design
 from study_app.plan import plan_comparisons
 from study_app.service import StudyService
+from study_app.simulate import Behaviour, simulate
 from tests.runs import make_run
 from tests.study_app.conftest import begin
 from tests.study_app.test_assignment import judge_next
@@ -148,3 +151,37 @@ def test_a_study_of_an_older_version_goes_on(tmp_path: Path) -> None:
         session.execute(text("UPDATE studies SET design = :old, design_sha256 = 'x'"), {"old": old})
     assert not begin_study(database, tmp_path, Design()).new
     database.close()
+
+
+def test_a_study_judged_before_several_could_be_compared_keeps_every_row(tmp_path: Path, monkeypatch) -> None:
+    make_run(tmp_path / "run", scores=False)
+    now, before = tmp_path / "run" / "study.db", tmp_path / "before.db"
+    database = open_database(f"sqlite:///{now}")
+    design = Design(also_ask=("quality",), checks=Checks(null_pairs=0.2, repeats=0.2))
+    simulate(database, begin_study(database, tmp_path / "run", design).study_id, 3, Behaviour(), 1)
+    database.close()
+    (tmp_path / "migrations" / "versions").mkdir(parents=True)
+    for name in ("env.py", *(f"versions/{file.name}" for file in (schema.MIGRATIONS / "versions").glob("000[1-4]_*.py"))):
+        (tmp_path / "migrations" / name).write_text((schema.MIGRATIONS / name).read_text())
+    with monkeypatch.context() as old:
+        old.setattr(schema, "MIGRATIONS", tmp_path / "migrations")
+        open_database(f"sqlite:///{before}").close()
+    shared: dict[str, str] = {}
+    with sqlite3.connect(before) as connection:
+        connection.execute("ATTACH ? AS now", (str(now),))
+        for (table,) in connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall():
+            if table != "alembic_version":
+                columns = [f'"{row[1]}"' for row in connection.execute(f"PRAGMA main.table_info({table})")]
+                shared[table] = ", ".join(columns)
+                connection.execute(f"INSERT INTO main.{table} ({shared[table]}) SELECT {shared[table]} FROM now.{table}")
+    connection.close()
+    open_database(f"sqlite:///{before}").close()
+    with sqlite3.connect(before) as connection:
+        connection.execute("ATTACH ? AS now", (str(now),))
+        for table, columns in shared.items():
+            rows = [
+                connection.execute(f"SELECT {columns} FROM {where}.{table} ORDER BY 1").fetchall() for where in ("main", "now")
+            ]
+            assert rows[0] == rows[1], table
+        assert connection.execute("SELECT count(*) FROM judgments").fetchone()[0] == 54
+    connection.close()

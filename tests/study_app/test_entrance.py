@@ -72,6 +72,18 @@ def test_a_recruiters_id_leaves_the_address_at_once_and_finds_the_same_person_ag
     assert (identity.source, identity.external_id, identity.session_id) == ("prolific", "5f0ab", "v2")
 
 
+def test_mechanical_turk_sends_people_by_its_own_parameters(served) -> None:
+    client, service = served(Design(entry=Entry(recruitment="mturk")))
+    # a preview of the task names nobody
+    assert "set-cookie" not in client.get("/join?assignmentId=ASSIGNMENT_ID_NOT_AVAILABLE&hitId=H").headers
+    first = client.get("/?workerId=A1B2&assignmentId=3XYZ&hitId=H")
+    assert first.status_code == 303
+    assert "set-cookie" in client.get(first.headers["location"]).headers
+    with read(service.database) as session:
+        identity = session.scalars(select(Identity)).one()
+    assert (identity.source, identity.external_id, identity.session_id) == ("mturk", "A1B2", "3XYZ")
+
+
 @pytest.mark.parametrize(
     "query", ["", "?PROLIFIC_PID=", "?PROLIFIC_PID=" + "x" * 65, "?PROLIFIC_PID=%3Cscript%3E", "?workerId=A1"]
 )

@@ -11,9 +11,10 @@ from db.models import Answer, Check, Image, Judgment
 from db.moments import utc_now
 from db.session import read, write
 from evalkit.errors import UserError
+from study_app import tasks
 from study_app.checks import due
 from study_app.design import Checks, Design, Gold, Sessions
-from study_app.judge import Recorded, Timing
+from study_app.judge import Recorded, Timing, record_judgment
 from study_app.service import StudyService
 from study_app.simulate import Behaviour, simulate
 from tests.study_app.conftest import begin
@@ -143,6 +144,25 @@ def test_a_session_ends_at_its_cap_and_opens_again_later(database, tmp_path: Pat
     with write(database) as session:
         session.execute(update(Judgment).values(judged_at=utc_now() - timedelta(hours=9)))
     assert service.resting_until(participant) is None
+
+
+def test_the_time_left_follows_the_participants_own_pace_and_passes_rests_by(study) -> None:
+    participant, moment = study.join(), utc_now()
+    # ten seconds each, an hour's rest, then thirty seconds each
+    for seconds in (10, 10, 10, 3600, 30):
+        with write(study.database) as session:
+            assert tasks.minutes_left(session, participant, 12) is None
+            task = tasks.next_task(session, Design(), participant, moment)
+            moment += timedelta(seconds=seconds)
+            record_judgment(session, participant, task.id, "left", moment)
+    with write(study.database) as session:
+        # three gaps are known, and that is too few
+        assert tasks.minutes_left(session, participant, 12) is None
+        task = tasks.next_task(session, Design(), participant, moment)
+        record_judgment(session, participant, task.id, "left", moment + timedelta(seconds=30))
+        assert tasks.minutes_left(session, participant, 12) == 4
+        assert tasks.minutes_left(session, participant, 1) == 1
+        assert tasks.minutes_left(session, participant, 0) is None
 
 
 def test_simulated_participants_answer_questions_and_checks_too(database, tmp_path: Path) -> None:
