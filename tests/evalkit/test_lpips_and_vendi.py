@@ -19,22 +19,13 @@ from evalkit.run_scoring import score_run
 from evalkit.similarity import vendi
 from evalkit.weights import find
 from tests.evalkit.conftest import picture
-
-SIZES = (64, 192, 384, 256, 256)
+from tests.evalkit.random_weights import save_lpips
 
 
 @pytest.fixture(scope="module")
 def lpips_folder(tmp_path_factory) -> Path:
     """Return random weights in the two files that LPIPS comes in."""
-    from torchvision.models import alexnet
-
-    folder = tmp_path_factory.mktemp("lpips")
-    draw = torch.Generator().manual_seed(0)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        torch.save(alexnet(weights=None).state_dict(), folder / BACKBONE.rpartition("/")[2])
-    channels = {f"lin{layer}.model.1.weight": torch.rand(1, size, 1, 1, generator=draw) for layer, size in enumerate(SIZES)}
-    torch.save(channels, folder / CHANNELS)
+    folder = save_lpips(tmp_path_factory.mktemp("weights") / "lpips")
     yield folder
     (folder / BACKBONE.rpartition("/")[2]).unlink()  # 240 MB, which pytest would keep for three runs
 

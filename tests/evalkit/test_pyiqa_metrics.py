@@ -12,6 +12,7 @@ from torchvision.transforms.functional import pil_to_tensor
 import evalkit
 from evalkit.errors import MissingWeightsError, UserError
 from tests.evalkit.conftest import picture
+from tests.evalkit.random_weights import save_brisque, save_niqe
 
 IMAGES = [picture(seed, (256, 208)) for seed in range(3)]
 
@@ -32,20 +33,13 @@ def ours(name: str, images, **options) -> list[float]:
 @pytest.fixture
 def niqe_file(tmp_path: Path) -> Path:
     """Return random parameters in the format of NIQE's."""
-    rng = np.random.default_rng(0)
-    root = rng.normal(size=(36, 36))
-    path = tmp_path / "niqe.mat"
-    scipy.io.savemat(path, {"mu_prisparam": rng.normal(size=(1, 36)), "cov_prisparam": root @ root.T})
-    return path
+    return save_niqe(tmp_path / "niqe.mat")
 
 
 @pytest.fixture
 def brisque_file(tmp_path: Path) -> Path:
     """Return random support vectors in the format of BRISQUE's."""
-    draw = torch.Generator().manual_seed(0)
-    path = tmp_path / "brisque.pth"
-    torch.save((torch.randn(20, generator=draw), torch.rand(20, 36, generator=draw)), path)
-    return path
+    return save_brisque(tmp_path / "brisque.pth")
 
 
 def test_entropy_is_pyiqas_to_the_bit():

@@ -1,5 +1,7 @@
 """pyiqa's nets from local files alone: the same numbers as pyiqa itself with the same weights."""
 
+import shutil
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,20 +17,10 @@ from evalkit.errors import MissingWeightsError, UserError
 from evalkit.metrics import METRICS
 from evalkit.weights import NO_WEIGHTS
 from tests.evalkit.conftest import picture
+from tests.evalkit.random_weights import save_arniqa, save_random
 
 # TReS sends 50 crops of every image through a ResNet-50
 NAMES = [("musiq", 2), ("nima", 2), ("dbcnn", 2), pytest.param("tres", 1, marks=pytest.mark.slow)]
-
-
-def save_random(name: str, folder: Path) -> Path:
-    """Save one of the nets with random weights the way its published checkpoint is saved."""
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        net = METRICS[name].load(NO_WEIGHTS, "cpu")._build()
-    state = net.state_dict()
-    path = folder / f"{name}.pth"
-    torch.save({"params": state} if name in ("nima", "dbcnn") else state, path)
-    return path
 
 
 def stock(name: str, path: Path):
@@ -91,47 +83,31 @@ def test_tres_without_its_second_pass_is_pyiqas_to_the_bit():
     assert ours.shape == (2, 1)
 
 
-class Regressor(torch.nn.Module):
-    """Stands for ARNIQA's regressor, which is published as TorchScript."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = torch.nn.Linear(4096, 1)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return one score per row."""
-        return self.linear(features)
-
-
 @pytest.fixture
 def arniqa_folder(tmp_path):
     """Return a folder with a random ARNIQA encoder and regressor."""
-    from torchvision.models import resnet50
-
-    folder = tmp_path / "arniqa"
-    folder.mkdir()
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        encoder = torch.nn.Sequential(*list(resnet50(weights=None).children())[:-1])
-        torch.save({f"model.{name}": value for name, value in encoder.state_dict().items()}, folder / "ARNIQA.pth")
-        regressor = Regressor()
-    with pytest.warns(FutureWarning, match=r"torch\.jit"):
-        torch.jit.save(torch.jit.script(regressor), folder / "regressor_koniq10k.pth")
-    return folder
+    return save_arniqa(tmp_path / "arniqa")
 
 
-def test_arniqa_loads_its_two_files_and_follows_its_definition(arniqa_folder):
-    image = picture(1, (128, 96))
-    (row,) = evalkit.score([image], ["arniqa"], weights={"arniqa": arniqa_folder})
-    net = METRICS["arniqa"].load(_weights(arniqa_folder), "cpu").net
-    with torch.inference_mode():
-        assert row.value == pytest.approx(float(net(as_tensor(image))), abs=1e-6)
+def test_arniqa_from_its_two_files_gives_pyiqas_own_numbers(arniqa_folder, tmp_path, monkeypatch):
+    """pyiqa finds them, and a backbone that they overwrite, where it would have downloaded them to."""
+    import pyiqa
+    from pyiqa.utils import download_util
+    from torchvision.models import ResNet50_Weights, resnet50
 
-
-def _weights(folder):
-    from evalkit.weights import find
-
-    return find(METRICS["arniqa"].weights, {"arniqa": folder})
+    images = [picture(seed, (128, 96)) for seed in range(2)]
+    ours = [row.value for row in evalkit.score(images, ["arniqa"], weights={"arniqa": arniqa_folder})]
+    monkeypatch.setattr(download_util, "DEFAULT_CACHE_DIR", str(arniqa_folder))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    kept = tmp_path / "torch/hub/checkpoints"
+    kept.mkdir(parents=True)
+    shutil.copy(arniqa_folder / "ARNIQA.pth", kept)
+    torch.save(resnet50(weights=None).state_dict(), kept / ResNet50_Weights.IMAGENET1K_V1.url.rpartition("/")[2])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit\.load` is deprecated", FutureWarning)
+        theirs = pyiqa.create_metric("arniqa", device="cpu")
+    assert ours == pytest.approx([float(theirs(as_tensor(image))) for image in images], abs=1e-6)
+    assert ours[0] != ours[1]
 
 
 def test_arniqa_needs_both_files_and_says_which_lacks(arniqa_folder):
