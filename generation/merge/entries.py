@@ -35,8 +35,9 @@ def merge_entries(parts: Sequence[Factors], space: Space, prune: Prune, combine:
         matrices = [flat(part) for part in parts]
         left = span(torch.cat([part.up for part in matrices], dim=1))
         right = span(torch.cat([part.down for part in matrices]).T)
-        inner = [Factors(part.down @ right, left.T @ part.up) for part in matrices]
-        return shaped(combined(inner, prune, combine) @ right.T, left, parts[0])
+        # the bases are exact; entries need no more digits than those of a dense change have
+        inner = [Factors((part.down @ right).float(), (left.T @ part.up).float()) for part in matrices]
+        return shaped(combined(inner, prune, combine) @ right.T.float(), left, parts[0])
     outer = [Factors(part.down.flatten(1), part.up) for part in parts]
     return combined(outer, prune, combine).view(outer[0].up.shape[0], *parts[0].down.shape[1:])
 

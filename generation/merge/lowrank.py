@@ -43,7 +43,13 @@ def thin_svd(part: Factors) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def span(columns: Tensor) -> Tensor:
-    """Return the left singular vectors of a matrix that have weight, by falling weight; [rows, s]."""
+    """Return the left singular vectors of a matrix that have weight, by falling weight; [rows, s].
+
+    Those of a matrix with more columns than rows are the eigenvectors of its Gram matrix, at a third of the cost.
+    """
+    if columns.shape[1] > columns.shape[0]:
+        values, vectors = _falling(columns @ columns.T)
+        return vectors[:, _weighty(values.sqrt())]
     outer, inner = torch.linalg.qr(columns)
     u, s, _ = torch.linalg.svd(inner, full_matrices=False)
     basis: Tensor = outer @ u[:, _weighty(s)]
@@ -66,20 +72,29 @@ def _weighty(s: Tensor) -> Tensor:
 def cut(change: Factors | Tensor, rank: int) -> tuple[Factors, float, float]:
     """Return the best approximation of a change that has `rank` at most, its squared Frobenius norm, and the change's own.
 
-    Of a dense change, singular vectors on the shorter side are the eigenvectors of a Gram matrix in float64: exact where it
-    matters, and far cheaper than a decomposition of the whole.
+    Of a dense change, and of factors whose rank is that of one, singular vectors on the shorter side are the eigenvectors of a
+    Gram matrix in float64: exact where it matters, and far cheaper than a decomposition of the whole.
     """
-    if isinstance(change, Factors):
+    if isinstance(change, Factors) and change.rank < min(change.up.shape[0], change.down[0].numel()):
         u, s, v = thin_svd(flat(change))
         root = s[:rank].sqrt()
         pair = shaped(root[:, None] * v[:, :rank].T, u[:, :rank] * root, change)
         return pair, float(s[:rank].square().sum()), float(s.square().sum())
-    matrix = change.flatten(1).to("cpu", torch.float64)
+    if isinstance(change, Factors):
+        factors = flat(change)
+        matrix, window, device = factors.up @ factors.down, change.down.shape[1:], change.up.device
+    else:
+        matrix, window, device = change.flatten(1).to("cpu", torch.float64), change.shape[1:], change.device
     wide = matrix.shape[0] <= matrix.shape[1]
-    values, vectors = torch.linalg.eigh(matrix @ matrix.T if wide else matrix.T @ matrix)
-    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+    values, vectors = _falling(matrix @ matrix.T if wide else matrix.T @ matrix)
     kept = min(rank, int(_weighty(values.sqrt()).sum()))
     first = vectors[:, :kept]
     up, down = (first, first.T @ matrix) if wide else (matrix @ first, first.T)
-    pair = Factors(down.float().view(kept, *change.shape[1:]).to(change.device), up.float().to(change.device))
+    pair = Factors(down.float().view(kept, *window).to(device), up.float().to(device))
     return pair, float(values[:kept].sum()), float(values.sum())
+
+
+def _falling(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues and eigenvectors of a Gram matrix, the largest first."""
+    values, vectors = torch.linalg.eigh(gram)
+    return values.flip(0).clamp(min=0), vectors.flip(1)
