@@ -120,9 +120,8 @@ def _answers(found: Findings, votes: pd.DataFrame) -> Iterator[Point]:
     yield Point("agreement", f"Krippendorff's α: {', '.join(alphas)}." if alphas else undefined)
     rules = [name.replace("_", " ") for name, value in _part(found, "rules").items() if name != "after" and value is not None]
     fixed = f"Rules fixed beforehand: {', '.join(rules)}." if rules else "No rule was fixed beforehand."
-    yield Point(
-        "exclusions", f"{fixed} {counted(data.people_left_out, 'participant')} left out by them. More under Exclusions."
-    )
+    out = f"{counted(data.people_left_out, 'participant')} left out" if data.people_left_out else "Nobody was left out"
+    yield Point("exclusions", f"{fixed} {out}. Of votes, see Exclusions.")
     yield Point("tests and uncertainty", "Every verdict with interval, p, correction and what it holds for; see Methods.")
     yield Point("data", "`evalkit study export` writes every judgment with the sha256 of its images.")
 

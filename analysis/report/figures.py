@@ -1,6 +1,7 @@
 """Which figures a run's findings allow, each with its caption."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from analysis.drawing import Drawing
 from analysis.findings import Findings
@@ -12,6 +13,8 @@ from analysis.metrics.people_and_metrics import Judged, judged
 from analysis.planning.pilot import spread_of_models
 from analysis.planning.study_design import StudyDesign
 from analysis.report.floor_figure import precision_floor
+from analysis.report.gallery import RULE, gallery
+from analysis.report.gallery_figure import MOST_ROWS, case_gallery
 from analysis.report.metric_figures import MOST_POINTS, clear_contrasts, metric_forest, raincloud
 from analysis.report.rank_figures import critical_difference_diagram, profile_plot
 from analysis.report.vote_figures import outcome_bars, preference_forest, strength_plot
@@ -20,12 +23,23 @@ from evalkit.errors import UserError
 # every name there may be
 FIGURE_NAMES = (
     "preference", "outcomes", "strengths", "metrics", "differences", "ranks", "profiles", "calibration", "floor",
+    "gallery",
 )  # fmt: skip
 
 
 def drawings(found: Findings) -> tuple[Drawing, ...]:
     """Return every figure the findings allow."""
     return (*_of_votes(found), *_of_metrics(found), *_of_arms(found), *_of_both(found), *_of_design(found))
+
+
+def gallery_drawing(found: Findings, run: Path) -> Drawing | None:
+    """Return the case gallery for a paper; the report shows more cases, and those as text and pictures."""
+    exhibits = gallery(found, run, MOST_ROWS)
+    if not exhibits:
+        return None
+    voted = found.simulated and any(each.tallies for each in exhibits)
+    told = f"References and images of every arm, with the votes of each pair of arms. Cases and seeds are {RULE}."
+    return Drawing("gallery", _caption(told, found) if voted else told, case_gallery(exhibits, found.simulated))
 
 
 def _of_votes(found: Findings) -> Iterator[Drawing]:

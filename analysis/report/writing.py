@@ -17,8 +17,8 @@ from analysis.numbers import count, counted
 from analysis.planning.preregistration import VOTES, FrozenPlan, PlannedResult, planned_results
 from analysis.report.checklist import checklist, exclusions
 from analysis.report.effect_tables import effects_table
-from analysis.report.figures import FIGURE_NAMES, drawings
-from analysis.report.foresight_tables import foresight_table
+from analysis.report.figures import FIGURE_NAMES, drawings, gallery_drawing
+from analysis.report.foresight_tables import foresight_tables
 from analysis.report.gallery import RULE, gallery
 from analysis.report.ladder_tables import ladder_table, verdict_table
 from analysis.report.metric_tables import metric_contrasts, table_2, table_2_uncertainty
@@ -37,7 +37,7 @@ LIBRARIES = ("evalkit", "numpy", "scipy", "statsmodels", "pandas", "matplotlib",
 TABLE_NAMES = (
     "table1", "table1_uncertainty", "table1_similarity", "verdicts", "ladder", "agreement", "variance", "strengths",
     "strengths_contrasts", "shares", "shares_contrasts", "worths", "table2", "table2_uncertainty", "table2_contrasts",
-    "effects", "foresight", "planned",
+    "effects", "foresight", "foresight_slopes", "planned",
 )  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def tables_of(found: Findings) -> tuple[Table, ...]:
         table_1(found), preference_table(found), similarity_table(found), verdict_table(found), ladder_table(found),
         agreement_table(found), vote_model_table(found), strengths_table(found), strength_contrasts(found),
         shares_table(found), share_differences_table(found), worths_table(found),
-        table_2(found), table_2_uncertainty(found), metric_contrasts(found), effects_table(found), foresight_table(found),
+        table_2(found), table_2_uncertainty(found), metric_contrasts(found), effects_table(found), *foresight_tables(found),
     )  # fmt: skip
     return tuple(table for table in made if table is not None)
 
@@ -133,6 +133,9 @@ def write_report(found: Findings, run: Path, out: Path, plan: FrozenPlan | None 
         listed += (planned_table(found, plan, planned),)
     page = render(found, run, made, listed, planned)
     tables = {name: text for table in listed for name, text in table.files().items()}
+    # the page has a gallery of its own
+    shown = gallery_drawing(found, run)
+    made = (*made, shown) if shown is not None else made
     figures = {name: content for drawing in made for name, content in drawing.files().items()}
     _forget(out / "tables", [f"{name}.{kind}" for name in TABLE_NAMES for kind in ("md", "tex", "html", "csv")], tables)
     _forget(out / "figures", [f"{name}.{kind}" for name in FIGURE_NAMES for kind in ("svg", "pdf", "png")], figures)

@@ -1,6 +1,7 @@
 """What an analysis says of bad input: one clear line where it can't go on, a note where it can, and never a NaN in a table."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,7 @@ def test_an_arm_that_a_metric_never_scored_is_absent(tmp_path):
 
 def test_a_constant_metric_is_said_to_be_constant(tmp_path):
     def rows(manifest):
-        return [row.model_copy(update={"value": 0.5}) if row.metric == "musiq" else row for row in score_rows(manifest)]
+        return [replace(row, value=0.5) if row.metric == "musiq" else row for row in score_rows(manifest)]
 
     page, tables = report_of(run_with(tmp_path, rows))
     assert "musiq separates no arms." in page

@@ -1,5 +1,6 @@
 """Every figure from its result object alone: readable pictures in three formats, also of awkward data."""
 
+import base64
 import io
 
 import numpy as np
@@ -15,6 +16,8 @@ from analysis.metrics.paired import Measured, measure
 from analysis.metrics.people_and_metrics import Judged
 from analysis.planning.study_design import Spread, StudyDesign
 from analysis.report.floor_figure import precision_floor
+from analysis.report.gallery import Exhibit, Shown, Tally
+from analysis.report.gallery_figure import case_gallery
 from analysis.report.metric_figures import metric_forest, raincloud
 from analysis.report.rank_figures import critical_difference_diagram, profile_plot
 from analysis.report.vote_figures import outcome_bars, preference_forest, strength_plot
@@ -63,6 +66,20 @@ def test_a_figure_is_a_picture_in_three_formats(name, draw):
     with Image.open(io.BytesIO(files[f"{name}.png"])) as picture:
         assert picture.width > 1000
         assert len(picture.convert("L").getcolors(256) or []) > 20
+
+
+def test_the_gallery_shows_references_and_arms_and_what_is_gone():
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 40), "red").save(stream, "PNG")
+    red = "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+    arms = tuple(Shown(arm, uri) for arm, uri in zip(ARMS, (red, red, ""), strict=True))
+    references = (Shown("dog", red), Shown("dog", red), Shown("$cat", red))
+    exhibit = Exhibit("dog-$cat", 3, "a dog", references, arms, (Tally(ARMS[0], ARMS[1], 3, 1, 1),))
+    figure = case_gallery([exhibit, Exhibit("alone", 0, "", (), arms[:1], ())], simulated=True)
+    assert sum(bool(axes.images) for axes in figure.axes) == 2 + 2 + 1
+    files = Drawing("gallery", "told", figure).files()
+    assert set(files) == {"gallery.svg", "gallery.pdf", "gallery.png"}
+    assert Image.open(io.BytesIO(files["gallery.png"])).width > 1000
 
 
 def test_calibration_groups_whole_comparisons_and_rises_where_a_metric_foresees_people():

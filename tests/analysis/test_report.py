@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from analysis.command import analyze
 from analysis.data import read_run
 from analysis.findings import analyze_run
-from analysis.report.checklist import checklist
+from analysis.report.checklist import checklist, exclusions
 from analysis.report.figures import FIGURE_NAMES, drawings
 from analysis.report.gallery import gallery, thumbnail
 from analysis.report.study_tables import preference_table
@@ -26,6 +26,7 @@ from tests.runs import make_run
 ALL_TABLES = {
     "table1", "table1_uncertainty", "table1_similarity", "verdicts", "ladder", "agreement", "variance", "strengths",
     "strengths_contrasts", "table2", "table2_uncertainty", "table2_contrasts", "effects", "foresight",
+    "foresight_slopes",
 }  # fmt: skip
 OF_VOTES = {"table1_uncertainty", "verdicts", "ladder", "agreement", "variance", "strengths", "strengths_contrasts"}
 
@@ -106,7 +107,7 @@ def test_simulated_judgments_are_marked_in_report_tables_and_figures(judged, fou
     assert "All 225 votes here were made by simulated participants" in page
     assert "People preferred" not in page
     for table in tables_of(found):
-        has_votes = table.name in OF_VOTES | {"table1", "foresight"}
+        has_votes = table.name in OF_VOTES | {"table1", "foresight", "foresight_slopes"}
         assert table.simulated == has_votes
     for drawing in drawings(found):
         of_votes = drawing.name in ("preference", "outcomes", "strengths", "calibration", "floor")
@@ -249,7 +250,24 @@ def test_the_checklist_asks_for_what_only_the_authors_know(found):
 
     people = replace(found, data=replace(found.data, simulated=0, real=found.data.simulated))
     asked = {point.topic for point in checklist(people) if not point.stated}
-    assert asked == {"recruitment and qualification", "pay", "consent and ethics", "instructions and interface"}
+    assert asked == {
+        "recruitment", "qualification", "pay", "consent and ethics", "instructions and question", "interface",
+    }  # fmt: skip
+    told = {point.topic: point.answer for point in checklist(people)}
+    assert set(told) - asked == {
+        "number of participants", "what was shown", "task and scale", "checks of attention", "votes per comparison",
+        "sides and order", "time per judgment", "agreement", "exclusions", "tests and uncertainty", "data",
+    }  # fmt: skip
+    design = {
+        "entry": {"recruitment": "prolific"}, "checks": {"attention": 0.05}, "rules": {"after": 20, "failed_checks": 2},
+        "cannot_tell": True,
+    }  # fmt: skip
+    planned = replace(people, data=replace(people.data, design=design, people_left_out=2))
+    told = {point.topic: point.answer for point in checklist(planned)}
+    assert "through Prolific" in told["recruitment"]
+    assert "attention checks (0.05)" in told["checks of attention"]
+    assert told["exclusions"].startswith("Rules fixed beforehand: failed checks. 2 participants left out.")
+    assert "2 participants with all their votes, by the rules of the study." in exclusions(planned)
     assert any("Krippendorff" in point.answer for point in checklist(people))
     assert not checklist(replace(found, data=replace(found.data, judgments=found.data.judgments.iloc[:0])))
 

@@ -1,0 +1,68 @@
+"""The case gallery as a figure: references and every arm's image side by side, with the votes."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from analysis.drawing import GREY, SETTINGS, WIDTH, mark
+from analysis.report.gallery import Exhibit, Shown, Tally
+
+MOST_ROWS = 4
+# Inches between two rows, for names and votes; letters of 7 points in an inch.
+BETWEEN, LETTERS = 0.5, 16
+
+
+def case_gallery(exhibits: Sequence[Exhibit], simulated: bool = False) -> Figure:
+    """Return one row per exhibit: its concepts' first references, then every arm, and below what people said."""
+    shown = [(_first_of_each(each.references), each.arms) for each in exhibits]
+    columns = max(1, *(len(references) + len(arms) for references, arms in shown))
+    side = WIDTH / columns
+    height = len(exhibits) * (side + BETWEEN)
+    with mpl.rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, height))
+        panels = figure.subplots(len(exhibits), columns, squeeze=False)
+        # (inches; the constrained layout would make room for the longest line of votes)
+        figure.subplots_adjust(0.01, 0.3 / height, 0.99, 1 - 0.25 / height, wspace=0.06, hspace=BETWEEN / side)
+        for row, (exhibit, (references, arms)) in enumerate(zip(exhibits, shown, strict=True)):
+            for axes in panels[row]:
+                axes.set_axis_off()
+            for place, each in enumerate((*references, *arms)):
+                _picture(panels[row, place], each, side, bold=place >= len(references))
+            said = " · ".join(_votes(tally) for tally in exhibit.tallies)
+            text = f"{exhibit.case}, seed {exhibit.seed}{f': {said}' if said else ''}"
+            below = panels[row, 0]
+            below.text(0.0, -0.06, _literal(text), transform=below.transAxes, va="top", fontsize=7)
+        mark(figure, simulated and any(each.tallies for each in exhibits))
+        return figure
+
+
+def _first_of_each(references: Sequence[Shown]) -> list[Shown]:
+    return list({each.name: each for each in reversed(references)}.values())[::-1]
+
+
+def _votes(tally: Tally) -> str:
+    undecided = f" ({tally.cannot_tell} can't tell)" if tally.cannot_tell else ""
+    return f"{tally.first} {tally.for_first} : {tally.for_second} {tally.second}{undecided}"
+
+
+def _picture(axes: Axes, shown: Shown, side: float, bold: bool) -> None:
+    """Draw a picture under its name, cut to what fits above `side` inches."""
+    fits = max(4, int(LETTERS * side))
+    name = shown.name if len(shown.name) <= fits else f"{shown.name[: fits - 1]}…"
+    axes.set_title(_literal(name), fontsize=7, color="black" if bold else GREY, pad=2)
+    if not shown.uri:
+        axes.text(0.5, 0.5, "file is gone", ha="center", va="center", fontsize=7, color=GREY, transform=axes.transAxes)
+        return
+    with Image.open(io.BytesIO(base64.b64decode(shown.uri.partition(",")[2]))) as image:
+        axes.imshow(np.asarray(image.convert("RGB")))
+
+
+def _literal(text: str) -> str:
+    """Return a text in which matplotlib finds no formula."""
+    return text.replace("$", r"\$")
