@@ -12,6 +12,7 @@ from torch import Tensor
 from generation.lora import Factors, Lora, load_lora
 from generation.merge import MERGE_METHODS
 from generation.merge.apply import Merge
+from generation.merge.calibration import Moments
 from generation.merge.drawing import Drawing
 from generation.merge.layer import Layer
 from generation.merge.parts import Weighted, layers_of, module_of
@@ -44,6 +45,27 @@ def merged(
     layer = Layer(name, seed, weights or [1.0] * len(parts), places, {one.place: one.lora for one in trained})
     result = found.function([one.lora.factors[name] for one in trained], layer, **settings)
     return result.dense() if isinstance(result, Factors) else result
+
+
+def inputs(count: int = 200, seed: int = 0, loras: int = 3) -> list[Tensor]:
+    """Return what a layer saw while each LoRA drew, [count, INPUTS] each, of different covariance."""
+    rng = torch.Generator().manual_seed(seed)
+    return [torch.randn(count, INPUTS, generator=rng) @ mixing(rng) for _ in range(loras)]
+
+
+def mixing(rng: torch.Generator) -> Tensor:
+    return torch.eye(INPUTS) + 0.2 * torch.randn(INPUTS, INPUTS, generator=rng)
+
+
+def fitted(method: str, parts: Sequence[Factors], seen: Sequence[Tensor], **parameters: Any) -> Factors | Tensor:
+    found = MERGE_METHODS[method]
+    own = found.settings(parameters).model_dump(exclude={"prompts", "calibration_steps"})
+    moments = Moments([part.down for part in parts], hidden=found.needs == "hidden")
+    for number, x in enumerate(seen):
+        for half in torch.split(x, len(x) // 2):
+            moments.add(half, number if number < len(parts) else None)
+    result: Factors | Tensor = found.function(parts, Layer("unet.a", 0, [1.0] * len(parts), range(len(parts))), moments, **own)
+    return result
 
 
 def as_trained(method: str, loras: Sequence[Weighted]) -> list[Weighted]:

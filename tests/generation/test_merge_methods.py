@@ -135,6 +135,9 @@ def test_a_batch_of_one_equals_a_batch_of_three(method: str, options: dict[str, 
 def test_weight_zero_removes_a_lora_exactly(method: str, world: Path, sdxl: Pipeline) -> None:
     nothing = denoise(sdxl, merge(method), loras_of(world, sdxl, "star", weights=[0.0]))
     assert torch.equal(nothing, denoise(sdxl, merge(method), []))
+    # beside another one it leaves no trace either, though both have their place in the case
+    star, ring = loras_of(world, sdxl, "star", "ring", weights=[0.8, 0.0])
+    assert torch.equal(denoise(sdxl, merge(method), [star, ring]), denoise(sdxl, merge(method), [star]))
 
 
 @pytest.mark.parametrize("method", MASKED)
