@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter, ImageOps
 from torchvision.transforms.functional import pil_to_tensor
 
 import evalkit
-from evalkit.scoring import mean_cosine
+from evalkit.cache import MemoryStore
+from evalkit.extract import Item, extract
+from evalkit.pixels import Pixels
+from evalkit.scoring import choose, load_encoders, mean_cosine
 from evalkit.similarity import cosine, cosine_matrix
 from tests.evalkit.conftest import picture
 
@@ -133,3 +136,41 @@ def test_a_mean_over_references_knows_neither_order_nor_length_nor_copies(images
     assert np.mean([mean_cosine(image, list(own)) for image in shown]) == pytest.approx(np.mean(rows))
     assert float(cosine(own[0], own[0])) == pytest.approx(1)
     assert float(cosine(own[0], -own[0])) == pytest.approx(-1)
+
+
+PICTURES = [picture(seed, size) for seed, size in enumerate([(80, 72), (64, 130), (200, 90), (80, 72), (96, 96)])]
+ITEMS = [
+    Item(str(number), str(number), lambda image=image: Pixels(image), ("clip", "dino", "piqe"))
+    for number, image in enumerate(PICTURES)
+]
+
+
+@pytest.fixture(scope="module")
+def encoders(weights):
+    """Return three models: for pictures cut to a square, twice, and for whole ones."""
+    return load_encoders(choose(["clip_i", "dino", "piqe"]), weights, "cpu")[0]
+
+
+@pytest.fixture(scope="module")
+def alone(encoders) -> dict[tuple[str, str], np.ndarray]:
+    """Return the features of every picture by every model, each computed by itself."""
+    store = MemoryStore()
+    extract(ITEMS, encoders, store, batch_size=1, workers=1)
+    return {
+        (name, item.key): store.get(model.recipe.key, [item.key])[item.key]
+        for name, model in encoders.items()
+        for item in ITEMS
+    }
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.permutations(ITEMS), st.integers(1, 6), st.integers(1, 4), st.sets(st.sampled_from([item.key for item in ITEMS])))
+def test_order_batch_size_threads_and_what_the_cache_holds_change_no_feature(encoders, alone, order, batch_size, workers, held):
+    store = MemoryStore()
+    for name, model in encoders.items():
+        store.put(model.recipe.key, {key: alone[name, key] for key in held})
+    tally = extract(order, encoders, store, batch_size=batch_size, workers=workers)
+    assert tally.decodes == len(ITEMS) - len(held)
+    for (name, key), expected in alone.items():
+        found = store.get(encoders[name].recipe.key, [key])[key]
+        assert np.abs(found - expected).max() <= 1e-5 * max(1.0, float(np.abs(expected).max()))
