@@ -1,23 +1,23 @@
 """One file for a merge: a LoRA that any tool reads at the right scale, or the change of every weight."""
 
-import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from evalkit.errors import UserError
-from evalkit.files import write_atomic
+from evalkit.files import temporary_beside
 from generation import provenance
 from generation.artist import Artist, lora_key
 from generation.experiment import Arm, Case, Experiment
 from generation.merge.lowrank import cut
 from generation.merge.parts import dense
 from generation.pipeline import Dtype
+from generation.tensor_file import TensorFile
 
 
 @dataclass(frozen=True)
@@ -62,42 +62,43 @@ def write_merge(
     Raises:
         UserError: no file of weights can hold the merge, or it is no LoRA and neither `rank` nor `delta` is given.
     """
-    tensors: dict[str, Tensor] = {}
-    kept: dict[str, tuple[float, float]] = {}
     changes = artist.changes(arm, case.merged)
     if changes is None:
         raise UserError(
             f"--arm {arm.label}: {arm.method} acts otherwise at every step, and no file of weights can hold that; "
             "dropout merges can be written with preset = 'static'"
         )
-    for layer, make in changes.items():
-        made = make(artist.device)
-        if delta:
-            tensors[f"{spelt(layer)}.diff"] = dense(made).cpu()
-            continue
-        if rank is not None:
-            made, part, whole = cut(made, rank)
-            kept[layer] = (part, whole)
-        if isinstance(made, Tensor):
-            raise UserError(
-                f"--arm {arm.label}: {arm.method} gives whole weights and no LoRA; give --rank N for the nearest LoRA of "
-                "that rank, or --delta"
-            )
-        if made.rank == 0:
-            continue
-        tail = (1,) * (made.down.dim() - 2)
-        tensors[f"{spelt(layer)}.lora_A.weight"] = made.down.cpu()
-        tensors[f"{spelt(layer)}.lora_B.weight"] = made.up.reshape(*made.up.shape, *tail).cpu()
-    if not tensors:
-        raise UserError(f"--arm {arm.label}: the merge of {case.id} changes nothing; are all weights 0?")
-    total = sum(whole for _, whole in kept.values())
-    energy = sum(part for part, _ in kept.values()) / total if total else 1.0
-    header = {"evalkit": provenance.as_json({**_made_of(artist, arm, case), "energy_kept": energy})}
-    if not delta:
-        header["lora_adapter_metadata"] = provenance.as_json(_config(tensors))
-    write_atomic(out, _bytes({name: tensor.to(getattr(torch, dtype)) for name, tensor in tensors.items()}, header))
-    ranks = [tensor.shape[0] for name, tensor in tensors.items() if name.endswith("lora_A.weight")]
-    return Written(len(tensors) if delta else len(ranks), max(ranks, default=None), energy)
+    kept: dict[str, tuple[float, float]] = {}
+    with temporary_beside(out) as temporary, TemporaryFile(dir=out.parent) as data:
+        file = TensorFile(data, getattr(torch, dtype))
+        for layer, make in changes.items():
+            made = make(artist.device)
+            if delta:
+                file.add(f"{spelt(layer)}.diff", dense(made))
+                continue
+            if rank is not None:
+                made, part, whole = cut(made, rank)
+                kept[layer] = (part, whole)
+            if isinstance(made, Tensor):
+                raise UserError(
+                    f"--arm {arm.label}: {arm.method} gives whole weights and no LoRA; give --rank N for the nearest LoRA of "
+                    "that rank, or --delta"
+                )
+            if made.rank == 0:
+                continue
+            tail = (1,) * (made.down.dim() - 2)
+            file.add(f"{spelt(layer)}.lora_A.weight", made.down)
+            file.add(f"{spelt(layer)}.lora_B.weight", made.up.reshape(*made.up.shape, *tail))
+        if not file.entries:
+            raise UserError(f"--arm {arm.label}: the merge of {case.id} changes nothing; are all weights 0?")
+        total = sum(whole for _, whole in kept.values())
+        energy = sum(part for part, _ in kept.values()) / total if total else 1.0
+        header = {"evalkit": provenance.as_json({**_made_of(artist, arm, case), "energy_kept": energy})}
+        if not delta:
+            header["lora_adapter_metadata"] = provenance.as_json(_config(file.ranks()))
+        file.write(temporary, header)
+    ranks = file.ranks().values()
+    return Written(len(file.entries) if delta else len(ranks), max(ranks, default=None), energy)
 
 
 def spelt(layer: str) -> str:
@@ -127,8 +128,8 @@ def _made_of(artist: Artist, arm: Arm, case: Case) -> dict[str, Any]:
     }
 
 
-def _config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return peft's configuration of each component: rank and alpha, equal, by layer.
+def _config(found: Mapping[str, int]) -> dict[str, Any]:
+    """Return peft's configuration of each component from the ranks of its layers' first factors: rank and alpha, equal.
 
     diffusers guesses where it is missing; releases before 2026-08 guess wrong for layers of different ranks.
     """
@@ -137,9 +138,9 @@ def _config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         start, end = f"{component}.", ".lora_A.weight"
         # without text_model., a name fits encoders that have the prefix and those that dropped it
         ranks = {
-            name.removeprefix(start).removeprefix("text_model.").removesuffix(end): tensor.shape[0]
-            for name, tensor in tensors.items()
-            if name.startswith(start) and name.endswith(end)
+            name.removeprefix(start).removeprefix("text_model.").removesuffix(end): rank
+            for name, rank in found.items()
+            if name.startswith(start)
         }
         if ranks:
             highest = max(ranks.values())
@@ -148,15 +149,3 @@ def _config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             said |= {"rank_pattern": other, "alpha_pattern": other}
             config |= {f"{start}{key}": value for key, value in said.items()}
     return config
-
-
-def _bytes(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
-    """Return a safetensors file with a sorted header: the library orders what the header says anew in every process."""
-    from safetensors.torch import save
-
-    data: bytes = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=dict(header))
-    (length,) = struct.unpack("<Q", data[:8])
-    said = json.loads(data[8 : 8 + length])
-    text = provenance.as_json({"__metadata__": said.pop("__metadata__"), **said}).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + data[8 + length :]

@@ -1,0 +1,46 @@
+"""A safetensors file written tensor by tensor, since a model's changes may be larger than the memory."""
+
+import shutil
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from generation import provenance
+
+NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+# Bytes copied at once.
+STRETCH = 1 << 24
+
+
+@dataclass
+class TensorFile:
+    """Tensors of one type on their way into a file: their bytes lie in `data`, what the file says of them in `entries`."""
+
+    data: BinaryIO
+    dtype: torch.dtype
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, name: str, tensor: Tensor) -> None:
+        """Append a tensor, rounded to the file's type."""
+        start = self.data.tell()
+        self.data.write(tensor.to("cpu", self.dtype).contiguous().view(torch.uint8).numpy().data)
+        place = [start, self.data.tell()]
+        self.entries[name] = {"dtype": NAMES[self.dtype], "shape": list(tensor.shape), "data_offsets": place}
+
+    def ranks(self) -> dict[str, int]:
+        """Return the rank of every layer whose first factor was added, by the factor's name."""
+        return {name: entry["shape"][0] for name, entry in self.entries.items() if name.endswith("lora_A.weight")}
+
+    def write(self, path: Path, header: Mapping[str, str]) -> None:
+        """Write the whole file to `path`, its header sorted: the library orders what a header says anew in every process."""
+        text = provenance.as_json({"__metadata__": dict(header), **self.entries}).encode()
+        text += b" " * (-len(text) % 8)
+        self.data.seek(0)
+        with path.open("wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            shutil.copyfileobj(self.data, file, STRETCH)
