@@ -21,7 +21,7 @@ def check_blocks(count: int, settings: Any) -> None:  # noqa: ANN401 - a model m
         )
 
 
-@merge_method(acts_on="weights", source="Frenkel et al. 2024, arXiv 2403.14572, section 4", check=check_blocks)
+@merge_method(acts_on="weights", source="Frenkel et al. 2024, arXiv 2403.14572", check=check_blocks)
 def b_lora(parts: Sequence[Factors], layer: Layer, *, blocks: Blocks = (CONTENT, STYLE)) -> Factors:
     """Let each LoRA act in the blocks given for it alone, in the order of a case's concepts.
 

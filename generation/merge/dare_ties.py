@@ -10,9 +10,7 @@ from generation.merge.layer import Layer
 from generation.merge.method import merge_method
 
 
-@merge_method(
-    acts_on="weights", source="Yu et al. 2024, arXiv 2311.03099, section 3.2, with Yadav et al. 2023, arXiv 2306.01708"
-)
+@merge_method(acts_on="weights", source="Yu et al. 2024, arXiv 2311.03099, with Yadav et al. 2023, arXiv 2306.01708")
 def dare_ties(parts: Sequence[Factors], layer: Layer, *, density: Density = 0.5, space: Space = "dense") -> Factors | Tensor:
     """Drop each LoRA's entries at random, divide the rest by the share kept, then elect signs and average as TIES does.
 

@@ -85,7 +85,7 @@ def total(entries: Tensor) -> Tensor:
 def agreeing_mean(entries: Tensor) -> Tensor:
     """Return, for each entry, the mean of the LoRAs' values whose sign is that of their sum; a sum of zero counts as plus.
 
-    Sign election and disjoint mean of TIES (Yadav et al. 2023, arXiv 2306.01708, section 4): zeros have no vote and no part.
+    Sign election and disjoint mean of TIES (Yadav et al. 2023, arXiv 2306.01708): zeros have no vote and no part.
     """
     elected = torch.where(entries.sum(0) < 0, -1.0, 1.0).to(entries.dtype)
     agree = entries * elected > 0

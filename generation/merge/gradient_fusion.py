@@ -14,7 +14,7 @@ from generation.merge.method import merge_method
 Ridge = Annotated[float, Field(gt=0, le=1)]
 
 
-@merge_method(acts_on="calibrated", source="Gu et al. 2023, arXiv 2305.18292, section 3.2, equation 5")
+@merge_method(acts_on="calibrated", source="Gu et al. 2023, arXiv 2305.18292")
 def gradient_fusion(
     parts: Sequence[Factors],
     layer: Layer,

@@ -14,7 +14,7 @@ from generation.merge.pair import pair_of
 
 @merge_method(
     acts_on="steps",
-    source="Ouyang et al. 2025, arXiv 2502.18461, sections 3.2 and 3.3",
+    source="Ouyang et al. 2025, arXiv 2502.18461",
     check=pair_of("k_lora", "one of them the style"),
 )
 def k_lora(

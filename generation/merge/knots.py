@@ -12,7 +12,7 @@ from generation.merge.lowrank import flat, shaped, span
 from generation.merge.method import merge_method
 
 
-@merge_method(acts_on="weights", source="Stoica et al. 2025, arXiv 2410.19735, section 4")
+@merge_method(acts_on="weights", source="Stoica et al. 2025, arXiv 2410.19735")
 def knots(
     parts: Sequence[Factors], layer: Layer, *, operator: Literal["ties", "dare_ties"] = "ties", density: Density = 0.5
 ) -> Factors:

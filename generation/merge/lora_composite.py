@@ -9,7 +9,7 @@ from generation.merge.method import merge_method
 from generation.merge.on_steps import Course
 
 
-@merge_method(acts_on="steps", source="Zhong et al. 2024, arXiv 2402.16843, section 3.3, equation 4")
+@merge_method(acts_on="steps", source="Zhong et al. 2024, arXiv 2402.16843")
 def lora_composite(course: Course) -> Mapping[str, Tensor]:
     """Ask the denoiser once with each LoRA and average the guided and the unguided guesses: k passes per step.
 

@@ -11,7 +11,7 @@ from generation.merge.method import merge_method
 from generation.merge.on_steps import Course
 
 
-@merge_method(acts_on="steps", source="Zhong et al. 2024, arXiv 2402.16843, section 3.2")
+@merge_method(acts_on="steps", source="Zhong et al. 2024, arXiv 2402.16843")
 def lora_switch(course: Course, *, tau: Annotated[int, Field(ge=1)] = 5) -> Mapping[str, Tensor]:
     """Let each LoRA act alone for `tau` steps, in the order of a case's concepts, round and round.
 

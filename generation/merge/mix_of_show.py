@@ -8,7 +8,7 @@ from generation.merge.layer import Layer
 from generation.merge.method import merge_method
 
 
-@merge_method(acts_on="weights", source="Gu et al. 2023, arXiv 2305.18292, section 3.2, equation 2")
+@merge_method(acts_on="weights", source="Gu et al. 2023, arXiv 2305.18292")
 def mix_of_show(parts: Sequence[Factors], layer: Layer) -> Factors:
     """Average the LoRAs by their weights' shares, W0 + sum_j w_j Delta_j / sum w: what its authors call weight fusion.
 

@@ -13,7 +13,7 @@ from generation.merge.pair import pair_of
 from generation.merge.svd import Rank
 
 
-@merge_method(acts_on="weights", source="NP-LoRA 2025, arXiv 2511.11051", check=pair_of("np_lora", "one of them protected"))
+@merge_method(acts_on="weights", source="Chen et al. 2025, arXiv 2511.11051", check=pair_of("np_lora", "one of them protected"))
 def np_lora(
     parts: Sequence[Factors],
     layer: Layer,

@@ -25,7 +25,7 @@ def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing
     """Return what the method makes of each layer after watching it.
 
     Text encoders come first: each LoRA alone reads its prompts. The UNet is watched while each LoRA alone acts in it below the
-    merged text encoders, so that cross-attention sees the text it will see (Mix-of-Show, section 3.2). Initial noise comes from
+    merged text encoders, so that cross-attention sees the text it will see (Mix-of-Show). Initial noise comes from
     the arm's seed and is equal for all LoRAs. The drawing has the model's own size and no guidance.
 
     Raises:

@@ -16,7 +16,7 @@ from generation.merge.notes import check_apart, check_same, noted
 SHARED = 1e-3
 
 
-@merge_method(acts_on="weights", source="Po et al. 2024, arXiv 2312.02432, section 4 and supplement")
+@merge_method(acts_on="weights", source="Po et al. 2024, arXiv 2312.02432")
 def orthogonal_adaptation(parts: Sequence[Factors], layer: Layer, *, scale: Scale = 0.6) -> Factors:
     """Add LoRAs whose inputs are orthogonal, W0 + sum_i scale w_i Delta_i, each Delta_i reading rows of one shared basis.
 

@@ -13,7 +13,7 @@ from generation.merge.layer import Layer
 from generation.merge.method import merge_method
 
 
-@merge_method(acts_on="calibrated", source="Jin et al. 2023, arXiv 2212.09849, section 4 and algorithm 1")
+@merge_method(acts_on="calibrated", source="Jin et al. 2023, arXiv 2212.09849")
 def regmean(
     parts: Sequence[Factors],
     layer: Layer,
@@ -24,8 +24,9 @@ def regmean(
 ) -> Factors:
     """Return W0 + sum_i Delta_i G_i (sum_i G_i)^-1, the entries of each G_i off its diagonal multiplied by `shrink`.
 
-    G_i = X_i X_i^T sums over what the layer sees while LoRA i draws its concept. The paper's best `shrink` is about 0.9; with 1
-    this is the closed form of `gradient_fusion`. The ridge, ours, keeps layers with few inputs solvable.
+    G_i = X_i X_i^T sums over what the layer sees while LoRA i draws its concept. A `shrink` of 0.9 is common in code that
+    follows the paper, which was not at hand; with 1 this is the closed form of `gradient_fusion`. The ridge, ours, keeps layers
+    with few inputs solvable.
     """
     # LoRAs that do not adapt the layer have their part in the diagonal of the total alone
     total = shrink * moments.total + (1 - shrink) * torch.diag(moments.total.diagonal())

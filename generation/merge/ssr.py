@@ -11,7 +11,7 @@ from generation.merge.layer import Layer
 from generation.merge.method import merge_method
 
 
-@merge_method(acts_on="calibrated", source="SSR-Merge 2026, arXiv 2606.10617", needs="hidden")
+@merge_method(acts_on="calibrated", source="Wei et al. 2026, arXiv 2606.10617", needs="hidden")
 def ssr(parts: Sequence[Factors], layer: Layer, moments: Moments, *, ridge: Ridge = 1e-4) -> Factors:
     """Return B Q (G + ridge I)^-1 A of the stacked factors: hidden activations z = A x go through a router before B.
 

@@ -10,7 +10,7 @@ from generation.merge.layer import Layer
 from generation.merge.method import merge_method
 
 
-@merge_method(acts_on="weights", source="Yadav et al. 2023, arXiv 2306.01708, algorithm 1")
+@merge_method(acts_on="weights", source="Yadav et al. 2023, arXiv 2306.01708")
 def ties(parts: Sequence[Factors], layer: Layer, *, density: Density = 0.5, space: Space = "dense") -> Factors | Tensor:
     """Keep each LoRA's largest entries, elect a sign per entry, and average the LoRAs that have it.
 

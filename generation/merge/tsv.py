@@ -11,7 +11,7 @@ from generation.merge.method import merge_method
 from generation.merge.svd import Rank
 
 
-@merge_method(acts_on="weights", source="Gargiulo et al. 2025, arXiv 2412.00081, algorithm 1")
+@merge_method(acts_on="weights", source="Gargiulo et al. 2025, arXiv 2412.00081")
 def tsv(parts: Sequence[Factors], layer: Layer, *, rank: Rank | None = None) -> Factors:
     """Decompose each LoRA, keep its first singular vectors, and make those of all LoRAs orthonormal together.
 

@@ -1,6 +1,6 @@
 """Orthogonal Adaptation's shared basis: orthonormal directions of inputs, the same to the bit on every machine.
 
-Po et al. 2024 (arXiv 2312.02432), section 4: the first factor of a LoRA is frozen to some rows of one orthogonal matrix per
+Po et al. 2024 (arXiv 2312.02432): the first factor of a LoRA is frozen to some rows of one orthogonal matrix per
 width of input. Ours is the cosine transform (DCT-II) with the signs of its columns flipped by a hash, so that no row is plain
 low frequency. Its cosines come from whole-number arithmetic, since libraries round theirs in different ways.
 """
