@@ -24,7 +24,7 @@ from sqlalchemy import func, select
 
 from benchmarks.study_load import Session, join
 from db.models import Assignment, Comparison, Judgment, Participant
-from db.session import open_database, read
+from db.session import default_url, open_database, read
 from study_app.begin import begin_study
 from study_app.blinding import Blinding
 from study_app.design import Design, Selection
@@ -110,10 +110,11 @@ async def _judge(session: Session, token: str, rng: random.Random, tally: Tally)
             await session.run(pressed)
 
 
-async def everyone(server: Server, sessions: int, stops: Sequence[int], tally: Tally) -> None:
-    """Let all sessions judge, and kill the server whenever as many answers as in `stops` were acknowledged."""
-    people = [asyncio.create_task(participant(server.url, number, tally)) for number in range(sessions)]
-    for stop in stops:
+async def everyone(servers: Sequence[Server], sessions: int, stops: Sequence[int], tally: Tally) -> None:
+    """Let all sessions judge, and kill one server after the other whenever as many answers as in `stops` were acknowledged."""
+    people = [asyncio.create_task(participant(servers[number % len(servers)].url, number, tally)) for number in range(sessions)]
+    for number, stop in enumerate(stops):
+        server = servers[number % len(servers)]
         while len(tally.acknowledged) < stop and not all(person.done() for person in people):
             await asyncio.sleep(0.02)
         await asyncio.to_thread(server.kill)
@@ -122,9 +123,9 @@ async def everyone(server: Server, sessions: int, stops: Sequence[int], tally: T
     await asyncio.gather(*people)
 
 
-def compare(run: Path, tally: Tally) -> Found:
+def compare(run: Path, url: str, tally: Tally) -> Found:
     """Hold the database to what was acknowledged."""
-    database, blinding = open_database(f"sqlite:///{run / 'study.db'}"), Blinding(run)
+    database, blinding = open_database(url), Blinding(run)
     with read(database) as session:
         rows = session.execute(
             select(Participant.token_sha256, Participant.id, Assignment.comparison_id, Judgment.choice)
@@ -156,23 +157,28 @@ def compare(run: Path, tally: Tally) -> Found:
     )
 
 
-def measure(folder: Path, judgments: int, kills: int, sessions: int) -> tuple[Tally, Found]:
-    """Judge a study of so many judgments, and return what was told and what was found."""
+def measure(
+    folder: Path, judgments: int, kills: int, sessions: int, url: str | None = None, processes: int = 1
+) -> tuple[Tally, Found]:
+    """Judge a study of so many judgments, and return what was told and what was found; by default on SQLite."""
     cells = judgments // (PAIRS * PEOPLE)
     run, concepts = folder / "run", 3 if cells < 45 else 10
     make_run(run, arms=ARMS, concepts=concepts, seeds=-(-cells // (3 if concepts == 3 else 45)), scores=False)
-    database = open_database(f"sqlite:///{run / 'study.db'}")
+    url = url or default_url(run)
+    database = open_database(url)
     begin_study(database, run, Design(per_comparison=PEOPLE, comparisons=Selection(sample=cells)))
     database.close()
     wanted = cells * PAIRS * PEOPLE
     stops = sorted(random.Random(1).sample(range(wanted // 50 + 1, wanted - wanted // 20), kills))
-    server, tally = Server(run), Tally()
-    server.start()
+    servers, tally = [Server(run, url) for _ in range(processes)], Tally()
     try:
-        asyncio.run(everyone(server, sessions, stops, tally))
+        for server in servers:
+            server.start()
+        asyncio.run(everyone(servers, sessions, stops, tally))
     finally:
-        server.kill()
-    return tally, compare(run, tally)
+        for server in servers:
+            server.kill()
+    return tally, compare(run, url, tally)
 
 
 def main() -> None:
@@ -181,10 +187,12 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=12)
     options.add_argument("--sessions", type=int, default=16)
     options.add_argument("--judgments", type=int, default=26_100)
+    options.add_argument("--db", help="A PostgreSQL database; SQLite by default.")
+    options.add_argument("--processes", type=int, default=1, help="How many servers serve at once; more than 1 on PostgreSQL.")
     given = options.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        tally, found = measure(Path(folder), given.judgments, given.kills, given.sessions)
+        tally, found = measure(Path(folder), given.judgments, given.kills, given.sessions, given.db, given.processes)
     seconds = time.perf_counter() - began
     print(f"judgments           {found.judgments:,} stored, {len(tally.acknowledged):,} acknowledged, in {seconds:,.0f} s")
     print(f"server killed       {tally.kills} times; connections lost or refused meanwhile {tally.lost}")

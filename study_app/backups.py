@@ -13,6 +13,7 @@ from evalkit.errors import UserError
 from study_app.blinding import FOLDER
 
 KEPT = 10
+SECONDS_PER_MINUTE = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -25,7 +26,7 @@ def backups(database: Database, run: Path, minutes: int) -> Iterator[None]:
     file, over = database.file, threading.Event()
 
     def work() -> None:
-        while not over.wait(60 * minutes):
+        while not over.wait(SECONDS_PER_MINUTE * minutes):
             _copy_or_log(file, run)
 
     thread = threading.Thread(target=work, name="backups", daemon=True)

@@ -27,8 +27,8 @@ class Server:
     code = "from study_app.command import app; app()"
     words: tuple[str, ...] = ("serve",)
 
-    def __init__(self, run: Path) -> None:
-        self.run = run
+    def __init__(self, run: Path, db: str | None = None, *options: str) -> None:
+        self.run, self.options = run, [*(["--db", db] if db else []), *options]
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -39,7 +39,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
-        command = [sys.executable, "-c", self.code, *self.words, str(self.run), "--port", str(self.port)]
+        command = [sys.executable, "-c", self.code, *self.words, str(self.run), "--port", str(self.port), *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + PATIENCE / 1000
         while time.monotonic() < end:
