@@ -61,6 +61,13 @@ class MemoryStore:
         for key, value in items.items():
             self._kept.setdefault((recipe, key), np.asarray(value, dtype=np.float32))
 
+    def everything(self) -> dict[str, dict[str, Features]]:
+        """Return all features by recipe and key."""
+        found: dict[str, dict[str, Features]] = {}
+        for (recipe, key), value in self._kept.items():
+            found.setdefault(recipe, {})[key] = value
+        return found
+
 
 class FeatureCache:
     """Features kept in one SQLite file that several processes may read and write at once.
@@ -129,13 +136,36 @@ class FeatureCache:
             self._connection = self._renew(error)
             self._write(rows)
 
-    def _write(self, rows: list[tuple[str, str, bytes, int]]) -> None:
+    def take_in(self, other: Path) -> None:
+        """Keep the features of another cache file too; one that is being written to, or can't be read, gives none.
+
+        Whoever writes has a log beside the file, and the file alone is not whole then. It is opened as one that nobody changes,
+        without any lock, so it may lie on a disk of another machine.
+        """
+        if other.with_name(f"{other.name}-wal").exists():
+            return
+        try:
+            connection = sqlite3.connect(f"{other.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        except sqlite3.OperationalError:
+            return
+        try:
+            if not _is_ours(connection):
+                return
+            found = connection.execute("SELECT recipe, key, vector, checksum FROM features")
+            while rows := found.fetchmany(CHUNK):
+                self._write([row for row in rows if zlib.crc32(row[2]) == row[3]], "DO NOTHING")
+        except sqlite3.DatabaseError as error:
+            self.notes.append(f"{other}: the cache could not be read to its end ({error})")
+        finally:
+            connection.close()
+
+    def _write(
+        self,
+        rows: list[tuple[str, str, bytes, int]],
+        known: str = "DO UPDATE SET vector = excluded.vector, checksum = excluded.checksum",
+    ) -> None:
         with self._connection:
-            self._connection.executemany(
-                "INSERT INTO features VALUES (?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET vector = excluded.vector, checksum = excluded.checksum",
-                rows,
-            )
+            self._connection.executemany(f"INSERT INTO features VALUES (?, ?, ?, ?) ON CONFLICT {known}", rows)
 
     def _renew(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
         """Throw the file away and open a new one."""
@@ -166,14 +196,19 @@ def _open(path: Path) -> sqlite3.Connection:
                     "CREATE TABLE features (recipe TEXT, key TEXT, vector BLOB NOT NULL, checksum INTEGER NOT NULL, "
                     "PRIMARY KEY (recipe, key))"
                 )
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if (application, version) != (APPLICATION, VERSION):
+            if not _is_ours(connection):
                 raise sqlite3.DatabaseError("it belongs to another program or version")
     except sqlite3.Error:
         connection.close()
         raise
     return connection
+
+
+def _is_ours(connection: sqlite3.Connection) -> bool:
+    """Tell whether a file is a cache of this version."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return (application, version) == (APPLICATION, VERSION)
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

@@ -55,6 +55,12 @@ def score(
     ] = "dreambooth",
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if any.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per forward pass, at most.")] = 32,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Score part I of N of a run's cases; see docs/metrics.md.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option("--ray", metavar="ADDRESS", help="Compute with a Ray cluster's workers, or with `local` ones.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="For a folder or pattern: a Parquet file for the scores.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print means and scores as JSON instead of a table.")] = False,
     allow_missing: Annotated[
@@ -66,6 +72,7 @@ def score(
     from evalkit.file_scoring import find_pictures, score_files
     from evalkit.manifest import FILE_NAME as MANIFEST
     from evalkit.run_scoring import write_run_scores
+    from evalkit.shard import Shard
     from evalkit.showing import bar, show, step
     from evalkit.weights import parse_options
 
@@ -74,6 +81,9 @@ def score(
         raise UserError(f"{run}: is a run; a run is scored by itself, so give nothing beside it")
     if run is not None and out is not None:
         raise UserError(f"--out: the scores of a run go to {run}/scores.parquet; leave --out away")
+    if run is None and (shard or ray):
+        raise UserError("--shard and --ray share out the cases of a run; make one with `evalkit import FOLDER --run RUN`")
+    part = Shard.parse(shard) if shard else None
     cards = _chosen(metrics, plugin or (), run)
     given = parse_options(weights or ())
     pictures = find_pictures(places) if run is None else []
@@ -82,8 +92,9 @@ def score(
         progress = step(shown, "scoring")
         if run is not None:
             scored = write_run_scores(
-                run, cards, preset=preset, weights=given, device=device, batch_size=batch_size, progress=progress
-            )
+                run, cards, preset=preset, weights=given, device=device, batch_size=batch_size, progress=progress,
+                shard=part, ray=ray,
+            )  # fmt: skip
         else:
             scored = score_files(
                 pictures, cards, weights=given, device=device, batch_size=batch_size, out=out, progress=progress

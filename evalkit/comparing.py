@@ -212,4 +212,4 @@ COMPARISONS: Mapping[Needs, Compare] = MappingProxyType(
 def _count_truncated(task: Task) -> None:
     """Note how many prompts are longer than the model reads."""
     prompts = [case.plain_prompt for case in task.manifest.cases if case.plain_prompt.strip()]
-    task.notes.extend(truncation(task.card, task.encoder, prompts))
+    task.notes.extend(truncation(task.card, task.encoder, prompts, task.store))

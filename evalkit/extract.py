@@ -1,9 +1,9 @@
 """Pictures to features: every picture is decoded once for all models, while the models compute."""
 
 import os
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from evalkit.ahead import ahead
 from evalkit.cache import Store
 from evalkit.card import Encoder, Model, PairEncoder
 from evalkit.errors import UserError
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # Pictures of many sizes wait in line per size; beyond this many times the batch size, a batch goes out unfilled.
 LONGEST_WAIT = 4
+# Pixels that go through a model at once, if more than one picture does: 32 of 1024 x 1024.
+LARGEST_AREA = 2**25
 # How many pictures are looked up in the store at a time.
 STRIDE = 256
 NOBODY: Partners = MappingProxyType({})
@@ -60,6 +63,14 @@ class Tally:
     problems: list[Problem] = field(default_factory=list)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def add(self, other: "Tally") -> None:
+        """Take in what another took; what was found there was found here before."""
+        self.decodes += other.decodes
+        for name, count in other.forwards.items():
+            self.forwards[name] += count
+        self.problems.extend(other.problems)
+        self.notes.update(other.notes)
+
 
 def file_loader(path: Path, sha256: str) -> Callable[[], Pixels]:
     """Return what reads a picture whose bytes must have this hash."""
@@ -85,7 +96,8 @@ def extract(
 ) -> Tally:
     """Put the features of all items into the store, those that are not there yet, and tell what it took.
 
-    A picture is read, decoded and shrunk in a thread, once for all models that lack it; at most a few batches are in memory.
+    A picture is read, decoded and shrunk in a thread, once for all models that lack it; at most a few batches are in memory,
+    and of large pictures, where a model sees their own size, fewer.
     A picture that can't be read is a problem of its own and stops nothing. `progress` is told how many items are finished.
     `partners` says of each model that sees two pictures at once which it compares; keep partners close to each other in
     `items`, for they wait for each other in memory.
@@ -98,15 +110,12 @@ def extract(
         for name, model in encoders.items()
     }
     threads = workers or min(4, os.cpu_count() or 1)
-    todo = _lacking(items, encoders, store, tally, progress or _silent, partners)
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        try:
-            for item, result in _ahead(pool, todo, encoders, 2 * threads + batch_size):
-                _take(item, result, lines, tally)
-                (progress or _silent)(1)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    todo = unfinished(items, encoders, store, tally, progress or _silent, partners)
+    coming = ahead(todo, lambda item: _prepare(item, encoders), _weight, threads=threads, depth=2 * threads + batch_size)
+    with closing(coming):
+        for item, result in coming:
+            _take(item, result, lines, tally)
+            (progress or _silent)(1)
     for line in lines.values():
         line.finish()
     return tally
@@ -121,7 +130,7 @@ def _silent(_: int) -> None:
     """Tell nobody."""
 
 
-def _lacking(
+def unfinished(
     items: Sequence[Item],
     encoders: Mapping[str, Model],
     store: Store,
@@ -129,7 +138,7 @@ def _lacking(
     progress: Progress,
     partners: Mapping[str, Partners],
 ) -> Iterator[Item]:
-    """Yield each different picture that lacks features, with the models that lack them."""
+    """Yield each different picture that lacks features, with the models that lack them; count the others as found."""
     seen: set[tuple[str, str]] = set()
     for start in range(0, len(items), STRIDE):
         part = items[start : start + STRIDE]
@@ -162,35 +171,30 @@ class _Prepared:
     """One decoded picture as the input of every model that lacks it."""
 
     inputs: "Mapping[str, Tensor]"
-    too_small: Mapping[str, str]
+    refused: Mapping[str, str]
     notes: tuple[str, ...]
 
 
 def _prepare(item: Item, encoders: Mapping[str, Model]) -> _Prepared:
     pixels = item.load()
     inputs: dict[str, Tensor] = {}
-    too_small: dict[str, str] = {}
+    refused: dict[str, str] = {}
     width, height = pixels.image.size
     for name in item.models:
         encoder = encoders[name]
         if min(width, height) < encoder.smallest_side:
-            too_small[name] = f"{width} x {height} pixels are too few; {name} needs {encoder.smallest_side} on each side"
-        else:
+            refused[name] = f"{width} x {height} pixels are too few; {name} needs {encoder.smallest_side} on each side"
+            continue
+        try:
             inputs[name] = encoder.prepare(pixels)
-    return _Prepared(inputs, too_small, pixels.notes)
+        except UserError as error:
+            refused[name] = str(error)
+    return _Prepared(inputs, refused, pixels.notes)
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, todo: Iterable[Item], encoders: Mapping[str, Model], depth: int
-) -> "Iterator[tuple[Item, Future[_Prepared]]]":
-    """Yield items in order with what a thread made of them, at most `depth` being made ahead."""
-    waiting: deque[tuple[Item, Future[_Prepared]]] = deque()
-    for item in todo:
-        waiting.append((item, pool.submit(_prepare, item, encoders)))
-        if len(waiting) > depth:
-            yield waiting.popleft()
-    while waiting:
-        yield waiting.popleft()
+def _weight(prepared: _Prepared) -> int:
+    """Return the bytes of a prepared picture."""
+    return sum(tensor.nbytes for tensor in prepared.inputs.values())
 
 
 def _take(item: Item, result: "Future[_Prepared]", lines: "Mapping[str, _Line | _Pairs]", tally: Tally) -> None:
@@ -205,7 +209,7 @@ def _take(item: Item, result: "Future[_Prepared]", lines: "Mapping[str, _Line | 
     tally.decodes += 1
     if prepared.notes:
         tally.notes[item.name] = prepared.notes
-    for name, reason in prepared.too_small.items():
+    for name, reason in prepared.refused.items():
         tally.problems.append(Problem(item.name, item.key, name, f"{item.name}: {reason}"))
         lines[name].lose(item)
     for name, tensor in prepared.inputs.items():
@@ -225,7 +229,7 @@ class _Line:
         shape = tuple(tensor.shape)
         line = self.waiting.setdefault(shape, [])
         line.append((item, tensor))
-        if len(line) >= self.batch_size:
+        if len(line) >= min(self.batch_size, max(1, LARGEST_AREA // (shape[-2] * shape[-1]))):
             self._compute(shape)
         elif sum(map(len, self.waiting.values())) > LONGEST_WAIT * self.batch_size:
             self._compute(max(self.waiting, key=lambda size: len(self.waiting[size])))

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 
 from evalkit.card import MetricCard, by_name
 from evalkit.errors import UserError
@@ -12,6 +13,7 @@ from evalkit.files import sha256_file
 from evalkit.metrics import METRICS
 
 GROUP = "evalkit.metrics"
+PREFIX = "evalkit_plugin_"
 
 
 def known_metrics(plugins: Iterable[Path] = ()) -> Mapping[str, MetricCard]:
@@ -38,7 +40,7 @@ def load_plugin(path: Path) -> list[MetricCard]:
     """
     if not path.is_file():
         raise UserError(f"{path}: is no file; --plugin takes a Python file that defines a metric")
-    name = f"evalkit_plugin_{sha256_file(path)[:16]}"
+    name = f"{PREFIX}{sha256_file(path)[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError(f"{path}: is no Python file; --plugin takes one whose name ends in .py")
@@ -55,6 +57,11 @@ def load_plugin(path: Path) -> list[MetricCard]:
     if not cards:
         raise UserError(f"{path}: defines no metric; put @evalkit.card.metric above a function, as docs/metrics.md shows")
     return cards
+
+
+def is_plugin(module: ModuleType) -> bool:
+    """Tell whether a module is a file that `load_plugin` ran."""
+    return module.__name__.startswith(PREFIX)
 
 
 def _installed(entry: EntryPoint) -> MetricCard:

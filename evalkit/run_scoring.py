@@ -6,19 +6,22 @@ from pathlib import Path
 
 import numpy as np
 
-from evalkit.cache import FILE_NAME as CACHE
 from evalkit.cache import FeatureCache, Store
 from evalkit.card import MetricCard, Model
 from evalkit.comparing import Task, pairs_wanted, referenced
 from evalkit.comparing import rows as compared
 from evalkit.errors import UserError
 from evalkit.extract import Item, extract, file_loader
-from evalkit.manifest import Manifest, Picture
+from evalkit.manifest import Case, Manifest, Picture
 from evalkit.metrics import METRICS
+from evalkit.pairing import Partners
 from evalkit.presets import with_preset
 from evalkit.scored import Scored
-from evalkit.scores import FILE_NAME, GROUP, ScoreRow, StoredRows, stored_scores, write_scores
+from evalkit.scores import FILE_NAME, GROUP, ScoreRow, StoredRows, write_rows
 from evalkit.scoring import choose, load_encoders
+from evalkit.scoring_fleet import Settings, extract_with_ray
+from evalkit.shard import Shard
+from evalkit.sharing import bring_together, cache_file, check_sharing, part_of, score_file, score_parts, shard_caches
 from evalkit.signature import DEFAULT_PRESET
 from evalkit.weights import FILE_NAME as WEIGHTS_FILE
 from evalkit.weights import read_table
@@ -63,33 +66,58 @@ def write_run_scores(
     device: str | None = None,
     batch_size: int = 32,
     progress: Progress | None = None,
+    shard: Shard | None = None,
+    ray: str | None = None,
 ) -> Scored[ScoreRow]:
-    """Do what `score_run` does, and leave the rows in the file: what returns reads them as they are asked for."""
-    manifest = Manifest.load(run).complete(run)
-    _files_there(run, manifest)
-    chosen = _serving(manifest, choose(metrics)) if metrics is not None else default_metrics(manifest)
+    """Do what `score_run` does, and leave the rows in the file: what returns reads them as they are asked for.
+
+    With `shard`, only its cases are scored, into a file of their own, and the run's score file holds what is finished so far;
+    without it, what shards left is gathered first. With `ray`, the workers of that cluster compute (see `evalkit.fleet`).
+    However a run is shared out, its rows are the same.
+    """
+    whole = Manifest.load(run).complete(run)
+    _files_there(run, whole)
+    chosen = _serving(whole, choose(metrics)) if metrics is not None else default_metrics(whole)
     cards = with_preset(chosen, preset)
+    manifest = part_of(whole, shard.of(whole.cases)) if shard else whole
+    if shard:
+        check_sharing(run, shard)
     table = run / WEIGHTS_FILE
     given = {**(read_table(table) if table.exists() else {}), **(weights or {})}
     encoders, missing = load_encoders(cards, given, device)
-    result: Scored[ScoreRow] = Scored(run / FILE_NAME, [], missing, tuple(card.name for card in cards if card.model in missing))
+    path = score_file(run, shard)
+    result: Scored[ScoreRow] = Scored(path, [], missing, tuple(card.name for card in cards if card.model in missing))
     cards = [card for card in cards if card.model in encoders]
-    earlier = _earlier(run, result.notes)
-    with FeatureCache(run / CACHE) as store:
+    earlier = _earlier(path, result.notes)
+    left = () if shard else (*shard_caches(run), *score_parts(run))
+    with FeatureCache(cache_file(run, shard)) as store:
+        for other in () if shard else shard_caches(run):
+            store.take_in(other)
         _remember(earlier, cards, encoders, store)
-        items = list(_items(run, manifest, cards))
-        count = _counter(progress, len(items))
-        together = pairs_wanted(manifest, cards)
-        result.tally = extract(items, encoders, store, batch_size=batch_size, progress=count, partners=together)
+        if ray is None:
+            items = list(_items(run, manifest, cards))
+            count = _counter(progress, len(items))
+            together = pairs_wanted(manifest, cards)
+            result.tally = extract(items, encoders, store, batch_size=batch_size, progress=count, partners=together)
+        else:
+            settings = Settings.of(run, cards, given, device, batch_size, encoders)
+            groups = list(_groups(run, manifest, cards, batch_size))
+            count = _counter(progress, sum(len(items) for items, _ in groups))
+            result.tally = extract_with_ray(settings, groups, encoders, store, ray, count)
         result.problems.extend(result.tally.problems)
         tasks = [Task(manifest, card, encoders[card.model], store) for card in cards]
-        write_scores(run, chain(_kept(earlier, manifest, tasks, result.notes), *map(compared, tasks)))
+        write_rows(path, ScoreRow, chain(_kept(earlier, manifest, tasks, result.notes), *map(compared, tasks)))
         for task in tasks:
             result.problems.extend(task.problems)
             result.notes.extend(task.notes)
         result.notes.extend(store.notes)
+    if shard:
+        found = bring_together(run, whole)
+        result.notes.append(f"{found} of {shard.count} parts are scored; {run / FILE_NAME} holds what they found")
+    for file in left:
+        file.unlink(missing_ok=True)
     result.notes.extend(f"{name}: {', '.join(done)}" for name, done in sorted(result.tally.notes.items()))
-    result.stored = stored_scores(run)
+    result.stored = StoredRows(path, ScoreRow)
     return result
 
 
@@ -131,12 +159,12 @@ def _files_there(run: Path, manifest: Manifest) -> None:
         raise UserError(f"{run}: {len(gone)} files of its manifest are gone, the first is {gone[0]}; put them back")
 
 
-def _earlier(run: Path, notes: list[str]) -> Earlier:
-    """Return the rows of the run's score file, read as they are asked for; none, and a note, where it can't be read."""
-    if not (run / FILE_NAME).exists():
+def _earlier(path: Path, notes: list[str]) -> Earlier:
+    """Return the rows of a score file, read as they are asked for; none, and a note, where it can't be read."""
+    if not path.exists():
         return ()
     try:
-        rows = stored_scores(run)
+        rows = StoredRows(path, ScoreRow)
         # it must not happen half way that a damaged page is found
         rows.read_through()
     except UserError as error:
@@ -188,6 +216,26 @@ def _items(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterat
         wanted.setdefault(picture.sha256, (picture, models))
     for sha256, (picture, models) in wanted.items():
         yield Item(sha256, picture.path, file_loader(run / picture.path, sha256), models)
+
+
+def _groups(
+    run: Path, manifest: Manifest, cards: Sequence[MetricCard], batch_size: int
+) -> Iterator[tuple[list[Item], dict[str, Partners]]]:
+    """Yield what `_items` yields in groups of whole cases that fill a batch at least, each with who is compared with whom.
+
+    A reference stands in the first group that needs it, and an image whose bytes two groups share in both: its partners are.
+    """
+    shown = {picture.sha256 for concept in manifest.concepts for picture in concept.references}
+    done: set[str] = set()
+    cases: list[Case] = []
+    for case in manifest.cases:
+        cases.append(case)
+        if case is manifest.cases[-1] or sum(len(one.seeds) for one in cases) * len(manifest.arms) >= batch_size:
+            part = part_of(manifest, cases)
+            items = [item for item in _items(run.absolute(), part, cards) if item.key not in done]
+            done.update(item.key for item in items if item.key in shown)
+            yield items, pairs_wanted(part, cards)
+            cases = []
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:

@@ -95,6 +95,14 @@ class StoredRows(Generic[Row]):
                 for row in batch.to_pylist():
                     yield self.kind(**row)
 
+    def distinct(self, column: str) -> list[str]:
+        """Return the different values of a column in the order they first appear."""
+        found: dict[str, None] = {}
+        with _opened(self.path) as file:
+            for batch in file.iter_batches(batch_size=GROUP, columns=[column]):
+                found.update(dict.fromkeys(batch.column(0).unique().to_pylist()))
+        return list(found)
+
     def read_through(self) -> None:
         """Read every page; raise a UserError where one is damaged."""
         with _opened(self.path) as file:

@@ -1,13 +1,14 @@
 """Score pictures that belong to no run: paths or pictures in memory in, one row per image and metric out."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 from PIL import Image
 
 from evalkit.arrays import ValueRange, check_range, is_array, to_image, unbatched
@@ -93,9 +94,10 @@ def score(
     encoders, missing = load_encoders(cards, given, device)
     if missing:
         raise MissingWeightsError("; ".join(missing.values()))
+    store = MemoryStore()
     for card in cards:
         if card.needs == "prompt" and texts:
-            for line in truncation(card, encoders[card.model], texts):
+            for line in truncation(card, encoders[card.model], texts, store):
                 warnings.warn(line, stacklevel=3)
 
     pictures = [_item(picture, f"images[{index}]", cards, value_range) for index, picture in enumerate(images)]
@@ -107,7 +109,6 @@ def score(
         ]
         for concept, group in concepts.items()
     }
-    store = MemoryStore()
     everything = [*pictures, *(item for group in shown.values() for item in group if with_references)]
     tally = extract(everything, encoders, store, batch_size=batch_size)
     if tally.problems:
@@ -172,24 +173,35 @@ def load_encoders(
 
 def text_features(encoder: Model, texts: Sequence[str], store: Store) -> dict[str, Features]:
     """Return the features of texts by text; each different one is encoded once."""
+    return _by_text(f"{encoder.recipe.key}|text", as_text_encoder(encoder).texts, texts, store, encoder.largest_batch)
+
+
+def truncation(card: MetricCard, encoder: Model, prompts: Sequence[str], store: Store) -> list[str]:
+    """Return what to say of prompts that are longer than the model reads: a line, or nothing where none is."""
     reader = as_text_encoder(encoder)
-    recipe = f"{encoder.recipe.key}|text"
+
+    def measure(part: Sequence[str]) -> Features:
+        return np.array([[cut] for cut in reader.truncated(part)], dtype=np.float32)
+
+    texts = [card.convention.text(prompt) for prompt in dict.fromkeys(prompts)]
+    found = _by_text(f"{encoder.recipe.key}|truncated", measure, texts, store, encoder.largest_batch)
+    cut = sum(bool(found[text][0]) for text in texts)
+    return [f"{card.name}: {cut} of {len(texts)} prompts are longer than the model reads; cut, end token kept"] if cut else []
+
+
+def _by_text(
+    recipe: str, compute: Callable[[Sequence[str]], Features], texts: Sequence[str], store: Store, largest_batch: int
+) -> dict[str, Features]:
+    """Return what `compute` gives for texts, by text: n texts to n x d; it is kept in the store, and computed once."""
     keys = {text: sha256_bytes(text.encode()) for text in dict.fromkeys(texts)}
     found = store.get(recipe, list(keys.values()))
     lacking = [text for text, key in keys.items() if key not in found]
-    for start in range(0, len(lacking), encoder.largest_batch):
-        part = lacking[start : start + encoder.largest_batch]
-        fresh = {keys[text]: vector for text, vector in zip(part, reader.texts(part), strict=True)}
+    for start in range(0, len(lacking), largest_batch):
+        part = lacking[start : start + largest_batch]
+        fresh = {keys[text]: vector for text, vector in zip(part, compute(part), strict=True)}
         store.put(recipe, fresh)
         found.update(fresh)
     return {text: found[key] for text, key in keys.items()}
-
-
-def truncation(card: MetricCard, encoder: Model, prompts: Sequence[str]) -> list[str]:
-    """Return what to say of prompts that are longer than the model reads: a line, or nothing where none is."""
-    texts = [card.convention.text(prompt) for prompt in dict.fromkeys(prompts)]
-    cut = sum(as_text_encoder(encoder).truncated(texts))
-    return [f"{card.name}: {cut} of {len(texts)} prompts are longer than the model reads; cut, end token kept"] if cut else []
 
 
 def as_text_encoder(encoder: Model) -> TextEncoder:
@@ -218,8 +230,6 @@ def _values(
 
 def mean_cosine(own: Features, references: Sequence[Features]) -> float:
     """Return the mean cosine of one image's features with those of all references of a concept."""
-    import numpy as np
-
     return float(cosine_matrix(own[None, :], np.stack(references)).mean())
 
 

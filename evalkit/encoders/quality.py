@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 HUB = "chaofengc/IQA-PyTorch-Weights"
 LICENCE = "PolyForm Noncommercial 1.0.0 (pyiqa)"
 
+# These nets keep some hundred bytes per pixel, several GB at this size; they were trained on photos of 512 x 384.
+LARGEST = 2**25
+
 
 class QualityNet:
     """A net that scores a whole picture at its own size; its only feature is the score."""
@@ -54,9 +57,15 @@ class QualityNet:
         )
 
     def prepare(self, pixels: Pixels) -> "Tensor":
-        """Return the picture as it is, uint8 3 x H x W."""
+        """Return the picture as it is, uint8 3 x H x W; raise a UserError where it has more pixels than memory would bear."""
         from torchvision.transforms import functional
 
+        width, height = pixels.image.size
+        if width * height > LARGEST:
+            raise UserError(
+                f"{width} x {height} pixels are too many for {self.recipe.model}, which reads an image at its own size; "
+                f"shrink it to at most {LARGEST:,} pixels"
+            )
         return cast("Tensor", functional.pil_to_tensor(pixels.image))
 
     def features(self, batch: "Tensor") -> "NDArray[np.float32]":

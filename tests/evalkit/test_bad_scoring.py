@@ -14,11 +14,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from evalkit.cli import build
+from evalkit.errors import UserError
 from evalkit.manifest import Manifest
 from evalkit.plugins import load_plugin
 from evalkit.run_scoring import score_run
 from evalkit.scores import read_scores
 from tests.evalkit.conftest import picture
+from tests.evalkit.tiny_encoders import save_tiny_clip
 
 # A metric that costs nothing, or as long as is wished; it leaves a mark per picture.
 PLUGIN = '''
@@ -55,12 +57,12 @@ def seen(plugin: Path) -> int:
     return len(marks.read_text()) if marks.exists() else 0
 
 
-def many(folder: Path, count: int = 120) -> list[Path]:
+def many(folder: Path, count: int) -> list[Path]:
     """Write tiny pictures of different sizes and return their files."""
     folder.mkdir()
-    files = [folder / f"{number:03d}.png" for number in range(count)]
+    files = [folder / f"{number:04d}.png" for number in range(count)]
     for number, file in enumerate(files):
-        Image.new("RGB", (3 + number % 4, 5), (number, 2 * number, 9)).save(file)
+        Image.new("RGB", (3 + number % 4, 5), (number % 251, number % 241, number // 251)).save(file)
     return files
 
 
@@ -85,33 +87,57 @@ BROKEN = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_one_bad_file_among_many_costs_its_row_alone(kind, tmp_path, plugin):
     spoil, said = BROKEN[kind]
-    files = many(tmp_path / "many")
+    # the whole thousand once; for the other kinds of damage as many as show it
+    files = many(tmp_path / "many", 1000 if kind == "cut off" else 100)
     spoil(files[77])
     done = score(tmp_path / "many", "--plugin", plugin, "--metrics", "brightness", "--out", tmp_path / "rows.parquet")
     assert done.exit_code == 1
-    assert [line for line in done.stderr.splitlines() if "not scored" in line and said in line and "077.png" in line]
+    assert [line for line in done.stderr.splitlines() if "not scored" in line and said in line and "0077.png" in line]
     names = [Path(row["image"]).name for row in pq.read_table(tmp_path / "rows.parquet").to_pylist()]
     assert names == [file.name for file in files if file != files[77]]
 
 
-SIZES = {"1 x 1": (1, 1), "12,000 px": (12_000, 1_500), "a line": (1, 900)}
+# size, and what piqe says of it, if anything
+SIZES = {
+    "1 x 1": ((1, 1), "1 x 1 pixels are too few; piqe needs 32 on each side"),
+    "a line": ((1, 900), "1 x 900 pixels are too few; piqe needs 32 on each side"),
+    "12,000 px wide": ((12_000, 150), ""),
+    "12,000 px on each side": ((12_000, 12_000), "12000 x 12000 pixels are too many for piqe, which reads an image at its own"),
+}
 
 
 @pytest.mark.parametrize("kind", SIZES)
-def test_the_smallest_and_the_largest_picture_are_scored(kind, tmp_path, plugin, weights):
+def test_the_smallest_and_the_largest_picture_have_a_score_or_one_clear_line(kind, tmp_path, plugin, weights):
     import evalkit
 
-    size = SIZES[kind]
+    size, said = SIZES[kind]
     file = tmp_path / "a.png"
     Image.new("1", size, 1).save(file)
     (card,) = load_plugin(plugin)
     rows = evalkit.score([file], ["clip_t", "dino", card], prompts="a star", references=[picture(1)], weights=weights)
     assert [row.metric for row in rows] == ["clip_t", "dino", "brightness"]
     assert rows[2].value == 255
-    small = score(file, "--metrics", "piqe")
-    assert (small.exit_code, "pixels are too few; piqe needs 32 on each side" in small.stderr) == (
-        (1, True) if min(size) < 32 else (0, False)
-    )
+    done = score(file, "--metrics", "piqe")
+    lines = [line for line in done.stderr.splitlines() if "not scored" in line]
+    assert (done.exit_code, len(lines)) == ((1, 1) if said else (0, 0))
+    assert all(said in line for line in lines)
+
+
+def test_an_empty_folder_is_named_in_one_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    process = start(tmp_path / "empty", cwd=tmp_path)
+    _, errors = process.communicate(timeout=240)
+    assert (process.returncode, len(errors.strip().splitlines())) == (1, 1)
+    assert "empty: no manifest.json there, so it is no run, and no picture either" in errors
+
+
+def test_weights_of_another_architecture_or_hash_are_named(run, weights, tmp_path):
+    with pytest.raises(UserError, match=r"is not open_clip's|needs exactly one weight file|can't be read as weights"):
+        score_run(run, ["clip_t"], weights={"clip": next(weights["dino"].glob("*.safetensors"))})
+    before = {row.signature for row in score_run(run, ["clip_t"], weights=weights).rows}
+    other = save_tiny_clip(tmp_path / "other", seed=5)
+    after = {row.signature for row in score_run(run, ["clip_t"], weights={"clip": other}).rows}
+    assert before.isdisjoint(after)
 
 
 def cut(file: Path) -> None:
@@ -166,7 +192,7 @@ def test_two_processes_score_one_run_at_once(run, tmp_path, plugin):
 
 def test_a_stopped_scoring_leaves_nothing_half_written_and_goes_on(tmp_path, plugin):
     plugin.write_text(PLUGIN.format(seconds=0.05))
-    files = many(tmp_path / "many")
+    files = many(tmp_path / "many", 120)
     words = (tmp_path / "many", "--plugin", plugin, "--metrics", "brightness", "--out", tmp_path / "out/rows.parquet")
     process = start(*words, cwd=tmp_path)
     end = time.monotonic() + 240
