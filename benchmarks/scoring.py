@@ -38,7 +38,7 @@ from evalkit import run_scoring
 from evalkit.card import Model
 from evalkit.encoders.clip import ClipEncoder
 from evalkit.encoders.dino import DinoEncoder
-from evalkit.encoders.forward import building, centre_square
+from evalkit.encoders.forward import building, centre_square, normalised
 from evalkit.importing import import_images
 from evalkit.manifest import Manifest, Picture
 from evalkit.pixels import load
@@ -121,6 +121,13 @@ def make_run(folder: Path, count: int, side: int) -> Path:
     return folder / "run"
 
 
+def bare(encoder: ClipEncoder | DinoEncoder, batch: Tensor) -> np.ndarray:
+    """Return what a net gives for prepared pictures, by nothing but the net."""
+    with torch.inference_mode():
+        inputs = normalised(batch, "cpu", encoder.mean, encoder.std)
+        return (encoder.net.encode_image(inputs) if isinstance(encoder, ClipEncoder) else encoder.net(inputs)).numpy()
+
+
 def prepared(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return a file's picture as CLIP's and DINO's input; arrays, for tensors travel between processes by files."""
     pixels = load(path)
@@ -197,8 +204,8 @@ class Bench:
         for number, pair in enumerate(pairs, 1):
             batch.append(pair)
             if len(batch) == BATCH or number == len(self.pictures):
-                left.append(self.clip.features(torch.stack([one for one, _ in batch])))
-                right.append(self.dino.features(torch.stack([other for _, other in batch])))
+                left.append(bare(self.clip, torch.stack([one for one, _ in batch])))
+                right.append(bare(self.dino, torch.stack([other for _, other in batch])))
                 batch = []
         count = len(self.manifest.images)
         clip, dino = np.concatenate(left), np.concatenate(right)
@@ -231,7 +238,7 @@ class Bench:
         shown = self.manifest.concepts[0].references
 
         def one(net: ClipEncoder | DinoEncoder, picture: Picture) -> np.ndarray:
-            return net.features(net.prepare(load(self.run / picture.path))[None])[0]
+            return bare(net, net.prepare(load(self.run / picture.path))[None])[0]
 
         by_prompt = [float(cosine(one(self.clip, image), self.clip.texts([PROMPT])[0])) for image in self.quarter]
         for net in (self.clip, self.dino):
