@@ -21,7 +21,7 @@ from generation.lora import Lora, load_lora
 from generation.merge.apply import Merge
 from generation.merge.drawing import Drawing
 from generation.merge.parts import Change, Observer, Weighted
-from generation.pipeline import components, load_pipeline, quiet
+from generation.pipeline import check_scheduler, components, load_pipeline, quiet
 from generation.places import adapter_file, embeddings_file, model_folder
 from generation.reading import find_method
 from generation.reward import rewarded
@@ -195,6 +195,7 @@ class Artist:
             layers = getattr(part.config, "num_hidden_layers", None)
             if layers is not None and sampling.clip_skip is not None and sampling.clip_skip + 2 > layers + 1:
                 raise UserError(f"sampling.clip_skip: {sampling.clip_skip} is too much for {name}, which has {layers} layers")
+        check_scheduler(self.pipeline.scheduler, sampling.steps)
         factor = self.pipeline.vae_scale_factor
         if sampling.width % factor or sampling.height % factor:
             raise UserError(f"sampling: {sampling.width} x {sampling.height} px: both must be multiples of {factor}")
