@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.study_kill import measure
 
 
@@ -12,4 +14,12 @@ def test_no_acknowledged_judgment_is_lost_when_the_server_is_killed(tmp_path: Pa
     assert len(tally.acknowledged) >= 250
     assert found.judgments == 300
     assert found.events == 300
+    assert found.broken == 0
+
+
+@pytest.mark.postgres
+def test_three_server_processes_on_postgresql_fill_every_place_exactly(tmp_path: Path, postgres_url: str) -> None:
+    tally, found = measure(tmp_path, judgments=90, kills=2, sessions=6, url=postgres_url, processes=3)
+    assert tally.kills == 2
+    assert found.judgments == 90
     assert found.broken == 0
