@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from threadpoolctl import threadpool_limits
 
 from analysis.contrast import Contrast
 from analysis.data import RunData
 from analysis.metrics.paired import Measured, MetricResult, mean_of, measure
+from analysis.metrics.people_and_metrics import Judged, judged
 from analysis.results import Result
 from analysis.rows import by_signature, measured, sets_of, votes_of
 from analysis.votes.agreement import Agreement, agreement_of, noise_ceiling
@@ -48,6 +50,11 @@ class Findings(Result):
     similarities: tuple[Similarity, ...]
     several: Several | None = None
     """What people chose where more than two images were compared at once."""
+
+    @cached_property
+    def judged(self) -> tuple[Judged, ...]:
+        """Return every metric with a direction beside the votes, pair of arms by pair of arms, then all of them."""
+        return tuple(judged(self.data))
 
     def records(self) -> list[dict[str, object]]:
         """Return one row per contrast: of preferences, metrics and similarities."""

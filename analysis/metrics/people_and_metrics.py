@@ -4,7 +4,7 @@ One row per vote, so that every number here is on the scale of the noise ceiling
 without a direction take no part: they do not say which of two images is better.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -95,13 +95,13 @@ def foresight(data: Judged) -> Foresight:
     )
 
 
-def people_and_metrics(data: RunData) -> tuple[Foresight, ...]:
+def people_and_metrics(data: RunData | Iterable[Judged]) -> tuple[Foresight, ...]:
     """Return how well every metric foresees people: for each pair of arms, and for all arms where there are several pairs.
 
     All arms together mix two things, which arm is better and which image of two given arms is; the pairs hold the second
     alone. The p-values of one pair of arms are corrected over the metrics (Holm 1979).
     """
-    found = [foresight(each) for each in judged(data)]
+    found = [foresight(each) for each in (judged(data) if isinstance(data, RunData) else data)]
     corrected: dict[tuple[str, str], list[Foresight]] = {}
     for each in found:
         corrected.setdefault((each.first, each.second), []).append(each)

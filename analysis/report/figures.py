@@ -9,7 +9,7 @@ from analysis.metrics.arm_profiles import profiles
 from analysis.metrics.arm_ranks import ArmRanks, arm_ranks
 from analysis.metrics.calibration import calibration, calibration_plot
 from analysis.metrics.paired import Measured
-from analysis.metrics.people_and_metrics import Judged, judged
+from analysis.metrics.people_and_metrics import Judged
 from analysis.planning.pilot import spread_of_models
 from analysis.planning.study_design import StudyDesign
 from analysis.report.floor_figure import precision_floor
@@ -105,7 +105,7 @@ def _ranks(measured: Measured) -> ArmRanks | None:
 def _of_both(found: Findings) -> Iterator[Drawing]:
     """Yield how votes follow metrics, over all arms where several pairs were judged."""
     known: dict[str, Judged] = {}
-    for each in judged(found.data):
+    for each in found.judged:
         # all arms together come after their pairs
         known[each.metric] = each
     if known:

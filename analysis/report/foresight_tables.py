@@ -17,7 +17,7 @@ TOGETHER = (
 
 def foresight_tables(found: Findings) -> tuple[Table, ...]:
     """Return how well every metric with a direction foresees people; nothing without votes on images that were scored."""
-    foreseen = people_and_metrics(found.data) if found.preferences else ()
+    foreseen = people_and_metrics(found.judged) if found.preferences else ()
     return (_accuracy(found, foreseen), _association(found, foreseen)) if foreseen else ()
 
 
