@@ -69,7 +69,9 @@ def analyze(
     finally:
         database.close()
     if found.simulated:
-        console.print(f"{data.simulated:,} of {data.simulated + data.real:,} votes are simulated; the report says so.", style="yellow")
+        console.print(
+            f"{data.simulated:,} of {data.simulated + data.real:,} votes are simulated; the report says so.", style="yellow"
+        )
     for headline in written.headlines:
         console.print(f"  {headline}", markup=False, soft_wrap=True)
     if frozen is not None:
