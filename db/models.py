@@ -2,7 +2,18 @@
 
 from db.people_tables import Identity, Participant, Reply, Screen
 from db.run_tables import Arm, Case, CaseConcept, Concept, Image, Metric, Reference, Run, Score
-from db.study_tables import Answer, Assignment, Check, Comparison, Event, FurtherImage, Judgment, Study, Withdrawal
+from db.study_tables import (
+    Answer,
+    Assignment,
+    Check,
+    Comparison,
+    Event,
+    FurtherImage,
+    FurtherPicture,
+    Judgment,
+    Study,
+    Withdrawal,
+)
 from db.table import Id, Table
 
 __all__ = (
@@ -16,6 +27,7 @@ __all__ = (
     "Concept",
     "Event",
     "FurtherImage",
+    "FurtherPicture",
     "Id",
     "Identity",
     "Image",

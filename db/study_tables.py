@@ -187,7 +187,7 @@ class Answer(Measured, Table):
 
 
 class Check(Measured, Table):
-    """Two pictures shown to one participant to learn how they judge; it fills no place and counts in no contrast.
+    """Pictures shown to one participant to learn how they judge; it fills no place and counts in no contrast.
 
     `kind`: `null_pair` (one image twice), `repeat` (an assignment again, sides swapped), `gold` (the design says which arm is
     better), `attention` (a concept's own picture beside another concept's). `expected` is the choice that agrees with the
@@ -217,6 +217,8 @@ class Check(Measured, Table):
     left_reference: Mapped[Reference | None] = relationship(foreign_keys=[left_reference_id])
     right_reference: Mapped[Reference | None] = relationship(foreign_keys=[right_reference_id])
     concept: Mapped[Concept | None] = relationship()
+    # where more than two are judged at once; left and right are then the first and second place of the page
+    further: Mapped[list["FurtherPicture"]] = relationship(order_by="FurtherPicture.place")
     __table_args__ = (
         CheckConstraint("kind IN ('null_pair', 'repeat', 'gold', 'attention')", name="kind"),
         CheckConstraint(CHOICE.replace("choice", "expected"), name="expected"),
@@ -230,6 +232,22 @@ class Check(Measured, Table):
             sqlite_where=text("choice IS NULL"),
             postgresql_where=text("choice IS NULL"),
         ),
+    )
+
+
+class FurtherPicture(Table):
+    """The third, fourth, ... picture of a check, an image or a reference; `place` counts from 0, so the first of them has 2."""
+
+    __tablename__ = "further_pictures"
+    check_id: Mapped[int] = mapped_column(ForeignKey("checks.id", ondelete="RESTRICT"), primary_key=True)
+    place: Mapped[int] = mapped_column(primary_key=True)
+    image_id: Mapped[int | None] = mapped_column(ForeignKey("images.id", ondelete="RESTRICT"))
+    reference_id: Mapped[int | None] = mapped_column(ForeignKey("concept_references.id", ondelete="RESTRICT"))
+    image: Mapped[Image | None] = relationship()
+    reference: Mapped[Reference | None] = relationship()
+    __table_args__ = (
+        CheckConstraint("place BETWEEN 2 AND 7", name="place"),
+        CheckConstraint("(image_id IS NULL) <> (reference_id IS NULL)", name="one"),
     )
 
 

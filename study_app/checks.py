@@ -3,24 +3,24 @@
 import hashlib
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from db.models import Arm, Assignment, Case, Check, Comparison, Image, Judgment, Participant, Study
+from db.models import Arm, Assignment, Case, Check, Comparison, FurtherPicture, Image, Judgment, Participant, Study
 from evalkit.errors import UserError
+from study_app.arrangement import CANNOT_TELL, best_first, places, standing
 from study_app.chain import append
 from study_app.design import Design
 from study_app.judge import Choice, Recorded, Timing, offered
-from study_app.stimuli import concepts_with_references
+from study_app.stimuli import concepts_with_references, images_of
 
 Kind = Literal["null_pair", "repeat", "gold", "attention"]
 # A repeat asks about nothing that was seen just before.
 REPEAT_DISTANCE = 3
-_OTHER_SIDE = {"left": "right", "right": "left", "cannot_tell": "cannot_tell"}
 
 
 def due(design: Design, seed: int, judged: int) -> dict[Kind, int]:
@@ -80,7 +80,7 @@ def answer_check(
     check = session.scalar(select(Check).where(Check.id == check_id).with_for_update())
     if check is None or check.participant_id != participant_id:
         raise UserError(f"check {check_id}: is not this participant's; only what is on the page can be judged")
-    offered(design, choice, 2)
+    offered(design, choice, 2 + len(check.further))
     if check.choice is not None:
         return Recorded.ALREADY
     study = session.get_one(Study, session.get_one(Participant, participant_id).study_id)
@@ -94,7 +94,12 @@ def answer_check(
     return Recorded.STORED
 
 
-def _null_pair(session: Session, _design: Design, participant: Participant, _number: int, rng: random.Random) -> Check | None:
+def agrees() -> Any:  # noqa: ANN401 -- an SQL condition
+    """Return the condition that a check was answered as expected: of a ranking the best place counts."""
+    return or_(Check.choice == Check.expected, Check.choice.startswith(Check.expected + " "))
+
+
+def _null_pair(session: Session, design: Design, participant: Participant, _number: int, rng: random.Random) -> Check | None:
     """Return an image of the study beside itself."""
     mine = Comparison.study_id == participant.study_id
     count = session.scalar(select(func.count()).select_from(Comparison).where(mine)) or 0
@@ -102,11 +107,11 @@ def _null_pair(session: Session, _design: Design, participant: Participant, _num
         select(Comparison).where(mine).order_by(Comparison.priority).offset(rng.randrange(count)).limit(1)
     ).one()
     image_id = rng.choice((comparison.image_a_id, comparison.image_b_id))
-    return Check(left_image_id=image_id, right_image_id=image_id)
+    return _of_images([image_id] * design.at_once)
 
 
 def _repeat(session: Session, _design: Design, participant: Participant, _number: int, rng: random.Random) -> Check | None:
-    """Return something the participant judged a while ago, its sides swapped; None where there is nothing yet."""
+    """Return something the participant judged a while ago, sides swapped or places shifted; None where there is nothing yet."""
     judged = session.execute(
         select(Assignment, Judgment.choice)
         .join(Judgment, Judgment.assignment_id == Assignment.id)
@@ -119,43 +124,61 @@ def _repeat(session: Session, _design: Design, participant: Participant, _number
     if not candidates:
         return None
     assignment, choice = rng.choice(candidates)
-    images = (assignment.comparison.image_a_id, assignment.comparison.image_b_id)
-    return Check(
-        left_image_id=images[1 - assignment.left],
-        right_image_id=images[assignment.left],
-        assignment_id=assignment.id,
-        expected=_OTHER_SIDE[choice],
-    )
+    stood = standing(assignment.left, assignment.arrangement)
+    turn = 1 if len(stood) == 2 else rng.randrange(1, len(stood))
+    anew = stood[turn:] + stood[:turn]
+    images = images_of(assignment.comparison, anew)
+    best = best_first(choice, stood)
+    check = _of_images([image.id for image in images], places(len(anew))[anew.index(best[0])] if best else CANNOT_TELL)
+    check.assignment_id = assignment.id
+    return check
 
 
 def _gold(session: Session, design: Design, participant: Participant, number: int, rng: random.Random) -> Check | None:
-    """Return a comparison whose answer the design knows, each once, in an order of the participant's own."""
+    """Return a comparison whose answer the design knows, each once, in an order of the participant's own.
+
+    Of more than two, images of further arms stand beside the better and the worse one.
+    """
     order = list(design.gold)
     random.Random(f"gold {participant.seed}").shuffle(order)
     gold = order[number]
     run_id = select(Study.run_id).where(Study.id == participant.study_id).scalar_subquery()
-    images = {
-        label: image_id
-        for label, image_id in session.execute(
-            select(Arm.label, Image.id)
-            .join(Image.arm)
-            .join(Image.case)
-            .where(Case.run_id == run_id, Case.key == gold.case, Image.seed == gold.seed)
-        )
-    }
-    left, right = (gold.better, gold.worse) if rng.random() < 0.5 else (gold.worse, gold.better)
-    return Check(left_image_id=images[left], right_image_id=images[right], expected="left" if left == gold.better else "right")
+    rows = session.execute(
+        select(Arm.label, Image.id)
+        .join(Image.arm)
+        .join(Image.case)
+        .where(Case.run_id == run_id, Case.key == gold.case, Image.seed == gold.seed)
+        .order_by(Arm.position)
+    )
+    images: dict[str, int] = {label: image_id for label, image_id in rows}
+    chosen = design.comparisons.arms or tuple(images)
+    others = [label for label in chosen if label not in (gold.better, gold.worse)]
+    shown = [gold.better, gold.worse, *rng.sample(others, design.at_once - 2)]
+    rng.shuffle(shown)
+    return _of_images([images[label] for label in shown], places(len(shown))[shown.index(gold.better)])
 
 
-def _attention(session: Session, _design: Design, participant: Participant, _number: int, rng: random.Random) -> Check | None:
-    """Return a concept's own picture beside one of another concept."""
-    asked, other = rng.sample(concepts_with_references(session, participant.study_id), 2)
-    pictures = [asked.references[-1], rng.choice(other.references)]
-    expected = "left"
-    if rng.random() < 0.5:
-        pictures.reverse()
-        expected = "right"
-    return Check(left_reference_id=pictures[0].id, right_reference_id=pictures[1].id, concept_id=asked.id, expected=expected)
+def _attention(session: Session, design: Design, participant: Participant, _number: int, rng: random.Random) -> Check | None:
+    """Return a concept's own picture beside those of other concepts, fewer of them where there are no more."""
+    asked, *others = rng.sample(concepts := concepts_with_references(session, participant.study_id), len(concepts))
+    pool = [rng.choice(other.references) for other in others]
+    pool += [picture for other in others for picture in other.references if picture not in pool]
+    shown = [asked.references[-1], *pool[: design.at_once - 1]]
+    rng.shuffle(shown)
+    further = [FurtherPicture(place=place, reference_id=picture.id) for place, picture in enumerate(shown[2:], 2)]
+    expected = places(len(shown))[shown.index(asked.references[-1])]
+    return Check(
+        left_reference_id=shown[0].id,
+        right_reference_id=shown[1].id,
+        concept_id=asked.id,
+        expected=expected,
+        further=further,
+    )
+
+
+def _of_images(images: Sequence[int], expected: str | None = None) -> Check:
+    further = [FurtherPicture(place=place, image_id=image_id) for place, image_id in enumerate(images[2:], 2)]
+    return Check(left_image_id=images[0], right_image_id=images[1], expected=expected, further=further)
 
 
 _MAKERS = {"null_pair": _null_pair, "repeat": _repeat, "gold": _gold, "attention": _attention}

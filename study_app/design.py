@@ -126,8 +126,6 @@ class Design(Record):
             raise ValueError("answer: a ranking needs at_once of 3 or more")
         if self.at_once > 2 and self.comparisons.pairs:
             raise ValueError("comparisons.pairs: are for two images at a time; name arms instead")
-        if self.at_once > 2 and any(self.checks.model_dump().values()):
-            raise ValueError("checks: come with two images at a time; leave them out where at_once is more")
         if self.at_once > 2 and self.rules.one_side is not None:
             raise ValueError("rules.one_side: is for two images at a time; leave it out where at_once is more")
         return self

@@ -24,6 +24,7 @@ from db.models import (
     Concept,
     Event,
     FurtherImage,
+    FurtherPicture,
     Image,
     Judgment,
     Participant,
@@ -181,6 +182,15 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
         .where(Participant.study_id == study_id)
         .order_by(Check.id)
     )  # fmt: skip
+    pictures = (
+        select(FurtherPicture.check_id, FurtherPicture.place, func.coalesce(Image.sha256, Reference.sha256).label("sha256"))
+        .join(Check, Check.id == FurtherPicture.check_id)
+        .join(Participant, Participant.id == Check.participant_id)
+        .outerjoin(Image, Image.id == FurtherPicture.image_id)
+        .outerjoin(Reference, Reference.id == FurtherPicture.reference_id)
+        .where(Participant.study_id == study_id)
+        .order_by(FurtherPicture.check_id, FurtherPicture.place)
+    )
     screens = (
         select(
             Screen.participant_id, Screen.width, Screen.height, Screen.pixel_ratio, Screen.plates, Screen.plates_read,
@@ -205,6 +215,7 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
         "answers": answers,
         "checks": checks,
         "withdrawals": withdrawals,
+        "further_pictures": pictures,
         "screens": screens,
         "replies": replies,
     }

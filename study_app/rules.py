@@ -7,6 +7,7 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from db.models import Assignment, Check, Judgment, Participant, Study
+from study_app.checks import agrees
 from study_app.design import Design
 
 
@@ -49,16 +50,16 @@ def conduct_of_all(session: Session, study_id: int) -> list[Conduct]:
         .order_by(Participant.id)
     ).all()
     checks = session.execute(
-        select(Check.participant_id, Check.kind, Check.expected == Check.choice, func.count())
+        select(Check.participant_id, Check.kind, func.sum(case((agrees(), 1), else_=0)), func.count())
         .join(Participant, Participant.id == Check.participant_id)
         .where(Participant.study_id == study_id, Check.expected.is_not(None), Check.choice.is_not(None))
-        .group_by(Check.participant_id, Check.kind, Check.expected == Check.choice)
+        .group_by(Check.participant_id, Check.kind)
     ).all()
     passed: dict[int, Counter[str]] = {}
     checked: dict[int, Counter[str]] = {}
     for who, kind, right, count in checks:
-        checked.setdefault(who, Counter())[kind] += count
-        passed.setdefault(who, Counter())[kind] += count if right else 0
+        checked.setdefault(who, Counter())[kind] = count
+        passed.setdefault(who, Counter())[kind] = int(right)
     times: dict[int, list[int]] = {}
     measured = session.execute(
         select(Assignment.participant_id, Judgment.reaction_ms)

@@ -13,7 +13,7 @@ from db.models import Arm, Assignment, Check, Judgment, Participant, Study
 from db.moments import utc_now
 from db.session import Database, read, write
 from evalkit.errors import UserError
-from study_app.arrangement import CANNOT_TELL, standing
+from study_app.arrangement import CANNOT_TELL, places, standing
 from study_app.checks import answer_check
 from study_app.design import Design
 from study_app.judge import Choice, Timing, record_answer, record_judgment
@@ -167,12 +167,16 @@ def _do(session: Session, design: Design, participant_id: int, task: Task, behav
     if task.kind == "check":
         check = session.get_one(Check, task.id)
         rng = random.Random(f"{seed} {check.kind} {check.after}")
-        if check.left_image is None or check.right_image is None:
-            # a picture of the concept beside one of another: only a lapse gets it wrong
-            lapsed, side = rng.random() < behaviour.lapse, rng.random()
-            choice: Choice = "left" if (side < 0.5 if lapsed else check.expected == "left") else "right"
+        shown = [check.left_image, check.right_image, *(picture.image for picture in check.further)]
+        arms = [image.arm.label for image in shown if image is not None]
+        if arms:
+            choice = _choose(rng, design, behaviour, arms)
         else:
-            choice = behaviour.answer(rng, check.left_image.arm.label, check.right_image.arm.label, design.cannot_tell)
+            # a picture of the concept beside others of others: only a lapse gets it wrong
+            here = places(len(shown))
+            first = rng.choice(here) if rng.random() < behaviour.lapse else str(check.expected)
+            rest = [place for place in here if place != first]
+            choice = " ".join([first, *rest]) if design.answer == "ranking" and len(here) > 2 else first
         answer_check(session, design, participant_id, task.id, choice, utc_now(), Timing())
         return
     assignment = session.get_one(Assignment, task.id)
@@ -181,11 +185,15 @@ def _do(session: Session, design: Design, participant_id: int, task: Task, behav
     stand = standing(assignment.left, assignment.arrangement)
     arms = [image.arm.label for image in images_of(assignment.comparison, stand)]
     rng = random.Random(key if task.question == "overall" else f"{key} {task.question}")
-    if len(arms) == 2:
-        choice = behaviour.answer(rng, arms[0], arms[1], design.cannot_tell)
-    else:
-        choice = behaviour.rank(rng, arms, len(arms) if design.answer == "ranking" else 1, design.cannot_tell)
+    choice = _choose(rng, design, behaviour, arms)
     if task.question == "overall":
         record_judgment(session, participant_id, task.id, choice, utc_now())
     else:
         record_answer(session, participant_id, task.id, task.question, choice, utc_now())
+
+
+def _choose(rng: random.Random, design: Design, behaviour: Behaviour, arms: Sequence[str]) -> Choice:
+    """Return an answer about images of these arms, as they stand on the page."""
+    if len(arms) == 2:
+        return behaviour.answer(rng, arms[0], arms[1], design.cannot_tell)
+    return behaviour.rank(rng, arms, len(arms) if design.answer == "ranking" else 1, design.cannot_tell)

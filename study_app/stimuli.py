@@ -68,15 +68,18 @@ def images_of(comparison: Comparison, stand: Sequence[int]) -> tuple[Image, ...]
 
 def of_check(session: Session, check: Check) -> Shown:
     """Return what a participant sees of a check."""
-    owner = f"check {check.id}"
-    if check.left_image is not None and check.right_image is not None:
-        words, stimuli = _above(session, check.left_image.case_id)
-        sides = [("left", _image("left", check.left_image)), ("right", _image("right", check.right_image))]
-        return Shown(owner, words, (*stimuli, *(_placed(side, stimulus) for side, stimulus in sides)))
-    if check.concept is None or check.left_reference is None or check.right_reference is None:
+    owner, here = f"check {check.id}", places(2 + len(check.further))
+    images = [check.left_image, check.right_image, *(picture.image for picture in check.further)]
+    shown = [image for image in images if image is not None]
+    if len(shown) == len(here):
+        words, stimuli = _above(session, shown[0].case_id)
+        placed = [_placed(place, _image(place, image)) for place, image in zip(here, shown, strict=True)]
+        return Shown(owner, words, (*stimuli, *placed), here)
+    references = [check.left_reference, check.right_reference, *(picture.reference for picture in check.further)]
+    pictures = [reference for reference in references if reference is not None]
+    if check.concept is None or len(pictures) < len(here):
         raise RuntimeError(f"check {check.id} shows neither images nor references")
-    pair = check.left_reference, check.right_reference
-    return _of_references(owner, check.concept, pair)
+    return _of_references(owner, check.concept, pictures)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, func, or_, select
 from sqlalchemy.orm import Session
 
 from db.models import Assignment, Check, Judgment, Participant, Study
 from db.session import Database, read
 from study_app.arrangement import CANNOT_TELL, best_first, standing
+from study_app.checks import agrees
 from study_app.design import Design
 from study_app.progress import study_status
 from study_app.rules import Conduct, breaches, conduct_of_all
@@ -71,8 +72,8 @@ def watch(database: Database, study_id: int, now: datetime) -> Watch:
             select(
                 Check.kind,
                 func.count(),
-                func.sum(case((Check.choice == Check.expected, 1), else_=0)),
-                func.sum(case((Check.choice == "left", 1), else_=0)),
+                func.sum(case((agrees(), 1), else_=0)),
+                func.sum(case((or_(Check.choice == "left", Check.choice.startswith("1")), 1), else_=0)),
                 func.sum(case((Check.choice == "cannot_tell", 0), else_=1)),
             )
             .join(Participant, Participant.id == Check.participant_id)

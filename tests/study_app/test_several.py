@@ -12,15 +12,16 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from db.models import Assignment, Comparison, FurtherImage, Judgment, Withdrawal
+from db.models import Assignment, Check, Comparison, FurtherImage, Judgment, Withdrawal
 from db.session import read, write
 from evalkit.errors import UserError
 from study_app.arrangement import arrange, best_first, is_answer, places, press, standing
-from study_app.design import Design
+from study_app.design import Checks, Design, Gold
 from study_app.export import export_study
 from study_app.judge import Recorded, Timing
 from study_app.plan import plan_comparisons
 from study_app.progress import study_status
+from study_app.rules import conduct_of_all
 from study_app.service import StudyService
 from study_app.simulate import Behaviour, simulate
 from study_app.verify import verify_export
@@ -210,3 +211,57 @@ def test_practice_shows_as_many_pictures_and_tells_whether_the_best_one_fitted(s
     trials = service.practice(who)
     assert [len(trial.images) for trial in trials] == [4, 4]
     assert all(trial.right_answer in trial.places for trial in trials)
+
+
+@pytest.mark.parametrize("answer", ["best", "ranking"])
+def test_checks_of_several_look_like_any_other_page_and_know_what_is_right(database, tmp_path: Path, answer: str) -> None:
+    gold = (Gold(case="star-ring", seed=0, better="ties", worse="direct"),)
+    checks = Checks(null_pairs=0.5, repeats=0.3, attention=0.4, gold=0.3)
+    design = Design(per_comparison=1, at_once=4, answer=answer, checks=checks, gold=gold)
+    study = begin(database, tmp_path / "run", design, arms=FOUR, concepts=3)
+    service = StudyService(database, study.run)
+    token = service.join()
+    who, pages = service.visitor(token).id, []
+    while (trial := service.trial(who)) is not None:
+        pages.append((trial.kind, trial.places, trial.ranking))
+        data = [service.stimulus(token, url.removeprefix("/i/")) for url in trial.images]
+        assert len(set(trial.images)) == 4
+        assert len({len(each) for each in data}) == 1
+        assert service.answer(who, trial, "2 1 4 3" if trial.ranking else "2", Timing()) is Recorded.STORED
+    assert len({page[1:] for page in pages}) == 1
+    with read(database) as session:
+        found = session.scalars(select(Check).order_by(Check.id)).all()
+        assert {check.kind for check in found} == {"null_pair", "repeat", "attention", "gold"}
+        for check in found:
+            images = [check.left_image, check.right_image, *(picture.image for picture in check.further)]
+            if check.kind == "null_pair":
+                assert len({image.id for image in images}) == 1
+            if check.kind == "gold":
+                assert sorted(image.arm.label for image in images) == sorted(FOUR)
+                assert images[int(check.expected) - 1].arm.label == "ties"
+            if check.kind == "repeat":
+                assignment = session.get_one(Assignment, check.assignment_id)
+                stood = standing(assignment.left, assignment.arrangement)
+                assert images[int(check.expected) - 1] is assignment.comparison.images[stood[1]]
+                assert [image.id for image in images] != [assignment.comparison.images[n].id for n in stood]
+            if check.kind == "attention":
+                shown = [check.left_reference, check.right_reference, *(picture.reference for picture in check.further)]
+                own = [reference.concept_id == check.concept_id for reference in shown]
+                assert own.index(True) == int(check.expected) - 1
+                assert own.count(True) == 1
+        conduct = conduct_of_all(session, study.study_id)[0]
+    right = sum(check.expected == "2" for check in found if check.expected is not None)
+    assert sum(conduct.passed.values()) == right
+    assert sum(conduct.checked.values()) == sum(check.expected is not None for check in found)
+    export_study(database, study.run, tmp_path / "export.zip")
+    verify_export(tmp_path / "export.zip")
+
+
+def test_simulated_people_pass_the_checks_of_several(database, tmp_path: Path) -> None:
+    checks = Checks(attention=0.5, repeats=0.5)
+    design = Design(per_comparison=2, at_once=3, answer="ranking", checks=checks)
+    study = begin(database, tmp_path / "run", design, arms=FOUR, concepts=3)
+    simulate(database, study.study_id, 2, Behaviour({"ties": 60.0, "direct": 40.0, "mc_dropout": 20.0}, lapse=0.0), 1)
+    with read(database) as session:
+        people = conduct_of_all(session, study.study_id)
+    assert all(person.passed == person.checked and person.checked["attention"] >= 11 for person in people)
