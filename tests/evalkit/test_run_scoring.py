@@ -48,6 +48,38 @@ def test_the_model_itself_sees_as_many_batches_as_are_counted(run, weights, monk
     assert seen == [4, 4, 4, 3]
 
 
+def test_ten_metrics_share_one_decode_of_each_picture(run, weights, monkeypatch):
+    from evalkit import extract
+
+    names = ["clip_t", "clip_i", "dino", "arm_similarity", "arm_dino", "arm_psnr", "diversity_clip", "diversity_dino"]
+    seen = []
+    original = extract.decode
+    monkeypatch.setattr(extract, "decode", lambda data, name: (seen.append(name), original(data, name))[1])
+    result = score_run(run, [*names, "piqe", "entropy"], weights=weights)
+    assert len({row.metric for row in result.rows}) == 10
+    assert len(seen) == len(set(seen)) == 15  # 12 images and 3 references
+
+
+def test_prompts_are_encoded_once_and_references_with_the_images(run, weights, monkeypatch):
+    from evalkit.encoders.clip import ClipEncoder
+
+    read = []
+    original = ClipEncoder.texts
+    monkeypatch.setattr(ClipEncoder, "texts", lambda self, texts: (read.extend(texts), original(self, texts))[1])
+    for _ in range(2):
+        score_run(run, ["clip_t", "clip_i"], weights=weights)
+    assert sorted(read) == ["a photo of star and circle", "a red circle"]
+
+
+def test_a_batch_of_one_and_a_full_one_give_the_same_bits(run, weights, tmp_path, folder):
+    from evalkit.importing import import_images
+
+    import_images(folder, tmp_path / "second")
+    names = ["clip_t", "clip_i", "dino", "arm_similarity"]
+    rows = score_run(run, names, weights=weights, batch_size=32).rows
+    assert score_run(tmp_path / "second", names, weights=weights, batch_size=1).rows == rows
+
+
 def test_a_second_run_computes_nothing_and_gives_the_same_rows(run, weights):
     cold = score_run(run, METRICS, weights=weights)
     warm = score_run(run, METRICS, weights=weights)
