@@ -1,13 +1,14 @@
 """What a merge costs at run time: one SDXL transformer linear (640 -> 640, 4096 tokens), two rank-128 LoRAs, float32, CPU.
 
-Prints, for every way to compute the layer, the median of interleaved rounds as a ratio to the layer without LoRAs and to peft
-with two active adapters. Run alone on a machine: `python benchmarks/output_merge.py` (about a minute).
+Prints, for every way to compute the layer, the median processor time of interleaved rounds as a ratio to the layer without
+LoRAs and to peft with two active adapters; with `--grow`, how the ratio to the layer grows with LoRAs, their rank and tokens.
+Run alone on a machine: `python benchmarks/output_merge.py [ROUNDS] [--grow]` (about a minute, or five).
 """
 
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,17 @@ from generation.merge.parts import Weighted
 
 WIDTH, TOKENS, RANK, RATE = 640, 4096, 128, 0.5
 LAYER = "unet.to_q"
+# LoRAs, rank and tokens, one of them changed at a time.
+GROWTH = (
+    (2, 128, 4096),
+    (1, 128, 4096),
+    (4, 128, 4096),
+    (8, 128, 4096),
+    (2, 8, 4096),
+    (2, 32, 4096),
+    (2, 128, 1024),
+    (2, 128, 77),
+)
 
 
 class Block(nn.Module):
@@ -41,10 +53,10 @@ class Block(nn.Module):
         return result
 
 
-def factors(seed: int) -> Factors:
+def factors(seed: int, rank: int = RANK) -> Factors:
     """Return random factors of the layer."""
     rng = torch.Generator().manual_seed(seed)
-    return Factors(torch.randn(RANK, WIDTH, generator=rng) / 25, torch.randn(WIDTH, RANK, generator=rng) / 25)
+    return Factors(torch.randn(rank, WIDTH, generator=rng) / 25, torch.randn(WIDTH, rank, generator=rng) / 25)
 
 
 def merged(parts: list[Factors], stack: ExitStack, name: str, **parameters: object) -> Callable[[Tensor], Tensor]:
@@ -60,14 +72,14 @@ def merged(parts: list[Factors], stack: ExitStack, name: str, **parameters: obje
 
 
 def with_peft(parts: list[Factors]) -> Callable[[Tensor], Tensor]:
-    """Return the layer under peft with both adapters active."""
+    """Return the layer under peft with all adapters active."""
     block: Any = Block()
     for place, part in enumerate(parts):
-        config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["to_q"])
+        config = LoraConfig(r=part.rank, lora_alpha=part.rank, target_modules=["to_q"])
         block = inject_adapter_in_model(config, block, adapter_name=str(place))
         block.to_q.lora_A[str(place)].weight.data = part.down
         block.to_q.lora_B[str(place)].weight.data = part.up
-    block.to_q.set_adapter(["0", "1"])
+    block.to_q.set_adapter([str(place) for place in range(len(parts))])
     return block  # type: ignore[no-any-return]
 
 
@@ -86,13 +98,49 @@ def with_the_paper_s_masks(parts: list[Factors]) -> Callable[[Tensor], Tensor]:
     return forward
 
 
+def measured(ways: Mapping[str, Callable[[Tensor], Tensor]], x: Tensor, rounds: int) -> dict[str, float]:
+    """Return the median of each way's processor seconds, all ways taken in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for lap in range(rounds + 2):
+        for name, way in ways.items():
+            start = time.thread_time()
+            way(x)
+            if lap >= 2:  # the first laps warm up
+                seconds[name].append(time.thread_time() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def grow(rounds: int) -> None:
+    """Print what each way costs beside the layer without LoRAs, for more LoRAs, other ranks and fewer tokens."""
+    torch.set_num_threads(1)
+    names = ("peft", "direct, folded", "direct, as hooks", "orthogonal, official", "orthogonal, channel")
+    print("\n| LoRAs | rank | tokens | base, ms | " + " | ".join(f"{name}, x base" for name in names) + " |")
+    print("|---" * (len(names) + 4) + "|")
+    for count, rank, tokens in GROWTH:
+        x = torch.randn(1, tokens, WIDTH, generator=torch.Generator().manual_seed(0))
+        parts = [factors(seed, rank) for seed in range(count)]
+        rate = 1 - 1 / count
+        with ExitStack() as stack, torch.no_grad():
+            made: tuple[Callable[[Tensor], Tensor], ...] = (
+                with_peft(parts),
+                merged(parts, stack, "direct"),
+                merged(parts, stack, "mc_dropout", p=0, granularity="channel"),
+                merged(parts, stack, "orthogonal_mc_dropout", p=rate),
+                merged(parts, stack, "orthogonal_mc_dropout", p=rate, granularity="channel"),
+            )
+            ways: dict[str, Callable[[Tensor], Tensor]] = {"base": Block(), **dict(zip(names, made, strict=True))}
+            medians = measured(ways, x, rounds)
+        cells = [f"{medians[name] / medians['base']:.2f}" for name in names]
+        print(f"| {count} | {rank} | {tokens} | {1000 * medians['base']:.2f} | {' | '.join(cells)} |", flush=True)
+
+
 def main(rounds: int = 15) -> None:
     """Measure all ways in turn, `rounds` times, and print the table."""
     torch.set_num_threads(1)
     x = torch.randn(1, TOKENS, WIDTH, generator=torch.Generator().manual_seed(0))
     parts = [factors(1), factors(2)]
     with ExitStack() as stack, torch.no_grad():
-        ways = {
+        ways: dict[str, Callable[[Tensor], Tensor]] = {
             "base layer": Block(),
             "peft, two active adapters": with_peft(parts),
             "the paper's construction": with_the_paper_s_masks(parts),
@@ -102,14 +150,7 @@ def main(rounds: int = 15) -> None:
             "orthogonal, channel, forward": merged(parts, stack, "orthogonal_mc_dropout", p=RATE, granularity="channel"),
             "orthogonal, static (folded)": merged(parts, stack, "orthogonal_mc_dropout", p=RATE, preset="static"),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for lap in range(rounds + 2):
-            for name, way in ways.items():
-                start = time.thread_time()
-                way(x)
-                if lap >= 2:  # the first laps warm up
-                    seconds[name].append(time.thread_time() - start)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+        medians = measured(ways, x, rounds)
     base, peft = medians["base layer"], medians["peft, two active adapters"]
     print(f"torch {torch.__version__}, 1 thread, {rounds} rounds")
     print("| way | ms | x base | x peft |\n|---|---|---|---|")
@@ -118,4 +159,7 @@ def main(rounds: int = 15) -> None:
 
 
 if __name__ == "__main__":
-    main(*(int(argument) for argument in sys.argv[1:2]))
+    laps = [int(argument) for argument in sys.argv[1:] if argument != "--grow"]
+    main(*laps[:1])
+    if "--grow" in sys.argv:
+        grow(*laps[:1] or [15])

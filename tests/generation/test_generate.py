@@ -1,30 +1,37 @@
 """Drawing a run: the same bytes however it is drawn, and nothing broken or redrawn after a kill."""
 
 import errno
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from evalkit.errors import UserError
 from evalkit.files import sha256_file
 from evalkit.manifest import Manifest
+from generation.artist import Artist, Cell
 from generation.command import generate as command
 from generation.journal import Journal
+from generation.pipeline import Pipeline, load_pipeline
 from generation.reading import read_experiment
 from generation.run import generate
 from generation.seeds import initial_noise, noise_sha256
 from tests.conftest import REPOSITORY
 
 Write = Callable[..., Path]
+TENSORS = (torch.Tensor, torch.nn.Parameter)
 
 
 def draw(path: Path, run: Path, batch_size: int = 4) -> Manifest:
@@ -33,6 +40,37 @@ def draw(path: Path, run: Path, batch_size: int = 4) -> Manifest:
 
 def bytes_of(run: Path) -> dict[str, str]:
     return {str(path.relative_to(run)): sha256_file(path) for path in sorted(run.rglob("*.png"))}
+
+
+def test_one_pipeline_serves_any_number_of_arms(
+    experiment_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loaded once, and what lives in memory while the last arm draws is what lived while the first did."""
+    loads: list[Path] = []
+    living: list[int] = []
+
+    def load(folder: Path, *options: Any) -> Pipeline:
+        loads.append(folder)
+        return load_pipeline(folder, *options)
+
+    def count_and_draw(self: Artist, cells: Sequence[Cell]) -> list[NDArray[np.uint8]]:
+        gc.collect()
+        kept = {
+            one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in gc.get_objects() if type(one) in TENSORS
+        }
+        living.append(sum(kept.values()))
+        return plain_draw(self, cells)
+
+    plain_draw = Artist.draw
+    monkeypatch.setattr("generation.artist.load_pipeline", load)
+    monkeypatch.setattr(Artist, "draw", count_and_draw)
+    arms = "".join(f'[[arms]]\nlabel = "again{number}"\nmethod = "ties"\n\n' for number in range(5))
+    path = experiment_file(("[[arms]]", f"{arms}[[arms]]"), ("seeds = 2", "seeds = 1"))
+    draw(path, tmp_path / "run")
+    assert len(loads) == 1
+    assert len(living) == 8 * 3
+    first = living[0]
+    assert max(living) - first < 0.02 * first
 
 
 def test_a_run_is_whole_and_says_how_it_was_made(experiment_file: Write, tmp_path: Path) -> None:
