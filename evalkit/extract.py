@@ -63,6 +63,17 @@ class Tally:
     problems: list[Problem] = field(default_factory=list)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def told(self) -> list[str]:
+        """Return what was done to pictures, a line for each kind; where it was done to many, the first is named."""
+        names: dict[str, list[str]] = {}
+        for name in sorted(self.notes):
+            for note in self.notes[name]:
+                names.setdefault(note, []).append(name)
+        return [
+            f"{among[0]}: {note}" if len(among) == 1 else f"{len(among):,} pictures: {note}; the first is {among[0]}"
+            for note, among in names.items()
+        ]
+
     def add(self, other: "Tally") -> None:
         """Take in what another took; what was found there was found here before."""
         self.decodes += other.decodes

@@ -94,7 +94,7 @@ def score_files(
             result.path = write_rows(out, Score, rows)
             result.stored = StoredRows(out, Score)
         result.notes.extend(store.notes)
-    result.notes.extend(f"{name}: {', '.join(said)}" for name, said in sorted(result.tally.notes.items()))
+    result.notes.extend(result.tally.told())
     return result
 
 

@@ -116,7 +116,7 @@ def write_run_scores(
         result.notes.append(f"{found} of {shard.count} parts are scored; {run / FILE_NAME} holds what they found")
     for file in left:
         file.unlink(missing_ok=True)
-    result.notes.extend(f"{name}: {', '.join(done)}" for name, done in sorted(result.tally.notes.items()))
+    result.notes.extend(result.tally.told())
     result.stored = StoredRows(path, ScoreRow)
     return result
 

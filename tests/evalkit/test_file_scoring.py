@@ -4,6 +4,7 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from evalkit.cli import build
@@ -111,3 +112,16 @@ def test_a_run_stands_alone_and_names_its_own_file(run, photos):
         call(run, photos)
     with pytest.raises(UserError, match=r"--out: the scores of a run go to .*scores\.parquet"):
         call(run, "--out", photos / "x.parquet")
+
+
+def test_what_was_done_to_many_pictures_is_said_in_one_line(tmp_path):
+    (tmp_path / "grey").mkdir()
+    for number in range(5):
+        Image.new("L", (40, 40), 50 * number).save(tmp_path / "grey" / f"{number}.png")
+    Image.new("CMYK", (40, 40)).save(tmp_path / "grey" / "5.jpg")
+    notes = [line for line in call(tmp_path / "grey", "--metrics", "entropy").stdout.splitlines() if line.startswith("note:")]
+    first = tmp_path / "grey/0.png"
+    assert notes == [
+        f"note: 5 pictures: greyscale, copied into three channels; the first is {first}",
+        f"note: {tmp_path / 'grey/5.jpg'}: CMYK, turned into RGB without a colour profile",
+    ]
