@@ -79,6 +79,26 @@ def test_the_command_writes_the_file_and_keeps_the_prior_images(place: Path, tmp
     assert {path.name for path in (tmp_path / "out" / "cat.training").iterdir()} == {"losses.csv", "losses.svg", "samples"}
 
 
+def test_prior_images_are_drawn_once_and_kept(place: Path, tmp_path: Path):
+    recipe, drawn = read_recipe(place / "recipe.toml"), []
+    pipeline = load_pipeline(place / "base")
+    first = prior_images(pipeline, recipe, tmp_path, lambda done, total: drawn.append(done))
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+    assert (drawn, len(files)) == ([2], 2)
+    # another way of training on the same class asks for the same images; one that was lost is drawn again, to the same bytes
+    lost = min(files)
+    before = lost.read_bytes()
+    lost.unlink()
+    other = recipe.model_copy(update={"rank": 3, "steps": 9, "prompt": "a W cat"})
+    again = prior_images(pipeline, other, tmp_path, lambda done, total: drawn.append(done))
+    assert drawn == [2, 2]
+    assert [image.tobytes() for image, _ in again] == [image.tobytes() for image, _ in first]
+    assert lost.read_bytes() == before
+    assert all(path.stat().st_mtime_ns == when for path, when in files.items() if path != lost)
+    prior_images(pipeline, recipe, tmp_path, lambda done, total: drawn.append(done))
+    assert drawn == [2, 2]
+
+
 def test_prior_images_are_drawn_for_several_class_prompts_in_turn(place: Path):
     recipe = read_recipe(place / "recipe.toml").model_copy(
         update={"class_prompt": ("a cat", "a cat and a dog"), "prior_images": 3}
