@@ -255,11 +255,10 @@ def _several(session: Session, run_id: int) -> tuple[pd.DataFrame, int]:
     for comparison, case, seed, who, made_up, arrangement, choice, late, reaction_ms in rows:
         if late or arrangement is None:
             continue
-        offered = arms[comparison]
-        stood = [offered[int(image)] for image in arrangement.split()]
+        stood = [arms[comparison][int(image)] for image in arrangement.split()]
         # an answer names places of the page, from 1
         order = () if choice == "cannot_tell" else tuple(stood[int(place) - 1] for place in choice.split())
-        kept.append((comparison, case, seed, who, order, offered, reaction_ms, made_up))
+        kept.append((comparison, case, seed, who, order, arms[comparison], reaction_ms, made_up))
     return pd.DataFrame(kept, columns=[*SEVERAL_COLUMNS, "simulated"]), len(rows) - len(kept)
 
 
