@@ -92,6 +92,7 @@ def simulate(
     side_bias: Annotated[float, typer.Option(help="Logits added to whatever is on the left.")] = 0.0,
     lapse: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of answers that are a coin's.")] = 0.02,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same judgments.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser", help="Let them press the pages' buttons in a Chromium.")] = False,
 ) -> None:
     """Let simulated participants judge what is left; their judgments are marked as simulated everywhere."""
     from rich.console import Console
@@ -99,13 +100,17 @@ def simulate(
     from study_app.progress import study_status
     from study_app.simulate import Behaviour
     from study_app.simulate import simulate as run_simulation
+    from study_app.simulate_browser import simulate_in_browser
 
     behaviour = Behaviour(effects=_effects(effect or []), side_bias=side_bias, lapse=lapse)
     with opened(run, db) as database:
         study_id = _ensure_begun(database, run)
         before = study_status(database, study_id)
         with _bar("simulated judgments", before.places - before.judged) as tell:
-            done = run_simulation(database, study_id, participants, behaviour, seed, tell)
+            if browser:
+                done = simulate_in_browser(database, run, participants, behaviour, seed, tell)
+            else:
+                done = run_simulation(database, study_id, participants, behaviour, seed, tell)
         after = study_status(database, study_id)
     console = Console(soft_wrap=True)
     console.print(f"{done.participants} simulated participants gave {done.judgments} judgments, all marked as simulated")

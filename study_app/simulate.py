@@ -19,7 +19,7 @@ from study_app.design import Design
 from study_app.judge import Choice, Timing, record_answer, record_judgment
 from study_app.participants import add_participant, mark
 from study_app.stimuli import images_of
-from study_app.tasks import Task, next_task
+from study_app.tasks import Task, count_judged, next_task
 
 # Judgments per transaction: one disk flush for all of them.
 BATCH = 100
@@ -100,7 +100,7 @@ def simulate(
     if participants < 1:
         raise UserError(f"participants {participants}: give 1 or more")
     with write(database) as session:
-        _check(session, study_id, behaviour)
+        check_simulation(session, study_id, behaviour)
         design = Design.of(session.get_one(Study, study_id))
         waiting = deque(_add(session, study_id, number, seed) for number in range(participants))
     judged = 0
@@ -140,7 +140,8 @@ def _judged(session: Session, study_id: int, simulated: bool) -> bool:
     return found is not None
 
 
-def _check(session: Session, study_id: int, behaviour: Behaviour) -> None:
+def check_simulation(session: Session, study_id: int, behaviour: Behaviour) -> None:
+    """Raise a UserError where nobody may be simulated: in a study that is closed, or that people have judged in."""
     study = session.get_one(Study, study_id)
     if study.paused_at is not None or study.locked_at is not None:
         raise UserError("the study is paused or locked, so nobody can judge in it; simulate in another database, with --db")
@@ -153,43 +154,58 @@ def _check(session: Session, study_id: int, behaviour: Behaviour) -> None:
         raise UserError("people have judged in this study; simulate in another database, with --db")
 
 
+def seed_of(seed: int, number: int) -> int:
+    """Return the seed of a simulated participant's own order and sides."""
+    return random.Random(f"participant {seed} {number}").getrandbits(62)
+
+
 def _add(session: Session, study_id: int, number: int, seed: int) -> tuple[int, int]:
     """Add a participant whose own order and sides come from the seed, past all pages but the comparisons."""
     now = utc_now()
-    own = random.Random(f"participant {seed} {number}").getrandbits(62)
-    participant, _ = add_participant(session, study_id, now, seed=own, simulated=True)
+    participant, _ = add_participant(session, study_id, now, seed=seed_of(seed, number), simulated=True)
     participant.consented_at = participant.instructed_at = participant.practiced_at = now
     return number, participant.id
 
 
 def _do(session: Session, design: Design, participant_id: int, task: Task, behaviour: Behaviour, seed: str) -> None:
-    """Answer one question as the behaviour says, from a generator of its own."""
+    """Answer one question as the behaviour says, in a time drawn as people's are."""
+    choice = choose(session, design, task, behaviour, seed)
+    rng = random.Random(f"{seed} time {task.kind} {choice} {count_judged(session, participant_id)}")
+    timing = Timing(reaction_ms=reaction_ms(rng))
+    if task.kind == "check":
+        answer_check(session, design, participant_id, task.id, choice, utc_now(), timing)
+    elif task.question == "overall":
+        record_judgment(session, participant_id, task.id, choice, utc_now(), timing)
+    else:
+        record_answer(session, participant_id, task.id, task.question, choice, utc_now(), timing)
+
+
+def reaction_ms(rng: random.Random) -> int:
+    """Return a reaction time in milliseconds: a normal and an exponential part, as people's are (Luce 1986, Response Times)."""
+    return max(200, round(rng.gauss(1500, 300) + rng.expovariate(1 / 1500)))
+
+
+def choose(session: Session, design: Design, task: Task, behaviour: Behaviour, seed: str) -> Choice:
+    """Return the answer to one question as the behaviour says, from a generator of its own."""
     if task.kind == "check":
         check = session.get_one(Check, task.id)
         rng = random.Random(f"{seed} {check.kind} {check.after}")
         shown = [check.left_image, check.right_image, *(picture.image for picture in check.further)]
         arms = [image.arm.label for image in shown if image is not None]
         if arms:
-            choice = _choose(rng, design, behaviour, arms)
-        else:
-            # a picture of the concept beside others of others: only a lapse gets it wrong
-            here = places(len(shown))
-            first = rng.choice(here) if rng.random() < behaviour.lapse else str(check.expected)
-            rest = [place for place in here if place != first]
-            choice = " ".join([first, *rest]) if design.answer == "ranking" and len(here) > 2 else first
-        answer_check(session, design, participant_id, task.id, choice, utc_now(), Timing())
-        return
+            return _choose(rng, design, behaviour, arms)
+        # a picture of the concept beside others of others: only a lapse gets it wrong
+        here = places(len(shown))
+        first = rng.choice(here) if rng.random() < behaviour.lapse else str(check.expected)
+        rest = [place for place in here if place != first]
+        return " ".join([first, *rest]) if design.answer == "ranking" and len(here) > 2 else first
     assignment = session.get_one(Assignment, task.id)
     # what names a comparison in every database of the same run and seed: its place in the shuffled order
     key = f"{seed} {assignment.comparison.priority}"
     stand = standing(assignment.left, assignment.arrangement)
     arms = [image.arm.label for image in images_of(assignment.comparison, stand)]
     rng = random.Random(key if task.question == "overall" else f"{key} {task.question}")
-    choice = _choose(rng, design, behaviour, arms)
-    if task.question == "overall":
-        record_judgment(session, participant_id, task.id, choice, utc_now())
-    else:
-        record_answer(session, participant_id, task.id, task.question, choice, utc_now())
+    return _choose(rng, design, behaviour, arms)
 
 
 def _choose(rng: random.Random, design: Design, behaviour: Behaviour, arms: Sequence[str]) -> Choice:

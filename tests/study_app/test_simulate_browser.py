@@ -1,0 +1,37 @@
+"""`simulate --browser`: seeded, marked, and through the pages' own buttons."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from db.models import Comparison, Judgment, Participant
+from db.session import open_database, read
+from study_app.simulate_browser import chromium
+from tests.runs import make_run
+from tests.study_app.test_command import call
+from tests.study_app.test_simulate import judgments
+
+pytestmark = pytest.mark.browser
+
+
+def test_the_same_seeds_give_the_same_judgments_through_the_pages(tmp_path: Path) -> None:
+    if chromium() is None:
+        pytest.skip("no Chromium here; install one, such as: apt-get install chromium")
+    run, found = tmp_path / "run", []
+    make_run(run, arms=("plain", "fancy"), concepts=2, seeds=2, scores=False)
+    (run / "study.toml").write_text("per_comparison = 2\n\n[checks]\nnull_pairs = 0.5\n\n[sessions]\nbreak_every = 1\n")
+    for name in ("one", "two"):
+        url = f"sqlite:///{tmp_path / name}.db"
+        said = call("simulate", run, "--browser", "--participants", 2, "--effect", "fancy=1", "--seed", 7, "--db", url)
+        assert "2 simulated participants gave 4 judgments, all marked as simulated" in said
+        database = open_database(url)
+        found.append(judgments(database))
+        with read(database) as session:
+            assert all(session.scalars(select(Participant.simulated)))
+            assert all(session.scalars(select(Participant.finished_at)))
+            assert set(session.scalars(select(Comparison.filled))) == {2}
+            assert all(session.scalars(select(Judgment.reaction_ms)))
+        database.close()
+    assert len(found[0]) == 4
+    assert found[0] == found[1]
