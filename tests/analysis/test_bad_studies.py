@@ -11,6 +11,9 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from analysis.command import analyze
+from analysis.data import read_run
+from analysis.findings import analyze_run
+from analysis.report.writing import render, tables_of
 from db import models
 from db.load import load_run
 from db.moments import utc_now
@@ -33,18 +36,17 @@ def run_with(folder: Path, rows=None, people: int = 8, judged: bool = True) -> P
     return folder
 
 
-def report_of(run: Path, *words: str) -> tuple[str, str]:
+def report_of(run: Path, simulated: bool | None = None) -> tuple[str, str]:
     """Return the page of a run that can be analyzed, and all its tables; none may hold what is no number."""
-    app = Typer()
-    app.command()(analyze)
-    result = CliRunner().invoke(app, [str(run), *words])
-    assert result.exit_code == 0, result.exception
-    tables = {path.name: path.read_text(encoding="utf-8") for path in (run / "report" / "tables").iterdir()}
-    for name, text in tables.items():
-        assert not re.search(r"\b([Nn]a[Nn]|[Ii]nf|None)\b", text), name
-    page = re.sub(r'src="[^"]*"', "", (run / "report" / "report.html").read_text(encoding="utf-8"))
+    database = open_database(default_url(run))
+    found = analyze_run(read_run(database, load_run(database, run).run_id, simulated))
+    database.close()
+    listed = tables_of(found)
+    for table in listed:
+        assert not re.search(r"\b([Nn]a[Nn]|[Ii]nf|None)\b", table.to_csv() + table.to_markdown()), table.name
+    page = re.sub(r'src="[^"]*"', "", render(found, run, (), listed))
     assert not re.search(r"\bnan\b|\bNaN\b", page)
-    return page, "\n".join(tables.values())
+    return page, "\n".join(text for table in listed for text in table.files().values())
 
 
 def refusal_of(run: Path, *words: str) -> str:
@@ -133,9 +135,9 @@ def test_simulated_and_real_judgments_together_are_refused_or_marked(tmp_path):
     add_judgments(database, load_run(database, run).run_id, simulated=True)
     database.close()
     assert "say --no-simulated" in refusal_of(run)
-    page, tables = report_of(run, "--simulated")
+    page, tables = report_of(run, True)
     assert "225 of the 450 votes here were made by simulated participants" in page
     assert "[simulated judgments]" in tables.replace("\\", "")
-    page, tables = report_of(run, "--no-simulated")
+    page, tables = report_of(run, False)
     assert "225 votes of simulated participants, as asked for." in page
     assert "simulated judgments" not in tables
