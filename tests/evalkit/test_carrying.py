@@ -55,6 +55,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, body: bool) -> None:
         info = re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/[^/?]+)?(\?.*)?", self.path)
+        tree = re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/[^/?]+(\?.*)?", self.path)
         file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", self.path)
         if info:
             folder = self.server.root / info[1]
@@ -64,6 +65,16 @@ class Handler(BaseHTTPRequestHandler):
                 {},
                 body,
             )
+        elif tree:
+            folder = self.server.root / tree[1]
+            listed = [
+                {
+                    "type": "file", "path": path.relative_to(folder).as_posix(), "size": path.stat().st_size,
+                    "oid": hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest(),
+                }
+                for path in sorted(folder.rglob("*")) if path.is_file()
+            ]  # fmt: skip
+            self._send(json.dumps(listed).encode(), {}, body)
         elif file and (self.server.root / file[1] / file[2]).is_file():
             name = f"{file[1]}/{file[2]}"
             data = (self.server.root / name).read_bytes()
@@ -232,6 +243,33 @@ def test_an_experiments_base_model_is_fetched_as_drawing_would(tmp_path):
     needs = hub_needs(str(tmp_path / "e.toml"))
     assert list(needs.fetches) == ["base model some/base", "LoRA some/loras/cat.safetensors"]
     assert needs.brought == {"clip"}
+
+
+def test_a_base_model_comes_from_the_hub_with_a_bar_and_opens_without_network(tmp_path, hub):
+    """The bytes are those of a real pipeline; what is carried away opens in a process that knows no hub."""
+    from tests.tiny import save_sd15
+
+    save_sd15(tmp_path / "made")
+    files = [file for file in (tmp_path / "made").rglob("*") if file.is_file()]
+    for file in files:
+        hub.add(f"some/base/{file.relative_to(tmp_path / 'made').as_posix()}", file.read_bytes())
+    (tmp_path / "e.toml").write_text(EXPERIMENT.replace('"base"', '"some/base"').partition("[[concepts]]")[0])
+    done = evalkit(tmp_path, "weights", "fetch", "carry", "--for", "e.toml", "--metrics", "piqe", endpoint=hub.url)
+    assert done.returncode == 0, done.stderr
+    assert "fetched base model some/base" in done.stdout
+    assert "100%" in done.stderr
+    # beside them lies the hub's own listing, by which it tells without network what belongs to the model
+    assert sorted({*names(tmp_path / "carry")} - {f"{COMMIT}.json"}) == sorted({file.name for file in files})
+
+    away = shutil.copytree(tmp_path / "carry", tmp_path / "away")
+    code = (
+        "from generation.pipeline import find_model; from diffusers import DiffusionPipeline\n"
+        "place = find_model('some/base'); DiffusionPipeline.from_pretrained(place); print(place)"
+    )
+    env = {**os.environ, "HF_HUB_CACHE": f"{away}/hub", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "nothing")}
+    opened = subprocess.run([sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert opened.returncode == 0, opened.stderr
+    assert opened.stdout.startswith(str(away))
 
 
 def spoil(folder: Path, how: str) -> None:
