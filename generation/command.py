@@ -26,10 +26,10 @@ def generate(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from evalkit.shard import Shard
     from generation.experiment import find_experiment
     from generation.reading import read_experiment
     from generation.run import generate as draw
-    from generation.work import Shard
 
     console = Console(stderr=True, soft_wrap=True)
     part = Shard.parse(shard) if shard else None

@@ -13,6 +13,7 @@ from evalkit import manifest as records
 from evalkit.errors import UserError
 from evalkit.files import sha256_bytes, sha256_file, write_atomic
 from evalkit.manifest import Manifest
+from evalkit.shard import Shard
 from evalkit.weights import FILE_NAME as WEIGHTS
 from generation import provenance
 from generation.artist import Artist
@@ -23,7 +24,7 @@ from generation.pipeline import choose_device
 from generation.places import metric_weights, references
 from generation.provenance import Provenance
 from generation.seeds import mask_seed
-from generation.work import Drawn, Shard, paint, plan_work
+from generation.work import Drawn, paint, plan_work
 
 # Gets how many images are finished, how many there will be, and what is being drawn.
 Progress = Callable[[int, int, str], None]

@@ -1,6 +1,5 @@
 """What is left to draw, cut into pieces that machines can share, and the drawing of one piece."""
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -10,37 +9,14 @@ from typing import TypeVar
 from PIL import Image as Pictures
 
 from evalkit import manifest as records
-from evalkit.errors import UserError
 from evalkit.files import sha256_bytes
 from evalkit.manifest import image_path
+from evalkit.shard import Shard
 from generation.artist import Artist, Cell
-from generation.experiment import Case, Experiment
+from generation.experiment import Experiment
 from generation.seeds import noise_sha256
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Part `number` of `count` of a run's cases: every `count`-th case, from the `number`-th on."""
-
-    number: int
-    count: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Shard":
-        """Return the shard that `text` names, such as 2/3; raise a UserError where it names none."""
-        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-        if not found or not 1 <= int(found[1]) <= int(found[2]):
-            raise UserError(f"--shard {text}: give I/N with 1 <= I <= N, such as 2/3 for the second of three")
-        return cls(int(found[1]), int(found[2]))
-
-    def __str__(self) -> str:
-        return f"{self.number}-of-{self.count}"
-
-    def of(self, cases: Sequence[Case]) -> Sequence[Case]:
-        """Return this shard's cases."""
-        return cases[self.number - 1 :: self.count]
 
 
 @dataclass(frozen=True)

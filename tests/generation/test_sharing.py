@@ -12,10 +12,10 @@ import torch
 from evalkit.errors import UserError
 from evalkit.files import sha256_file
 from evalkit.manifest import Manifest
+from evalkit.shard import Shard
 from generation.provenance import Provenance
 from generation.reading import read_experiment
 from generation.run import generate
-from generation.work import Shard
 
 Write = Callable[..., Path]
 
