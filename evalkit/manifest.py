@@ -1,6 +1,7 @@
 """The manifest: what a run holds, image by image, each bound to its bytes by sha256."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -105,7 +106,7 @@ class Manifest(Record):
             ("arms", [arm.label for arm in self.arms]),
             ("cases", [case.id for case in self.cases]),
         ):
-            twice = {name for name in names if names.count(name) > 1}
+            twice = {name for name, times in Counter(names).items() if times > 1}
             if twice:
                 raise ValueError(f"{what}: {', '.join(sorted(twice))} stand(s) there twice; names must differ")
             # two names that differ in case alone would share a folder on some systems
