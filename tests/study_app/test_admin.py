@@ -11,15 +11,14 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
 from db.moments import utc_now
-from db.session import open_database, write
+from db.session import Database, write
 from evalkit.errors import UserError
 from study_app import conduct, password
-from study_app.begin import begin_study
 from study_app.design import Checks, Design, Rules
 from study_app.server import SecurityHeaders, own_routes
 from study_app.service import StudyService
 from study_app.simulate import Behaviour, simulate
-from tests.runs import make_run
+from tests.study_app.conftest import begin
 from tests.study_app.test_command import call
 
 
@@ -30,13 +29,9 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def service(tmp_path: Path):
-    run = tmp_path / "run"
-    make_run(run, arms=("plain", "fancy"), scores=False)
-    database = open_database(f"sqlite:///{run / 'study.db'}")
-    begin_study(database, run, Design(checks=Checks(null_pairs=0.5), rules=Rules(after=3, one_side=0.5)))
-    yield StudyService(database, run)
-    database.close()
+def service(database: Database, tmp_path: Path) -> StudyService:
+    design = Design(checks=Checks(null_pairs=0.5), rules=Rules(after=3, one_side=0.5))
+    return StudyService(database, begin(database, tmp_path / "run", design).run)
 
 
 @pytest.fixture

@@ -9,26 +9,22 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from db.session import open_database
+from db.session import Database
 from evalkit.errors import UserError
 from evalkit.manifest import Manifest
 from study_app import blinding
-from study_app.begin import begin_study
 from study_app.blinding import encode, make_stimuli, read_secret
 from study_app.design import Design
 from study_app.judge import Timing
 from study_app.service import StudyService
 from tests.runs import make_run
+from tests.study_app.conftest import begin
 from tests.study_app.png import chunks
 
 
 @pytest.fixture
-def service(tmp_path: Path):
-    make_run(tmp_path / "run", arms=("plain", "fancy"), scores=False)
-    database = open_database(f"sqlite:///{tmp_path / 'run' / 'study.db'}")
-    begin_study(database, tmp_path / "run", Design())
-    yield StudyService(database, tmp_path / "run")
-    database.close()
+def service(database: Database, tmp_path: Path) -> StudyService:
+    return StudyService(database, begin(database, tmp_path / "run", Design()).run)
 
 
 def joined(service: StudyService) -> tuple[str, int]:

@@ -1,5 +1,6 @@
 """Coming in and going: recruiters' ids out of sight at once, tokens scripts can't read, the way back only when done."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,32 +10,23 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
 from db.models import Identity, Participant
-from db.session import open_database, read
-from study_app.begin import begin_study
+from db.session import Database, read
 from study_app.design import Design, Entry
 from study_app.server import SecurityHeaders, own_routes
 from study_app.service import StudyService
-from tests.runs import make_run
+from tests.study_app.conftest import begin
 
 PROLIFIC = Entry(recruitment="prolific", completion_url="https://app.prolific.com/submissions/complete?cc={code}")
 
 
 @pytest.fixture
-def served(tmp_path: Path):
-    opened = []
-
+def served(database: Database, tmp_path: Path) -> Callable[[Design], tuple[TestClient, StudyService]]:
     def serve(design: Design) -> tuple[TestClient, StudyService]:
-        make_run(tmp_path / "run", arms=("plain", "fancy"), scores=False)
-        database = open_database(f"sqlite:///{tmp_path / 'run' / 'study.db'}")
-        opened.append(database)
-        begin_study(database, tmp_path / "run", design)
-        service = StudyService(database, tmp_path / "run")
+        service = StudyService(database, begin(database, tmp_path / "run", design).run)
         app = Starlette(routes=own_routes(service), middleware=[Middleware(SecurityHeaders)])
         return TestClient(app, follow_redirects=False), service
 
-    yield serve
-    for database in opened:
-        database.close()
+    return serve
 
 
 def test_joining_gives_a_cookie_scripts_cannot_read_and_only_one(served) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
 from db.models import Judgment, Participant, Withdrawal
-from db.session import open_database, read
+from db.session import Database, read
 from evalkit.manifest import Record
 from study_app import pages, running
 from study_app.begin import begin_study
@@ -55,12 +55,10 @@ class Walk:
 
 
 @pytest.fixture
-def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def walk(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Walk:
     make_run(tmp_path / "run", arms=ARMS, concepts=2, seeds=(SEED, SEED + 1), scores=False)
-    database = open_database(f"sqlite:///{tmp_path / 'run' / 'study.db'}")
     begin_study(database, tmp_path / "run", Design(cannot_tell=True))
-    yield Walk(StudyService(database, tmp_path / "run"), monkeypatch)
-    database.close()
+    return Walk(StudyService(database, tmp_path / "run"), monkeypatch)
 
 
 def test_from_welcome_to_thanks(walk: Walk) -> None:
@@ -115,11 +113,10 @@ def test_a_cookie_of_nobody_gets_the_welcome_page(walk: Walk) -> None:
     assert 'href="/join?lang=en"' in walk.text
 
 
-def test_text_of_the_run_is_shown_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_of_the_run_is_shown_as_text(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = make_run(tmp_path / "run", concepts=2, seeds=1, scores=False)
     evil = tuple(concept.model_copy(update={"class_word": "<script>alert(1)</script>"}) for concept in manifest.concepts)
     manifest.model_copy(update={"concepts": evil}).save(tmp_path / "run")
-    database = open_database(f"sqlite:///{tmp_path / 'run' / 'study.db'}")
     begin_study(database, tmp_path / "run", Design())
     service = StudyService(database, tmp_path / "run")
     walk = Walk(service, monkeypatch)
@@ -129,7 +126,6 @@ def test_text_of_the_run_is_shown_as_text(tmp_path: Path, monkeypatch: pytest.Mo
     walk.open()
     assert "&lt;script&gt;" in walk.text
     assert "<script>" not in walk.text
-    database.close()
 
 
 def test_a_database_that_fails_is_told_and_nothing_is_lost(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
