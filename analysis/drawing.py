@@ -48,6 +48,10 @@ class Drawing:
         """Return the figure as `svg`, `pdf` or `png`."""
         stream = io.BytesIO()
         with mpl.rc_context(SETTINGS):
+            # texts have one size in all formats, and to lay them out takes longer than to draw them
+            if self.figure.get_layout_engine() is not None:
+                self.figure.draw_without_rendering()
+                self.figure.set_layout_engine(None)
             self.figure.savefig(stream, format=kind, metadata=_METADATA[kind])
         return stream.getvalue()
 

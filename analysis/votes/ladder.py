@@ -133,8 +133,8 @@ def _gee(votes: Votes) -> Contrast:
     found, why = replace(_empty(votes, LOGIT, 0.0), estimate=None), _why_none(votes)
     if why:
         return _absent(found, why)
-    from statsmodels.api import families
     from statsmodels.genmod.cov_struct import Exchangeable
+    from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_estimating_equations import GEE
 
     decided = votes.choice != CANNOT_TELL
@@ -143,7 +143,7 @@ def _gee(votes: Votes) -> Contrast:
         return _absent(found, "The decided votes are all the same, or of one concept set.")
     order = np.argsort(groups, kind="stable")
     y = votes.choice[decided][order]
-    fit = GEE(y, np.ones((len(y), 1)), groups[order], family=families.Binomial(), cov_struct=Exchangeable()).fit()
+    fit = GEE(y, np.ones((len(y), 1)), groups[order], family=Binomial(), cov_struct=Exchangeable()).fit()
     estimate, error, half = float(fit.params[0]), float(fit.bse[0]), float(stats.norm.isf(ALPHA / 2))
     return replace(
         found, estimate=estimate, interval=(estimate - half * error, estimate + half * error), standard_error=error,
