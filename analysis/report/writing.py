@@ -24,6 +24,7 @@ from analysis.report.ladder_tables import ladder_table, verdict_table
 from analysis.report.metric_tables import metric_contrasts, table_2, table_2_uncertainty
 from analysis.report.model_tables import strength_contrasts, strengths_table, vote_model_table
 from analysis.report.plan_table import planned_table
+from analysis.report.robustness_tables import robustness_tables
 from analysis.report.sentences import cautions, metric_sentence, preference_sentence
 from analysis.report.several_tables import several_sentence, share_differences_table, shares_table, worths_table
 from analysis.report.study_tables import agreement_table, preference_table, similarity_table, table_1
@@ -37,7 +38,7 @@ LIBRARIES = ("evalkit", "numpy", "scipy", "statsmodels", "pandas", "matplotlib",
 TABLE_NAMES = (
     "table1", "table1_uncertainty", "table1_similarity", "verdicts", "ladder", "agreement", "variance", "strengths",
     "strengths_contrasts", "shares", "shares_contrasts", "worths", "table2", "table2_uncertainty", "table2_contrasts",
-    "effects", "foresight", "foresight_slopes", "planned",
+    "effects", "foresight", "foresight_slopes", "planned", "biases", "ties", "screening", "middle_means",
 )  # fmt: skip
 
 
@@ -60,6 +61,7 @@ def tables_of(found: Findings) -> tuple[Table, ...]:
         agreement_table(found), vote_model_table(found), strengths_table(found), strength_contrasts(found),
         shares_table(found), share_differences_table(found), worths_table(found),
         table_2(found), table_2_uncertainty(found), metric_contrasts(found), effects_table(found), *foresight_tables(found),
+        *robustness_tables(found),
     )  # fmt: skip
     return tuple(table for table in made if table is not None)
 

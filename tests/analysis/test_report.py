@@ -26,9 +26,12 @@ from tests.runs import make_run
 ALL_TABLES = {
     "table1", "table1_uncertainty", "table1_similarity", "verdicts", "ladder", "agreement", "variance", "strengths",
     "strengths_contrasts", "table2", "table2_uncertainty", "table2_contrasts", "effects", "foresight",
-    "foresight_slopes",
+    "foresight_slopes", "biases", "ties", "screening", "middle_means",
 }  # fmt: skip
-OF_VOTES = {"table1_uncertainty", "verdicts", "ladder", "agreement", "variance", "strengths", "strengths_contrasts"}
+OF_VOTES = {
+    "table1_uncertainty", "verdicts", "ladder", "agreement", "variance", "strengths", "strengths_contrasts", "biases", "ties",
+    "screening",
+}  # fmt: skip
 
 
 class Links(HTMLParser):
@@ -161,7 +164,7 @@ def test_scores_without_a_study(tmp_path):
     page = render(found, run)
     assert "Nobody has judged this run yet" in page
     assert {table.name for table in tables_of(found)} == {
-        "table1", "table1_similarity", "table2", "table2_uncertainty", "table2_contrasts", "effects",
+        "table1", "table1_similarity", "table2", "table2_uncertainty", "table2_contrasts", "effects", "middle_means",
     }  # fmt: skip
     assert not any(table.simulated for table in tables_of(found))
 

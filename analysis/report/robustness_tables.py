@@ -1,0 +1,157 @@
+"""The tables of robustness: what else might have moved the results, and what is left of them under other treatments."""
+
+from collections.abc import Iterable
+
+from analysis.contrast import Contrast
+from analysis.findings import Findings
+from analysis.metrics.arm_profiles import MiddleMean, middle_means
+from analysis.numbers import ABSENT, count, error_words, interval_cell, mean_cell, p_value, plain_cell, share_cell, word_cell
+from analysis.report.metric_tables import ARROW_NOTE, heading, signatures
+from analysis.report.study_tables import arm_pair
+from analysis.rows import votes_of
+from analysis.tables import Cell, Column, Table
+from analysis.votes.biases import biases, null_pairs
+from analysis.votes.screening import screen
+from analysis.votes.ties import TieTreatment, tie_treatments
+
+# with 399 draws the ends of a 95 % interval are draws themselves
+DRAWS = 399
+
+
+def robustness_tables(found: Findings) -> tuple[Table, ...]:
+    """Return what bears on votes (biases, ties, care of participants), then on metrics; each where there is any."""
+    of_votes = (_biases(found), _ties(found), _screening(found)) if found.preferences else ()
+    of_metrics = _middle_means(found)
+    return of_votes if of_metrics is None else (*of_votes, of_metrics)
+
+
+def _biases(found: Findings) -> Table:
+    columns = (
+        Column("influence", "words"), Column("comparison", "words"), Column("estimate [95 % CI]"), Column("without influence"),
+        Column("p"), Column("p (Holm)"),
+    )  # fmt: skip
+    rows, contrasts = [], []
+    for each in (*biases(found.data), *null_pairs(found.data)):
+        contrast = each.contrast
+        contrasts.append(contrast)
+        said = contrast.scale if each.influence in ("side", "order", "time") else f"same arms twice: {contrast.scale}"
+        rows.append(
+            (
+                word_cell(said),
+                word_cell(arm_pair(contrast)),
+                share_cell(contrast),
+                plain_cell(contrast.null, f"{100 * contrast.null:g} %"),
+                plain_cell(contrast.p, p_value(contrast.p)),
+                plain_cell(contrast.p_adjusted, p_value(contrast.p_adjusted)),
+            )
+        )
+    notes = (
+        "Sides were drawn for every vote, so a bias to one side favours no arm; it only makes votes worth less. Changes are in "
+        "the share for the first arm, within participants. Correction: Holm over the comparisons of arms.",
+        error_words(contrasts),
+        *_reasons(contrasts),
+    )
+    return Table("biases", "What should not move votes: side, order, time", columns, tuple(rows), _said(notes), found.simulated)
+
+
+def _ties(found: Findings) -> Table:
+    columns = (
+        Column("comparison", "words"), Column("of", "words"), Column("ties", "words"), Column("first / tie / second"),
+        Column("scale", "words"), Column("estimate [95 % CI]"), Column("p"),
+    )  # fmt: skip
+    treated = [each for votes in votes_of(found.data) for each in tie_treatments(votes)]
+    notes = (
+        "A tie of votes is cannot tell, a tie of outcomes an even split. Where the treatments disagree, ties carry the result.",
+        "Votes split in half are the default. Outcomes are taken for independent (exact binomial), dropped ones as papers do. "
+        "Davidson's model of two arms gives the log odds of the decided votes.",
+        error_words(each.contrast for each in treated),
+        *_reasons(each.contrast for each in treated),
+    )
+    rows = tuple(_tie_row(each) for each in treated)
+    return Table("ties", "What becomes of ties", columns, rows, _said(notes), found.simulated)
+
+
+def _tie_row(each: TieTreatment) -> tuple[Cell, ...]:
+    contrast, tallies = each.contrast, (each.for_first, each.ties, each.for_second)
+    return (
+        word_cell(arm_pair(contrast)),
+        word_cell(each.unit),
+        word_cell(each.treatment),
+        Cell(" / ".join(count(value) for value in tallies), tuple(zip(("first", "ties", "second"), tallies, strict=True))),
+        word_cell(contrast.scale),
+        share_cell(contrast) if contrast.null == 0.5 else mean_cell(contrast, 2),
+        plain_cell(contrast.p, p_value(contrast.p)),
+    )
+
+
+def _screening(found: Findings) -> Table:
+    columns = (
+        Column("comparison", "words"), Column("participants"), Column("pointed at"), Column("everybody [95 % CI]"), Column("p"),
+        Column("without them [95 % CI]"), Column("p without them"),
+    )  # fmt: skip
+    screened = [screen(votes) for votes in votes_of(found.data)]
+    rows = tuple(
+        (
+            word_cell(arm_pair(each.everybody)),
+            plain_cell(len(each.participants), count(len(each.participants))),
+            plain_cell(out := sum(who.pointed_at for who in each.participants), count(out)),
+            share_cell(each.everybody),
+            plain_cell(each.everybody.p, p_value(each.everybody.p)),
+            share_cell(each.without),
+            plain_cell(each.without.p, p_value(each.without.p)),
+        )
+        for each in screened
+    )
+    contrasts = [contrast for each in screened for contrast in (each.everybody, each.without)]
+    notes = (
+        "Pointed at: nine votes in ten or more for one side, or a reliability below chance (one-coin model, Dawid and "
+        "Skene 1979), with ten decided votes or more. Nobody is left out of any other table: with a preference, who is "
+        "right is a model and not a fact.",
+        f"Share of votes for the first arm. {error_words(contrasts)}".strip(),
+        *_reasons(contrasts),
+    )
+    return Table("screening", "The result without participants who may not have looked", columns, rows, notes, found.simulated)
+
+
+def _middle_means(found: Findings) -> Table | None:
+    kept = [each for each in found.measured if len(each.values)]
+    if not kept:
+        return None
+    made = {each.metric: [mean for mean in middle_means(each, DRAWS) if not mean.second] for each in kept}
+    arrows = {metric.metric: heading(metric) for metric in found.metrics}
+    rows = tuple((word_cell(arrows.get(name, name)), *_middle_cells(means, found.data.labels)) for name, means in made.items())
+    every = [mean for means in made.values() for mean in means]
+    notes = (
+        "Mean of the middle half of an arm's scores: the lowest and the highest quarter do not move it. Where it tells another "
+        f"story than the mean, few images make the difference. Interval: hierarchical bootstrap over {_levels(every)}.",
+        ARROW_NOTE,
+        *dict.fromkeys(f"{mean.metric}: {mean.note}" for mean in every if mean.note),
+        *signatures(every),
+    )
+    columns = (Column("", "words"), *(Column(f"{label} [95 % CI]") for label in found.data.labels))
+    return Table("middle_means", "Interquartile means of the metrics per arm", columns, rows, notes)
+
+
+def _middle_cells(means: list[MiddleMean], labels: Iterable[str]) -> list[Cell]:
+    by_arm = {mean.first: mean for mean in means}
+    return [
+        interval_cell(by_arm[label].estimate, by_arm[label].interval, 4) if label in by_arm else plain_cell(None, ABSENT)
+        for label in labels
+    ]
+
+
+def _levels(means: list[MiddleMean]) -> str:
+    return "; or ".join(dict.fromkeys(" and ".join(mean.scope) for mean in means if mean.scope)) or "nothing here"
+
+
+def _reasons(contrasts: Iterable[Contrast]) -> tuple[str, ...]:
+    """Return why numbers are absent, each reason once with all comparisons it is true of."""
+    of_note: dict[str, dict[str, None]] = {}
+    for contrast in contrasts:
+        for note in contrast.notes:
+            of_note.setdefault(f"{contrast.scale}: {note}", {})[arm_pair(contrast)] = None
+    return tuple(f"{'; '.join(names)}: {note}" for note, names in of_note.items())
+
+
+def _said(notes: Iterable[str]) -> tuple[str, ...]:
+    return tuple(note for note in notes if note)
