@@ -78,16 +78,23 @@ def _alert(told: str) -> None:
 def _ask(scene: Scene, question: Question, wrong: bool) -> None:
     shown, words, key = question.in_language(scene.language), scene.words.questionnaire, f"reply-{question.name}"
     label = shown.text if question.required else f"{shown.text} ({words.optional})"
-    # the label is Markdown, and a study's text is no markup
-    label = "".join(f"\\{sign}" if sign in r"\`*_{}[]()#+-.!:~$|<>" else sign for sign in label)
     if wrong:
         st.html(f'<p class="study-problem">{escape(words.this_one)}</p>')
+    # a widget's label is Markdown where it is seen and text where it is read aloud: it is only read aloud
+    st.html(f'<p class="study-asked" aria-hidden="true">{escape(label)}</p>')
     if question.kind == "choice":
-        st.radio(label, list(range(len(shown.options))), format_func=lambda n: shown.options[n], index=None, key=key)
+        options = [_as_text(option) for option in shown.options]
+        st.radio(label, range(len(options)), format_func=options.__getitem__, index=None, key=key, label_visibility="collapsed")
     elif question.kind == "number":
-        st.number_input(label, min_value=question.least, max_value=question.most, value=None, key=key)
+        least, most = question.least, question.most
+        st.number_input(label, min_value=least, max_value=most, value=None, key=key, label_visibility="collapsed")
     else:
-        st.text_area(label, key=key, max_chars=MOST_SIGNS)
+        st.text_area(label, key=key, max_chars=MOST_SIGNS, label_visibility="collapsed")
+
+
+def _as_text(said: str) -> str:
+    """Return Markdown that shows a text as it stands, since a study's text is no markup."""
+    return "".join(f"\\{sign}" if sign in r"\`*_{}[]()#+-.!:~$|<>" else sign for sign in said)
 
 
 def _given(question: Question) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from sqlalchemy import select
 
@@ -13,6 +12,7 @@ from db.session import open_database, read
 from study_app.begin import begin_study
 from study_app.design import Design
 from study_app.sentences import Sentences, load_sentences
+from tests.accessibility import hold_to_axe
 from tests.runs import make_run
 from tests.served import PATIENCE, Server
 
@@ -48,9 +48,7 @@ class Person:
         expect(self.page.get_by_text(text).first).to_be_visible(timeout=PATIENCE)
         whole = self.page.get_by_test_id("stApp")
         expect(whole).to_have_attribute("data-test-script-state", "notRunning", timeout=PATIENCE)
-        found = Axe().run(self.page).response["violations"]
-        serious = [each for each in found if each["impact"] in ("serious", "critical")]
-        assert not serious, [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious]
+        hold_to_axe(self.page)
 
 
 def by_keyboard(page: Page, name: str) -> None:

@@ -70,6 +70,11 @@ def whole(page: Page, key: str | None = None) -> str:
         timeout=PATIENCE,
     )
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=PATIENCE)
+    # the script counts from when the images are painted: no key before that, or there is no time to tell
+    page.evaluate(
+        "async () => { await Promise.all([...document.images].map(image => image.decode()));"
+        " for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame) }"
+    )
     return str(page.locator(".study-pair").get_attribute("data-page"))
 
 
