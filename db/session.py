@@ -1,7 +1,5 @@
 """Open a database and read or write it: SQLite set up so that nothing acknowledged is lost, PostgreSQL by URL."""
 
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,14 +13,11 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from db.schema import migrate
+from db.turns import TooLongError, writing
 from evalkit.errors import UserError
 
 Kept = TypeVar("Kept")
 BUSY_SECONDS = 15
-# Writers of one process queue here instead of in SQLite's busy handler, and no checkpoint (which runs inside COMMIT) overlaps
-# another writer: SQLite before 3.51.3 can damage a WAL file then (sqlite.org/wal.html, "the WAL-reset bug").
-_WAITING: deque[threading.Event] = deque()
-_WAITING_LOCK = threading.Lock()
 
 
 class DatabaseError(UserError):
@@ -93,17 +88,11 @@ def read(database: Database) -> Iterator[Session]:
 def write(database: Database) -> Iterator[Session]:
     """Give a session that is committed on leaving, or undone where the block raises.
 
-    Once this returns, what was written is on disk. Writers of one process wait for each other on SQLite. Objects stay readable
-    after the commit.
+    Once this returns, what was written is on disk. Writers of one process take turns on SQLite, and those who queue share a
+    commit; what another raises undoes nothing of this one. Objects stay readable after the commit.
     """
-    engine = database.engine.execution_options(write=True)
-    info = {"kept": database.kept}
-    with (
-        _translated(database),
-        _one_writer(database),
-        Session(engine, expire_on_commit=False, info=info) as session,
-        session.begin(),
-    ):
+    with _translated(database), _transaction(database) as session:
+        session.info["kept"] = database.kept
         yield session
 
 
@@ -160,7 +149,9 @@ def _make_engine(url: URL) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get("write", False)
-        connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writes else 'ON'}")
+        if connection.info.get("writes") is not writes:
+            connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writes else 'ON'}")
+            connection.info["writes"] = writes
         # a deferred transaction that turns into a writer fails at once when another was faster, whatever the busy timeout
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
@@ -168,25 +159,21 @@ def _make_engine(url: URL) -> Engine:
 
 
 @contextmanager
-def _one_writer(database: Database) -> Iterator[None]:
+def _transaction(database: Database) -> Iterator[Session]:
     if database.file is None:
-        yield
+        with Session(database.engine, expire_on_commit=False) as session, session.begin():
+            yield session
         return
-    # first come, first served: a plain lock lets a busy thread take it again and again while others wait for ever
-    turn = threading.Event()
-    with _WAITING_LOCK:
-        _WAITING.append(turn)
-        if _WAITING[0] is turn:
-            turn.set()
+    patience = 4 * BUSY_SECONDS
     try:
-        if not turn.wait(4 * BUSY_SECONDS):
-            raise DatabaseError(f"{database.name}: other writers held it for {4 * BUSY_SECONDS} s; try again")
-        yield
-    finally:
-        with _WAITING_LOCK:
-            _WAITING.remove(turn)
-            if _WAITING:
-                _WAITING[0].set()
+        with (
+            writing(database.engine, patience) as connection,
+            Session(connection, expire_on_commit=False, join_transaction_mode="create_savepoint") as session,
+            session.begin(),
+        ):
+            yield session
+    except TooLongError:
+        raise DatabaseError(f"{database.name}: other writers held it for {patience} s; try again") from None
 
 
 @contextmanager
