@@ -81,6 +81,24 @@ def _fleiss(table: NDArray[np.int64], raw: float) -> float:
     return (raw - chance) / (1 - chance)
 
 
+def fleiss_null_error(table: NDArray[np.int64]) -> float:
+    """Return the standard error of Fleiss' kappa were all judgments random, for the z that other programs print.
+
+    It takes units for independent and judged by different people, as a design in which concepts recur is not; the intervals
+    of `agreement_of` allow for that. Source: Fleiss, Nee and Landis 1979 (Psychological Bulletin 86:974). Raises UserError
+    where kappa is undefined.
+    """
+    found = agreement(table)
+    if found.kappa is None:
+        raise UserError(f"Fleiss' kappa: {found.note}")
+    kept = table[table.sum(axis=1) >= 2]
+    size = found.judgments / found.units
+    share: Floats = kept.sum(axis=0) / found.judgments
+    spread = share * (1 - share)
+    rest = spread.sum() ** 2 - np.sum(spread * (1 - 2 * share))
+    return float(np.sqrt(2.0 * rest / (found.judgments * (size - 1))) / spread.sum())
+
+
 def krippendorff(table: NDArray[np.int64], values: Sequence[float], level: Level) -> float:
     """Return Krippendorff's alpha of a units x categories table of counts, 1 at most.
 
@@ -120,15 +138,37 @@ def gwet_ac1(table: NDArray[np.int64]) -> float:
 
     Raises UserError where no unit was judged twice or there are fewer than two categories.
     """
+    agreed, twice, share = _gwet(table)
+    chance = float(np.sum(share.mean(axis=0) * (1 - share.mean(axis=0))) / (share.shape[1] - 1))
+    return (float(agreed[twice].mean()) - chance) / (1 - chance)
+
+
+def gwet_ac1_error(table: NDArray[np.int64]) -> float:
+    """Return the standard error of AC1 over units taken for independent, as irrCAC prints it (Gwet 2008, section 5).
+
+    The intervals of `agreement_of` allow for concepts and participants that recur; this does not. Raises UserError as
+    `gwet_ac1`, and for a single unit.
+    """
+    agreed, twice, share = _gwet(table)
+    units, mean = len(share), share.mean(axis=0)
+    if units < 2:
+        raise UserError("AC1: one unit has no standard error; two or more are needed")
+    others = share.shape[1] - 1
+    chance, value = float(np.sum(mean * (1 - mean)) / others), gwet_ac1(table)
+    own = np.where(twice, (agreed - chance) * units / twice.sum(), 0.0) - 2 * (1 - value) * (
+        share @ (1 - mean) / others - chance
+    )
+    return float(np.sqrt(np.sum((own / (1 - chance) - value) ** 2) / (units * (units - 1))))
+
+
+def _gwet(table: NDArray[np.int64]) -> tuple[Floats, NDArray[np.bool_], Floats]:
+    """Return, for each unit judged: its agreement (0 where judged once), whether it was judged twice, and its shares."""
     judged = table[table.sum(axis=1) >= 1].astype(np.float64)
     sizes = judged.sum(axis=1)
     twice = sizes >= 2
     if not twice.any() or table.shape[1] < 2:
         raise UserError("AC1: needs units judged twice and at least two categories")
-    agreed = (judged * (judged - 1)).sum(axis=1)[twice] / (sizes * (sizes - 1))[twice]
-    shares = (judged / sizes[:, None]).mean(axis=0)
-    chance = float(np.sum(shares * (1 - shares)) / (table.shape[1] - 1))
-    return (float(agreed.mean()) - chance) / (1 - chance)
+    return (judged * (judged - 1)).sum(axis=1) / np.maximum(sizes * (sizes - 1), 1), twice, judged / sizes[:, None]
 
 
 def agreement_of(votes: Votes, draws: int = DRAWS, seed: int = SEED) -> Agreement:

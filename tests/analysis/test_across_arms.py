@@ -111,6 +111,7 @@ def test_friedman_is_rs_and_nemenyi_is_scikit_posthocs():
         (2, 0.1, 1.645),
         (3, 0.1, 2.052),
         (4, 0.1, 2.291),
+        (10, 0.1, 2.920),
     ],
 )
 def test_nemenyis_quantiles_are_demsars(arms, level, quantile):

@@ -7,7 +7,16 @@ import pandas as pd
 import pytest
 
 from analysis.inference.clusters import ConceptSets
-from analysis.votes.agreement import agreement, agreement_of, counts_of, gwet_ac1, krippendorff, noise_ceiling
+from analysis.votes.agreement import (
+    agreement,
+    agreement_of,
+    counts_of,
+    fleiss_null_error,
+    gwet_ac1,
+    gwet_ac1_error,
+    krippendorff,
+    noise_ceiling,
+)
 from analysis.votes.preference import Votes
 from evalkit.errors import UserError
 
@@ -78,6 +87,18 @@ def test_gwet_ac1(gold):
     gold("fleiss_1971_ac1", gwet_ac1(np.array([[int(digit) for digit in row] for row in FLEISS])))
     gold("krippendorff_4x12_ac1", gwet_ac1(krippendorff_table()))
     gold("small_ac1", agreement_of(small_votes(), draws=39).ac1)
+
+
+def test_errors_that_other_programs_print(gold):
+    diagnoses = np.array([[int(digit) for digit in row] for row in FLEISS])
+    error = fleiss_null_error(diagnoses)
+    gold("fleiss_1971_null_error", error)
+    gold("fleiss_1971_z", agreement(diagnoses).kappa / error)
+    gold("krippendorff_4x12_ac1_error", gwet_ac1_error(krippendorff_table()))
+    with pytest.raises(UserError, match="unequal"):
+        fleiss_null_error(krippendorff_table())
+    with pytest.raises(UserError, match="one unit"):
+        gwet_ac1_error(np.array([[2, 1]]))
 
 
 @pytest.mark.parametrize(("values", "level", "says"), [([1, 2], "interval", "ascending"), ([-1, 2, 3, 4, 5], "ratio", "zero")])

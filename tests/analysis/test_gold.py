@@ -55,6 +55,8 @@ def test_fleiss_kappa_of_other_published_tables(gold):
     gold("fourteen_raters", agreement(np.array(FOURTEEN_RATERS)).kappa)
     gold("randolph_table", agreement(np.array([[7, 1], [3, 5]])).kappa)
     gold("randolph_table_free", float(inter_rater.fleiss_kappa([[7, 1], [3, 5]], method="randolph")))
+    gold("randolph_second", agreement(np.array([[6, 1, 0], [0, 7, 0]])).kappa)
+    gold("randolph_second_free", float(inter_rater.fleiss_kappa([[6, 1, 0], [0, 7, 0]], method="randolph")))
 
 
 def test_krippendorff_of_three_observers_at_every_level(gold):
