@@ -145,12 +145,15 @@ def _levels(means: list[MiddleMean]) -> str:
 
 
 def _reasons(contrasts: Iterable[Contrast]) -> tuple[str, ...]:
-    """Return why numbers are absent, each reason once with all comparisons it is true of."""
+    """Return what weakens numbers, and why others are absent with all comparisons that is true of; each once."""
     of_note: dict[str, dict[str, None]] = {}
     for contrast in contrasts:
         for note in contrast.notes:
-            of_note.setdefault(f"{contrast.scale}: {note}", {})[arm_pair(contrast)] = None
-    return tuple(f"{'; '.join(names)}: {note}" for note, names in of_note.items())
+            absent = contrast.estimate is None
+            of_note.setdefault(f"{contrast.scale}: {note}" if absent else note, {}).update(
+                {arm_pair(contrast): None} if absent else {}
+            )
+    return tuple(f"{'; '.join(names)}: {note}" if names else note for note, names in of_note.items())
 
 
 def _said(notes: Iterable[str]) -> tuple[str, ...]:
