@@ -15,6 +15,8 @@ from evalkit.manifest import FILE_NAME as MANIFEST_NAME
 from study_app.chain import event_hash
 from study_app.export import EVENTS_NAME
 
+FURTHER = "further_images"
+
 
 @dataclass(frozen=True)
 class Verified:
@@ -40,6 +42,8 @@ def verify_export(path: Path) -> Verified:
     canonical = json.dumps(design["design"], sort_keys=True, separators=(",", ":"))
     if hashlib.sha256(canonical.encode()).hexdigest() != design["sha256"]:
         raise UserError(f"{path}: design.json: is not the design the study was begun with (another sha256)")
+    if f"{FURTHER}.csv" not in files and design["design"].get("at_once", 2) > 2:
+        raise UserError(f"{path}: {FURTHER}.csv: is missing, and the design shows {design['design']['at_once']} images at once")
     events = [json.loads(line) for line in files[EVENTS_NAME].splitlines()]
     chain = _follow(path, events, design["sha256"])
     about = json.loads(files["about.json"])
@@ -51,10 +55,11 @@ def verify_export(path: Path) -> Verified:
     for row in _table(files, "comparisons"):
         if not {row["image_a_sha256"], row["image_b_sha256"]} <= shas:
             raise UserError(f"{path}: comparisons.csv: comparison {row['id']} shows an image that is not the manifest's")
-    for row in _table(files, "further_images"):
+    # exports made before there could be more than two images lack the table; the design, held to its hash, tells
+    for row in _table(files, FURTHER) if f"{FURTHER}.csv" in files else ():
         if row["image_sha256"] not in shas:
             raise UserError(
-                f"{path}: further_images.csv: comparison {row['comparison_id']} shows an image that is not the manifest's"
+                f"{path}: {FURTHER}.csv: comparison {row['comparison_id']} shows an image that is not the manifest's"
             )
     return Verified(len(judgments), len(events), chain)
 
@@ -68,7 +73,7 @@ def _read(path: Path) -> dict[str, bytes]:
         raise UserError(f"{path}: can't be read as a zip file: {error}") from error
     lines = [line.split("  ", 1) for line in files.get("SHA256SUMS", b"").decode().splitlines()]
     sums = {line[-1]: line[0] for line in lines}
-    tables = ("judgments", "assignments", "comparisons", "further_images")
+    tables = ("judgments", "assignments", "comparisons")
     wanted = {EVENTS_NAME, MANIFEST_NAME, "design.json", "about.json", *(f"{name}.csv" for name in tables)}
     if not wanted <= sums.keys() or sums.keys() != files.keys() - {"SHA256SUMS"}:
         raise UserError(f"{path}: is no whole export of `evalkit study export`: SHA256SUMS and the files don't fit")
@@ -106,7 +111,8 @@ def _compare(
     for assignment_id, told in logged.items():
         row, assignment = stored[assignment_id], assignments[assignment_id]
         names = ("comparison_id", "participant_id", "left", "arrangement")
-        seen = (row["choice"], *(assignment[name] for name in names))
+        # exports made before there could be more than two images lack `arrangement`, as the log's events do
+        seen = (row["choice"], *(assignment.get(name, "") for name in names))
         wanted = (told["choice"], told["comparison"], told["participant"], told["left"], told.get("arrangement", ""))
         if seen != tuple(str(value) for value in wanted):
             raise UserError(f"{path}: judgments.csv: the judgment of assignment {assignment_id} is not as the log tells it")

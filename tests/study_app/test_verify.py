@@ -1,6 +1,8 @@
 """An export checks itself: whatever is changed, left out or added later is named."""
 
+import csv
 import hashlib
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -109,3 +111,30 @@ def test_a_file_changed_after_the_export_is_named(export: Path, tmp_path: Path) 
     (tmp_path / "no.zip").write_bytes(b"no zip")
     with pytest.raises(UserError, match="can't be read as a zip file"):
         verify_export(tmp_path / "no.zip")
+
+
+def of_older_code(files: dict[str, bytes]) -> None:
+    """Leave out what exports did not have while a comparison showed two images: two tables and a column."""
+    for name in ("further_images.csv", "further_pictures.csv"):
+        del files[name]
+    rows = list(csv.reader(io.StringIO(files["assignments.csv"].decode())))
+    place = rows[0].index("arrangement")
+    files["assignments.csv"] = "".join(",".join(row[:place] + row[place + 1 :]) + "\n" for row in rows).encode()
+
+
+def test_an_export_made_before_there_were_further_images_is_still_sound(export: Path, tmp_path: Path) -> None:
+    assert verify_export(changed(export, tmp_path / "older.zip", of_older_code)) == verify_export(export)
+    # an image that is not the manifest's is found there too, and so is another participant's side
+    for change, message in ((another_image, "not the manifest's"), (another_choice, "is not as the log tells it")):
+        with pytest.raises(UserError, match=message):
+            verify_export(changed(tmp_path / "older.zip", tmp_path / "changed.zip", change))
+
+
+def test_further_images_cannot_be_left_out_where_they_were_shown(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    make_run(run, scores=False)
+    (run / "study.toml").write_text("at_once = 3\nper_comparison = 1\n")
+    call("simulate", run, "--participants", 1)
+    call("export", run)
+    with pytest.raises(UserError, match=r"further_images.csv: is missing, and the design shows 3 images at once"):
+        verify_export(changed(run / "study" / "export.zip", tmp_path / "x.zip", lambda files: files.pop("further_images.csv")))
