@@ -9,7 +9,7 @@ from pathlib import Path
 from study_app.progress import CaseProgress, StudyStatus
 from study_app.watch import Share, Watch
 
-_STYLE = Path(__file__).parent / "static" / "dashboard.css"
+_STATIC = Path(__file__).parent / "static"
 _SECONDS = 10
 
 
@@ -21,7 +21,7 @@ def login_page(trouble: str = "") -> str:
         '<input id="password" name="password" type="password" autocomplete="current-password" autofocus required>'
         "<button>Log in</button></form>"
     )
-    return _page("Log in", f"<h1>The study's dashboard</h1>{said}{form}", "")
+    return _page("Log in", f"<h1>The study's dashboard</h1>{said}{form}")
 
 
 def dashboard_page(status: StudyStatus, seen: Watch, cases: Sequence[CaseProgress], now: datetime) -> str:
@@ -61,9 +61,10 @@ def dashboard_page(status: StudyStatus, seen: Watch, cases: Sequence[CaseProgres
                ((case.case, case.comparisons, case.complete, case.judged, case.places) for case in cases)),
         "<h2>People</h2>",
         _people(seen),
-        '<form method="post" action="/admin/out"><button class="plain">Log out</button></form>',
     ]  # fmt: skip
-    return _page("The study", "".join(body), f'<meta http-equiv="refresh" content="{_SECONDS}">')
+    out = '<form method="post" action="/admin/out"><button class="plain">Log out</button></form>'
+    live = f'<div id="live" data-seconds="{_SECONDS}">{"".join(body)}</div>'
+    return _page("The study", f'{live}{out}<script type="module">{_static("dashboard.js")}</script>')
 
 
 def _notices(status: StudyStatus, seen: Watch) -> list[str]:
@@ -114,17 +115,19 @@ def _moment(moment: datetime) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    # wider than a phone: it scrolls by itself, by keyboard too
+    return f'<div class="wide" role="region" tabindex="0" aria-label="{escape(head[0])}">{table}</div>'
 
 
-def _page(title: str, body: str, more: str) -> str:
+def _page(title: str, body: str) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">{more}<style>{_style()}</style></head>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_static("dashboard.css")}</style></head>'
         f"<body><main>{body}</main></body></html>"
     )
 
 
 @cache
-def _style() -> str:
-    return _STYLE.read_text(encoding="utf-8")
+def _static(name: str) -> str:
+    return (_STATIC / name).read_text(encoding="utf-8")

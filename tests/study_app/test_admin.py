@@ -127,7 +127,7 @@ def test_the_dashboard_shows_how_the_study_goes_and_no_arms_share(service: Study
     shown = client.get("/admin").text
     for said in (
         "24 of 30 (80.0 %)", "4 arrived", "of the participants are simulated", "pairs of answers to one comparison are equal",
-        "null pairs with a side chosen", "star-ring", "chose one side in", "http-equiv=\"refresh\"",
+        "null pairs with a side chosen", "star-ring", "chose one side in", "data-seconds=\"10\"",
     ):  # fmt: skip
         assert said in shown
     # the arms are named where progress is told, and there alone
