@@ -33,7 +33,9 @@ def dashboard_page(status: StudyStatus, seen: Watch, cases: Sequence[CaseProgres
         ("pace", f"{seen.last_hour} judgments in the last hour, by {seen.active} people"),
         (
             "complete",
-            _moment(seen.finish_at) if seen.finish_at else ("yes" if status.judged >= status.places else "no pace yet"),
+            f"about {_moment(seen.finish_at)}, at this pace"
+            if seen.finish_at
+            else ("yes" if status.judged >= status.places else "no pace yet"),
         ),
         ("agreement", _agreement(seen)),
         ("left chosen", _share(seen.left)),
