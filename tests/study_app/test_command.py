@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from db.models import Assignment, Comparison, Judgment
 from db.session import Database, default_url, open_database, read
 from evalkit.errors import UserError
+from study_app.backups import backups
 from study_app.command import app
 from study_app.doctor import examine, wal_bug
 from tests.runs import make_run
@@ -238,3 +239,22 @@ def test_doctor_refuses_a_password_file_that_others_can_read(run: Path) -> None:
     assert "study/password: readable by its owner alone" in call("doctor", run)
     (run / "study" / "password").chmod(0o640)
     assert "study/password: others can read it" in call("doctor", run)
+
+
+@pytest.mark.postgres
+def test_the_commands_do_on_postgresql_what_they_do_on_sqlite(run: Path, postgres_url: str) -> None:
+    db = ("--db", postgres_url)
+    assert "30 judgments" in call("simulate", run, *db)
+    assert "30 of 30 judgments (100.0 %)" in call("status", run, *db)
+    assert "participant 1 is left out" in call("exclude", run, 1, "--because", "asked us to", *db)
+    for words in (("include", 1), ("void", 2), ("pause",), ("resume",), ("erase", 2), ("lock",)):
+        assert "done, and in the study's log" in call(words[0], run, *words[1:], *db)
+    assert "30 judgments" in call("export", run, *db)
+    assert "30 judgments" in call("verify", run / "study" / "export.zip")
+    # a server's database is copied with the server's own tool, by command and while serving
+    with pytest.raises(UserError, match="copy it with PostgreSQL's own pg_dump"):
+        call("backup", run, *db)
+    database = open_database(postgres_url)
+    with backups(database, run, 1):
+        assert not (run / "study" / "backups").exists()
+    database.close()
