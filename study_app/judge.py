@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -20,6 +20,18 @@ from study_app.design import Design
 Choice = str
 # The queries of every judgment, built once.
 _LOCKED = select(Assignment).where(Assignment.id == bindparam("assignment")).with_for_update()
+_ASKED = (
+    select(Assignment.participant_id, Assignment.comparison_id, Assignment.left, Assignment.arrangement, Assignment.state)
+    .where(Assignment.id == bindparam("assignment"))
+    .with_for_update()
+)
+_DONE = update(Assignment).where(Assignment.id == bindparam("assignment")).values(state="done")
+_STORE = {
+    dialect.__name__.rpartition(".")[2]: dialect.insert(Judgment.metadata.tables["judgments"])
+    .on_conflict_do_nothing(index_elements=["assignment_id"])
+    .returning(Judgment.id)
+    for dialect in (sqlite, postgresql)
+}
 _STATE = (
     select(Study, Participant.excluded_at, func.count(Judgment.id))
     .join(Participant, Participant.study_id == Study.id)
@@ -85,7 +97,7 @@ def record_judgment(
     Raises:
         UserError: the assignment is not this participant's, or the study does not offer this choice.
     """
-    assignment = session.scalar(_LOCKED, {"assignment": assignment_id})
+    assignment = session.execute(_ASKED, {"assignment": assignment_id}).first()
     if assignment is None or assignment.participant_id != participant_id:
         raise UserError(f"assignment {assignment_id}: is not this participant's; only the one on the page can be judged")
     # read after the lock, so that what another process has just written is seen
@@ -98,18 +110,12 @@ def record_judgment(
     if study.locked_at is not None:
         return Recorded.LOCKED
     surplus = excluded_at is not None or (assignment.state == "expired" and not take_place(session, assignment.comparison_id))
-    insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
-    stored = session.execute(
-        insert(Judgment)
-        .values(assignment_id=assignment_id, choice=choice, surplus=surplus, judged_at=now, **(timing or Timing()).columns())
-        .on_conflict_do_nothing(index_elements=["assignment_id"])
-        .returning(Judgment.id)
-    ).first()
-    if stored is None:
+    judgment = {"assignment_id": assignment_id, "choice": choice, "surplus": surplus, "judged_at": now}
+    judgment |= (timing or Timing()).columns()
+    if session.execute(_STORE[session.get_bind().dialect.name], judgment).first() is None:
         raise RuntimeError(f"assignment {assignment_id} was locked and yet judged by another")
     if not surplus:
-        assignment.state = "done"
-    session.flush()
+        session.execute(_DONE, {"assignment": assignment_id})
     content: dict[str, object] = {
         "assignment": assignment_id, "comparison": assignment.comparison_id, "participant": participant_id,
         "left": assignment.left, "choice": choice,

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from db.models import CaseConcept, Check, Comparison, Concept, Image, Participant, Reference, Study
@@ -15,6 +15,12 @@ from study_app.blinding import Kind
 # More would only make the pictures smaller.
 MOST_REFERENCES = 5
 PRACTICES = 2
+_PAIR = (
+    select(Comparison.case_id, Image.sha256, Image.width, Image.height)
+    .join(Image, Image.id.in_((Comparison.image_a_id, Comparison.image_b_id)))
+    .where(Comparison.id == bindparam("comparison"))
+    .order_by(Image.id != Comparison.image_a_id)
+)
 
 
 @dataclass(frozen=True)
@@ -54,9 +60,13 @@ def of_comparison(session: Session, participant_id: int, comparison_id: int, sta
 
 def _read_images(session: Session, comparison_id: int, count: int) -> tuple[int, tuple[Stimulus, ...]]:
     """Return the case of a comparison, and its images in the order of their arms."""
-    comparison = session.get_one(Comparison, comparison_id)
-    images = images_of(comparison, range(count))
-    return comparison.case_id, tuple(_image(f"image {number}", image) for number, image in enumerate(images))
+    if count > 2:
+        comparison = session.get_one(Comparison, comparison_id)
+        return comparison.case_id, tuple(_image(f"image {number}", image) for number, image in enumerate(comparison.images))
+    pair = session.execute(_PAIR, {"comparison": comparison_id}).all()
+    return pair[0].case_id, tuple(
+        Stimulus("", f"image {number}", "image", row.sha256, (row.width, row.height)) for number, row in enumerate(pair)
+    )
 
 
 def images_of(comparison: Comparison, stand: Sequence[int]) -> tuple[Image, ...]:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from db.models import Answer, Assignment, Check, Judgment, Participant
@@ -20,6 +20,20 @@ from study_app.design import Design, Sessions
 PACE_JUDGMENTS = 21
 FEWEST_GAPS = 4
 LONGEST_SECONDS = 300
+# The queries of every page turn, built once.
+_JUDGED = (
+    select(func.count())
+    .select_from(Judgment)
+    .join(Assignment, Assignment.id == Judgment.assignment_id)
+    .where(Assignment.participant_id == bindparam("who"))
+)
+_RECENT = (
+    select(Judgment.judged_at)
+    .join(Assignment, Assignment.id == Judgment.assignment_id)
+    .where(Assignment.participant_id == bindparam("who"))
+    .order_by(Judgment.judged_at.desc())
+    .limit(PACE_JUDGMENTS)
+)
 
 
 @dataclass(frozen=True)
@@ -80,8 +94,7 @@ def upcoming(session: Session, design: Design, participant_id: int) -> stimuli.S
 
 def count_judged(session: Session, participant_id: int) -> int:
     """Return how many comparisons the participant has judged."""
-    judged = select(func.count()).select_from(Judgment).join(Assignment, Assignment.id == Judgment.assignment_id)
-    return session.scalar(judged.where(Assignment.participant_id == participant_id)) or 0
+    return session.scalar(_JUDGED, {"who": participant_id}) or 0
 
 
 def progress(session: Session, design: Design, participant_id: int) -> tuple[int, int]:
@@ -100,10 +113,7 @@ def minutes_left(session: Session, participant_id: int, tasks: int) -> int | Non
 
     The pace is the median time between their last judgments, of which a longer rest says nothing.
     """
-    mine = select(Judgment.judged_at).join(Assignment, Assignment.id == Judgment.assignment_id)
-    recent = session.scalars(
-        mine.where(Assignment.participant_id == participant_id).order_by(Judgment.judged_at.desc()).limit(PACE_JUDGMENTS)
-    ).all()
+    recent = session.scalars(_RECENT, {"who": participant_id}).all()
     gaps = [(later - earlier).total_seconds() for later, earlier in pairwise(recent)]
     worked = [gap for gap in gaps if gap < LONGEST_SECONDS]
     if len(worked) < FEWEST_GAPS or tasks <= 0:

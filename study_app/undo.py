@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from db.models import Answer, Assignment, Judgment, Participant, Withdrawal
@@ -10,16 +10,18 @@ from study_app.assignment import LEASE, free_place
 from study_app.chain import append
 from study_app.judge import Timing
 
+_LAST = (
+    select(Assignment.id, Assignment.state, Judgment.judged_at)
+    .join(Judgment, Judgment.assignment_id == Assignment.id)
+    .where(Assignment.participant_id == bindparam("who"))
+    .order_by(Judgment.id.desc())
+    .limit(1)
+)
+
 
 def undoable(session: Session, participant_id: int, now: datetime) -> int | None:
     """Return the assignment whose judgment the participant may still take back: their last one, while it is fresh."""
-    last = session.execute(
-        select(Assignment.id, Assignment.state, Judgment.judged_at)
-        .join(Judgment, Judgment.assignment_id == Assignment.id)
-        .where(Assignment.participant_id == participant_id)
-        .order_by(Judgment.id.desc())
-        .limit(1)
-    ).first()
+    last = session.execute(_LAST, {"who": participant_id}).first()
     if last is None or last.state != "done" or last.judged_at < now - LEASE:
         return None
     return int(last.id)
