@@ -1,11 +1,11 @@
-"""Is a judgment ever lost? 26,100 of them over websockets, while the server is killed (SIGKILL) and sockets drop.
+"""Is a judgment ever lost? 26,100 of them over sockets, while the server is killed (SIGKILL) and sockets drop.
 
-    python -m benchmarks.study_kill [--kills 12] [--sessions 16] [--judgments 26100]
+    python -m benchmarks.study_kill [--kills 12] [--sessions 16] [--judgments 26100] [--through pages|service]
 
 Sessions judge through the pages of a served study as fast as it answers. A judgment counts as acknowledged once its page has
 turned. Some answers are pressed twice, some sockets are cut right after the press; whoever loses the server comes back with the
-same cookie. At the end every acknowledged answer must be stored as it was given, none twice, every place filled exactly, and
-the export must verify.
+same cookie. `--through service` leaves the pages out (`benchmarks.study_clients`), which is faster. At the end every
+acknowledged answer must be stored as it was given, none twice, every place filled exactly, and the export must verify.
 """
 
 import argparse
@@ -18,10 +18,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import websockets
 from sqlalchemy import func, select
 
+from benchmarks.study_clients import ServiceServer, judge_service
 from benchmarks.study_load import Session, join
 from db.models import Assignment, Comparison, Judgment, Participant
 from db.session import default_url, open_database, read
@@ -110,9 +112,15 @@ async def _judge(session: Session, token: str, rng: random.Random, tally: Tally)
             await session.run(pressed)
 
 
-async def everyone(servers: Sequence[Server], sessions: int, stops: Sequence[int], tally: Tally) -> None:
+async def everyone(servers: Sequence[Server | ServiceServer], sessions: int, stops: Sequence[int], tally: Tally) -> None:
     """Let all sessions judge, and kill one server after the other whenever as many answers as in `stops` were acknowledged."""
-    people = [asyncio.create_task(participant(servers[number % len(servers)].url, number, tally)) for number in range(sessions)]
+    people = []
+    for number in range(sessions):
+        server = servers[number % len(servers)]
+        judging = (
+            participant(server.url, number, tally) if isinstance(server, Server) else judge_service(server.port, number, tally)
+        )
+        people.append(asyncio.create_task(judging))
     for number, stop in enumerate(stops):
         server = servers[number % len(servers)]
         while len(tally.acknowledged) < stop and not all(person.done() for person in people):
@@ -158,7 +166,13 @@ def compare(run: Path, url: str, tally: Tally) -> Found:
 
 
 def measure(
-    folder: Path, judgments: int, kills: int, sessions: int, url: str | None = None, processes: int = 1
+    folder: Path,
+    judgments: int,
+    kills: int,
+    sessions: int,
+    url: str | None = None,
+    processes: int = 1,
+    through: Literal["pages", "service"] = "pages",
 ) -> tuple[Tally, Found]:
     """Judge a study of so many judgments, and return what was told and what was found; by default on SQLite."""
     cells = judgments // (PAIRS * PEOPLE)
@@ -170,7 +184,8 @@ def measure(
     database.close()
     wanted = cells * PAIRS * PEOPLE
     stops = sorted(random.Random(1).sample(range(wanted // 50 + 1, wanted - wanted // 20), kills))
-    servers, tally = [Server(run, url) for _ in range(processes)], Tally()
+    serve, tally = Server if through == "pages" else ServiceServer, Tally()
+    servers = [serve(run, url) for _ in range(processes)]
     try:
         for server in servers:
             server.start()
@@ -189,10 +204,13 @@ def main() -> None:
     options.add_argument("--judgments", type=int, default=26_100)
     options.add_argument("--db", help="A PostgreSQL database; SQLite by default.")
     options.add_argument("--processes", type=int, default=1, help="How many servers serve at once; more than 1 on PostgreSQL.")
+    options.add_argument("--through", choices=("pages", "service"), default="pages")
     given = options.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        tally, found = measure(Path(folder), given.judgments, given.kills, given.sessions, given.db, given.processes)
+        tally, found = measure(
+            Path(folder), given.judgments, given.kills, given.sessions, given.db, given.processes, given.through
+        )
     seconds = time.perf_counter() - began
     print(f"judgments           {found.judgments:,} stored, {len(tally.acknowledged):,} acknowledged, in {seconds:,.0f} s")
     print(f"server killed       {tally.kills} times; connections lost or refused meanwhile {tally.lost}")

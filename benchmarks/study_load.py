@@ -4,11 +4,14 @@
 
 Every session joins as a browser does, agrees, practises and judges by pressing the pages' buttons; a page turn is the time from
 the press to the end of the page's run. A share of the presses is doubled. At the end the judgments in the database are held to
-those the sessions gave. A second figure is the service layer alone: judgments per second with full durability, 16 threads.
+those the sessions gave. Beside that stands the floor: as many sessions on a page of as many elements with nothing behind them.
+Last comes the service layer alone: judgments (answer and next page) a second with full durability, 16 threads. CPU times and
+the machine's load tell how much of it other programs took.
 """
 
 import argparse
 import asyncio
+import os
 import random
 import statistics
 import tempfile
@@ -20,11 +23,12 @@ from collections import Counter
 from pathlib import Path
 
 import websockets
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection
 
+from benchmarks.study_floor import Floor
 from db.models import Comparison, Judgment
 from db.session import open_database, read
 from study_app.begin import begin_study
@@ -85,11 +89,11 @@ class Session:
                 return time.perf_counter() - began
 
 
-async def participant(url: str, number: int, think: float, until: float, turns: list[float]) -> int:
+async def participant(url: str, number: int, think: float, until: float, turns: list[float], joins: bool = True) -> int:
     """Take part until the time is over and return how many judgments were given."""
     rng = random.Random(number)
     await asyncio.sleep(think * rng.random())
-    cookie = await asyncio.to_thread(join, url)
+    cookie = await asyncio.to_thread(join, url) if joins else ""
     address = f"{url.replace('http', 'ws', 1)}_stcore/stream"
     judged = 0
     async with websockets.connect(address, additional_headers={"Cookie": cookie}, max_size=None) as socket:
@@ -120,36 +124,49 @@ def memory(pid: int) -> float:
     return 0.0
 
 
-def pages(run: Path, sessions: int, think: float, seconds: float) -> None:
-    """Load a served study and print page turns, memory and whether every answer is there."""
-    server = Server(run)
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def judge(server: Server, name: str, sessions: int, think: float, seconds: float, joins: bool = True) -> int:
+    """Load a server, print its page turns and memory, and return how many judgments were given."""
     server.start()
     if server.process is None:
         raise RuntimeError("the server has no process")
+    pid = server.process.pid
     try:
-        before, turns = memory(server.process.pid), list[float]()
+        before, used, turns = memory(pid), cpu_seconds(pid), list[float]()
 
         async def everyone() -> list[int]:
             until = time.perf_counter() + seconds
-            return list(await asyncio.gather(*(participant(server.url, n, think, until, turns) for n in range(sessions))))
+            people = (participant(server.url, n, think, until, turns, joins) for n in range(sessions))
+            return list(await asyncio.gather(*people))
 
         given = sum(asyncio.run(everyone()))
-        after = memory(server.process.pid)
+        after, used = memory(pid), cpu_seconds(pid) - used
     finally:
         server.kill()
+    cuts = statistics.quantiles(turns, n=100)
+    print(f"{name:<20}{len(turns):,} page turns; p50 {1000 * cuts[49]:.0f} ms, p95 {1000 * cuts[94]:.0f} ms, "
+          f"p99 {1000 * cuts[98]:.0f} ms, max {1000 * max(turns):.0f} ms; CPU {1000 * used / len(turns):.1f} ms each; "
+          f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    print(
+        f"{'memory (MB)':<20}{before:.0f} before, {after:.0f} after, {100 * (after - before) / sessions:.1f} per 100 sessions"
+    )
+    return given
+
+
+def pages(run: Path, sessions: int, think: float, seconds: float) -> None:
+    """Load a served study and print its page turns and whether every answer is there."""
+    given = judge(Server(run), "study", sessions, think, seconds)
     database = open_database(f"sqlite:///{run / 'study.db'}")
     with read(database) as session:
         stored = session.scalar(select(func.count()).select_from(Judgment)) or 0
         over = session.scalar(select(func.count()).select_from(Comparison).where(Comparison.filled > Comparison.target)) or 0
     database.close()
-    cuts = statistics.quantiles(turns, n=100)
-    print(f"sessions            {sessions}, {think} s between answers, {seconds:.0f} s")
-    print(f"page turns          {len(turns):,}; p50 {1000 * cuts[49]:.0f} ms, p95 {1000 * cuts[94]:.0f} ms, "
-          f"p99 {1000 * cuts[98]:.0f} ms, max {1000 * max(turns):.0f} ms")  # fmt: skip
     print(f"judgments           {stored:,} stored, {given:,} given; over-filled cells {over}")
-    print(
-        f"memory (MB)         {before:.0f} before, {after:.0f} after, {100 * (after - before) / sessions:.1f} per 100 sessions"
-    )
 
 
 def service_layer(run: Path, threads: int = 16, seconds: float = 20) -> None:
@@ -157,6 +174,9 @@ def service_layer(run: Path, threads: int = 16, seconds: float = 20) -> None:
     database = open_database(f"sqlite:///{run / 'study.db'}")
     service = StudyService(database, run)
     counts: Counter[int] = Counter()
+    commits: list[object] = []
+    event.listen(database.engine, "commit", commits.append)
+    used = time.process_time()
     until = time.perf_counter() + seconds
 
     def one(number: int) -> None:
@@ -173,7 +193,10 @@ def service_layer(run: Path, threads: int = 16, seconds: float = 20) -> None:
     for thread in pool:
         thread.join()
     database.close()
-    print(f"service layer       {counts.total() / seconds:.0f} judgments/s, {threads} threads, SQLite, full sync")
+    judged, used = counts.total(), time.process_time() - used
+    print(f"service layer       {judged / seconds:.0f} judgments/s, {threads} threads, SQLite, full sync; "
+          f"CPU {1000 * used / judged:.1f} ms and {len(commits) / judged:.2f} commits each; "
+          f"{100 * used / seconds:.0f} % of a core, load {os.getloadavg()[0]:.1f}")  # fmt: skip
 
 
 def main() -> None:
@@ -189,6 +212,8 @@ def main() -> None:
         database = open_database(f"sqlite:///{run / 'study.db'}")
         begin_study(database, run, Design(per_comparison=20))
         database.close()
+        print(f"{'sessions':<20}{given.sessions}, {given.think} s between answers, {given.seconds:.0f} s")
+        judge(Floor(Path(folder)), "floor", given.sessions, given.think, given.seconds, joins=False)
         pages(run, given.sessions, given.think, given.seconds)
         service_layer(run)
 
