@@ -17,6 +17,12 @@ from analysis.tables import SIMULATED, Table
 
 PER_PAGE = 5
 MOST_REFERENCES = 3
+# Streamlit's own grey is too pale to read on either ground
+CAPTIONS = """<style>
+:root { --quiet: #5c5c60 } @media (prefers-color-scheme: dark) { :root { --quiet: #b3b3b8 } }
+[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] *,
+[data-testid="stImageCaption"], [data-testid="stImageCaption"] * { color: var(--quiet) !important; opacity: 1 !important }
+</style>"""
 IN_ORDER, DISAGREEMENT = "order of the experiment", "disagreement among people"
 
 
@@ -51,6 +57,7 @@ def show() -> None:
     explored = _explored[0]
     found = explored.found
     st.set_page_config(page_title=f"{found.data.name}: explore", layout="wide")
+    st.html(CAPTIONS)
     st.title(found.data.name)
     if found.simulated:
         st.warning(SIMULATED)
@@ -163,6 +170,6 @@ def _comparison(explored: Explored, row: Mapping[Hashable, object], prompt: str)
 
 def _image(path: Path, caption: str) -> None:
     if path.exists():
-        st.image(str(path), caption=caption)
+        st.image(str(path), caption=caption, alt=caption)
     else:
         st.caption(f"{caption} (file is gone)")

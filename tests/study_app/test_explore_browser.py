@@ -11,6 +11,7 @@ from analysis.cases import comparisons_of
 from analysis.papers.script import read_findings
 from db.load import load_run
 from db.session import default_url, open_database
+from tests.accessibility import hold_to_axe
 from tests.analysis.study_rows import add_judgments
 from tests.runs import make_run
 from tests.served import PATIENCE, Server
@@ -45,6 +46,13 @@ def choose(page: Page, label: str, option: str) -> None:
     page.get_by_role("option", name=option, exact=True).click()
 
 
+def accessible(page: Page) -> None:
+    """Hold the page to axe once it is whole: until then it is paler."""
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    page.wait_for_timeout(500)
+    hold_to_axe(page)
+
+
 def test_a_visitor_filters_sorts_by_disagreement_and_sees_the_images_behind_a_number(explorer: Explorer, browser: Browser):
     found = read_findings(explorer.run)
     table = comparisons_of(found)
@@ -60,6 +68,8 @@ def test_a_visitor_filters_sorts_by_disagreement_and_sees_the_images_behind_a_nu
     # the share of votes is the report's, to the digit
     share = f"{100 * found.preferences[0].clustered.estimate:.1f} %"
     expect(page.get_by_role("cell", name=share).first).to_be_visible()
+
+    accessible(page)
 
     choose(page, "Sort by", "disagreement among people")
     worst = table.sort_values("disagreement", ascending=False, kind="stable").iloc[0]
@@ -88,4 +98,5 @@ def test_a_visitor_filters_sorts_by_disagreement_and_sees_the_images_behind_a_nu
     page.get_by_role("tab", name="Tables").click()
     choose(page, "Table", "How the verdicts come about")
     expect(page.get_by_text("How the verdicts come about").last).to_be_visible()
+    accessible(page)
     assert not wrong
