@@ -1,5 +1,6 @@
 """Put tinyworld's parts together as a StableDiffusionXLPipeline folder in diffusers format."""
 
+import json
 from pathlib import Path
 
 from generation.tinyworld.pools import Model
@@ -36,3 +37,8 @@ def ship(folder: Path, target: Path) -> None:
     pipeline = load_pipeline(folder)
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(target, safe_serialization=True)
+    for path in target.glob("*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        # where it lay while it was trained
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -186,6 +186,6 @@ def _parts_with_adapters(pipeline: Pipeline) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _plain(config: Any) -> dict[str, Any]:  # noqa: ANN401 - peft's configuration, kept whole
-    """Return a peft configuration in words of JSON, as diffusers keeps it in the file."""
-    described: dict[str, Any] = config.to_dict()
+    """Return a peft configuration in words of JSON, as diffusers keeps it in the file, but for where the base model lay."""
+    described: dict[str, Any] = config.to_dict() | {"base_model_name_or_path": None}
     return {key: sorted(value) if isinstance(value, set) else value for key, value in described.items()}

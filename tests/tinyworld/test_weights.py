@@ -1,5 +1,6 @@
 """Tinyworld's shipped weights: whole, small, described, and loadable by the libraries whose formats they claim."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -44,6 +45,13 @@ def test_all_weights_are_safetensors_of_at_most_25_mb():
     paths = weight_files(WEIGHTS)
     assert {Path(path).suffix for path in paths} <= {".safetensors", ".json", ".txt"}
     assert sum((WEIGHTS / path).stat().st_size for path in paths) <= 25_000_000
+
+
+def test_no_file_says_where_it_lay_when_it_was_trained():
+    for path in (path for path in WEIGHTS.rglob("*") if path.suffix in (".json", ".safetensors")):
+        raw = path.read_bytes()
+        head = raw[8 : 8 + int.from_bytes(raw[:8], "little")] if path.suffix == ".safetensors" else raw
+        assert not re.search(rb"name_or_path[^,]*/", head), path
 
 
 def test_the_unet_is_small_and_the_pipeline_has_every_part(pipeline: Pipeline):
