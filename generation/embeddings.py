@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from evalkit.errors import UserError
-from evalkit.files import write_atomic
 from generation.pipeline import Pipeline, first_line
+from generation.tensor_file import write_tensors
 
 NOTE = "evalkit.embeddings"
 READERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
@@ -147,12 +147,10 @@ def _one_after_another(values: Sequence[Any]) -> Any:  # noqa: ANN401 - a field 
 
 def write_words(words: NewWords, pipeline: Pipeline, concept: str, path: Path) -> None:
     """Write a concept's new words; the header says what they are and for which blocks."""
-    from safetensors.torch import save
-
     told = {"concept": concept, "words": words.words, "blocks": [name for name, _ in blocks(pipeline.unet)]}
-    tensors = {name: vectors.detach().cpu().float().contiguous() for name, vectors in words.vectors.items()}
+    tensors = {name: vectors.float() for name, vectors in words.vectors.items()}
     header = {NOTE: json.dumps(told), "format": "layer-wise embeddings by text encoder: words x blocks x width"}
-    write_atomic(path, save(tensors, metadata=header))
+    write_tensors(path, tensors, header)
 
 
 def read_words(path: Path, pipeline: Pipeline) -> NewWords:

@@ -70,11 +70,11 @@ def write_merge(
         )
     kept: dict[str, tuple[float, float]] = {}
     with temporary_beside(out) as temporary, TemporaryFile(dir=out.parent) as data:
-        file = TensorFile(data, getattr(torch, dtype))
+        file, precision = TensorFile(data), getattr(torch, dtype)
         for layer, make in changes.items():
             made = make(artist.device)
             if delta:
-                file.add(f"{spelt(layer)}.diff", dense(made))
+                file.add(f"{spelt(layer)}.diff", dense(made).to(precision))
                 continue
             if rank is not None:
                 made, part, whole = cut(made, rank)
@@ -87,8 +87,8 @@ def write_merge(
             if made.rank == 0:
                 continue
             tail = (1,) * (made.down.dim() - 2)
-            file.add(f"{spelt(layer)}.lora_A.weight", made.down)
-            file.add(f"{spelt(layer)}.lora_B.weight", made.up.reshape(*made.up.shape, *tail))
+            file.add(f"{spelt(layer)}.lora_A.weight", made.down.to(precision))
+            file.add(f"{spelt(layer)}.lora_B.weight", made.up.reshape(*made.up.shape, *tail).to(precision))
         if not file.entries:
             raise UserError(f"--arm {arm.label}: the merge of {case.id} changes nothing; are all weights 0?")
         total = sum(whole for _, whole in kept.values())

@@ -1,15 +1,17 @@
-"""A safetensors file written tensor by tensor, since a model's changes may be larger than the memory."""
+"""Safetensors files, the same bytes every time, written tensor by tensor: a model's changes may be larger than the memory."""
 
 import shutil
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
+from evalkit.files import temporary_beside
 from generation import provenance
 
 NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
@@ -19,18 +21,17 @@ STRETCH = 1 << 24
 
 @dataclass
 class TensorFile:
-    """Tensors of one type on their way into a file: their bytes lie in `data`, what the file says of them in `entries`."""
+    """Tensors on their way into a file: their bytes lie in `data`, what the file says of them in `entries`."""
 
     data: BinaryIO
-    dtype: torch.dtype
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, name: str, tensor: Tensor) -> None:
-        """Append a tensor, rounded to the file's type."""
+        """Append a tensor."""
         start = self.data.tell()
-        self.data.write(tensor.to("cpu", self.dtype).contiguous().view(torch.uint8).numpy().data)
+        self.data.write(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         place = [start, self.data.tell()]
-        self.entries[name] = {"dtype": NAMES[self.dtype], "shape": list(tensor.shape), "data_offsets": place}
+        self.entries[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": place}
 
     def ranks(self) -> dict[str, int]:
         """Return the rank of every layer whose first factor was added, by the factor's name."""
@@ -44,3 +45,12 @@ class TensorFile:
         with path.open("wb") as file:
             file.write(struct.pack("<Q", len(text)) + text)
             shutil.copyfileobj(self.data, file, STRETCH)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Write tensors that are in memory, whole or not at all."""
+    with temporary_beside(path) as temporary, TemporaryFile(dir=path.parent) as data:
+        file = TensorFile(data)
+        for name in sorted(tensors):
+            file.add(name, tensors[name])
+        file.write(temporary, header)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from evalkit.errors import UserError
-from evalkit.files import write_atomic
 from generation.pipeline import Pipeline
+from generation.tensor_file import write_tensors
 from generation.train.basis import basis_rows, basis_sha256, random_rows, slot_rows
 from generation.train.blocks import slot_mask
 from generation.train.chance import Chance
@@ -157,7 +157,6 @@ def write_adapters(pipeline: Pipeline, notes: dict[str, str], out: Path) -> None
     """
     from peft.utils import get_peft_model_state_dict
     from safetensors import safe_open
-    from safetensors.torch import save_file
 
     layers: dict[str, Any] = {}
     frozen = "lora_A" if "evalkit.basis" in notes else "-"
@@ -170,11 +169,9 @@ def write_adapters(pipeline: Pipeline, notes: dict[str, str], out: Path) -> None
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "lora.safetensors"
         pipeline.save_lora_weights(folder, weight_name=written.name, **layers)
-        if notes:
-            with safe_open(written, framework="pt") as file:
-                tensors, header = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
-            save_file(tensors, written, metadata=header | notes)
-        write_atomic(out, written.read_bytes())
+        with safe_open(written, framework="pt") as file:
+            tensors, header = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+    write_tensors(out, tensors, header | notes)
 
 
 def _parts_with_adapters(pipeline: Pipeline) -> Iterator[tuple[str, Any, Any]]:
