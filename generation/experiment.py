@@ -1,18 +1,16 @@
 """The experiment: base model, concepts, arms and cases, as its file states them."""
 
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, JsonValue, model_validator
 
-from evalkit.errors import UserError
 from evalkit.manifest import Name, Record, Seed
 from generation.pipeline import Dtype
+from generation.shipped import find
 
 TINYWORLD = "tinyworld"
-SUFFIX = ".toml"
 Parameters = dict[str, JsonValue]
 
 
@@ -139,23 +137,6 @@ class Experiment(Record):
         return prompt
 
 
-def shipped() -> dict[str, Path]:
-    """Return the experiments that come with the package, by name."""
-    folder = Path(str(files("generation"))) / "experiments"
-    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
-
-
 def find_experiment(wish: str) -> tuple[Path, Path]:
-    """Return an experiment file and the folder its relative paths start from.
-
-    A bare name is a shipped experiment, whose paths start from the current folder; a file's start from its own.
-
-    Raises:
-        UserError: there is neither.
-    """
-    path = Path(wish)
-    if path.is_file():
-        return path, path.parent
-    if wish in shipped():
-        return shipped()[wish], Path.cwd()
-    raise UserError(f"{wish}: no such experiment file; give a {SUFFIX} file or one of: {', '.join(shipped())}")
+    """Return an experiment file and the folder its relative paths start from, as `generation.shipped.find` does."""
+    return find(wish, "experiments", "experiment file")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from evalkit.metrics import METRICS
-from generation.experiment import shipped
 from generation.merge import MERGE_METHODS
+from generation.shipped import shipped
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -20,7 +20,7 @@ def test_every_merge_method_is_described(method: str):
     assert f"- `{method}` " in page("generation.md")
 
 
-@pytest.mark.parametrize("experiment", shipped())
+@pytest.mark.parametrize("experiment", shipped("experiments"))
 def test_every_shipped_experiment_is_named(experiment: str):
     assert f"`{experiment}`" in page("generation.md")
 

@@ -7,8 +7,9 @@ from analysis.papers.script import main
 from evalkit.run_scoring import score_run
 from generation.reading import read_experiment
 from generation.run import generate
+from generation.shipped import shipped
 from generation.tinyworld import weights_folder
-from generation.train.series import read_recipes, shipped, train_series
+from generation.train.series import read_recipes, train_series
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
 
@@ -47,7 +48,7 @@ adapters = "loras/{0}"
 
 
 def test_the_blocklora_twin_goes_from_recipes_to_the_paper_s_tables(tmp_path, capsys):
-    recipes = read_recipes(shipped()["tinyworld_blocklora"])
+    recipes = read_recipes(shipped("recipes")["tinyworld_blocklora"])
     short = {"steps": 1, "prior_images": 1, "prior_steps": 1}
     wanted = {
         tmp_path / "loras" / f"{variant}/{concept}.safetensors": recipes[f"{variant}/{concept}"].model_copy(update=short)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from importlib.resources import files
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -11,29 +10,13 @@ from pydantic import ValidationError
 
 from evalkit.errors import UserError
 from evalkit.manifest import Name, Record, mistakes
+from generation.shipped import find
 from generation.train.recipe import Recipe, parse_recipe, read_toml
-
-SUFFIX = ".toml"
-
-
-def shipped() -> dict[str, Path]:
-    """Return the recipe files that come with the package, by name; each is named after the experiment it trains for."""
-    folder = Path(str(files("generation"))) / "recipes"
-    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
 def find_recipes(wish: str) -> tuple[Path, Path]:
-    """Return a recipe file and the folder its relative paths start from: its own, or for a shipped one the current folder.
-
-    Raises:
-        UserError: there is neither.
-    """
-    path = Path(wish)
-    if path.is_file():
-        return path, path.parent
-    if wish in shipped():
-        return shipped()[wish], Path.cwd()
-    raise UserError(f"{wish}: no such recipe file; give a {SUFFIX} file or one of: {', '.join(shipped())}")
+    """Return a recipe file and the folder its relative paths start from, as `generation.shipped.find` does."""
+    return find(wish, "recipes", "recipe file")
 
 
 class _Variant(Record):

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from evalkit.errors import UserError
-from generation.experiment import find_experiment, shipped
+from generation.experiment import find_experiment
 from generation.reading import read_experiment
+from generation.shipped import shipped
 
 Write = Callable[..., Path]
 ORTHOGONAL = "parameters = { p = 0.5 }"
@@ -162,8 +163,8 @@ def test_all_mistakes_are_reported_at_once(experiment_file: Write) -> None:
 
 
 def test_the_shipped_experiments_are_found_by_name() -> None:
-    assert {"tinyworld", "tinyworld_mask_noise", "orthogonal_mc_dropout", "community_loras"} <= set(shipped())
-    assert find_experiment("community_loras") == (shipped()["community_loras"], Path.cwd())
+    assert {"tinyworld", "tinyworld_mask_noise", "orthogonal_mc_dropout", "community_loras"} <= set(shipped("experiments"))
+    assert find_experiment("community_loras") == (shipped("experiments")["community_loras"], Path.cwd())
     with pytest.raises(
         UserError, match=r"no such experiment file; give a \.toml file or one of: blocklora, community_loras, noise"
     ):
@@ -172,7 +173,7 @@ def test_the_shipped_experiments_are_found_by_name() -> None:
 
 def test_the_paper_s_experiment_is_the_paper_s(data: Path) -> None:
     """Zhang et al. 2025, sections 4.1 and 4.2: 435 pairs of 30 concepts x 4 images, per method."""
-    experiment = read_experiment(shipped()["orthogonal_mc_dropout"], data)
+    experiment = read_experiment(shipped("experiments")["orthogonal_mc_dropout"], data)
     assert len(experiment.concepts) == 30
     assert sum(len(case.seeds) for case in experiment.cases) == 435 * 4
     sampling = experiment.sampling
@@ -188,5 +189,5 @@ def test_the_paper_s_experiment_is_the_paper_s(data: Path) -> None:
 
 
 def test_the_community_experiment_reads_anywhere(tmp_path: Path) -> None:
-    experiment = read_experiment(shipped()["community_loras"], tmp_path)
+    experiment = read_experiment(shipped("experiments")["community_loras"], tmp_path)
     assert experiment.plain_prompt(experiment.cases[0]) == "cloud, character, best quality, masterpiece"

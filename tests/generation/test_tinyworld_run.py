@@ -10,10 +10,11 @@ from torch import Tensor
 
 from evalkit.manifest import Manifest
 from generation.artist import Artist, Cell
-from generation.experiment import Experiment, shipped
+from generation.experiment import Experiment
 from generation.merge.parts import module_of
 from generation.reading import read_experiment
 from generation.run import generate
+from generation.shipped import shipped
 from generation.tinyworld.concepts import CONCEPTS
 
 CPU = torch.device("cpu")
@@ -22,7 +23,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def experiment() -> Experiment:
     """The shipped experiment with one pair, one seed and three steps."""
-    whole = read_experiment(shipped()["tinyworld"])
+    whole = read_experiment(shipped("experiments")["tinyworld"])
     case = whole.cases[0].model_copy(update={"seeds": (0, 1, 2)})
     sampling = whole.sampling.model_copy(update={"steps": 3})
     concepts = tuple(whole.concept(name) for name in case.concepts)
@@ -30,7 +31,7 @@ def experiment() -> Experiment:
 
 
 def test_the_shipped_experiment_says_what_tinyworld_says() -> None:
-    whole = read_experiment(shipped()["tinyworld"])
+    whole = read_experiment(shipped("experiments")["tinyworld"])
     assert len(whole.concepts) >= 8
     assert len(whole.cases) == len(list(combinations(whole.concepts, 2)))
     for concept in whole.concepts:

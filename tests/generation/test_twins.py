@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from generation.experiment import Experiment, shipped
+from generation.experiment import Experiment
 from generation.merge import MERGE_METHODS
 from generation.reading import read_experiment
+from generation.shipped import shipped
 from generation.train.series import read_recipes
-from generation.train.series import shipped as recipe_files
 from generation.work import plan_work
 
-TWINS = {name: path for name, path in shipped().items() if name.startswith("tinyworld")}
-TRAINED = {name: read_recipes(path) for name, path in recipe_files().items()}
+TWINS = {name: path for name, path in shipped("experiments").items() if name.startswith("tinyworld")}
+TRAINED = {name: read_recipes(path) for name, path in shipped("recipes").items()}
 
 
 @pytest.fixture
@@ -28,10 +28,10 @@ def folder(tmp_path: Path, data: Path) -> Path:
 
 
 def read(name: str, folder: Path) -> Experiment:
-    return read_experiment(shipped()[name], folder)
+    return read_experiment(shipped("experiments")[name], folder)
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped("experiments"))
 def test_every_shipped_experiment_reads_and_plans(name: str, folder: Path) -> None:
     experiment = read(name, folder)
     assert experiment.name == name

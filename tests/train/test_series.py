@@ -8,9 +8,10 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from evalkit.errors import UserError
+from generation.shipped import shipped
 from generation.tinyworld.concepts import ALL_CONCEPTS
 from generation.train.command import train
-from generation.train.series import find_recipes, read_recipes, shipped, train_series
+from generation.train.series import find_recipes, read_recipes, train_series
 from tests.train.conftest import RECIPE
 
 # diffusers' scheduler on numpy 2
@@ -96,11 +97,11 @@ def test_workers_train_the_same_bits(place: Path, tmp_path: Path) -> None:
     assert one == two
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped("recipes"))
 def test_every_shipped_series_reads_and_names_its_experiment(name: str) -> None:
-    found = read_recipes(shipped()[name])
+    found = read_recipes(shipped("recipes")[name])
     assert len(found) > 1
-    assert find_recipes(name) == (shipped()[name], Path.cwd())
+    assert find_recipes(name) == (shipped("recipes")[name], Path.cwd())
     if name.startswith("tinyworld"):
         assert {recipe.concept for recipe in found.values()} <= set(ALL_CONCEPTS)
         assert all(recipe.prompt == ALL_CONCEPTS[recipe.concept].words for recipe in found.values())
