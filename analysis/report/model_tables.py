@@ -4,7 +4,8 @@ import math
 
 from analysis.findings import Findings
 from analysis.inference.glmm import INTERCEPT
-from analysis.numbers import ABSENT, count, error_words, interval_cell, mean_cell, number, p_value, plain_cell, word_cell
+from analysis.numbers import ABSENT, count, error_words, interval_cell, number, p_value, plain_cell, word_cell
+from analysis.report.study_tables import difference_rows
 from analysis.tables import Cell, Column, Table
 from analysis.votes.fitted import SIDE, ArmStrengths, VoteModel
 
@@ -114,15 +115,7 @@ def strength_contrasts(found: Findings) -> Table | None:
     if found.strengths is None or not found.strengths.differences:
         return None
     made = found.strengths.differences
-    rows = tuple(
-        (
-            word_cell(f"{each.first} vs {each.second}"),
-            mean_cell(each, 2),
-            plain_cell(each.p, p_value(each.p)),
-            plain_cell(each.p_adjusted, p_value(each.p_adjusted)),
-        )
-        for each in made
-    )
+    rows = difference_rows(made, 2)
     columns = (Column("comparison", "words"), Column("first − second, logits [95 % CI]"), Column("p"), Column("p (Holm)"))
     notes = (
         error_words(made),

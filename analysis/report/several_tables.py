@@ -5,13 +5,12 @@ from analysis.numbers import (
     ABSENT,
     count,
     error_words,
-    mean_cell,
     number,
-    p_value,
     percent,
     plain_cell,
     word_cell,
 )  # fmt: skip
+from analysis.report.study_tables import difference_rows
 from analysis.tables import Cell, Column, Table
 from analysis.votes.several import Several
 
@@ -53,17 +52,9 @@ def share_differences_table(found: Findings) -> Table | None:
     several = found.several
     if several is None or not several.differences:
         return None
-    rows = tuple(
-        (
-            word_cell(f"{each.first} − {each.second}"),
-            mean_cell(each, 3),
-            plain_cell(each.p, p_value(each.p)),
-            plain_cell(each.p_adjusted, p_value(each.p_adjusted)),
-        )
-        for each in several.differences
-    )
+    rows = difference_rows(several.differences, 3)
     columns = (
-        Column("arms", "words"), Column("difference of shares [95 % CI, clustered]"), Column("p"), Column("p (Holm)"),
+        Column("comparison", "words"), Column("first − second, share [95 % CI, clustered]"), Column("p"), Column("p (Holm)"),
     )  # fmt: skip
     notes = (error_words(several.differences), *dict.fromkeys(note for each in several.differences for note in each.notes))
     kept = tuple(note for note in notes if note)
@@ -75,18 +66,10 @@ def worths_table(found: Findings) -> Table | None:
     several = found.several
     if several is None or several.strengths is None:
         return None
-    rows = tuple(
-        (
-            word_cell(f"{each.first} − {each.second}"),
-            mean_cell(each, 2),
-            plain_cell(each.p, p_value(each.p)),
-            plain_cell(each.p_adjusted, p_value(each.p_adjusted)),
-        )
-        for each in several.strength_contrasts
-    )
+    rows = difference_rows(several.strength_contrasts, 2)
     columns = (
-        Column("arms", "words"),
-        Column("difference of log strengths [95 % CI, clustered]"),
+        Column("comparison", "words"),
+        Column("first − second, log strength [95 % CI, clustered]"),
         Column("p"),
         Column("p (Holm)"),
     )

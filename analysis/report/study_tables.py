@@ -1,5 +1,7 @@
 """The tables of what people said: Table 1 as the papers print it, and the same with its uncertainty."""
 
+from collections.abc import Sequence
+
 from analysis.contrast import Contrast
 from analysis.findings import Findings
 from analysis.numbers import (
@@ -23,6 +25,19 @@ from analysis.votes.preference import Preference
 def arm_pair(contrast: Contrast | Preference) -> str:
     """Return what a comparison of two arms is called."""
     return f"{contrast.first} vs {contrast.second}"
+
+
+def difference_rows(contrasts: Sequence[Contrast], digits: int) -> tuple[tuple[Cell, ...], ...]:
+    """Return a row for each difference of two arms: which, how large, p, and p after Holm's correction."""
+    return tuple(
+        (
+            word_cell(arm_pair(each)),
+            mean_cell(each, digits),
+            plain_cell(each.p, p_value(each.p)),
+            plain_cell(each.p_adjusted, p_value(each.p_adjusted)),
+        )
+        for each in contrasts
+    )
 
 
 def table_1(found: Findings) -> Table | None:
