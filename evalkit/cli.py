@@ -1,5 +1,6 @@
 """The front door: collects the commands of all packages and turns errors a user can cause into one line."""
 
+import logging
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
@@ -13,7 +14,7 @@ STOPPED = 130
 GROUP = "evalkit.commands"
 # The order of `evalkit --help`: the way through first, what stands around it after.
 ORDER = (
-    "demo", "run", "generate", "import", "score", "study", "analyze", "train", "merge", "diagnose", "plan",
+    "demo", "run", "generate", "import", "score", "sets", "study", "analyze", "explore", "train", "merge", "diagnose", "plan",
     "methods", "metrics", "weights", "doctor",
 )  # fmt: skip
 
@@ -60,6 +61,8 @@ def load(entry: EntryPoint) -> Callable[..., object] | typer.Typer:
 
 def main() -> None:
     """Run the command line; exit 1 with one line on standard error for anything a user can cause."""
+    # pyiqa brings it along; on some CPUs it warns on being imported of a 4-bit kernel that nothing here asks for
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         build()()
     except UserError as error:

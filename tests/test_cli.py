@@ -30,3 +30,13 @@ def test_a_broken_plugin_stops_no_command_but_its_own(broken_plugin: Path):
     assert broken.returncode == 1
     assert broken.stderr.count("\n") == 1
     assert "odd_package" in broken.stderr
+
+
+def test_a_kernel_that_nothing_asks_for_is_no_word_on_the_terminal():
+    code = (
+        "import logging, sys; from evalkit.cli import main; sys.argv = ['evalkit', '--help']\n"
+        "try: main()\nexcept SystemExit: logging.getLogger('bitsandbytes.backends.cpu').warning('no kernel')"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "evalkit" in said.stdout
+    assert "no kernel" not in said.stderr
