@@ -38,7 +38,8 @@ def train(
             raise UserError(f"--out {out}: {path} holds {len(wanted)} recipes; give a folder")
         chosen = {name: each for name, each in wanted.items() if not only or each.concept in only}
         if not chosen:
-            raise UserError(f"--only {only}: {path} has {', '.join(dict.fromkeys(each.concept for each in wanted.values()))}")
+            known = dict.fromkeys(each.concept for each in wanted.values())
+            raise UserError(f"--only {', '.join(only or ())}: {path} has {', '.join(known)}")
         files = {out / f"{name}.safetensors": each for name, each in chosen.items()}
         train_series(files, folder, out / "prior" if prior is None else prior, device, workers, typer.echo)
         return
