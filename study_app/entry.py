@@ -2,4 +2,5 @@
 
 from study_app.pages import show
 
-show()
+if __name__ == "__main__":
+    show()

@@ -1,5 +1,6 @@
 """The pages, walked from consent to thanks without a browser."""
 
+from multiprocessing import get_context
 from pathlib import Path
 from string import Formatter
 
@@ -219,3 +220,11 @@ def test_the_script_can_send_nothing_but_an_answer(told: object) -> None:
 def test_what_the_script_sends_is_an_answer_with_its_times() -> None:
     choice, timing = read_answer({"choice": "right", "reaction_ms": 812, "loaded_ms": 90, "focus_losses": 1}, PAIR)
     assert (choice, timing) == ("right", Timing(reaction_ms=812, loaded_ms=90, focus_losses=1))
+
+
+def test_a_process_started_while_a_page_is_shown_shows_none_itself(walk: Walk) -> None:
+    assert walk.page.main
+    started = get_context("spawn").Process(target=print)
+    started.start()
+    started.join()
+    assert started.exitcode == 0
