@@ -55,7 +55,9 @@ def metric_sentence(metric: MetricResult) -> Sentence:
             ahead, behind = behind, ahead
         headline = f"{metric.metric}: {ahead} is {BETTER[metric.direction]} than {behind}."
     elif separated:
-        headline = f"{metric.metric} separates {len(separated)} of {len(metric.contrasts)} pairs of arms."
+        pairs = f"{len(separated)} of {len(metric.contrasts)} pairs of arms"
+        aim = "" if metric.direction == "none" else f" ({metric.direction} is better)"
+        headline = f"{metric.metric}{aim} separates {pairs}."
     elif metric.contrasts:
         headline = f"{metric.metric} separates no arms."
     else:

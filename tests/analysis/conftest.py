@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.analysis.study_rows import findings_of, run_of
+
 GOLD = Path(__file__).parent / "gold"
 
 
@@ -19,3 +21,13 @@ def gold():
         assert value == pytest.approx(float(row["value"]), abs=float(row["tolerance"])), f"{name}: {row['source']}"
 
     return check
+
+
+@pytest.fixture(scope="session")
+def judged(tmp_path_factory):
+    return run_of(tmp_path_factory.mktemp("judged") / "run")
+
+
+@pytest.fixture(scope="session")
+def found(judged):
+    return findings_of(judged)

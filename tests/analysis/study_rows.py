@@ -1,13 +1,18 @@
-"""A study with judgments, written straight into the database: what analysis reads, without the study's own service."""
+"""Runs whose study has judgments, written straight into the database: what analysis reads, without the study's own service."""
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 from sqlalchemy import select
 
+from analysis.data import read_run
+from analysis.findings import analyze_run
 from db import models
+from db.load import load_run
 from db.moments import utc_now
-from db.session import Database, write
+from db.session import Database, default_url, open_database, write
+from tests.runs import make_run
 
 
 def add_judgments(
@@ -103,3 +108,20 @@ def _add_comparisons(session, study_id, run_id, target):
         for number, (a, b) in enumerate(pairs)
     )
     session.flush()
+
+
+def run_of(folder: Path, judged: bool = True, simulated: bool = True, **options) -> Path:
+    make_run(folder, **{"concepts": 6, "seeds": 1, **options})
+    database = open_database(default_url(folder))
+    run_id = load_run(database, folder).run_id
+    if judged:
+        add_judgments(database, run_id, simulated=simulated)
+    database.close()
+    return folder
+
+
+def findings_of(folder: Path, **options):
+    database = open_database(default_url(folder))
+    data = read_run(database, load_run(database, folder).run_id)
+    database.close()
+    return analyze_run(data, **options)

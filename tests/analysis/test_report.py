@@ -1,6 +1,7 @@
 """`evalkit analyze` end to end: one offline file, honest about what is simulated, absent or undecided."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,19 +10,16 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from analysis.command import analyze
-from analysis.data import read_run
-from analysis.findings import analyze_run
 from analysis.report.checklist import checklist, exclusions
 from analysis.report.figures import FIGURE_NAMES, drawings
-from analysis.report.gallery import gallery, thumbnail
+from analysis.report.sentences import metric_sentence
 from analysis.report.study_tables import preference_table
 from analysis.report.writing import render, tables_of
 from db.load import load_run
 from db.session import default_url, open_database
 from evalkit.errors import UserError
 from evalkit.scores import FILE_NAME as SCORES
-from tests.analysis.study_rows import add_judgments
-from tests.runs import make_run
+from tests.analysis.study_rows import add_judgments, findings_of, run_of
 
 ALL_TABLES = {
     "table1", "table1_uncertainty", "table1_similarity", "verdicts", "ladder", "agreement", "variance", "strengths",
@@ -51,33 +49,6 @@ def parse(page):
     parser = Links()
     parser.feed(page)
     return parser
-
-
-def run_of(folder: Path, judged: bool = True, simulated: bool = True, **options) -> Path:
-    make_run(folder, **{"concepts": 6, "seeds": 1, **options})
-    database = open_database(default_url(folder))
-    run_id = load_run(database, folder).run_id
-    if judged:
-        add_judgments(database, run_id, simulated=simulated)
-    database.close()
-    return folder
-
-
-def findings_of(folder: Path, **options):
-    database = open_database(default_url(folder))
-    data = read_run(database, load_run(database, folder).run_id)
-    database.close()
-    return analyze_run(data, **options)
-
-
-@pytest.fixture(scope="module")
-def judged(tmp_path_factory):
-    return run_of(tmp_path_factory.mktemp("judged") / "run")
-
-
-@pytest.fixture(scope="module")
-def found(judged):
-    return findings_of(judged)
 
 
 def call(*arguments):
@@ -158,6 +129,17 @@ def test_metrics_stand_beside_people_and_have_effect_sizes(found):
     assert len(tables["effects"].rows) == len(found.metrics) * len(found.data.arm_pairs)
 
 
+@pytest.mark.parametrize(
+    ("direction", "says"), [("higher", " (higher is better)"), ("lower", " (lower is better)"), ("none", "")]
+)
+def test_a_metric_that_separates_pairs_says_which_end_is_better(found, direction, says):
+    metric = found.metrics[0]
+    ahead, behind = (replace(each, p=0.001, p_adjusted=0.002) for each in metric.contrasts[:2])
+    circle = (replace(ahead, estimate=1.0), replace(behind, estimate=-1.0))
+    said = metric_sentence(replace(metric, direction=direction, contrasts=circle)).headline
+    assert said == f"{metric.metric}{says} separates 2 of 2 pairs of arms."
+
+
 def test_scores_without_a_study(tmp_path):
     run = run_of(tmp_path / "run", judged=False)
     found = findings_of(run)
@@ -217,8 +199,6 @@ def test_a_margin_that_means_nothing_is_refused_before_anything_is_read(judged, 
 
 
 def test_hostile_names_and_prompts_stay_text(judged, found):
-    from dataclasses import replace
-
     from analysis.data import CaseInfo
 
     cases = tuple(CaseInfo(case.key, "<script>alert(1)</script>", case.concepts) for case in found.data.cases)
@@ -226,15 +206,6 @@ def test_hostile_names_and_prompts_stay_text(judged, found):
     parser = parse(render(replace(found, data=data), judged))
     assert "script" not in parser.tags
     assert all(link.startswith("data:") for link in parser.links)
-
-
-def test_the_gallery_is_bounded_and_evenly_spaced(judged, found):
-    shown = gallery(found, judged, most=4)
-    assert [exhibit.case for exhibit in shown] == [found.data.cases[place].key for place in (0, 3, 7, 11)]
-    first = shown[0]
-    assert [arm.name for arm in first.arms] == list(found.data.labels)
-    assert len(first.references) == 4
-    assert sum(tally.for_first + tally.for_second + tally.cannot_tell for tally in first.tallies) == 15
 
 
 def test_the_report_says_what_it_rests_on_in_the_order_a_reader_asks(judged, found):
@@ -249,8 +220,6 @@ def test_the_report_says_what_it_rests_on_in_the_order_a_reader_asks(judged, fou
 
 
 def test_the_checklist_asks_for_what_only_the_authors_know(found):
-    from dataclasses import replace
-
     people = replace(found, data=replace(found.data, simulated=0, real=found.data.simulated))
     asked = {point.topic for point in checklist(people) if not point.stated}
     assert asked == {
@@ -273,20 +242,6 @@ def test_the_checklist_asks_for_what_only_the_authors_know(found):
     assert "2 participants with all their votes, by the rules of the study." in exclusions(planned)
     assert any("Krippendorff" in point.answer for point in checklist(people))
     assert not checklist(replace(found, data=replace(found.data, judgments=found.data.judgments.iloc[:0])))
-
-
-def test_thumbnails_are_bounded_and_a_lost_file_is_no_crash(tmp_path, judged):
-    from PIL import Image
-
-    Image.new("RGB", (2000, 1000), "red").save(tmp_path / "large.png")
-    assert thumbnail(tmp_path / "large.png").startswith("data:image/jpeg;base64,")
-    assert len(thumbnail(tmp_path / "large.png")) < 20_000
-    assert thumbnail(tmp_path / "gone.png") == ""
-    lost = run_of(tmp_path / "run")
-    found = findings_of(lost)
-    for path in (lost / "references").rglob("*.png"):
-        path.unlink()
-    assert "file is gone" in render(found, lost)
 
 
 def test_the_statistics_page_is_true_and_names_every_table():
