@@ -100,6 +100,8 @@ class Design(Record):
     minimum_seconds: float = Field(default=0.0, ge=0, le=60)
     seed: int = Field(default=0, ge=0, lt=2**63)
     language: str = "en"
+    # of the analysis as `evalkit plan --freeze` wrote it down; `analyze --plan` then takes no other
+    plan_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     comparisons: Selection = Selection()
     checks: Checks = Checks()
     gold: tuple[Gold, ...] = ()

@@ -23,6 +23,8 @@ from evalkit.files import sha256_bytes, write_atomic
 from evalkit.manifest import Name, Record
 
 VOTES = "votes"
+# Where a study's design names the plan it was begun with.
+IN_DESIGN = "plan_sha256"
 Level = Literal["seeds", "pairs", "concepts", "participants"]
 LEVELS: tuple[Level, ...] = ("seeds", "pairs", "concepts", "participants")
 
@@ -110,8 +112,15 @@ def apply_plan(
 ) -> tuple[RunData, tuple[float | None, str]]:
     """Return the run without the judgments that the plan leaves out, and the plan's margin with its scale.
 
-    Raises UserError where another margin was asked for, or the judgments are not of the kind that was planned.
+    Raises UserError where another margin was asked for, the judgments are not of the kind that was planned, or the study was
+    begun with another plan.
     """
+    begun_with = data.design.get(IN_DESIGN)
+    if begun_with not in (None, plan.sha256()):
+        raise UserError(
+            f"plan: the study was begun with the plan {begun_with[:12]}…, and this is {plan.sha256()[:12]}…; give the one "
+            "it was begun with, or analyze without a plan"
+        )
     held = (plan.margin, plan.margin_scale)
     if asked is not None and asked != held:
         raise UserError(f"plan: its margin is {held[0]} on {held[1]}, not {asked[0]} on {asked[1]}; leave the option out")

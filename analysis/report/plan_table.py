@@ -2,7 +2,7 @@
 
 from analysis.findings import Findings
 from analysis.numbers import word_cell
-from analysis.planning.preregistration import VOTES, FrozenPlan, PlannedResult
+from analysis.planning.preregistration import IN_DESIGN, VOTES, FrozenPlan, PlannedResult
 from analysis.tables import Column, Table
 
 
@@ -23,6 +23,9 @@ def planned_table(found: Findings, plan: FrozenPlan, results: tuple[PlannedResul
     notes = (
         f"Plan with sha256 {plan.sha256()}: {', '.join(plan.measures)} between {', '.join(plan.arms)}, to hold for other "
         f"{', '.join(plan.scope)}; {plan.test}; {plan.correction}.",
+        "The study was begun with this plan: it was frozen before the first judgment."
+        if found.data.design.get(IN_DESIGN)
+        else "Nothing here shows when it was frozen; a study whose study.toml names its plan_sha256 does.",
         "Exploratory: found after a look at the data, so a reason for the next study and no test.",
     )
     of_votes = found.simulated and any(each.measure == VOTES for each in results)

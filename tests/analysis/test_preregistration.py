@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from analysis.data import read_run
 from analysis.findings import analyze_run
 from analysis.planning.preregistration import Exclusions, FrozenPlan, apply_plan, freeze, planned_results, read_plan
 from analysis.report.checklist import exclusions
+from analysis.report.plan_table import planned_table
 from db.load import load_run
 from db.session import default_url, open_database
 from evalkit import cli
@@ -115,8 +117,6 @@ def test_a_plan_for_other_concepts_is_refused_where_the_design_cannot_carry_it(t
 def test_exclusions_are_applied_and_counted(data):
     votes = data.judgments
     quick = votes.assign(reaction_ms=[100 if row % 10 == 0 else 1500 for row in range(len(votes))])
-    from dataclasses import replace
-
     changed = replace(data, judgments=quick)
     kept, margin = apply_plan(plan(exclusions=Exclusions(simulated=False, faster_than_ms=200)), changed)
     assert margin == (0.05, "votes")
@@ -127,6 +127,19 @@ def test_exclusions_are_applied_and_counted(data):
     some, _ = apply_plan(plan(exclusions=Exclusions(simulated=False, fewer_votes_than=int(most))), data)
     assert (some.judgments["participant"].value_counts() == most).all()
     assert len(some.judgments)
+
+
+def test_a_study_begun_with_a_plan_takes_no_other_and_the_report_says_when_it_was_frozen(data):
+    begun = replace(data, design={"plan_sha256": plan().sha256()})
+    kept, _ = apply_plan(plan(), begun)
+    notes = {}
+    for name, each in (("begun", kept), ("unknown", data)):
+        found = analyze_run(each)
+        notes[name] = planned_table(found, plan(), planned_results(found, plan())).to_markdown()
+    assert "frozen before the first judgment" in notes["begun"]
+    assert "Nothing here shows when it was frozen" in notes["unknown"]
+    with pytest.raises(UserError, match=f"begun with the plan {plan().sha256()[:12]}"):
+        apply_plan(plan(margin=0.06), begun)
 
 
 def test_a_plan_for_people_takes_no_simulated_judgments_and_no_other_margin(data):

@@ -27,6 +27,7 @@ per_participant = 40
 cannot_tell = true
 also_ask = ["each_concept", "quality"]
 minimum_seconds = 1.5
+plan_sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 [comparisons]
 pairs = [["direct", "orthogonal_mc_dropout"]]
@@ -71,6 +72,7 @@ def test_a_whole_design_is_read_and_begun(tmp_path: Path) -> None:
         ("[checks]\ngold = 0.1", "checks.gold: needs comparisons whose answer is known"),
         ("same_people = true\nper_participant = 3", "give one of same_people and per_participant"),
         ("per_comparison = ", "is no TOML"),
+        ("plan_sha256 = '79243c'", "plan_sha256: String should match pattern '^[0-9a-f]{64}$'"),
         ("[comparisons]\narms = ['direct', 'dair']", "comparisons.arms: the run has no arm 'dair'; known: direct, mc_dropout"),
         ("[comparisons]\narms = ['direct']", "a comparison needs two arms"),
         ("[comparisons]\ncases = ['x']", "the run has no case 'x'; the first ones: star-ring"),
