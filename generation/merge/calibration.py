@@ -74,12 +74,12 @@ def ridged(own: Sequence[Tensor], total: Tensor, ridge: float) -> Tensor:
         UserError: the ridge does not outweigh rounding.
     """
     right = torch.cat([part.to("cpu", torch.float64) for part in own])
-    left = total.to("cpu", torch.float64)
+    left = total.to("cpu", torch.float64, copy=True)
     mean = float(left.diagonal().mean())
     if mean == 0:
         # a layer that saw nothing but zeros: any change fits, the smallest is none
         return right
-    left = left + ridge * mean * torch.eye(len(left), dtype=left.dtype)
+    left.diagonal().add_(ridge * mean)
     factor, failed = torch.linalg.cholesky_ex(left)
     if failed:
         raise UserError(f"ridge = {ridge:g} is too small for what a layer saw in calibration; give a larger one, such as 0.001")
