@@ -26,7 +26,8 @@ from analysis.tables import Cell, Column, Table
 from evalkit.manifest import Manifest
 
 ALIGNMENT = {"clip_i": "Image Align", "clip_t": "Text Align"}
-IDENTITY = "clip_i"
+# The paper's measure of identity, and the one that tells like concepts apart best, with the names of their tables.
+IDENTITY = {"clip_i": "blocklora_figure5", "dino": "blocklora_figure5_dino"}
 # Methods that train or fit something after the LoRAs are there; all others merge instantly.
 POST_TRAINING = ("gradient_fusion", "regmean", "ssr", "ziplora")
 
@@ -47,13 +48,14 @@ def parts(found: Findings, run: Path) -> Iterator[Table | Drawing | None]:
     yield from method_tables("blocklora1", caption, found.data.labels, columns, before=merging, notes=notes)
     yield from preference_tables(found)
     yield from method_tables("blocklora3", "Ablation study", found.data.labels, columns, notes=notes)
-    identity = next((each for each in found.measured if each.metric == IDENTITY), None)
-    if identity is not None:
-        counted = by_concepts(identity, merged)
-        caption = "Identity against the number of merged concepts"
-        yield by_concepts_table("blocklora_figure5", caption, counted, identity.signature)
+    for identity in found.measured:
+        if identity.metric not in IDENTITY:
+            continue
+        name, counted = IDENTITY[identity.metric], by_concepts(identity, merged)
+        caption = f"Identity against the number of merged concepts, by {identity.metric}"
+        yield by_concepts_table(name, caption, counted, identity.signature)
         if counted:
-            yield Drawing("blocklora_figure5", f"{caption}, with 95 % intervals.", by_concepts_plot(counted))
+            yield Drawing(name, f"{caption}, with 95 % intervals.", by_concepts_plot(counted))
 
 
 def of_cases(measured: Measured, cases: Collection[str]) -> Measured:

@@ -51,7 +51,7 @@ def test_blocklora_has_its_three_tables_and_its_figure_with_and_without_uncertai
     printed = {name for name in tables if name.startswith("blocklora")}
     assert printed == {
         "blocklora1", "blocklora1_uncertainty", "blocklora2", "blocklora2_uncertainty", "blocklora3",
-        "blocklora3_uncertainty", "blocklora_figure5",
+        "blocklora3_uncertainty", "blocklora_figure5", "blocklora_figure5_dino",
     }  # fmt: skip
     assert [column.heading for column in tables["blocklora1"].columns] == [
         "Method", "Merge Type", "Merge Time", "Image Align ↑", "Text Align ↑", "Avg ↑",
@@ -60,7 +60,7 @@ def test_blocklora_has_its_three_tables_and_its_figure_with_and_without_uncertai
     assert re.search(r"\| direct \| Instant \| &lt;1 s \| 0\.\d{3} \| 0\.\d{3} \| 0\.\d{3} \|", first)
     assert "85 min" in first
     figures = [part for part in blocklora.parts(found, run) if isinstance(part, Drawing)]
-    assert [figure.name for figure in figures] == ["blocklora_figure5"]
+    assert [figure.name for figure in figures] == ["blocklora_figure5", "blocklora_figure5_dino"]
 
 
 def test_methods_that_fit_something_after_training_are_told_from_instant_ones(found):
