@@ -12,16 +12,16 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from generation.lora import Factors
-from generation.merge.lowrank import flat, shaped, span
+from generation.merge.lowrank import axes, shaped
 
 Density = Annotated[float, Field(gt=0, le=1)]
 Space = Literal["dense", "core"]
-# Sees all of one LoRA's entries, in blocks of rows; returns what to do with such a block.
+# Sees one LoRA's entries as blocks of rows; returns what to do, in place, with such a block.
 Prune = Callable[[Iterable[Tensor]], Callable[[Tensor], Tensor]]
-# Turns entries of all LoRAs [LoRAs, rows, columns] into merged ones [rows, columns].
-Combine = Callable[[Tensor], Tensor]
-# Entries of all LoRAs together that a block may hold: 64 MiB in float32.
-BLOCK = 1 << 24
+# Turns a block of each LoRA's entries [rows, columns] into the merged one.
+Combine = Callable[[Iterable[Tensor]], Tensor]
+# Entries of one LoRA that a block holds on the CPU, so that what is done to it stays in a core's cache, and elsewhere.
+BLOCK, LARGE_BLOCK = 1 << 18, 1 << 24
 
 
 def merge_entries(parts: Sequence[Factors], space: Space, prune: Prune, combine: Combine) -> Factors | Tensor:
@@ -29,25 +29,29 @@ def merge_entries(parts: Sequence[Factors], space: Space, prune: Prune, combine:
 
     The core space (Panariello et al. 2025, arXiv 2509.17786) has the left singular vectors U of the stacked `up` and the right
     ones V of the stacked `down` as bases; U^T Delta_j V is at most R x R, R the sum of ranks, and loses nothing. What is linear
-    in the entries gives the same in both spaces; pruning and voting do not.
+    in the entries gives the same in both spaces; pruning and voting do not. Where R reaches the layer's width, the core space
+    is the layer's own, turned.
     """
-    if space == "core":
-        matrices = [flat(part) for part in parts]
-        left = span(torch.cat([part.up for part in matrices], dim=1))
-        right = span(torch.cat([part.down for part in matrices]).T)
-        # the bases are exact; entries need no more digits than those of a dense change have
-        inner = [Factors((part.down @ right).float(), (left.T @ part.up).float()) for part in matrices]
-        return shaped(combined(inner, prune, combine) @ right.T.float(), left, parts[0])
-    outer = [Factors(part.down.flatten(1), part.up) for part in parts]
-    return combined(outer, prune, combine).view(outer[0].up.shape[0], *parts[0].down.shape[1:])
+    flats = [Factors(part.down.flatten(1), part.up) for part in parts]
+    if space == "dense":
+        return combined(flats, prune, combine).view(parts[0].up.shape[0], *parts[0].down.shape[1:])
+    ranks = [part.rank for part in parts]
+    left, ups = axes(torch.cat([part.up for part in flats], dim=1).cpu())
+    right, downs = axes(torch.cat([part.down for part in flats]).T.cpu())
+    pairs = zip(torch.split(downs.T, ranks), torch.split(ups, ranks, dim=1), strict=True)
+    core = combined([Factors(down, up) for down, up in pairs], prune, combine)
+    # the smaller rank of the two that the result may have
+    small = core.shape[0] <= core.shape[1]
+    return shaped(core @ right.T, left, parts[0]) if small else shaped(right.T, left @ core, parts[0])
 
 
 def combined(parts: Sequence[Factors], prune: Prune, combine: Combine) -> Tensor:
     """Return the merged entries of flat factors, [outputs, inputs], made block by block of rows."""
-    height = max(1, BLOCK // max(1, len(parts) * parts[0].down.shape[1]))
+    size = BLOCK if parts[0].up.device.type == "cpu" else LARGE_BLOCK
+    height = max(1, size // max(1, parts[0].down.shape[1]))
     pruned = [prune(_blocks(part, height)) for part in parts]
     rows = zip(*(_blocks(part, height) for part in parts), strict=True)
-    return torch.cat([combine(torch.stack([p(b) for p, b in zip(pruned, blocks, strict=True)])) for blocks in rows])
+    return torch.cat([combine(p(block) for p, block in zip(pruned, blocks, strict=True)) for blocks in rows])
 
 
 def keep_largest(density: float) -> Prune:
@@ -56,13 +60,14 @@ def keep_largest(density: float) -> Prune:
     def prune(blocks: Iterable[Tensor]) -> Callable[[Tensor], Tensor]:
         if density == 1:
             return _all
-        sizes = torch.cat([block.abs().flatten() for block in blocks])
+        sizes = torch.cat([block.abs_().flatten() for block in blocks]).cpu().numpy()
         # a core space has no entries where all factors are zero
-        if not len(sizes):
+        if not sizes.size:
             return _all
-        kept = max(1, round(density * sizes.numel()))
-        bound = sizes.kthvalue(sizes.numel() - kept + 1).values
-        return lambda block: block * (block.abs() >= bound)
+        place = sizes.size - max(1, round(density * sizes.size))
+        sizes.partition(place)
+        bound = float(sizes[place])
+        return lambda block: block.mul_(torch.ge(block.abs(), bound, out=torch.empty_like(block)))
 
     return prune
 
@@ -72,24 +77,38 @@ def keep_at_random(density: float, rng: Generator) -> Prune:
 
     def thin(block: Tensor) -> Tensor:
         kept = torch.rand(block.shape, generator=rng).to(block.device) < density
-        return block * kept / density
+        return block.mul_(kept).div_(density)
 
     return lambda blocks: _all if density == 1 else thin
 
 
-def total(entries: Tensor) -> Tensor:
+def total(blocks: Iterable[Tensor]) -> Tensor:
     """Return the sum over LoRAs."""
-    return entries.sum(0)
+    first, *others = blocks
+    for block in others:
+        first += block
+    return first
 
 
-def agreeing_mean(entries: Tensor) -> Tensor:
+def agreeing_mean(blocks: Iterable[Tensor]) -> Tensor:
     """Return, for each entry, the mean of the LoRAs' values whose sign is that of their sum; a sum of zero counts as plus.
 
-    Sign election and disjoint mean of TIES (Yadav et al. 2023, arXiv 2306.01708): zeros have no vote and no part.
+    Sign election and disjoint mean of TIES (Yadav et al. 2023, arXiv 2306.01708): zeros have no vote and no part. Blocks are
+    taken one at a time and written over.
     """
-    elected = torch.where(entries.sum(0) < 0, -1.0, 1.0).to(entries.dtype)
-    agree = entries * elected > 0
-    return (entries * agree).sum(0) / agree.sum(0).clamp(min=1)
+    sums: list[Tensor] = []
+    for block in blocks:
+        if not sums:
+            sums = [torch.zeros_like(block) for _ in range(4)]
+            spare = torch.empty_like(block)
+        above, below, plus, minus = sums
+        above += torch.clamp(block, min=0, out=spare)
+        # comparisons answer in the entries' own type: torch turns booleans into numbers far more slowly
+        plus += torch.gt(block, 0, out=spare)
+        below += torch.clamp(block, max=0, out=spare)
+        minus += torch.lt(block, 0, out=spare)
+    above, below, plus, minus = sums
+    return torch.where(above + below < 0, below / minus.clamp_(min=1), above / plus.clamp_(min=1))
 
 
 def _blocks(part: Factors, height: int) -> Iterator[Tensor]:

@@ -1,11 +1,13 @@
 """Small linear algebra on LoRA factors: what a singular value decomposition says, without ever making a dense one.
 
-All of it in float64 on the CPU: a layer takes milliseconds there, and the result does not depend on the device.
+All of it on the CPU, so that the result does not depend on the device. Gram matrices are made and decomposed in float64: they
+then tell singular values down to 1e-8 of the largest, which a decomposition in float32 would not better.
 """
 
 from collections.abc import Sequence
 
 import torch
+from scipy.linalg import eigh
 from torch import Tensor
 
 from generation.lora import Factors
@@ -43,17 +45,28 @@ def thin_svd(part: Factors) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def span(columns: Tensor) -> Tensor:
-    """Return the left singular vectors of a matrix that have weight, by falling weight; [rows, s].
-
-    Those of a matrix with more columns than rows are the eigenvectors of its Gram matrix, at a third of the cost.
-    """
-    if columns.shape[1] > columns.shape[0]:
-        values, vectors = _falling(columns @ columns.T)
-        return vectors[:, _weighty(values.sqrt())]
+    """Return the left singular vectors of a matrix that have weight, by falling weight; [rows, s]."""
     outer, inner = torch.linalg.qr(columns)
     u, s, _ = torch.linalg.svd(inner, full_matrices=False)
     basis: Tensor = outer @ u[:, _weighty(s)]
     return basis
+
+
+def axes(columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Return U, the left singular vectors of a float32 matrix that have weight, and U^T columns; [rows, s], [s, columns].
+
+    Both come from the eigenvectors of the smaller Gram matrix. Columns of U are as orthonormal as their weight can tell: what
+    is off belongs to directions of next to none.
+    """
+    exact = columns.to("cpu", torch.float64)
+    if columns.shape[1] >= columns.shape[0]:
+        values, vectors = _falling(exact @ exact.T)
+        basis = vectors[:, _weighty(values.sqrt())].float()
+        return basis, basis.T @ columns
+    values, vectors = _falling(exact.T @ exact)
+    kept = _weighty(values.sqrt())
+    s, v = values[kept].sqrt(), vectors[:, kept]
+    return columns @ (v / s).float(), (s[:, None] * v.T).float()
 
 
 def nearest_orthonormal(columns: Tensor) -> Tensor:
@@ -72,29 +85,33 @@ def _weighty(s: Tensor) -> Tensor:
 def cut(change: Factors | Tensor, rank: int) -> tuple[Factors, float, float]:
     """Return the best approximation of a change that has `rank` at most, its squared Frobenius norm, and the change's own.
 
-    Of a dense change, and of factors whose rank is that of one, singular vectors on the shorter side are the eigenvectors of a
-    Gram matrix in float64: exact where it matters, and far cheaper than a decomposition of the whole.
+    The singular vectors are eigenvectors of a Gram matrix: of R x R, R the rank of factors, or of the layer's shorter side for
+    a dense change and where R is no smaller. Only as many as are kept are found.
     """
     if isinstance(change, Factors) and change.rank < min(change.up.shape[0], change.down[0].numel()):
-        u, s, v = thin_svd(flat(change))
-        root = s[:rank].sqrt()
-        pair = shaped(root[:, None] * v[:, :rank].T, u[:, :rank] * root, change)
-        return pair, float(s[:rank].square().sum()), float(s.square().sum())
-    if isinstance(change, Factors):
         factors = flat(change)
-        matrix, window, device = factors.up @ factors.down, change.down.shape[1:], change.up.device
+        right, lower = torch.linalg.qr(factors.down.T)
+        matrix, right = factors.up @ lower.T, right.T
     else:
-        matrix, window, device = change.flatten(1).to("cpu", torch.float64), change.shape[1:], change.device
+        dense = change.dense() if isinstance(change, Factors) else change
+        matrix, right = dense.flatten(1).to("cpu", torch.float64), None
     wide = matrix.shape[0] <= matrix.shape[1]
-    values, vectors = _falling(matrix @ matrix.T if wide else matrix.T @ matrix)
-    kept = min(rank, int(_weighty(values.sqrt()).sum()))
-    first = vectors[:, :kept]
-    up, down = (first, first.T @ matrix) if wide else (matrix @ first, first.T)
-    pair = Factors(down.float().view(kept, *window).to(device), up.float().to(device))
-    return pair, float(values[:kept].sum()), float(values.sum())
+    gram = matrix @ matrix.T if wide else matrix.T @ matrix
+    values, vectors = _falling(gram, rank)
+    kept = _weighty(values.sqrt())
+    values, first = values[kept], vectors[:, kept]
+    # the singular values stand in equal parts in both factors, which half precision holds best
+    root = values.sqrt().sqrt()
+    up, down = (first * root, (first / root).T @ matrix) if wide else (matrix @ (first / root), (first * root).T)
+    like = change if isinstance(change, Factors) else Factors(change, change)
+    return shaped(down if right is None else down @ right, up, like), float(values.sum()), float(gram.trace())
 
 
-def _falling(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues and eigenvectors of a Gram matrix, the largest first."""
-    values, vectors = torch.linalg.eigh(gram)
-    return values.flip(0).clamp(min=0), vectors.flip(1)
+def _falling(gram: Tensor, count: int | None = None) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues and eigenvectors of a Gram matrix, the largest first; the first `count` of them where it is given."""
+    size = len(gram)
+    if count is None or count >= size:
+        values, vectors = eigh(gram.numpy(), driver="evd", check_finite=False)
+    else:
+        values, vectors = eigh(gram.numpy(), driver="evr", subset_by_index=[size - count, size - 1], check_finite=False)
+    return torch.from_numpy(values).flip(0).clamp(min=0), torch.from_numpy(vectors).flip(1)

@@ -9,6 +9,7 @@ from evalkit.errors import UserError
 from generation.lora import Factors
 from generation.merge import MERGE_METHODS
 from generation.merge.layer import Layer
+from generation.merge.lowrank import axes, cut
 from generation.merge.parts import Weighted
 from generation.pipeline import Pipeline
 from tests.merging import INPUTS, OUTPUTS, RANKS, changes, close, lora_parts, loras_of, matrix_part, merged, plain_sum, same
@@ -42,6 +43,32 @@ def test_svd_is_the_best_cut_of_the_sum_and_reports_what_it_keeps() -> None:
         assert close(result.dense(), (u[:, :rank] * s[:rank]) @ vt[:rank])
         assert found["unet.a"] == pytest.approx((float(s[:rank].square().sum()), float(s.square().sum())), rel=1e-5)
     assert MERGE_METHODS["svd"].function(parts, layer).rank == max(RANKS)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(40, 12), (12, 40), (20, 20)])
+def test_gram_matrices_tell_what_a_dense_decomposition_does(rows: int, columns: int) -> None:
+    """Squaring halves the digits: in float64 those of a float32 matrix are left, of values down to 1e-6 of the largest."""
+    rng = torch.Generator().manual_seed(0)
+    least = min(rows, columns)
+    u, v = (torch.linalg.qr(torch.randn(size, least, generator=rng).double())[0] for size in (rows, columns))
+    s = torch.logspace(0, -5, least).double()
+    matrix = ((u * s) @ v.T).float()
+    exact = torch.linalg.svd(matrix.double(), full_matrices=False)
+    basis, inner = axes(matrix)
+    assert torch.allclose(inner.double().norm(dim=1), exact.S, rtol=1e-5)
+    # up to its sign, a direction is known as well as its weight lets it be
+    alike = (basis.double() * exact.U).sum(0).sign()
+    assert torch.allclose(basis * exact.S, exact.U * alike * exact.S, atol=1e-6)
+    assert torch.allclose(basis @ inner, matrix, atol=1e-6)
+    factors = Factors((s[:, None] * v.T).float(), u.float())
+    for change in (matrix, factors):
+        for rank in (1, least // 2, least):
+            pair, kept, total = cut(change, rank)
+            best = (exact.U[:, :rank] * exact.S[:rank]) @ exact.Vh[:rank]
+            assert (pair.dense() - best).norm() < 1e-6
+            assert (kept, total) == pytest.approx(
+                (float(exact.S[:rank].square().sum()), float(exact.S.square().sum())), rel=1e-6
+            )
 
 
 def test_knots_merges_the_right_singular_vectors_of_all_changes_side_by_side() -> None:
