@@ -1,5 +1,6 @@
 """Load a run folder's manifest and scores into the database; loading again changes nothing."""
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -15,7 +16,7 @@ from db.session import Database, write
 from evalkit import manifest as described
 from evalkit.errors import UserError
 from evalkit.files import sha256_file
-from evalkit.manifest import Manifest
+from evalkit.manifest import Manifest, Places
 from evalkit.scores import FILE_NAME as SCORES_NAME
 from evalkit.scores import GROUP, ScoreRow, stored_scores
 
@@ -47,7 +48,7 @@ def load_run(database: Database, run: Path) -> Loaded:
         row = _run_row(session, run, manifest)
         scores_sha256 = sha256_file(run / SCORES_NAME) if rows else None
         if scores_sha256 is not None and row.scores_sha256 != scores_sha256:
-            _replace_scores(session, run, row.id, metrics, rows)
+            _replace_scores(session, run, _Ids(session, row.id, manifest), metrics, rows)
             row.scores_sha256 = scores_sha256
         return Loaded(run_id=row.id, images=len(manifest.images), metrics=len(metrics), scores=len(rows))
 
@@ -64,22 +65,38 @@ def find_run(session: Session, run: Path) -> models.Run:
 
 
 class _Ids:
-    """The database ids of a run's concepts, arms, cases and images, by their names."""
+    """The database ids of a run and its concepts, arms, cases and images, by their names."""
 
-    def __init__(self, session: Session, run_id: int) -> None:
+    def __init__(self, session: Session, run_id: int, manifest: Manifest) -> None:
+        self.run = run_id
         arms = session.execute(select(models.Arm.label, models.Arm.id).where(models.Arm.run_id == run_id))
         concepts = session.execute(select(models.Concept.name, models.Concept.id).where(models.Concept.run_id == run_id))
         cases = session.execute(select(models.Case.key, models.Case.id).where(models.Case.run_id == run_id))
+        self.arms: dict[str, int] = {label: identifier for label, identifier in arms}
+        self.concepts: dict[str, int] = {name: identifier for name, identifier in concepts}
+        self.cases: dict[str, int] = {key: identifier for key, identifier in cases}
+        self._places = Places(manifest)
+        # by their place in the manifest, 8 bytes each
+        self._images = array("q", bytes(8 * len(manifest.images)))
         images = session.execute(
             select(models.Case.key, models.Arm.label, models.Image.seed, models.Image.id)
             .join(models.Image.case)
             .join(models.Image.arm)
             .where(models.Case.run_id == run_id)
+            .execution_options(yield_per=GROUP)
         )
-        self.arms: dict[str, int] = {label: identifier for label, identifier in arms}
-        self.concepts: dict[str, int] = {name: identifier for name, identifier in concepts}
-        self.cases: dict[str, int] = {key: identifier for key, identifier in cases}
-        self.images: dict[described.Cell, int] = {(case, arm, seed): identifier for case, arm, seed, identifier in images}
+        for case, arm, seed, identifier in images:
+            self._images[self._place((case, arm, seed))] = identifier
+
+    def image(self, cell: described.Cell) -> int:
+        """Return the id of a cell's image."""
+        return self._images[self._place(cell)]
+
+    def _place(self, cell: described.Cell) -> int:
+        place = self._places.find(cell)
+        if place is None:
+            raise KeyError(cell)
+        return place
 
 
 def _check_scores(run: Path, manifest: Manifest, rows: Iterable[ScoreRow]) -> dict[tuple[str, str], str]:
@@ -87,17 +104,18 @@ def _check_scores(run: Path, manifest: Manifest, rows: Iterable[ScoreRow]) -> di
 
     Return the direction of each metric under each signature.
     """
-    shas = {image.cell: image.sha256 for image in manifest.images}
+    places = Places(manifest)
     concepts = {concept.name for concept in manifest.concepts}
     again = f"score the run again with `evalkit score {run}`"
     directions: dict[tuple[str, str], str] = {}
     for row in rows:
         place = f"{run / SCORES_NAME}: {row.metric} of {row.case}/{row.arm}/{row.seed}"
-        if shas.get((row.case, row.arm, row.seed)) != row.image_sha256:
+        image = places.find((row.case, row.arm, row.seed))
+        if image is None or manifest.images[image].sha256 != row.image_sha256:
             raise UserError(f"{place}: is the score of another image than the manifest's; {again}")
         if row.concept and row.concept not in concepts:
             raise UserError(f"{place}: no concept {row.concept!r} in the manifest; {again}")
-        if row.other_arm and (row.case, row.other_arm, row.seed) not in shas:
+        if row.other_arm and places.find((row.case, row.other_arm, row.seed)) is None:
             raise UserError(f"{place}: no image of arm {row.other_arm!r} in the manifest; {again}")
         if directions.setdefault((row.metric, row.signature), row.direction) != row.direction:
             raise UserError(f"{run / SCORES_NAME}: {row.metric} has two directions under one signature; {again}")
@@ -192,7 +210,7 @@ def _insert_manifest(session: Session, run_id: int, manifest: Manifest) -> None:
             for case in manifest.cases
         ),
     )
-    ids = _Ids(session, run_id)
+    ids = _Ids(session, run_id, manifest)
     _insert(
         session,
         models.Reference,
@@ -226,23 +244,22 @@ def _insert_manifest(session: Session, run_id: int, manifest: Manifest) -> None:
 
 
 def _replace_scores(
-    session: Session, run: Path, run_id: int, directions: Mapping[tuple[str, str], str], rows: Iterable[ScoreRow]
+    session: Session, run: Path, ids: _Ids, directions: Mapping[tuple[str, str], str], rows: Iterable[ScoreRow]
 ) -> None:
-    """Put the rows in the place of all earlier ones of the same metrics and signatures, some thousand at a time.
+    """Put the rows in the place of all earlier ones of the same metrics and signatures.
 
     Raises:
         UserError: a score stands there twice, which the database's own index finds.
     """
-    ids = _Ids(session, run_id)
     metrics: dict[tuple[str, str], int] = {}
     for (name, signature), direction in sorted(directions.items()):
         metric = session.scalar(
             select(models.Metric).where(
-                models.Metric.run_id == run_id, models.Metric.name == name, models.Metric.signature == signature
+                models.Metric.run_id == ids.run, models.Metric.name == name, models.Metric.signature == signature
             )
         )
         if metric is None:
-            metric = models.Metric(run_id=run_id, name=name, signature=signature)
+            metric = models.Metric(run_id=ids.run, name=name, signature=signature)
             session.add(metric)
         else:
             session.execute(delete(models.Score).where(models.Score.metric_id == metric.id))
@@ -250,24 +267,22 @@ def _replace_scores(
         metric.loaded_at = utc_now()
         session.flush()
         metrics[name, signature] = metric.id
-    coming = iter(rows)
-    while group := list(islice(coming, GROUP)):
-        values: Iterator[dict[str, object]] = (
-            {
-                "metric_id": metrics[row.metric, row.signature],
-                "image_id": ids.images[row.case, row.arm, row.seed],
-                "concept_id": ids.concepts[row.concept] if row.concept else None,
-                "other_image_id": ids.images[row.case, row.other_arm, row.seed] if row.other_arm else None,
-                "value": row.value,
-            }
-            for row in group
-        )
-        try:
-            _insert(session, models.Score, values)
-        except IntegrityError as error:
-            raise UserError(
-                f"{run / SCORES_NAME}: {_twice(rows)} stands there twice; score the run again with `evalkit score {run}`"
-            ) from error
+    values: Iterator[dict[str, object]] = (
+        {
+            "metric_id": metrics[row.metric, row.signature],
+            "image_id": ids.image((row.case, row.arm, row.seed)),
+            "concept_id": ids.concepts[row.concept] if row.concept else None,
+            "other_image_id": ids.image((row.case, row.other_arm, row.seed)) if row.other_arm else None,
+            "value": row.value,
+        }
+        for row in rows
+    )
+    try:
+        _insert(session, models.Score, values)
+    except IntegrityError as error:
+        raise UserError(
+            f"{run / SCORES_NAME}: {_twice(rows)} stands there twice; score the run again with `evalkit score {run}`"
+        ) from error
 
 
 def _twice(rows: Iterable[ScoreRow]) -> str:
@@ -282,6 +297,7 @@ def _twice(rows: Iterable[ScoreRow]) -> str:
 
 
 def _insert(session: Session, table: type[models.Table], rows: Iterable[dict[str, object]]) -> None:
-    kept = list(rows)
-    if kept:
-        session.execute(insert(table), kept)
+    """Insert rows, some thousand at a time."""
+    coming = iter(rows)
+    while group := list(islice(coming, GROUP)):
+        session.execute(insert(table), group)

@@ -71,7 +71,7 @@ def score(
     from evalkit.errors import UserError
     from evalkit.file_scoring import find_pictures, score_files
     from evalkit.manifest import FILE_NAME as MANIFEST
-    from evalkit.run_scoring import write_run_scores
+    from evalkit.run_scoring import score_run
     from evalkit.shard import Shard
     from evalkit.showing import bar, show, step
     from evalkit.weights import parse_options
@@ -91,9 +91,9 @@ def score(
     with bar() as shown:
         progress = step(shown, "scoring")
         if run is not None:
-            scored = write_run_scores(
+            scored = score_run(
                 run, cards, preset=preset, weights=given, device=device, batch_size=batch_size, progress=progress,
-                shard=part, ray=ray,
+                shard=part, ray=ray, in_memory=False,
             )  # fmt: skip
         else:
             scored = score_files(

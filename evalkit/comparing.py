@@ -45,22 +45,12 @@ class Task:
 
 def rows(task: Task) -> Iterator[ScoreRow]:
     """Yield a metric's rows in the order of cases, arms and seeds; an image without features has none."""
-    by_case = _by_case(task.manifest)
     if task.card.needs == "prompt":
         _count_truncated(task)
     compare = COMPARISONS[task.card.needs]
-    for case in task.manifest.cases:
-        images = by_case.get(case.id, [])
+    for case, images in task.manifest.by_case():
         own = task.store.get(task.encoder.recipe.key, [image.sha256 for image in images])
         yield from compare(task, case, images, own)
-
-
-def _by_case(manifest: Manifest) -> dict[str, list[Image]]:
-    """Return the images of every case."""
-    images: dict[str, list[Image]] = {}
-    for image in manifest.images:
-        images.setdefault(image.case, []).append(image)
-    return images
 
 
 def referenced(manifest: Manifest, case: Case) -> list[tuple[str, tuple[Picture, ...]]]:
@@ -182,15 +172,15 @@ PAIRS: Mapping[Needs, Callable[[Manifest, Case, Sequence[Image]], Iterator[tuple
 )
 
 
-def pairs_wanted(manifest: Manifest, cards: Sequence[MetricCard]) -> dict[str, Partners]:
-    """Return, for each model that sees two images at once, which ones its metrics want compared."""
+def pairs_wanted(
+    manifest: Manifest, cards: Sequence[MetricCard], case: Case, images: Sequence[Image]
+) -> dict[str, Mapping[str, Partners]]:
+    """Return, for each model that sees two images at once, which ones of a case its metrics want compared."""
     pairs: dict[str, list[tuple[str, str]]] = {}
-    by_case = _by_case(manifest)
     for card in cards:
         if card.needs in PAIRS:
-            for case in manifest.cases:
-                found = PAIRS[card.needs](manifest, case, by_case.get(case.id, []))
-                pairs.setdefault(card.model, []).extend((left.sha256, right.sha256) for left, right in found)
+            found = PAIRS[card.needs](manifest, case, images)
+            pairs.setdefault(card.model, []).extend((left.sha256, right.sha256) for left, right in found)
     return {model: partners(found) for model, found in pairs.items()}
 
 

@@ -1,12 +1,12 @@
 """Pictures to features: every picture is decoded once for all models, while the models compute."""
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -28,19 +28,22 @@ LONGEST_WAIT = 4
 LARGEST_AREA = 2**25
 # How many pictures are looked up in the store at a time.
 STRIDE = 256
-NOBODY: Partners = MappingProxyType({})
-NO_PAIRS: Mapping[str, Partners] = MappingProxyType({})
+NOBODY: Partners = frozenset()
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Item:
-    """A picture to read: what names its features, how messages call it, and the models that should see it."""
+    """A picture to read: its sha256, how messages call it, and the models that should see it.
+
+    `partners` says for each model that sees two pictures at once which others it should compare this one with.
+    """
 
     key: str
     name: str
     load: Callable[[], Pixels]
     models: tuple[str, ...]
+    partners: Mapping[str, Partners] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,32 +99,30 @@ def file_loader(path: Path, sha256: str) -> Callable[[], Pixels]:
 
 
 def extract(
-    items: Sequence[Item],
+    items: Iterable[Item],
     encoders: Mapping[str, Model],
     store: Store,
     *,
     batch_size: int = 32,
     progress: Progress | None = None,
     workers: int | None = None,
-    partners: Mapping[str, Partners] = NO_PAIRS,
 ) -> Tally:
     """Put the features of all items into the store, those that are not there yet, and tell what it took.
 
     A picture is read, decoded and shrunk in a thread, once for all models that lack it; at most a few batches are in memory,
     and of large pictures, where a model sees their own size, fewer.
     A picture that can't be read is a problem of its own and stops nothing. `progress` is told how many items are finished.
-    `partners` says of each model that sees two pictures at once which it compares; keep partners close to each other in
-    `items`, for they wait for each other in memory.
+    Items are taken as they are needed; keep partners close to each other, for they wait for each other in memory.
     """
     tally = Tally(forwards=dict.fromkeys(encoders, 0), found=dict.fromkeys(encoders, 0))
     lines: dict[str, _Line | _Pairs] = {
-        name: _Pairs(name, cast("PairEncoder", model), store, partners.get(name, NOBODY), tally)
+        name: _Pairs(name, cast("PairEncoder", model), store, tally)
         if compares(model)
         else _Line(name, cast("Encoder", model), store, batch_size, tally)
         for name, model in encoders.items()
     }
     threads = workers or min(4, os.cpu_count() or 1)
-    todo = unfinished(items, encoders, store, tally, progress or _silent, partners)
+    todo = unfinished(items, encoders, store, tally, progress or _silent)
     coming = ahead(todo, lambda item: _prepare(item, encoders), _weight, threads=threads, depth=2 * threads + batch_size)
     with closing(coming):
         for item, result in coming:
@@ -142,39 +143,42 @@ def _silent(_: int) -> None:
 
 
 def unfinished(
-    items: Sequence[Item],
-    encoders: Mapping[str, Model],
-    store: Store,
-    tally: Tally,
-    progress: Progress,
-    partners: Mapping[str, Partners],
+    items: Iterable[Item], encoders: Mapping[str, Model], store: Store, tally: Tally, progress: Progress
 ) -> Iterator[Item]:
-    """Yield each different picture that lacks features, with the models that lack them; count the others as found."""
-    seen: set[tuple[str, str]] = set()
-    for start in range(0, len(items), STRIDE):
-        part = items[start : start + STRIDE]
+    """Yield each different picture that lacks features, with the models that lack them; count the others as found.
+
+    A picture may come again with other partners: whether it lacks scores with them, the store alone says.
+    """
+    # the pictures that came before, by the models that were asked of them: there are one or two such sets of models
+    seen: dict[tuple[str, ...], set[bytes]] = {}
+    coming = iter(items)
+    while part := list(islice(coming, STRIDE)):
         there = {
-            name: _there(store, encoder, [item.key for item in part if name in item.models], partners.get(name, NOBODY))
-            for name, encoder in encoders.items()
+            name: store.get(model.recipe.key, [item.key for item in part if name in item.models])
+            for name, model in encoders.items()
+            if not compares(model)
         }
         for item in part:
-            fresh = [name for name in item.models if (item.key, name) not in seen]
-            seen.update((item.key, name) for name in fresh)
-            lacking = tuple(name for name in fresh if item.key not in there[name])
+            key = bytes.fromhex(item.key)
+            before = {name for models, keys in seen.items() if key in keys for name in models if name in there}
+            fresh = [name for name in item.models if name not in before]
+            seen.setdefault(item.models, set()).add(key)
+            left = tuple(
+                name
+                for name in fresh
+                if (item.key not in there[name] if name in there else _lacks_pairs(item, name, encoders[name], store))
+            )
             for name in fresh:
-                tally.found[name] += name not in lacking
-            if lacking:
-                yield Item(item.key, item.name, item.load, lacking)
+                tally.found[name] += name not in left
+            if left:
+                yield replace(item, models=left)
             else:
                 progress(1)
 
 
-def _there(store: Store, model: Model, keys: Sequence[str], partners: Partners) -> Collection[str]:
-    """Return the pictures that a model needs not see again."""
-    recipe = model.recipe.key
-    if compares(model):
-        return {key for key in keys if not lacking(store, recipe, key, partners.get(key, ()))}
-    return store.get(recipe, keys)
+def _lacks_pairs(item: Item, name: str, model: Model, store: Store) -> bool:
+    """Tell whether a picture must still be compared with one of its partners."""
+    return bool(lacking(store, model.recipe.key, item.key, item.partners.get(name, NOBODY)))
 
 
 @dataclass(frozen=True)
@@ -272,13 +276,13 @@ class _Line:
 class _Pairs:
     """Pictures of one model that compares two at a time."""
 
-    def __init__(self, name: str, encoder: PairEncoder, store: Store, partners: Partners, tally: Tally) -> None:
+    def __init__(self, name: str, encoder: PairEncoder, store: Store, tally: Tally) -> None:
         self.name, self.tally = name, tally
-        self.pairing = Pairing(encoder, store, partners)
+        self.pairing = Pairing(encoder, store)
 
     def add(self, item: Item, tensor: "Tensor") -> None:
         """Compare a picture with those of its partners that are there."""
-        count, unequal = self.pairing.add(item.key, tensor)
+        count, unequal = self.pairing.add(item.key, tensor, item.partners.get(self.name, NOBODY))
         self.tally.forwards[self.name] += count
         if unequal:
             height, width = tensor.shape[-2:]
@@ -287,7 +291,7 @@ class _Pairs:
 
     def lose(self, item: Item) -> None:
         """Let nobody wait for a picture that can't be read."""
-        self.pairing.lose(item.key)
+        self.pairing.lose(item.key, item.partners.get(self.name, NOBODY))
 
     def finish(self) -> None:
         """Do nothing: whoever still waits has no partner left."""

@@ -89,10 +89,10 @@ def score_files(
         result.problems.extend(result.tally.problems)
         rows = _rows(cards, encoders, items, store)
         if out is None:
-            result.rows.extend(rows)
+            result.found = list(rows)
         else:
             result.path = write_rows(out, Score, rows)
-            result.stored = StoredRows(out, Score)
+            result.found = StoredRows(out, Score)
         result.notes.extend(store.notes)
     result.notes.extend(result.tally.told())
     return result

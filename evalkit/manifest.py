@@ -3,38 +3,23 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from evalkit.errors import UserError
 from evalkit.files import write_atomic
+from evalkit.images import NAME_PATTERN, Cell, Image, Images, Name, Picture, Record, Seed, Sha256, image_path
+from evalkit.json_pieces import BROKEN, around, items
 
 FORMAT: Literal[1] = 1
 FILE_NAME = "manifest.json"
-
-# Labels and ids become folder names, so they must be safe in a path on every system.
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Cell = tuple[str, str, int]
-
-
-class Record(BaseModel):
-    """A frozen record of a file: unknown keys are errors, and no NaN or infinity gets in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Picture(Record):
-    """One image file: its path relative to the run folder (with /), the sha256 of its bytes, its size in pixels."""
-
-    path: str
-    sha256: Sha256
-    width: int = Field(ge=1)
-    height: int = Field(ge=1)
+__all__ = [
+    "FILE_NAME", "NAME_PATTERN", "Arm", "Case", "Cell", "Concept", "Image", "Images", "Manifest", "Name", "Picture", "Places",
+    "Record", "Seed", "Sha256", "check_name", "first_mistake", "image_path", "mistakes",
+]  # fmt: skip
 
 
 class Concept(Record):
@@ -54,7 +39,7 @@ class Arm(Record):
 
     label: Name
     method: str
-    parameters: dict[str, JsonValue] = {}
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Case(Record):
@@ -71,21 +56,6 @@ class Case(Record):
     seeds: tuple[Seed, ...]
 
 
-class Image(Picture):
-    """The image of a case x arm x seed."""
-
-    case: Name
-    arm: Name
-    seed: Seed
-    # sha256 of the initial noise (float32, C order); None for images made elsewhere
-    latents_sha256: Sha256 | None = None
-
-    @property
-    def cell(self) -> Cell:
-        """Return what names the image: case, arm, seed."""
-        return (self.case, self.arm, self.seed)
-
-
 class Manifest(Record):
     """All a run holds. Images are sorted by case, arm and seed in the order of `cases` and `arms`."""
 
@@ -97,7 +67,7 @@ class Manifest(Record):
     concepts: tuple[Concept, ...]
     arms: tuple[Arm, ...] = Field(min_length=1)
     cases: tuple[Case, ...] = Field(min_length=1)
-    images: tuple[Image, ...] = ()
+    images: Images = Images()
 
     @model_validator(mode="after")
     def _names_hold(self) -> "Manifest":
@@ -114,18 +84,27 @@ class Manifest(Record):
                 raise ValueError(f"{what}: names must differ by more than upper and lower case")
         known = {concept.name for concept in self.concepts}
         for index, case in enumerate(self.cases):
+            if len(set(case.seeds)) < len(case.seeds):
+                raise ValueError(f"cases[{index}] ({case.id}): names a seed twice")
             for name in case.concepts + case.beside:
                 if name not in known:
                     raise ValueError(f"cases[{index}] ({case.id}): no concept {name!r}; known: {', '.join(sorted(known))}")
-        cells = set(self.expected())
+        coming = self.expected()
+        if not all(image.cell in coming for image in self.images):
+            object.__setattr__(self, "images", self._in_order())
+        return self
+
+    def _in_order(self) -> Images:
+        """Return the images sorted; raise a ValueError where one stands there twice or has no place in the run."""
+        order = {cell: place for place, cell in enumerate(self.expected())}
         seen: set[Cell] = set()
         for image in self.images:
-            if image.cell not in cells:
+            if image.cell not in order:
                 raise ValueError(f"images: {image.path} belongs to no case x arm x seed of this run")
             if image.cell in seen:
                 raise ValueError(f"images: {image.path}: its case, arm and seed stand there twice")
             seen.add(image.cell)
-        return self
+        return Images(sorted(self.images, key=lambda image: order[image.cell]))
 
     def expected(self) -> Iterator[Cell]:
         """Yield every case, arm, seed the run should hold, in order."""
@@ -136,8 +115,26 @@ class Manifest(Record):
 
     def missing(self) -> tuple[Cell, ...]:
         """Return the cells that have no image yet."""
-        there = {image.cell for image in self.images}
-        return tuple(cell for cell in self.expected() if cell not in there)
+        there = (image.cell for image in self.images)
+        next_one = next(there, None)
+        missing = []
+        for cell in self.expected():
+            if cell == next_one:
+                next_one = next(there, None)
+            else:
+                missing.append(cell)
+        return tuple(missing)
+
+    def by_case(self) -> Iterator[tuple[Case, list[Image]]]:
+        """Yield every case with its images, which are made as they are asked for."""
+        groups = groupby(self.images, key=lambda image: image.case)
+        next_one = next(groups, None)
+        for case in self.cases:
+            if next_one and next_one[0] == case.id:
+                yield case, list(next_one[1])
+                next_one = next(groups, None)
+            else:
+                yield case, []
 
     def concept(self, name: str) -> Concept:
         """Return the concept called `name`."""
@@ -160,7 +157,14 @@ class Manifest(Record):
         """
         path = run / FILE_NAME
         try:
-            text = path.read_text(encoding="utf-8")
+            try:
+                whole = around(path, "images")
+                if whole["images"] == []:
+                    whole["images"] = Images(map(Image.model_validate, items(path, "images")))
+                return cls.model_validate(whole)
+            except (BROKEN, ValidationError, LookupError, TypeError):
+                # read as a whole, the file says where its mistake is
+                text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise UserError(
                 f"{run}: no {FILE_NAME} there; make the run with `evalkit generate EXPERIMENT.toml --run {run}` "
@@ -185,9 +189,25 @@ class Manifest(Record):
         return self
 
 
-def image_path(case: str, arm: str, seed: int) -> str:
-    """Return where the image of a cell lies, relative to its run folder."""
-    return f"images/{case}/{arm}/{seed}.png"
+class Places:
+    """Where the image of each cell stands among the images of a complete manifest."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        """Count images case by case."""
+        self._arms = {arm.label: place for place, arm in enumerate(manifest.arms)}
+        self._cases: dict[str, tuple[int, tuple[int, ...]]] = {}
+        first = 0
+        for case in manifest.cases:
+            self._cases[case.id] = (first, case.seeds)
+            first += len(self._arms) * len(case.seeds)
+
+    def find(self, cell: Cell) -> int | None:
+        """Return the place of a cell's image; None where the manifest has no such cell."""
+        case, arm, seed = cell
+        first, seeds = self._cases.get(case, (0, ()))
+        if arm not in self._arms or seed not in seeds:
+            return None
+        return first + self._arms[arm] * len(seeds) + seeds.index(seed)
 
 
 def check_name(what: str, name: str) -> str:

@@ -11,8 +11,8 @@ from evalkit.card import PairEncoder
 if TYPE_CHECKING:
     from torch import Tensor
 
-# sha256 of a picture to those of the pictures it is compared with; a picture whose bytes two arms share is its own partner
-Partners = Mapping[str, frozenset[str]]
+# sha256 of the pictures that one is compared with; a picture whose bytes two arms share is its own partner
+Partners = frozenset[str]
 
 
 def pair_key(left: str, right: str) -> str:
@@ -20,7 +20,7 @@ def pair_key(left: str, right: str) -> str:
     return "~".join(sorted((left, right)))
 
 
-def partners(pairs: Iterable[tuple[str, str]]) -> Partners:
+def partners(pairs: Iterable[tuple[str, str]]) -> Mapping[str, Partners]:
     """Return for every picture of some pairs those it is compared with."""
     found: dict[str, set[str]] = {}
     for left, right in pairs:
@@ -39,16 +39,17 @@ def lacking(store: Store, recipe: str, key: str, others: Iterable[str]) -> set[s
 class Pairing:
     """Decoded pictures that wait for partners of one model; a picture goes as soon as it was compared with all of them."""
 
-    def __init__(self, encoder: PairEncoder, store: Store, known: Partners) -> None:
+    def __init__(self, encoder: PairEncoder, store: Store) -> None:
         """Begin with nobody waiting."""
-        self.encoder, self.store, self.known = encoder, store, known
+        self.encoder, self.store = encoder, store
         self.waiting: dict[str, tuple[Tensor, set[str]]] = {}
         self.gone: set[str] = set()
 
-    def add(self, key: str, tensor: "Tensor") -> tuple[int, Sequence[str]]:
+    def add(self, key: str, tensor: "Tensor", others: Partners) -> tuple[int, Sequence[str]]:
         """Compare a picture with the partners that wait; return how many it was compared with, and those of another size."""
         recipe = self.encoder.recipe.key
-        wanted = lacking(self.store, recipe, key, self.known.get(key, ())) - self.gone
+        _, before = self.waiting.get(key, (tensor, set()))
+        wanted = lacking(self.store, recipe, key, others | before) - self.gone
         self.waiting[key] = (tensor, wanted)
         fresh, unequal = {}, []
         for other in sorted(wanted & self.waiting.keys()):
@@ -67,10 +68,10 @@ class Pairing:
         self.store.put(recipe, fresh)
         return len(fresh), unequal
 
-    def lose(self, key: str) -> None:
+    def lose(self, key: str, others: Partners) -> None:
         """Let nobody wait for a picture that can't be read."""
         self.gone.add(key)
-        for other in self.known.get(key, ()):
+        for other in others:
             if other in self.waiting:
                 self.waiting[other][1].discard(key)
                 if not self.waiting[other][1]:

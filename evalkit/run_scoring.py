@@ -12,9 +12,8 @@ from evalkit.comparing import Task, pairs_wanted, referenced
 from evalkit.comparing import rows as compared
 from evalkit.errors import UserError
 from evalkit.extract import Item, extract, file_loader
-from evalkit.manifest import Case, Manifest, Picture
+from evalkit.manifest import Case, Image, Manifest, Picture, Places
 from evalkit.metrics import METRICS
-from evalkit.pairing import Partners
 from evalkit.presets import with_preset
 from evalkit.scored import Scored
 from evalkit.scores import FILE_NAME, GROUP, ScoreRow, StoredRows, write_rows
@@ -40,40 +39,23 @@ def score_run(
     device: str | None = None,
     batch_size: int = 32,
     progress: Progress | None = None,
+    shard: Shard | None = None,
+    ray: str | None = None,
+    in_memory: bool = True,
 ) -> Scored[ScoreRow]:
     """Score a run with these metrics, or with all its manifest can serve, write its score file, and return all its rows.
+
+    Without `in_memory`, the rows stay in the file, and what returns reads them as they are asked for.
 
     `preset` says whose numbers to make. Scores of metrics that are not asked for stay as they are. `progress` is told how many
     pictures are finished, of how many.
 
-    Raises:
-        UserError: the run lacks images, or a metric asked for can't be served by it.
-    """
-    result = write_run_scores(
-        run, metrics, preset=preset, weights=weights, device=device, batch_size=batch_size, progress=progress
-    )
-    result.rows.extend(result.all_rows)
-    result.stored = None
-    return result
-
-
-def write_run_scores(
-    run: Path,
-    metrics: Sequence[str | MetricCard] | None = None,
-    *,
-    preset: str = DEFAULT_PRESET,
-    weights: Mapping[str, Path] | None = None,
-    device: str | None = None,
-    batch_size: int = 32,
-    progress: Progress | None = None,
-    shard: Shard | None = None,
-    ray: str | None = None,
-) -> Scored[ScoreRow]:
-    """Do what `score_run` does, and leave the rows in the file: what returns reads them as they are asked for.
-
     With `shard`, only its cases are scored, into a file of their own, and the run's score file holds what is finished so far;
     without it, what shards left is gathered first. With `ray`, the workers of that cluster compute (see `evalkit.fleet`).
     However a run is shared out, its rows are the same.
+
+    Raises:
+        UserError: the run lacks images, or a metric asked for can't be served by it.
     """
     whole = Manifest.load(run).complete(run)
     _files_there(run, whole)
@@ -86,7 +68,7 @@ def write_run_scores(
     given = {**(read_table(table) if table.exists() else {}), **(weights or {})}
     encoders, missing = load_encoders(cards, given, device)
     path = score_file(run, shard)
-    result: Scored[ScoreRow] = Scored(path, [], missing, tuple(card.name for card in cards if card.model in missing))
+    result: Scored[ScoreRow] = Scored(path, (), missing, tuple(card.name for card in cards if card.model in missing))
     cards = [card for card in cards if card.model in encoders]
     earlier = _earlier(path, result.notes)
     left = () if shard else (*shard_caches(run), *score_parts(run))
@@ -95,14 +77,13 @@ def write_run_scores(
             store.take_in(other)
         _remember(earlier, cards, encoders, store)
         if ray is None:
-            items = list(_items(run, manifest, cards))
-            count = _counter(progress, len(items))
-            together = pairs_wanted(manifest, cards)
-            result.tally = extract(items, encoders, store, batch_size=batch_size, progress=count, partners=together)
+            count = _counter(progress, sum(1 for _ in _items(run, manifest, cards)))
+            items = _items(run, manifest, cards)
+            result.tally = extract(items, encoders, store, batch_size=batch_size, progress=count)
         else:
             settings = Settings.of(run, cards, given, device, batch_size, encoders)
             groups = list(_groups(run, manifest, cards, batch_size))
-            count = _counter(progress, sum(len(items) for items, _ in groups))
+            count = _counter(progress, sum(map(len, groups)))
             result.tally = extract_with_ray(settings, groups, encoders, store, ray, count)
         result.problems.extend(result.tally.problems)
         tasks = [Task(manifest, card, encoders[card.model], store) for card in cards]
@@ -117,7 +98,8 @@ def write_run_scores(
     for file in left:
         file.unlink(missing_ok=True)
     result.notes.extend(result.tally.told())
-    result.stored = StoredRows(path, ScoreRow)
+    stored = StoredRows(path, ScoreRow)
+    result.found = list(stored) if in_memory else stored
     return result
 
 
@@ -153,10 +135,12 @@ def _why_not(manifest: Manifest, card: MetricCard) -> str | None:
 
 def _files_there(run: Path, manifest: Manifest) -> None:
     """Raise a UserError that names the first file of the manifest that is gone."""
-    pictures: list[Picture] = [*manifest.images, *(shown for concept in manifest.concepts for shown in concept.references)]
-    gone = [picture.path for picture in pictures if not (run / picture.path).is_file()]
-    if gone:
-        raise UserError(f"{run}: {len(gone)} files of its manifest are gone, the first is {gone[0]}; put them back")
+    pictures = chain(manifest.images, (shown for concept in manifest.concepts for shown in concept.references))
+    gone = (picture.path for picture in pictures if not (run / picture.path).is_file())
+    first = next(gone, None)
+    if first is not None:
+        count = 1 + sum(1 for _ in gone)
+        raise UserError(f"{run}: {count} files of its manifest are gone, the first is {first}; put them back")
 
 
 def _earlier(path: Path, notes: list[str]) -> Earlier:
@@ -193,11 +177,12 @@ def _remember(earlier: Earlier, cards: Sequence[MetricCard], encoders: Mapping[s
 def _kept(earlier: Earlier, manifest: Manifest, tasks: Sequence[Task], notes: list[str]) -> Iterator[ScoreRow]:
     """Yield the earlier rows of other metrics whose image is still the manifest's; note the metrics with another recipe now."""
     signatures = {task.card.name: task.signature for task in tasks}
-    there = {image.cell: image.sha256 for image in manifest.images} if earlier else {}
+    places = Places(manifest)
     replaced = set()
     for row in earlier:
         if row.metric not in signatures:
-            if there.get((row.case, row.arm, row.seed)) == row.image_sha256:
+            place = places.find((row.case, row.arm, row.seed))
+            if place is not None and manifest.images[place].sha256 == row.image_sha256:
                 yield row
         elif row.signature != signatures[row.metric]:
             replaced.add(row.metric)
@@ -205,37 +190,40 @@ def _kept(earlier: Earlier, manifest: Manifest, tasks: Sequence[Task], notes: li
 
 
 def _items(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[Item]:
-    """Yield every different picture once, with the models that should see it; those of one case and seed together."""
+    """Yield the different pictures of each case, with the models that should see them, seed by seed; then the references."""
     all_models = tuple(dict.fromkeys(card.model for card in cards))
     with_references = tuple(dict.fromkeys(card.model for card in cards if card.needs == "references"))
-    rank = {case.id: place for place, case in enumerate(manifest.cases)}
-    images = sorted(manifest.images, key=lambda image: (rank[image.case], image.seed))
-    shown = (picture for case in manifest.cases for _, every in referenced(manifest, case) for picture in every)
-    wanted: dict[str, tuple[Picture, tuple[str, ...]]] = {}
-    for picture, models in chain(((image, all_models) for image in images), ((picture, with_references) for picture in shown)):
-        wanted.setdefault(picture.sha256, (picture, models))
-    for sha256, (picture, models) in wanted.items():
-        yield Item(sha256, picture.path, file_loader(run / picture.path, sha256), models)
+    for case, images in manifest.by_case():
+        pairs = pairs_wanted(manifest, cards, case, images)
+        different: dict[str, Picture] = {}
+        for image in sorted(images, key=lambda image: image.seed):
+            different.setdefault(image.sha256, image)
+        for key, picture in different.items():
+            partners = {model: known[key] for model, known in pairs.items() if key in known}
+            yield Item(key, picture.path, file_loader(run / picture.path, key), all_models, partners)
+    shown = {picture.sha256: picture for case in manifest.cases for _, every in referenced(manifest, case) for picture in every}
+    for key, picture in shown.items():
+        yield Item(key, picture.path, file_loader(run / picture.path, key), with_references)
 
 
-def _groups(
-    run: Path, manifest: Manifest, cards: Sequence[MetricCard], batch_size: int
-) -> Iterator[tuple[list[Item], dict[str, Partners]]]:
-    """Yield what `_items` yields in groups of whole cases that fill a batch at least, each with who is compared with whom.
+def _groups(run: Path, manifest: Manifest, cards: Sequence[MetricCard], batch_size: int) -> Iterator[list[Item]]:
+    """Yield what `_items` yields in groups of whole cases that fill a batch at least.
 
-    A reference stands in the first group that needs it, and an image whose bytes two groups share in both: its partners are.
+    A reference stands in the first group that needs it.
     """
     shown = {picture.sha256 for concept in manifest.concepts for picture in concept.references}
     done: set[str] = set()
     cases: list[Case] = []
-    for case in manifest.cases:
+    images: list[Image] = []
+    for case, own in manifest.by_case():
         cases.append(case)
-        if case is manifest.cases[-1] or sum(len(one.seeds) for one in cases) * len(manifest.arms) >= batch_size:
-            part = part_of(manifest, cases)
+        images.extend(own)
+        if case is manifest.cases[-1] or len(images) >= batch_size:
+            part = manifest.model_copy(update={"cases": tuple(cases), "images": tuple(images)})
             items = [item for item in _items(run.absolute(), part, cards) if item.key not in done]
             done.update(item.key for item in items if item.key in shown)
-            yield items, pairs_wanted(part, cards)
-            cases = []
+            yield items
+            cases, images = [], []
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:

@@ -1,7 +1,7 @@
 """Extracts a run's features with the workers of a Ray cluster: each holds the models and sends back what they give."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +20,9 @@ Harvest = tuple[Mapping[str, Mapping[str, Features]], Tally]
 
 @dataclass(frozen=True)
 class Piece:
-    """Pictures of some cases, each with its sha256, its path in the run and the models that should see it."""
+    """Pictures of some cases, each with its sha256, its path in the run, the models that should see it, and its partners."""
 
-    pictures: tuple[tuple[str, str, tuple[str, ...]], ...]
-    partners: Mapping[str, Partners]
+    pictures: tuple[tuple[str, str, tuple[str, ...], Mapping[str, Partners]], ...]
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,11 @@ class Examiner:
         torch.set_num_threads(self.settings.threads)
         self.encoders = self.encoders or self._loaded()
         store = MemoryStore()
-        items = [Item(key, path, file_loader(self.settings.run / path, key), models) for key, path, models in piece.pictures]
-        tally = extract(items, self.encoders, store, batch_size=self.settings.batch_size, partners=piece.partners)
+        items = (
+            Item(key, path, file_loader(self.settings.run / path, key), models, partners)
+            for key, path, models, partners in piece.pictures
+        )
+        tally = extract(items, self.encoders, store, batch_size=self.settings.batch_size)
         return store.everything(), tally
 
     def _loaded(self) -> dict[str, Model]:
@@ -90,7 +92,7 @@ class Examiner:
 
 def extract_with_ray(
     settings: Settings,
-    groups: Sequence[tuple[Sequence[Item], Mapping[str, Partners]]],
+    groups: Iterable[Sequence[Item]],
     encoders: Mapping[str, Model],
     store: Store,
     address: str,
@@ -98,7 +100,7 @@ def extract_with_ray(
 ) -> Tally:
     """Put the features of all groups of items into the store, those that are not there yet, and tell what it took.
 
-    Each group is a piece of work, with who is compared with whom. The run must be readable under the same path everywhere.
+    Each group is a piece of work. The run must be readable under the same path everywhere.
     """
     from ray import cloudpickle
 
@@ -121,14 +123,17 @@ def extract_with_ray(
 
 
 def _pieces(
-    groups: Sequence[tuple[Sequence[Item], Mapping[str, Partners]]],
+    groups: Iterable[Sequence[Item]],
     encoders: Mapping[str, Model],
     store: Store,
     tally: Tally,
     progress: Callable[[int], None],
 ) -> Iterator[Piece]:
     """Yield what is left to do of each group."""
-    for items, partners in groups:
-        left = [(item.key, item.name, item.models) for item in unfinished(items, encoders, store, tally, progress, partners)]
+    for items in groups:
+        left = tuple(
+            (item.key, item.name, item.models, dict(item.partners))
+            for item in unfinished(items, encoders, store, tally, progress)
+        )
         if left:
-            yield Piece(tuple(left), partners)
+            yield Piece(left)

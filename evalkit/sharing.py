@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evalkit.cache import FILE_NAME as CACHE
 from evalkit.errors import UserError
-from evalkit.manifest import Case, Manifest
+from evalkit.manifest import Case, Images, Manifest
 from evalkit.scores import FILE_NAME, ScoreRow, StoredRows, stored_scores, write_scores
 from evalkit.shard import Shard
 
@@ -17,7 +17,7 @@ PART = re.compile(r"scores\.(\d+)-of-(\d+)\.parquet")
 def part_of(manifest: Manifest, cases: Sequence[Case]) -> Manifest:
     """Return the manifest of these cases alone."""
     names = {case.id for case in cases}
-    images = tuple(image for image in manifest.images if image.case in names)
+    images = Images(image for image in manifest.images if image.case in names)
     return manifest.model_copy(update={"cases": tuple(cases), "images": images})
 
 

@@ -47,7 +47,7 @@ def show(scored: "Scored[ScoreRow] | Scored[Score]", *, as_json: bool) -> None:
     if as_json:
         console.out(json.dumps(_document(scored), indent=1, allow_nan=False), highlight=False)
     else:
-        means = summarise(scored.all_rows)
+        means = summarise(scored.found)
         names = _names(means)
         console.print(_table(means, names))
         for line in (*(f"{name}: {signature}" for (_, signature), name in names.items()), *_lines(scored)):
@@ -93,7 +93,7 @@ def _lines(scored: "Scored[ScoreRow] | Scored[Score]") -> Iterator[str]:
     for note in scored.notes:
         yield f"note: {note}"
     place = f"in {scored.path}" if scored.path else "(--out FILE.parquet or --json keeps them)"
-    yield f"{len(scored.all_rows)} scores {place}"
+    yield f"{len(scored.found)} scores {place}"
 
 
 def _document(scored: "Scored[ScoreRow] | Scored[Score]") -> dict[str, object]:
@@ -102,8 +102,8 @@ def _document(scored: "Scored[ScoreRow] | Scored[Score]") -> dict[str, object]:
 
     return {
         "file": str(scored.path) if scored.path else None,
-        "means": [asdict(line) for line in summarise(scored.all_rows)],
-        "scores": [asdict(row) for row in scored.all_rows],
+        "means": [asdict(line) for line in summarise(scored.found)],
+        "scores": [asdict(row) for row in scored.found],
         "not_run": {"metrics": list(scored.not_run), "weights": scored.missing},
         "problems": [asdict(problem) for problem in scored.problems],
         "notes": scored.notes,

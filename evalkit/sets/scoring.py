@@ -72,7 +72,7 @@ def score_sets(
     if absent:
         raise UserError(f"metrics of sets need {' and '.join(absent)}; run: pip install 'evalkit[sets]'")
     encoders, missing = load_encoders(chosen, weights or {}, device)
-    result: Scored[SetScore] = Scored(None, [], missing, tuple(each.name for each in chosen if each.model in missing))
+    result: Scored[SetScore] = Scored(None, (), missing, tuple(each.name for each in chosen if each.model in missing))
     groups = {name: _items(paths, tuple(encoders), result.problems) for name, paths in sets.items()}
     against = _items(others, tuple(encoders), result.problems)
     everything = [*against, *(item for group in groups.values() for item in group)]
@@ -86,6 +86,7 @@ def score_sets(
 
     result.tally = extract(everything, encoders, store, batch_size=batch_size, progress=step)
     result.problems.extend(result.tally.problems)
+    rows = []
     for metric in chosen:
         if metric.model not in encoders:
             continue
@@ -102,7 +103,8 @@ def score_sets(
                 )
             value = metric.distance(own, theirs)
             signature = metric.signature(recipe)
-            result.rows.append(SetScore(name, metric.name, value, len(own), len(theirs), metric.direction, signature))
+            rows.append(SetScore(name, metric.name, value, len(own), len(theirs), metric.direction, signature))
+    result.found = rows
     return result
 
 

@@ -97,10 +97,11 @@ def test_a_corrupt_image_costs_its_pairs_only(run):
 
 def test_nobody_waits_longer_than_for_the_last_partner():
     store, encoder = MemoryStore(), METRICS["arm_psnr"].load(NO_WEIGHTS, "cpu")
-    pairing = Pairing(encoder, store, partners([("a", "b"), ("b", "c"), ("a", "c"), ("d", "e"), ("f", "f")]))
-    pairing.lose("e")
+    pairing = Pairing(encoder, store)
+    known = partners([("a", "b"), ("b", "c"), ("a", "c"), ("d", "e"), ("f", "f")])
+    pairing.lose("e", known["e"])
     for number, key in enumerate("dacbf"):
-        pairing.add(key, pil_to_tensor(picture(number)))
+        pairing.add(key, pil_to_tensor(picture(number)), known[key])
         assert "d" not in pairing.waiting
     assert not pairing.waiting
     assert set(store.get(encoder.recipe.key, [pair_key(*pair) for pair in ("ab", "bc", "ca", "de", "ff")])) == {

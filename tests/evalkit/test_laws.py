@@ -140,7 +140,7 @@ def test_a_mean_over_references_knows_neither_order_nor_length_nor_copies(images
 
 PICTURES = [picture(seed, size) for seed, size in enumerate([(80, 72), (64, 130), (200, 90), (80, 72), (96, 96)])]
 ITEMS = [
-    Item(str(number), str(number), lambda image=image: Pixels(image), ("clip", "dino", "piqe"))
+    Item(f"{number:02}", str(number), lambda image=image: Pixels(image), ("clip", "dino", "piqe"))
     for number, image in enumerate(PICTURES)
 ]
 

@@ -9,7 +9,7 @@ from evalkit.errors import UserError
 from evalkit.importing import import_images
 from evalkit.manifest import Manifest
 from evalkit.plugins import load_plugin
-from evalkit.run_scoring import score_run, write_run_scores
+from evalkit.run_scoring import score_run
 from evalkit.scores import read_scores
 from evalkit.shard import Shard
 from tests.evalkit.conftest import DESCRIPTION
@@ -57,11 +57,11 @@ def whole(run, weights, tmp_path):
 
 
 def score(run, weights, shard, metrics=METRICS, **more):
-    return write_run_scores(run, metrics, weights=weights, shard=Shard.parse(shard), **more)
+    return score_run(run, metrics, weights=weights, shard=Shard.parse(shard), **more)
 
 
 def test_three_shards_in_any_order_make_the_same_rows(run, weights, whole):
-    parts = [len(score(run, weights, shard).all_rows) for shard in ("3/3", "1/3", "2/3")]
+    parts = [len(score(run, weights, shard).found) for shard in ("3/3", "1/3", "2/3")]
     assert sum(parts) == len(whole)
     assert read_scores(run) == whole
     # features and parts that shards left are gathered: nothing is computed again
@@ -104,7 +104,7 @@ def test_parts_of_another_number_are_refused_until_they_are_gathered(run, weight
     with pytest.raises(UserError, match=r"is one of 3 parts, not of 2; gather those first with `evalkit score"):
         score(run, weights, "1/2", ["entropy"])
     score_run(run, ["entropy"])
-    assert len(score(run, weights, "1/2", ["entropy"]).all_rows) == 12
+    assert len(score(run, weights, "1/2", ["entropy"]).found) == 12
 
 
 def test_two_ray_workers_make_the_same_rows_and_take_as_few_steps(run, weights, whole, tmp_path):
@@ -115,20 +115,20 @@ def test_two_ray_workers_make_the_same_rows_and_take_as_few_steps(run, weights, 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        shared = write_run_scores(
+        shared = score_run(
             run, [*METRICS, own], weights=weights, ray="local", batch_size=6, progress=lambda *count: seen.append(count)
         )
     finally:
         torch.set_num_threads(threads)
     assert not shared.problems
     assert [row for row in read_scores(run) if row.metric != "brightness"] == whole
-    assert sum(row.metric == "brightness" for row in shared.all_rows) == 24
+    assert sum(row.metric == "brightness" for row in shared.found) == 24
     assert seen[-1][0] == seen[-1][1]
-    again = write_run_scores(run, METRICS, weights=weights)
+    again = score_run(run, METRICS, weights=weights)
     assert again.tally.decodes == 0
 
 
 def test_a_cluster_that_is_not_there_is_named(run):
     pytest.importorskip("ray", reason="needs the extra: pip install evalkit[ray]")
     with pytest.raises(UserError, match=r"--ray 127\.0\.0\.1:1: can't be reached"):
-        write_run_scores(run, ["entropy"], ray="127.0.0.1:1")
+        score_run(run, ["entropy"], ray="127.0.0.1:1")
