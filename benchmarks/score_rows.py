@@ -4,8 +4,8 @@
 
 A run of tiny pictures (6 x 6) is scored by a metric of plain pixels, scored again, shown, and loaded into SQLite. Each step's
 peak is printed beside that of a process that does no more than hold the run's manifest.
-Bar: it hardly grows with their number. The manifest's images take some 100 bytes each, their cases 75, and 100 more the hashes
-that scoring remembers, so that no picture is decoded twice; records of them all would take 2,400.
+Bar: it hardly grows with their number. What grows are the images, packed, their cases' records, and the hashes that scoring
+remembers, so that no picture is decoded twice.
 """
 
 import argparse
