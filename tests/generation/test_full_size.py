@@ -135,7 +135,7 @@ def proof(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     made = Proof(model, artist, folder, scales)
     made.drawn["none"] = made.draw(None)
     if exact is not None:
-        made.rounding = float((made.drawn["none"] - exact).norm())
+        made.rounding = float(np.linalg.norm(made.drawn["none"].numpy() - exact))
         moved = made.rounding / float(np.linalg.norm(exact))
         LOG.info(f"{model}: rounding moves the bare model's latents by {moved:.3f} of their norm")
     yield made
