@@ -19,7 +19,8 @@ from typing import Protocol
 
 from db.session import open_database
 from study_app.judge import Timing
-from study_app.service import StudyService, Trial
+from study_app.service import StudyService
+from study_app.told import Trial
 
 
 class Told(Protocol):

@@ -3,17 +3,30 @@
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Row, Select, bindparam, case, exists, func, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import CursorResult, FromClause, Row, Select, bindparam, exists, func, insert, select, update
+from sqlalchemy.orm import Session
 
-from db.models import Assignment, Comparison, Judgment, Participant, Study
+from db.models import Assignment, Comparison, Study
 from db.session import DatabaseError, keep, writers_meet
 from study_app.arrangement import arrange, standing
-from study_app.design import Design
+from study_app.design import design_of
+from study_app.past import (
+    ASSIGNMENTS,
+    COMPARISONS,
+    LAPSED_WITH_ROOM,
+    LIVE,
+    SIDES,
+    WITH_PAST,
+    Past,
+    Person,
+    find_person,
+    past_of,
+)
 
 # How long a place is held without a sign of life; every serving of the page renews it.
 LEASE = timedelta(minutes=15)
@@ -22,86 +35,101 @@ TRIES = 200
 PAUSE_SECONDS = 0.01
 
 
-def _how_many(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+@dataclass(frozen=True)
+class Held:
+    """A comparison held for a participant: the columns of its assignment."""
+
+    id: int
+    comparison_id: int
+    participant_id: int
+    position: int
+    left: int
+    arrangement: str | None
+    assigned_at: datetime
+    expires_at: datetime
 
 
-def _free(table: type[Comparison]) -> Select[int, int, int]:
+# The queries of every page turn, built once.
+_A, _C = ASSIGNMENTS.c, COMPARISONS.c
+_HELD = select(*(_A[field.name] for field in fields(Held)))
+_OPEN = _HELD.where(_A.id == bindparam("assignment"))
+_LAPSED = (
+    select(_A.id, _A.comparison_id)
+    .join(COMPARISONS, _C.id == _A.comparison_id)
+    .where(_A.state == "open", _A.expires_at < bindparam("now"), _C.study_id == bindparam("study"))
+    .order_by(_A.id)
+    .with_for_update(skip_locked=True, of=ASSIGNMENTS)
+)
+_SIDES_HERE = select(*SIDES).where(_A.comparison_id == bindparam("comparison"))
+_OWN_LAPSED = _HELD.select_from(WITH_PAST).where(_A.participant_id == bindparam("who"), LAPSED_WITH_ROOM).order_by(_A.position)
+_RENEW = update(ASSIGNMENTS).where(_A.id == bindparam("assignment")).values(state="open", expires_at=bindparam("until"))
+_ADD = insert(ASSIGNMENTS).returning(_A.id)
+_TAKE = update(COMPARISONS).where(_C.id == bindparam("comparison"), _C.filled < _C.target).values(filled=_C.filled + 1)
+
+
+def _free(comparisons: FromClause) -> Select[Any]:
     """Return the query of all comparisons with room that the participant was never given."""
-    mine = exists().where(Assignment.comparison_id == table.id, Assignment.participant_id == bindparam("who"))
+    table = comparisons.c
+    mine = exists().where(_A.comparison_id == table.id, _A.participant_id == bindparam("who"))
     return select(table.id, table.first_left, table.priority).where(
         table.study_id == bindparam("study"), table.filled < table.target, ~mine
     )
 
 
-def _picks() -> Select[int, int, int]:
-    other = aliased(Comparison)
-    level = _free(other).with_only_columns(other.filled).order_by(other.filled, other.priority).limit(1)
-    return _free(Comparison).where(Comparison.filled == level.scalar_subquery()).order_by(Comparison.priority).limit(1)
+def _picks() -> Select[Any]:
+    other = COMPARISONS.alias()
+    level = _free(other).with_only_columns(other.c.filled).order_by(other.c.filled, other.c.priority).limit(1)
+    return _free(COMPARISONS).where(_C.filled == level.scalar_subquery()).order_by(_C.priority).limit(1)
 
 
-# The queries of every page turn, built once.
-_LAPSED_WITH_ROOM = (
-    (Assignment.state == "expired")
-    & ~exists().where(Judgment.assignment_id == Assignment.id)
-    & (Comparison.filled < Comparison.target)
-)
-_OPEN = select(Assignment).where(Assignment.participant_id == bindparam("who"), Assignment.state == "open")
-_LAPSED = (
-    select(Assignment.id, Assignment.comparison_id)
-    .join(Comparison, Comparison.id == Assignment.comparison_id)
-    .where(Assignment.state == "open", Assignment.expires_at < bindparam("now"), Comparison.study_id == bindparam("study"))
-    .order_by(Assignment.id)
-    .with_for_update(skip_locked=True, of=Assignment)
-)
-_OWN_LAPSED = (
-    select(Assignment)
-    .join(Comparison, Comparison.id == Assignment.comparison_id)
-    .where(Assignment.participant_id == bindparam("who"), _LAPSED_WITH_ROOM)
-    .order_by(Assignment.position)
-)
-_TAKE = (
-    update(Comparison)
-    .where(Comparison.id == bindparam("comparison"), Comparison.filled < Comparison.target)
-    .values(filled=Comparison.filled + 1)
-)
-_LIVE = Assignment.state.in_(("open", "done"))
-_COUNTS = _how_many(_LIVE & (Assignment.left == 0)), _how_many(_LIVE & (Assignment.left == 1))
-_SIDES = select(*_COUNTS).where(Assignment.comparison_id == bindparam("comparison"))
-_GIVEN = select(func.max(Assignment.position), *_COUNTS).where(Assignment.participant_id == bindparam("who"))
-_WITH_ROOM = select(func.count()).where(Comparison.study_id == bindparam("study"), Comparison.filled < Comparison.target)
-_THEIRS = (
-    select(_how_many(Comparison.filled < Comparison.target), _how_many((Assignment.state == "open") | _LAPSED_WITH_ROOM))
-    .select_from(Assignment)
-    .join(Comparison, Comparison.id == Assignment.comparison_id)
-    .where(Assignment.participant_id == bindparam("who"))
-)
-_PICKS = tuple(
-    _picks().where(half) for half in (Comparison.priority >= bindparam("point"), Comparison.priority < bindparam("point"))
-)
+_PICKS = tuple(_picks().where(half) for half in (_C.priority >= bindparam("point"), _C.priority < bindparam("point")))
 # pass by what others are taking right now, and never wait while holding a row: that could be a deadlock
-_LOCKED_PICKS = tuple(query.with_for_update(skip_locked=True, key_share=True, of=Comparison) for query in _PICKS)
+_LOCKED_PICKS = tuple(query.with_for_update(skip_locked=True, key_share=True, of=COMPARISONS) for query in _PICKS)
 
 
-def reserve(session: Session, participant_id: int, now: datetime) -> Assignment | None:
-    """Return the comparison the participant is to judge now, or None when none is left for them.
+@dataclass(frozen=True)
+class Handed:
+    """What a participant holds now, None for nothing, and what they had before it; `most` as `quota` gives it."""
+
+    held: Held | None
+    past: Past
+    most: int | None
+
+    @property
+    def remaining(self) -> int:
+        """Return how many comparisons they could still judge, the one they hold included."""
+        return self.past.could_judge if self.most is None else min(self.past.could_judge, self.most)
+
+    @property
+    def position(self) -> int:
+        """Return the place in their order that comes after what they hold."""
+        return self.past.position if self.held is None else max(self.past.position, self.held.position + 1)
+
+
+def reserve(session: Session, participant_id: int, now: datetime) -> Held | None:
+    """Return the comparison the participant is to judge now, as `hand_out` does."""
+    return hand_out(session, find_person(session, participant_id), now).held
+
+
+def hand_out(session: Session, person: Person, now: datetime) -> Handed:
+    """Return the comparison a participant is to judge now, or nothing when none is left for them.
 
     Gives back the open one where there is one, its lease renewed: reloading a page changes nothing. Otherwise frees the places
     of others whose lease lapsed, gives back one of the participant's own that lapsed and still has room, or takes a new one:
-    least filled first, in an order of the participant's own among equally filled ones. None also where the design lets one
+    least filled first, in an order of the participant's own among equally filled ones. Nothing also where the design lets one
     person judge no more, or the same people judge all and all of them have come. Call it inside `write`; the place is taken in
     the same transaction that found it free.
     """
-    # two tabs of one participant wait for each other here
-    participant = session.get_one(Participant, participant_id, with_for_update=writers_meet(session) or None)
-    mine = session.scalar(_OPEN, {"who": participant_id})
-    if mine is not None:
-        mine.expires_at = now + LEASE
-        return mine
-    expire_lapsed(session, participant.study_id, now)
-    if quota(session, participant) == 0:
-        return None
-    return _reopen(session, participant, now) or _assign(session, participant, now)
+    past = past_of(session, person)
+    if past.open_id is not None:
+        held = Held(*session.execute(_OPEN, {"assignment": past.open_id}).one())
+        return Handed(_renew(session, held, now), past, quota(session, person, past))
+    if expire_lapsed(session, person.study_id, now):
+        past = past_of(session, person)
+    most = quota(session, person, past)
+    if most == 0:
+        return Handed(None, past, most)
+    return Handed(_reopen(session, person, past, now) or _assign(session, person, past, now), past, most)
 
 
 def expire_lapsed(session: Session, study_id: int, now: datetime) -> int:
@@ -121,22 +149,10 @@ def take_place(session: Session, comparison_id: int) -> bool:
     return _update(session, _TAKE, {"comparison": comparison_id}) == 1
 
 
-def remaining(session: Session, participant: Participant) -> int:
-    """Return how many comparisons the participant could still judge, the open one included."""
-    most = quota(session, participant)
-    if most == 0:
-        return 0
-    # all with room, less those that were theirs before, and what is theirs to judge now
-    left = session.scalar(_WITH_ROOM, {"study": participant.study_id})
-    own, to_judge = session.execute(_THEIRS, {"who": participant.id}).one()
-    found = (left or 0) - own + to_judge
-    return found if most is None else min(found, most)
-
-
-def next_candidate(session: Session, participant: Participant) -> int | None:
-    """Return the id of the comparison the participant would be given next, beside what is reserved for them already."""
-    found = _pick(session, participant, _given(session, participant)[0])
-    return None if found is None else found.id
+def next_candidate(session: Session, person: Person, position: int) -> int | None:
+    """Return the id of the comparison the participant would be given at this place in their order."""
+    found = _pick(session, person, position)
+    return None if found is None else int(found.id)
 
 
 def free_place(session: Session, assignment: Assignment) -> None:
@@ -147,69 +163,58 @@ def free_place(session: Session, assignment: Assignment) -> None:
     _update(session, taken.values(filled=Comparison.filled - 1))
 
 
-def quota(session: Session, participant: Participant) -> int | None:
+def quota(session: Session, person: Person, past: Past) -> int | None:
     """Return how many comparisons the design still lets the participant judge; None for any number, 0 for one left out."""
-    if participant.excluded_at is not None:
+    if person.excluded_at is not None:
         return 0
-    study = session.get_one(Study, participant.study_id)
-    design = Design.of(study)
-    mine = Assignment.participant_id == participant.id
+    design = design_of(session, person.study_id)
     if design.per_participant is not None:
-        judged = select(func.count()).select_from(Judgment).join(Assignment, Assignment.id == Judgment.assignment_id)
-        return max(0, design.per_participant - (session.scalar(judged.where(mine)) or 0))
-    if design.same_people and session.scalar(select(Assignment.id).where(mine).limit(1)) is None:
+        return max(0, design.per_participant - past.judged)
+    if design.same_people and past.last is None:
         # two newcomers wait for each other here, so that only one gets the last seat
-        session.refresh(study, with_for_update=True)
+        session.execute(select(Study.id).where(Study.id == person.study_id).with_for_update())
         seated = (
-            select(func.count(func.distinct(Assignment.participant_id))).join(Comparison).where(Comparison.study_id == study.id)
+            select(func.count(func.distinct(_A.participant_id))).select_from(WITH_PAST).where(_C.study_id == person.study_id)
         )
-        return 0 if (session.scalar(seated) or 0) >= design.per_comparison else None
+        return 0 if session.execute(seated).scalar_one() >= design.per_comparison else None
     return None
 
 
-def _reopen(session: Session, participant: Participant, now: datetime) -> Assignment | None:
+def _renew(session: Session, held: Held, now: datetime) -> Held:
+    """Hold a comparison for the participant from now on."""
+    session.execute(_RENEW, {"assignment": held.id, "until": now + LEASE})
+    return replace(held, expires_at=now + LEASE)
+
+
+def _reopen(session: Session, person: Person, past: Past, now: datetime) -> Held | None:
     """Give a participant back what lapsed while they were away, on its old sides and place in the order."""
-    lapsed = session.scalars(_OWN_LAPSED, {"who": participant.id}).all()
-    for assignment in lapsed:
-        if take_place(session, assignment.comparison_id):
-            assignment.state = "open"
-            assignment.expires_at = now + LEASE
-            session.flush()
-            return assignment
-    return None
+    if past.to_judge == 0:
+        return None
+    lapsed = [Held(*row) for row in session.execute(_OWN_LAPSED, {"who": person.id})]
+    return next((_renew(session, held, now) for held in lapsed if take_place(session, held.comparison_id)), None)
 
 
-def _assign(session: Session, participant: Participant, now: datetime) -> Assignment | None:
-    position, *sides = _given(session, participant)
-    found = _take(session, participant, position)
+def _assign(session: Session, person: Person, past: Past, now: datetime) -> Held | None:
+    found = _take(session, person, past.position)
     if found is None:
         return None
-    arrangement = _arrange(session, participant, found.id)
-    assignment = Assignment(
-        comparison_id=found.id,
-        participant_id=participant.id,
-        position=position,
-        left=_choose_left(session, participant, found, sides) if arrangement is None else _first_is_later(arrangement),
-        arrangement=arrangement,
-        state="open",
-        assigned_at=now,
-        expires_at=now + LEASE,
-    )
-    session.add(assignment)
-    session.flush()
-    return assignment
+    arrangement = _arrange(session, person, found)
+    assignment = {
+        "comparison_id": found.id, "participant_id": person.id, "position": past.position,
+        "left": _choose_left(session, person, found, past) if arrangement is None else _first_is_later(arrangement),
+        "arrangement": arrangement, "assigned_at": now, "expires_at": now + LEASE,
+    }  # fmt: skip
+    return Held(id=session.execute(_ADD, {**assignment, "state": "open"}).scalar_one(), **assignment)
 
 
-def _arrange(session: Session, participant: Participant, comparison_id: int) -> str | None:
+def _arrange(session: Session, person: Person, found: Row[Any]) -> str | None:
     """Return how the images stand on the page, where they are more than two."""
-    design = Design.of(session.get_one(Study, participant.study_id))
+    design = design_of(session, person.study_id)
     if design.at_once == 2:
         return None
-    comparison = session.get_one(Comparison, comparison_id)
-    live = Assignment.state.in_(("open", "done"))
-    earlier = session.scalars(select(Assignment.arrangement).where(Assignment.comparison_id == comparison_id, live))
-    own = f"{design.seed} {comparison.priority}"
-    return arrange(design.at_once, own, str(participant.seed), [each for each in earlier if each is not None])
+    earlier = session.execute(select(_A.arrangement).where(_A.comparison_id == found.id, LIVE)).scalars()
+    own = f"{design.seed} {found.priority}"
+    return arrange(design.at_once, own, str(person.seed), [each for each in earlier if each is not None])
 
 
 def _first_is_later(arrangement: str) -> int:
@@ -218,34 +223,33 @@ def _first_is_later(arrangement: str) -> int:
     return int(stand.index(1) < stand.index(0))
 
 
-def _take(session: Session, participant: Participant, position: int) -> Row[int, int, int] | None:
+def _take(session: Session, person: Person, position: int) -> Row[Any] | None:
     """Take a place of the comparison picked for the participant, and return the comparison; None where none is left."""
     if not writers_meet(session):
-        found = _pick(session, participant, position)
+        found = _pick(session, person, position)
         return found if found is not None and take_place(session, found.id) else None
     for _ in range(TRIES):
         attempt = session.begin_nested()
-        found = _pick(session, participant, position, lock=True)
+        found = _pick(session, person, position, lock=True)
         if found is not None and take_place(session, found.id):
             attempt.commit()
             return found
         attempt.rollback()
-        if _pick(session, participant, position) is None:
+        if _pick(session, person, position) is None:
             return None
         time.sleep(PAUSE_SECONDS)
     raise DatabaseError("all places were being taken by others at this moment; try again")
 
 
-def _pick(session: Session, participant: Participant, position: int, lock: bool = False) -> Row[int, int, int] | None:
+def _pick(session: Session, person: Person, position: int, lock: bool = False) -> Row[Any] | None:
     """Return id, first side and priority of the comparison that is to be the participant's at this place in their order.
 
     Of the least filled ones that they were never given it is the first from a point that their seed draws anew for every place.
     Both steps walk along an index, however many comparisons there are.
     """
-    highest = select(func.max(Comparison.priority)).where(Comparison.study_id == participant.study_id)
-    spread = keep(session, ("priorities", participant.study_id), lambda: (session.scalar(highest) or 0) + 1)
-    drawn = hashlib.sha256(f"order {participant.seed} {position}".encode()).digest()
-    asked = {"study": participant.study_id, "who": participant.id, "point": int.from_bytes(drawn[:8]) % spread}
+    spread = keep(session, ("priorities", person.study_id), lambda: _read_spread(session, person.study_id))
+    drawn = hashlib.sha256(f"order {person.seed} {position}".encode()).digest()
+    asked = {"study": person.study_id, "who": person.id, "point": int.from_bytes(drawn[:8]) % spread}
     for query in _LOCKED_PICKS if lock else _PICKS:
         found = session.execute(query, asked).first()
         if found is not None:
@@ -253,27 +257,24 @@ def _pick(session: Session, participant: Participant, position: int, lock: bool 
     return None
 
 
-def _choose_left(session: Session, participant: Participant, comparison: Row[int, int, int], own: Sequence[int]) -> int:
+def _read_spread(session: Session, study_id: int) -> int:
+    return (session.execute(select(func.max(_C.priority)).where(_C.study_id == study_id)).scalar() or 0) + 1
+
+
+def _choose_left(session: Session, person: Person, found: Row[Any], past: Past) -> int:
     """Return which image goes left: what balances the comparison, then the participant, then the plan's or a seeded choice.
 
-    So a comparison's places differ by at most one between the sides, and five people give 3 and 2. `own` is how often the
-    participant has had either image on the left.
+    So a comparison's places differ by at most one between the sides, and five people give 3 and 2.
     """
-    here = session.execute(_SIDES, {"comparison": comparison.id}).one()
-    if here[0] != here[1]:
-        return 0 if here[0] < here[1] else 1
+    first, second = session.execute(_SIDES_HERE, {"comparison": found.id}).one()
+    if first != second:
+        return 0 if first < second else 1
     # some slack, or a participant's sides would follow a pattern they could learn
-    if abs(own[0] - own[1]) >= 2:
-        return 0 if own[0] < own[1] else 1
-    if here[0] == 0:
-        return int(comparison.first_left)
-    return hashlib.sha256(f"side {participant.seed} {comparison.priority}".encode()).digest()[0] % 2
-
-
-def _given(session: Session, participant: Participant) -> tuple[int, int, int]:
-    """Return how many places the participant's order has, and how often either image was on their left."""
-    last, first, second = session.execute(_GIVEN, {"who": participant.id}).one()
-    return (0 if last is None else last + 1), first, second
+    if abs(past.first_left - past.second_left) >= 2:
+        return 0 if past.first_left < past.second_left else 1
+    if first == 0:
+        return int(found.first_left)
+    return hashlib.sha256(f"side {person.seed} {found.priority}".encode()).digest()[0] % 2
 
 
 def _update(session: Session, statement: Any, values: Mapping[str, int] | None = None) -> int:  # noqa: ANN401 -- an update

@@ -11,9 +11,11 @@ from sqlalchemy.orm import Session
 from db.models import Event, Study
 from db.session import writers_meet
 
-_LAST = select(Event.number, Event.sha256).where(Event.study_id == bindparam("study")).order_by(Event.number.desc()).limit(1)
-# of the table, not of the class: nobody reads the event again in this session
-_ADD = insert(Event.metadata.tables["events"])
+# Of the table, not of the class: nobody reads the event again in this session.
+_EVENTS = Event.metadata.tables["events"]
+_E = _EVENTS.c
+_LAST = select(_E.number, _E.sha256).where(_E.study_id == bindparam("study")).order_by(_E.number.desc()).limit(1)
+_ADD = insert(_EVENTS)
 
 
 def append(session: Session, study_id: int, kind: str, content: Mapping[str, object], now: datetime) -> None:

@@ -16,6 +16,7 @@ from study_app.arrangement import CANNOT_TELL, best_first, places, standing
 from study_app.chain import append
 from study_app.design import Design
 from study_app.judge import Choice, Recorded, Timing, offered
+from study_app.past import Person
 from study_app.stimuli import concepts_with_references, images_of
 
 Kind = Literal["null_pair", "repeat", "gold", "attention"]
@@ -43,7 +44,7 @@ def due(design: Design, seed: int, judged: int) -> dict[Kind, int]:
     return counts
 
 
-def next_check(session: Session, design: Design, participant: Participant, judged: int, now: datetime) -> Check | None:
+def next_check(session: Session, design: Design, participant: Person, judged: int, now: datetime) -> Check | None:
     """Return the check the participant is to answer now, the open one or one that is due. Call it inside `write`."""
     if not design.checks.any():
         return None
@@ -99,7 +100,7 @@ def agrees() -> Any:  # noqa: ANN401 -- an SQL condition
     return or_(Check.choice == Check.expected, Check.choice.startswith(Check.expected + " "))
 
 
-def _null_pair(session: Session, design: Design, participant: Participant, _number: int, rng: random.Random) -> Check | None:
+def _null_pair(session: Session, design: Design, participant: Person, _number: int, rng: random.Random) -> Check | None:
     """Return an image of the study beside itself."""
     mine = Comparison.study_id == participant.study_id
     count = session.scalar(select(func.count()).select_from(Comparison).where(mine)) or 0
@@ -110,7 +111,7 @@ def _null_pair(session: Session, design: Design, participant: Participant, _numb
     return _of_images([image_id] * design.at_once)
 
 
-def _repeat(session: Session, _design: Design, participant: Participant, _number: int, rng: random.Random) -> Check | None:
+def _repeat(session: Session, _design: Design, participant: Person, _number: int, rng: random.Random) -> Check | None:
     """Return something the participant judged a while ago, sides swapped or places shifted; None where there is nothing yet."""
     judged = session.execute(
         select(Assignment, Judgment.choice)
@@ -134,7 +135,7 @@ def _repeat(session: Session, _design: Design, participant: Participant, _number
     return check
 
 
-def _gold(session: Session, design: Design, participant: Participant, number: int, rng: random.Random) -> Check | None:
+def _gold(session: Session, design: Design, participant: Person, number: int, rng: random.Random) -> Check | None:
     """Return a comparison whose answer the design knows, each once, in an order of the participant's own.
 
     Of more than two, images of further arms stand beside the better and the worse one.
@@ -158,7 +159,7 @@ def _gold(session: Session, design: Design, participant: Participant, number: in
     return _of_images([images[label] for label in shown], places(len(shown))[shown.index(gold.better)])
 
 
-def _attention(session: Session, design: Design, participant: Participant, _number: int, rng: random.Random) -> Check | None:
+def _attention(session: Session, design: Design, participant: Person, _number: int, rng: random.Random) -> Check | None:
     """Return a concept's own picture beside those of other concepts, fewer of them where there are no more."""
     asked, *others = rng.sample(concepts := concepts_with_references(session, participant.study_id), len(concepts))
     pool = [rng.choice(other.references) for other in others]

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
+from sqlalchemy.orm import Session
 
 from db.models import Study
+from db.session import keep
 from evalkit.errors import UserError
 from evalkit.manifest import Manifest, Name, Record, Seed, first_mistake
 from study_app.arrangement import MOST_AT_ONCE, Answer
@@ -176,6 +178,11 @@ class Design(Record):
     def of(cls, study: Study) -> "Design":
         """Return the design a study was begun with."""
         return cls.model_validate(study.design)
+
+
+def design_of(session: Session, study_id: int) -> Design:
+    """Return the design of a study, checked once: it is frozen when the first participant joins."""
+    return keep(session, ("design", study_id), lambda: Design.of(session.get_one(Study, study_id)))
 
 
 def read_design(run: Path) -> Design | None:

@@ -5,39 +5,40 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from db.models import Answer, Assignment, Judgment, Participant, Study
+from db.models import Answer, Assignment, Judgment, Study
 from evalkit.errors import UserError
 from study_app.arrangement import CANNOT_TELL, is_answer, places, standing
 from study_app.assignment import take_place
 from study_app.chain import append
-from study_app.design import Design
+from study_app.design import Design, design_of
+from study_app.past import ASSIGNMENTS, JUDGMENTS, PARTICIPANTS, STUDIES
 
 # A place of the page (left, right, or 1, 2, ... of more than two images), all of them ranked (3 1 2), or cannot_tell.
 Choice = str
 # The queries of every judgment, built once.
 _LOCKED = select(Assignment).where(Assignment.id == bindparam("assignment")).with_for_update()
+_A, _J, _P, _S = (table.c for table in (ASSIGNMENTS, JUDGMENTS, PARTICIPANTS, STUDIES))
 _ASKED = (
-    select(Assignment.participant_id, Assignment.comparison_id, Assignment.left, Assignment.arrangement, Assignment.state)
-    .where(Assignment.id == bindparam("assignment"))
+    select(_A.participant_id, _A.comparison_id, _A.left, _A.arrangement, _A.state)
+    .where(_A.id == bindparam("assignment"))
     .with_for_update()
 )
-_DONE = update(Assignment).where(Assignment.id == bindparam("assignment")).values(state="done")
+_DONE = update(ASSIGNMENTS).where(_A.id == bindparam("assignment")).values(state="done")
 _STORE = {
-    dialect.__name__.rpartition(".")[2]: dialect.insert(Judgment.metadata.tables["judgments"])
+    dialect.__name__.rpartition(".")[2]: dialect.insert(JUDGMENTS)
     .on_conflict_do_nothing(index_elements=["assignment_id"])
-    .returning(Judgment.id)
+    .returning(_J.id)
     for dialect in (sqlite, postgresql)
 }
 _STATE = (
-    select(Study, Participant.excluded_at, func.count(Judgment.id))
-    .join(Participant, Participant.study_id == Study.id)
-    .outerjoin(Judgment, Judgment.assignment_id == bindparam("assignment"))
-    .where(Participant.id == bindparam("who"))
-    .group_by(Study.id, Participant.id)
+    select(_S.id, _S.locked_at, _P.excluded_at, _J.id.label("judged"))
+    .join(PARTICIPANTS, _P.study_id == _S.id)
+    .outerjoin(JUDGMENTS, _J.assignment_id == bindparam("assignment"))
+    .where(_P.id == bindparam("who"))
 )
 # A browser left open overnight still says something true; more than a day is a mistake or an invention.
 _MOST_MS = 24 * 3600 * 1000
@@ -102,14 +103,16 @@ def record_judgment(
         raise UserError(f"assignment {assignment_id}: is not this participant's; only the one on the page can be judged")
     # read after the lock, so that what another process has just written is seen
     asked = {"assignment": assignment_id, "who": participant_id}
-    study, excluded_at, answered = session.execute(_STATE, asked).one()
+    state = session.execute(_STATE, asked).one()
     stand = standing(assignment.left, assignment.arrangement)
-    offered(Design.of(study), choice, len(stand))
-    if answered:
+    offered(design_of(session, state.id), choice, len(stand))
+    if state.judged is not None:
         return Recorded.ALREADY
-    if study.locked_at is not None:
+    if state.locked_at is not None:
         return Recorded.LOCKED
-    surplus = excluded_at is not None or (assignment.state == "expired" and not take_place(session, assignment.comparison_id))
+    surplus = state.excluded_at is not None or (
+        assignment.state == "expired" and not take_place(session, assignment.comparison_id)
+    )
     judgment = {"assignment_id": assignment_id, "choice": choice, "surplus": surplus, "judged_at": now}
     judgment |= (timing or Timing()).columns()
     if session.execute(_STORE[session.get_bind().dialect.name], judgment).first() is None:
@@ -122,7 +125,7 @@ def record_judgment(
     }  # fmt: skip
     if assignment.arrangement is not None:
         content["arrangement"] = assignment.arrangement
-    append(session, study.id, "judged", content, now)
+    append(session, state.id, "judged", content, now)
     return Recorded.SURPLUS if surplus else Recorded.STORED
 
 
@@ -147,7 +150,7 @@ def record_answer(
     study = session.get_one(Study, assignment.comparison.study_id)
     if study.locked_at is not None:
         return Recorded.LOCKED
-    design = Design.of(study)
+    design = design_of(session, study.id)
     asked = design.questions(len(assignment.comparison.case.concepts))[1:]
     if question not in asked:
         raise UserError(f"question {question!r}: this study asks {', '.join(asked) or 'no further ones'}")

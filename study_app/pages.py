@@ -1,6 +1,7 @@
 """The pages of the study. They show what the service says and hand it what was clicked; they decide nothing."""
 
 import math
+import re
 from collections.abc import Callable
 from functools import cache
 from html import escape
@@ -15,26 +16,30 @@ from study_app.flow import Step, next_step
 from study_app.judge import Choice, Recorded, Timing
 from study_app.scene import TROUBLE, Scene, paragraphs, safely
 from study_app.sentences import languages, load_sentences
-from study_app.service import StudyService, Trial, Visitor
+from study_app.service import StudyService
 from study_app.side_pages import show_questionnaire, show_refused, show_screen_check
+from study_app.told import Trial, Visitor
 from study_app.trial_page import show_trial
 
 STYLE = Path(__file__).parent / "static" / "study.css"
 _PRACTICED = "practiced"
 _SAID = "said"
+_TURN = "turn"
 _RESTED = "rested"
 
 
 def show() -> None:
     """Show the page this visitor has come to."""
     service = running.current()
+    # told by the answer that turned the page, a moment ago; never older than this run
+    turn = st.session_state.pop(_TURN, None)
     visitor, broken = None, False
     try:
         visitor = service.visitor(visitor_token(service))
     except DatabaseError:
         broken = True
     language = _language(service, visitor)
-    scene = Scene(service, load_sentences(language), language, st.session_state.pop(_SAID, None))
+    scene = Scene(service, load_sentences(language), language, st.session_state.pop(_SAID, None), turn)
     st.set_page_config(page_title=scene.words.title, layout="wide", initial_sidebar_state="collapsed")
     st.html(f"<style>{_style()}</style>")
     if broken or st.session_state.pop(TROUBLE, False):
@@ -113,16 +118,16 @@ def _practice(scene: Scene, visitor: Visitor) -> None:
 
 def _trial(scene: Scene, visitor: Visitor) -> None:
     service = scene.service
-    if not service.is_open():
+    turn = scene.turn or service.turn(visitor.id)
+    if not turn.is_open:
         scene.prose(scene.words.rest.paused_heading, f"<p>{escape(scene.words.rest.paused_body)}</p>")
         return
-    until = service.resting_until(visitor.id)
+    until, trial = turn.resting_until, turn.trial
     if until is not None:
         words = scene.words.rest
         hours = max(1, math.ceil((until - utc_now()).total_seconds() / 3600))
         scene.prose(words.session_heading, f"<p>{escape(words.session_body.format(hours=hours))}</p>")
         return
-    trial = service.trial(visitor.id)
     if trial is None:
         _questionnaire(scene, visitor)
         return
@@ -131,8 +136,13 @@ def _trial(scene: Scene, visitor: Visitor) -> None:
         return
 
     def answered(choice: Choice, timing: Timing) -> None:
-        if service.answer(visitor.id, trial, choice, timing) is Recorded.TOO_SOON:
+        recorded, st.session_state[_TURN] = service.answer_and_turn(visitor.id, trial, choice, timing)
+        if recorded is Recorded.TOO_SOON:
             st.session_state[_SAID] = scene.words.trial.too_soon
+
+    def undone(assignment_id: int) -> None:
+        st.session_state.pop(_TURN, None)
+        service.undo(visitor.id, assignment_id)
 
     show_trial(service, scene.words, scene.language, trial, safely(answered), scene.said)
     if trial.undoable is not None:
@@ -141,8 +151,8 @@ def _trial(scene: Scene, visitor: Visitor) -> None:
                 scene.words.trial.undo,
                 key=f"undo-{trial.key}",
                 type="tertiary",
-                on_click=safely(service.undo),
-                args=(visitor.id, trial.undoable),
+                on_click=safely(undone),
+                args=(trial.undoable,),
             )
 
 
@@ -198,4 +208,5 @@ _PAGES: dict[Step, Callable[[Scene, Visitor], None]] = {
 
 @cache
 def _style() -> str:
-    return STYLE.read_text(encoding="utf-8")
+    # sent on every page turn, so without what only those who write it read
+    return " ".join(re.sub(r"/\*.*?\*/", "", STYLE.read_text(encoding="utf-8"), flags=re.DOTALL).split())

@@ -5,7 +5,7 @@ import secrets
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from db.models import Identity, Participant, Screen
@@ -16,6 +16,8 @@ from study_app.recruitment import Recruited
 # no letters that look like digits, since people copy the code by hand
 _CODE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 _CODE_LENGTH = 8
+# the query of every page turn and every image, built once
+_FOUND = select(Participant).where(Participant.token_sha256 == bindparam("token"), Participant.study_id == bindparam("study"))
 Mark = Literal["consented_at", "instructed_at", "practiced_at", "finished_at"]
 
 
@@ -78,7 +80,7 @@ def welcome_recruited(
 
 def find_participant(session: Session, study_id: int, token: str) -> Participant | None:
     """Return whom a token belongs to, None for a token of nobody."""
-    return session.scalar(select(Participant).where(Participant.token_sha256 == _hash(token), Participant.study_id == study_id))
+    return session.scalar(_FOUND, {"token": _hash(token), "study": study_id})
 
 
 def mark(session: Session, participant_id: int, step: Mark, now: datetime) -> None:

@@ -9,6 +9,7 @@ import streamlit as st
 from db.session import DatabaseError
 from study_app.sentences import Sentences
 from study_app.service import StudyService
+from study_app.told import Turn
 
 TROUBLE = "trouble"
 
@@ -22,6 +23,8 @@ class Scene:
     language: str
     # what is told about the page before
     said: str | None
+    # what comes next, where the answer to the page before has told so
+    turn: Turn | None = None
 
     def prose(self, heading: str, body: str) -> None:
         """Show a heading and HTML below it."""

@@ -1,77 +1,34 @@
 """One running study: everything the pages and the image route do goes through here, and through here alone to the database."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+from sqlalchemy.orm import Session
+
 from db.models import Participant, Screen, Study
 from db.moments import utc_now
-from db.session import Database, read, write
+from db.session import Database, read, write, writers_meet
 from evalkit.errors import UserError
 from study_app import stimuli, tasks
 from study_app.begin import find_study
 from study_app.blinding import REFERENCE_SIDE, Blinding
 from study_app.checks import answer_check
 from study_app.design import Design
-from study_app.flow import Progress
 from study_app.judge import Choice, Recorded, Timing, record_answer, record_judgment
 from study_app.participants import Mark, add_participant, find_participant, mark, progress_of, welcome_recruited
+from study_app.past import find_person
 from study_app.questionnaire import store_replies
 from study_app.recruitment import Recruited
 from study_app.screen import Failure, Page, ScreenRule, check_screen, plates_of
 from study_app.sentences import Sentences, load_sentences
-from study_app.undo import undo, undoable
+from study_app.told import ShownConcept, Trial, Turn, Visitor, letter
+from study_app.undo import undo
 
-
-@dataclass(frozen=True)
-class Visitor:
-    """A participant as the pages know them."""
-
-    id: int
-    progress: Progress
-    completion_code: str
-    language: str | None
-
-
-@dataclass(frozen=True)
-class ShownConcept:
-    """A concept above the images: its letter, its plain word, the URLs of its pictures."""
-
-    letter: str
-    word: str
-    references: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What one page of images to judge shows; `owner` is the id of the assignment or check, or the number of a practice.
-
-    `key` names the page in the browser and tells nothing; `upcoming` are URLs of pictures that may come next.
-    """
-
-    kind: Literal["comparison", "check", "practice"]
-    owner: int
-    question: str
-    key: str
-    concepts: tuple[ShownConcept, ...]
-    # the places on the page, which are the answers, and the URL of the image at each
-    places: tuple[str, ...]
-    images: tuple[str, ...]
-    # whether all are ranked, not only the best one named
-    ranking: bool
-    # width and height in pixels of the largest of the images
-    size: tuple[int, int]
-    done: int
-    total: int
-    upcoming: tuple[str, ...] = ()
-    # at the participant's own pace; None while that is not known
-    minutes_left: int | None = None
-    # the assignment whose judgment may still be taken back
-    undoable: int | None = None
-    # the answer that practice teaches; of no other trial does the page know it
-    right_answer: str = ""
+# So many participants' pages a process remembers; more than ever judge at once.
+MOST_PAGES = 1000
 
 
 class StudyService:
@@ -133,37 +90,16 @@ class StudyService:
         with read(self.database) as session:
             return tasks.count_judged(session, participant_id) > 0
 
-    def is_open(self) -> bool:
-        """Tell whether the study hands out comparisons: it is neither paused nor locked."""
-        with read(self.database) as session:
-            study = session.get_one(Study, self.study_id)
-            return study.paused_at is None and study.locked_at is None
-
-    def resting_until(self, participant_id: int) -> datetime | None:
-        """Return when a participant who has judged enough for now may go on, None for one who may now."""
-        with read(self.database) as session:
-            return tasks.resting_until(session, self.design.sessions, participant_id, utc_now())
+    def turn(self, participant_id: int) -> Turn:
+        """Return what comes next: what to judge now, its lease renewed; when nothing is left, the participant has finished."""
+        with write(self.database) as session:
+            turn, shown = self._turn(session, participant_id)
+        self._tell(participant_id, shown)
+        return turn
 
     def trial(self, participant_id: int) -> Trial | None:
-        """Return what to judge now, its lease renewed; None when nothing is left, which ends the participant's study."""
-        with write(self.database) as session:
-            # a session remembers only what someone holds; these are asked for again and again
-            held = session.get_one(Participant, participant_id), session.get_one(Study, self.study_id)
-            task = tasks.next_task(session, self.design, participant_id, utc_now())
-            if task is None:
-                mark(session, participant_id, "finished_at", utc_now())
-                self._pages.pop(participant_id, None)
-                return None
-            done, total = tasks.progress(session, self.design, participant_id)
-            ahead = tasks.upcoming(session, self.design, participant_id)
-            last = undoable(session, participant_id, utc_now())
-            minutes = tasks.minutes_left(session, participant_id, total - done)
-            del held
-        self._pages[participant_id] = (task.shown,) if ahead is None else (task.shown, ahead)
-        # in an order that says nothing, so that not even the order of requests does
-        preloaded = sorted(self._url(ahead, stimulus) for stimulus in ahead.stimuli) if ahead else []
-        trial = self._show(task.kind, task.id, task.shown, task.question, done, total)
-        return replace(trial, upcoming=tuple(preloaded), undoable=last, minutes_left=minutes)
+        """Return what to judge now; None when nothing is left, for now or for good."""
+        return self.turn(participant_id).trial
 
     def practice(self, participant_id: int) -> tuple[Trial, ...]:
         """Return the comparisons for practice: pictures of two concepts, one of which is asked for. They count nowhere."""
@@ -179,20 +115,26 @@ class StudyService:
 
     def answer(self, participant_id: int, trial: Trial, choice: Choice, timing: Timing) -> Recorded:
         """Record the answer to what a page asked; a second one changes nothing, one too soon for the design is not taken."""
-        now = utc_now()
-        self._pages.pop(participant_id, None)
+        self._tell(participant_id, ())
         with write(self.database) as session:
-            if self.design.minimum_seconds > 0 and self._too_soon(tasks.open_tasks(session, self.design, participant_id), now):
-                return Recorded.TOO_SOON
-            if trial.kind == "check":
-                return answer_check(session, self.design, participant_id, trial.owner, choice, now, timing)
-            if trial.question != "overall":
-                return record_answer(session, participant_id, trial.owner, trial.question, choice, now, timing)
-            return record_judgment(session, participant_id, trial.owner, choice, now, timing)
+            return self._record(session, participant_id, trial, choice, timing)
+
+    def answer_and_turn(self, participant_id: int, trial: Trial, choice: Choice, timing: Timing) -> tuple[Recorded, Turn]:
+        """Record an answer as `answer` does, and return what comes next as `turn` does; where one can, in one commit."""
+        self._tell(participant_id, ())
+        with write(self.database) as session:
+            recorded = self._record(session, participant_id, trial, choice, timing)
+            # where writers meet, who has written to the log, which all others want, must wait for nothing more
+            alone = not writers_meet(session)
+            turn, shown = self._turn(session, participant_id) if alone else (None, ())
+        if turn is None:
+            return recorded, self.turn(participant_id)
+        self._tell(participant_id, shown)
+        return recorded, turn
 
     def undo(self, participant_id: int, assignment_id: int) -> bool:
         """Take back the participant's last judgment, if it is of this assignment and fresh; tell whether it was taken back."""
-        self._pages.pop(participant_id, None)
+        self._tell(participant_id, ())
         with write(self.database) as session:
             if session.get_one(Study, self.study_id).locked_at is not None:
                 return False
@@ -224,6 +166,43 @@ class StudyService:
                 if self._url(shown, stimulus) == f"/i/{url_token}":
                     return self.blinding.serve(stimulus.kind, stimulus.sha256, url_token)
         return None
+
+    def _tell(self, participant_id: int, shown: tuple[stimuli.Shown, ...]) -> None:
+        """Remember what a participant's page shows, of the latest ones: without, the database is asked for every image."""
+        self._pages.pop(participant_id, None)
+        if shown:
+            self._pages[participant_id] = shown
+        while len(self._pages) > MOST_PAGES:
+            self._pages.pop(next(iter(self._pages)), None)
+
+    def _record(self, session: Session, participant_id: int, trial: Trial, choice: Choice, timing: Timing) -> Recorded:
+        now = utc_now()
+        if self.design.minimum_seconds > 0 and self._too_soon(tasks.open_tasks(session, self.design, participant_id), now):
+            return Recorded.TOO_SOON
+        if trial.kind == "check":
+            return answer_check(session, self.design, participant_id, trial.owner, choice, now, timing)
+        if trial.question != "overall":
+            return record_answer(session, participant_id, trial.owner, trial.question, choice, now, timing)
+        return record_judgment(session, participant_id, trial.owner, choice, now, timing)
+
+    def _turn(self, session: Session, participant_id: int) -> tuple[Turn, tuple[stimuli.Shown, ...]]:
+        """Return what comes next for a participant, and what their page shows and may show next."""
+        person, now = find_person(session, participant_id), utc_now()
+        if person.paused_at is not None or person.locked_at is not None:
+            return Turn(None, is_open=False), ()
+        until = tasks.resting_until(session, self.design.sessions, participant_id, now)
+        if until is not None:
+            return Turn(None, resting_until=until), ()
+        page = tasks.next_page(session, self.design, person, now)
+        if page is None:
+            mark(session, participant_id, "finished_at", now)
+            return Turn(None), ()
+        task, ahead = page.task, page.ahead
+        # in an order that says nothing, so that not even the order of requests does
+        preloaded = sorted(self._url(ahead, stimulus) for stimulus in ahead.stimuli) if ahead else []
+        trial = self._show(task.kind, task.id, task.shown, task.question, page.done, page.total)
+        trial = replace(trial, upcoming=tuple(preloaded), undoable=page.undoable, minutes_left=page.minutes_left)
+        return Turn(trial), (task.shown,) if ahead is None else (task.shown, ahead)
 
     def _too_soon(self, open_tasks: list[tasks.Task], now: datetime) -> bool:
         shortest = timedelta(seconds=self.design.minimum_seconds)
@@ -264,8 +243,3 @@ class StudyService:
             done=done,
             total=total,
         )
-
-
-def letter(number: int) -> str:
-    """Return A, B, ... for 0, 1, ...; past Z it counts on as A2, B2, ..."""
-    return chr(ord("A") + number % 26) + ("" if number < 26 else str(number // 26 + 1))

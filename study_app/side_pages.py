@@ -12,7 +12,7 @@ from study_app.plates import draw_plate
 from study_app.questionnaire import MOST_SIGNS, Question
 from study_app.scene import Scene, paragraphs
 from study_app.screen import Page
-from study_app.service import Visitor
+from study_app.told import Visitor
 
 SCRIPT = Path(__file__).parent / "static" / "screen.js"
 _FAILED = "screen-failed"

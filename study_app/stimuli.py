@@ -86,10 +86,33 @@ def of_check(session: Session, check: Check) -> Shown:
         placed = [_placed(place, _image(place, image)) for place, image in zip(here, shown, strict=True)]
         return Shown(owner, words, (*stimuli, *placed), here)
     references = [check.left_reference, check.right_reference, *(picture.reference for picture in check.further)]
-    pictures = [reference for reference in references if reference is not None]
+    pictures = [ConceptPicture(reference.id, reference.sha256) for reference in references if reference is not None]
     if check.concept is None or len(pictures) < len(here):
         raise RuntimeError(f"check {check.id} shows neither images nor references")
-    return _of_references(owner, check.concept, pictures)
+    return _of_references(owner, PicturedConcept.of(check.concept), pictures)
+
+
+@dataclass(frozen=True)
+class ConceptPicture:
+    """A reference as the database knows it: its id, and the sha256 of its file."""
+
+    id: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PicturedConcept:
+    """A concept with its pictures, in the run's order."""
+
+    id: int
+    class_word: str
+    references: tuple[ConceptPicture, ...]
+
+    @classmethod
+    def of(cls, concept: Concept) -> "PicturedConcept":
+        """Return a row of the database, read whole."""
+        pictures = tuple(ConceptPicture(picture.id, picture.sha256) for picture in concept.references)
+        return cls(concept.id, concept.class_word, pictures)
 
 
 @dataclass(frozen=True)
@@ -106,7 +129,7 @@ def of_practice(session: Session, participant_id: int, at_once: int) -> list[Pra
     Each shows so many pictures at once, or fewer where the other concepts have no more.
     """
     participant = session.get_one(Participant, participant_id)
-    concepts = concepts_with_references(session, participant.study_id)
+    concepts = list(concepts_with_references(session, participant.study_id))
     if len(concepts) < 2:
         return []
     rng = random.Random(f"practice {participant.seed}")
@@ -126,14 +149,18 @@ def of_practice(session: Session, participant_id: int, at_once: int) -> list[Pra
     return practices
 
 
-def concepts_with_references(session: Session, study_id: int) -> list[Concept]:
+def concepts_with_references(session: Session, study_id: int) -> tuple[PicturedConcept, ...]:
     """Return the concepts of a study's run that have pictures, in the run's order."""
+    return keep(session, ("pictured", study_id), lambda: _read_pictured(session, study_id))
+
+
+def _read_pictured(session: Session, study_id: int) -> tuple[PicturedConcept, ...]:
     run_id = select(Study.run_id).where(Study.id == study_id).scalar_subquery()
-    concepts = session.scalars(select(Concept).where(Concept.run_id == run_id).order_by(Concept.id)).all()
-    return [concept for concept in concepts if concept.references]
+    concepts = session.scalars(select(Concept).where(Concept.run_id == run_id).order_by(Concept.id))
+    return tuple(PicturedConcept.of(concept) for concept in concepts if concept.references)
 
 
-def _of_references(owner: str, asked: Concept, pictures: Sequence[Reference]) -> Shown:
+def _of_references(owner: str, asked: PicturedConcept, pictures: Sequence[ConceptPicture]) -> Shown:
     """Return a page of references to judge, above them the other pictures of the concept asked for."""
     above = asked.references[:-1][:MOST_REFERENCES] or asked.references
     stimuli = [*_references(0, above)]
@@ -155,7 +182,7 @@ def _read_above(session: Session, case_id: int) -> tuple[tuple[str, ...], tuple[
     return tuple(link.concept.class_word for link in links), tuple(stimuli)
 
 
-def _references(number: int, pictures: Sequence[Reference]) -> list[Stimulus]:
+def _references(number: int, pictures: Sequence[Reference | ConceptPicture]) -> list[Stimulus]:
     slots = [f"reference {number} {index}" for index in range(len(pictures))]
     return [Stimulus(slot, slot, "reference", picture.sha256) for slot, picture in zip(slots, pictures, strict=True)]
 

@@ -1,5 +1,6 @@
 """What a participant does next: a further question, a check, or a comparison; found anew from the database every time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -9,12 +10,14 @@ from typing import Literal
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
-from db.models import Answer, Assignment, Check, Judgment, Participant
+from db.models import Answer, Assignment, Check, Judgment
 from study_app import stimuli
 from study_app.arrangement import standing
-from study_app.assignment import next_candidate, remaining, reserve
+from study_app.assignment import Handed, Held, hand_out, next_candidate, quota
 from study_app.checks import due, next_check
 from study_app.design import Design, Sessions
+from study_app.past import ASSIGNMENTS, JUDGMENTS, Person, find_person, past_of
+from study_app.undo import is_undoable
 
 # The pace is reckoned from this many judgments, and not before there are a few; who is away longer than this rests.
 PACE_JUDGMENTS = 21
@@ -27,11 +30,12 @@ _JUDGED = (
     .join(Assignment, Assignment.id == Judgment.assignment_id)
     .where(Assignment.participant_id == bindparam("who"))
 )
-_RECENT = (
-    select(Judgment.judged_at)
-    .join(Assignment, Assignment.id == Judgment.assignment_id)
-    .where(Assignment.participant_id == bindparam("who"))
-    .order_by(Judgment.judged_at.desc())
+_A, _J = ASSIGNMENTS.c, JUDGMENTS.c
+_LATEST = (
+    select(_A.id, _A.state, _J.judged_at)
+    .join(JUDGMENTS, _J.assignment_id == _A.id)
+    .where(_A.participant_id == bindparam("who"))
+    .order_by(_J.id.desc())
     .limit(PACE_JUDGMENTS)
 )
 
@@ -47,18 +51,54 @@ class Task:
     since: datetime
 
 
+@dataclass(frozen=True)
+class Page:
+    """A question put to a participant, and what else their page tells: how far they are, and what may come next."""
+
+    task: Task
+    done: int
+    total: int
+    ahead: stimuli.Shown | None
+    # the assignment whose judgment may still be taken back
+    undoable: int | None
+    # at their own pace; None before there is one
+    minutes_left: int | None
+
+
 def next_task(session: Session, design: Design, participant_id: int, now: datetime) -> Task | None:
     """Return what the participant is asked now, None when nothing is left for them. Call it inside `write`."""
-    asked = _further_question(session, design, participant_id)
-    if asked is not None:
-        return asked
-    if design.checks.any() and not has_open(session, participant_id):
-        participant = session.get_one(Participant, participant_id)
-        check = next_check(session, design, participant, count_judged(session, participant_id), now)
-        if check is not None:
-            return _of_check(session, check)
-    assignment = reserve(session, participant_id, now)
-    return None if assignment is None else _of_assignment(session, assignment, "overall")
+    return _next(session, design, find_person(session, participant_id), now)[0]
+
+
+def next_page(session: Session, design: Design, person: Person, now: datetime) -> Page | None:
+    """Return the participant's page, None when nothing is left for them. Call it inside `write`."""
+    task, handed = _next(session, design, person, now)
+    if task is None:
+        return None
+    done, total = _progress(session, design, person, handed)
+    latest = session.execute(_LATEST, {"who": person.id}).all()
+    fresh = bool(latest) and is_undoable(latest[0].state, latest[0].judged_at, now)
+    return Page(
+        task=task,
+        done=done,
+        total=total,
+        ahead=_upcoming(session, design, person, handed.position),
+        undoable=latest[0].id if fresh else None,
+        minutes_left=minutes_left([row.judged_at for row in latest], total - done),
+    )
+
+
+def _next(session: Session, design: Design, person: Person, now: datetime) -> tuple[Task | None, Handed]:
+    """Return what a participant is asked now, and what they hold beside it."""
+    task = _further_question(session, design, person.id)
+    if task is None and design.checks.any() and not has_open(session, person.id):
+        check = next_check(session, design, person, count_judged(session, person.id), now)
+        task = None if check is None else _of_check(session, check)
+    if task is not None:
+        past = past_of(session, person)
+        return task, Handed(None, past, quota(session, person, past))
+    handed = hand_out(session, person, now)
+    return (None if handed.held is None else _of_assignment(session, handed.held, "overall")), handed
 
 
 def has_open(session: Session, participant_id: int) -> bool:
@@ -86,10 +126,13 @@ def open_tasks(session: Session, design: Design, participant_id: int) -> list[Ta
 
 def upcoming(session: Session, design: Design, participant_id: int) -> stimuli.Shown | None:
     """Return the comparison the participant would be given after the present one, if nobody else took its place first."""
-    comparison_id = next_candidate(session, session.get_one(Participant, participant_id))
-    if comparison_id is None:
-        return None
-    return stimuli.of_comparison(session, participant_id, comparison_id, range(design.at_once))
+    person = find_person(session, participant_id, alone=False)
+    return _upcoming(session, design, person, past_of(session, person).position)
+
+
+def _upcoming(session: Session, design: Design, person: Person, position: int) -> stimuli.Shown | None:
+    comparison_id = next_candidate(session, person, position)
+    return None if comparison_id is None else stimuli.of_comparison(session, person.id, comparison_id, range(design.at_once))
 
 
 def count_judged(session: Session, participant_id: int) -> int:
@@ -97,25 +140,24 @@ def count_judged(session: Session, participant_id: int) -> int:
     return session.scalar(_JUDGED, {"who": participant_id}) or 0
 
 
-def progress(session: Session, design: Design, participant_id: int) -> tuple[int, int]:
+def _progress(session: Session, design: Design, person: Person, handed: Handed) -> tuple[int, int]:
     """Return how much the participant has done and how much there is for them, checks included, so that none stands out."""
-    participant = session.get_one(Participant, participant_id)
-    judged = count_judged(session, participant_id)
-    mine = Check.participant_id == participant_id
-    answered = select(func.count(Check.id)).where(mine, Check.choice.is_not(None))
-    checks = (session.scalar(answered) or 0) if design.checks.any() else 0
-    expected = judged + remaining(session, participant)
-    return judged + checks, expected + max(checks, sum(due(design, participant.seed, expected).values()))
+    checks = 0
+    if design.checks.any():
+        answered = select(func.count(Check.id)).where(Check.participant_id == person.id, Check.choice.is_not(None))
+        checks = session.scalar(answered) or 0
+    expected = handed.past.judged + handed.remaining
+    return handed.past.judged + checks, expected + max(checks, sum(due(design, person.seed, expected).values()))
 
 
-def minutes_left(session: Session, participant_id: int, tasks: int) -> int | None:
-    """Return how many minutes so many pages take at the participant's pace; None before there is one.
+def minutes_left(judged_at: Sequence[datetime], tasks: int) -> int | None:
+    """Return how many minutes so many pages take at the pace of the last judgments; None before there is one.
 
-    The pace is the median time between their last judgments, of which a longer rest says nothing.
+    `judged_at` tells of the last ones, the latest first. The pace is the median time between them, of which a longer rest says
+    nothing, nor one backwards, which is a clock set anew.
     """
-    recent = session.scalars(_RECENT, {"who": participant_id}).all()
-    gaps = [(later - earlier).total_seconds() for later, earlier in pairwise(recent)]
-    worked = [gap for gap in gaps if gap < LONGEST_SECONDS]
+    gaps = [(later - earlier).total_seconds() for later, earlier in pairwise(judged_at)]
+    worked = [gap for gap in gaps if 0 <= gap < LONGEST_SECONDS]
     if len(worked) < FEWEST_GAPS or tasks <= 0:
         return None
     return max(1, round(median(worked) * tasks / 60))
@@ -157,7 +199,7 @@ def _further_question(session: Session, design: Design, participant_id: int) -> 
     return None
 
 
-def _of_assignment(session: Session, assignment: Assignment, question: str) -> Task:
+def _of_assignment(session: Session, assignment: Assignment | Held, question: str) -> Task:
     stand = standing(assignment.left, assignment.arrangement)
     shown = stimuli.of_comparison(session, assignment.participant_id, assignment.comparison_id, stand)
     return Task("comparison", assignment.id, question, shown, assignment.assigned_at)

@@ -12,7 +12,8 @@ from study_app.arrangement import CANNOT_TELL, is_answer, press
 from study_app.judge import Choice, Timing
 from study_app.sentences import Sentences
 from study_app.sentences import Trial as Words
-from study_app.service import StudyService, Trial, letter
+from study_app.service import StudyService
+from study_app.told import Trial, letter
 
 SCRIPT = Path(__file__).parent / "static" / "trial.js"
 Answered = Callable[[Choice, Timing], None]
@@ -82,15 +83,18 @@ def show_trial(
     with st.container(key="script"):
         _script()(
             key=key,
-            data={
-                "key": trial.key,
-                "language": language,
-                "choices": {shortcut: choice for choice, _, shortcut in choices},
-                "ranks": list(words.ranks) if trial.ranking else None,
-                "pressed": st.session_state.get(pressed, ""),
-                "minimum_ms": 0 if trial.kind == "practice" else round(1000 * service.design.minimum_seconds),
-                "upcoming": list(trial.upcoming),
-            },
+            # in a list: whatever stands in a dict Streamlit would ask pandas about, which it would import to do so
+            data=[
+                {
+                    "key": trial.key,
+                    "language": language,
+                    "choices": {shortcut: choice for choice, _, shortcut in choices},
+                    "ranks": list(words.ranks) if trial.ranking else None,
+                    "pressed": st.session_state.get(pressed, ""),
+                    "minimum_ms": 0 if trial.kind == "practice" else round(1000 * service.design.minimum_seconds),
+                    "upcoming": list(trial.upcoming),
+                }
+            ],
             on_answer_change=told,
         )
 

@@ -19,12 +19,9 @@ _LAST = (
 )
 
 
-def undoable(session: Session, participant_id: int, now: datetime) -> int | None:
-    """Return the assignment whose judgment the participant may still take back: their last one, while it is fresh."""
-    last = session.execute(_LAST, {"who": participant_id}).first()
-    if last is None or last.state != "done" or last.judged_at < now - LEASE:
-        return None
-    return int(last.id)
+def is_undoable(state: str, judged_at: datetime, now: datetime) -> bool:
+    """Tell whether the participant may still take back the judgment they gave last: while it is fresh and fills its place."""
+    return state == "done" and judged_at >= now - LEASE
 
 
 def undo(session: Session, participant_id: int, assignment_id: int, now: datetime) -> bool:
@@ -35,7 +32,8 @@ def undo(session: Session, participant_id: int, assignment_id: int, now: datetim
     """
     # the participant's other tabs wait here
     session.get_one(Participant, participant_id, with_for_update=True)
-    if undoable(session, participant_id, now) != assignment_id:
+    last = session.execute(_LAST, {"who": participant_id}).first()
+    if last is None or last.id != assignment_id or not is_undoable(last.state, last.judged_at, now):
         return False
     since = session.scalar(select(Assignment).where(Assignment.participant_id == participant_id, Assignment.state == "open"))
     if since is not None:

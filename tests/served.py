@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -63,6 +63,8 @@ def browser() -> Iterator[Browser]:
     if program is None:
         pytest.skip("no Chromium here; install one, such as: apt-get install chromium")
     with sync_playwright() as playwright:
+        # a busy machine's pages take their time
+        expect.set_options(timeout=PATIENCE)
         opened = playwright.chromium.launch(executable_path=program, args=list(QUIET))
         yield opened
         opened.close()

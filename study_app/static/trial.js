@@ -5,7 +5,7 @@
 let page = { key: null };
 let stop = () => {};
 
-export default function ({ data, setTriggerValue }) {
+export default function ({ data: [data], setTriggerValue }) {
   stop();
   if (page.key !== data.key) {
     page = {

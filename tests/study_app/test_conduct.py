@@ -123,12 +123,12 @@ def test_a_paused_study_hands_out_nothing_but_takes_answers(study) -> None:
     service, participant = StudyService(study.database, study.run), study.join()
     trial = service.trial(participant)
     act(study, conduct.pause)
-    assert not service.is_open()
+    assert not service.turn(participant).is_open
     assert service.answer(participant, trial, "left", Timing()) is Recorded.STORED
     with pytest.raises(UserError, match="paused already"):
         act(study, conduct.pause)
     act(study, conduct.resume)
-    assert service.is_open()
+    assert service.turn(participant).is_open
 
 
 def test_a_locked_study_takes_nothing_and_never_opens_again(study) -> None:

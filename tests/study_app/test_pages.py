@@ -142,7 +142,7 @@ def test_a_database_that_fails_is_told_and_nothing_is_lost(walk: Walk, monkeypat
         raise DatabaseError("database or disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr(walk.service, "answer", full)
+        broken.setattr(walk.service, "answer_and_turn", full)
         walk.press("Left")
     assert [error.value for error in walk.page.error] == [walk.service.sentences.trouble.storage]
     assert "0 of 2 done" in walk.text

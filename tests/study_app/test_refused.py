@@ -23,7 +23,8 @@ from study_app.judge import Timing
 from study_app.progress import CaseProgress, Group, study_status
 from study_app.questionnaire import Question
 from study_app.server import SecurityHeaders, own_routes
-from study_app.service import StudyService, Trial
+from study_app.service import StudyService
+from study_app.told import Trial
 from study_app.verify import verify_export
 from study_app.watch import watch
 from tests.study_app.conftest import begin

@@ -14,7 +14,7 @@ from evalkit.errors import UserError
 from study_app import tasks
 from study_app.checks import due
 from study_app.design import Checks, Design, Gold, Sessions
-from study_app.judge import Recorded, Timing, record_judgment
+from study_app.judge import Recorded, Timing
 from study_app.service import StudyService
 from study_app.simulate import Behaviour, simulate
 from tests.study_app.conftest import begin
@@ -121,6 +121,18 @@ def test_the_next_images_can_be_fetched_early(database, tmp_path: Path) -> None:
     assert service.stimulus(token, second.images[0].removeprefix("/i/")) == early[second.images[0]]
 
 
+def test_how_much_there_is_stays_while_places_are_taken(database, tmp_path: Path) -> None:
+    study = begin(database, tmp_path / "run", Design(per_comparison=1))
+    service, participant, seen = StudyService(database, study.run), study.join(), []
+    trial = service.trial(participant)
+    while trial is not None:
+        again = service.trial(participant)
+        assert (again.done, again.total) == (trial.done, trial.total)
+        seen.append((trial.done, trial.total))
+        trial = service.answer_and_turn(participant, trial, "left", Timing())[1].trial
+    assert seen == [(done, study.comparisons) for done in range(study.comparisons)]
+
+
 def test_an_answer_sooner_than_the_design_allows_is_not_taken(database, tmp_path: Path) -> None:
     from db.models import Assignment
 
@@ -137,32 +149,31 @@ def test_a_session_ends_at_its_cap_and_opens_again_later(database, tmp_path: Pat
     study = begin(database, tmp_path / "run", Design(sessions=Sessions(most=2, hours=8)))
     service, participant = StudyService(database, study.run), study.join()
     for _ in range(2):
-        assert service.resting_until(participant) is None
         service.answer(participant, service.trial(participant), "left", Timing())
-    until = service.resting_until(participant)
+    turn = service.turn(participant)
+    until = turn.resting_until
+    assert turn.trial is None
     assert timedelta(hours=7, minutes=59) < until - utc_now() <= timedelta(hours=8)
     with write(database) as session:
         session.execute(update(Judgment).values(judged_at=utc_now() - timedelta(hours=9)))
-    assert service.resting_until(participant) is None
+    turn = service.turn(participant)
+    assert turn.resting_until is None
+    assert turn.trial is not None
 
 
-def test_the_time_left_follows_the_participants_own_pace_and_passes_rests_by(study) -> None:
-    participant, moment = study.join(), utc_now()
-    # ten seconds each, an hour's rest, then thirty seconds each
-    for seconds in (10, 10, 10, 3600, 30):
-        with write(study.database) as session:
-            assert tasks.minutes_left(session, participant, 12) is None
-            task = tasks.next_task(session, Design(), participant, moment)
-            moment += timedelta(seconds=seconds)
-            record_judgment(session, participant, task.id, "left", moment)
-    with write(study.database) as session:
-        # three gaps are known, and that is too few
-        assert tasks.minutes_left(session, participant, 12) is None
-        task = tasks.next_task(session, Design(), participant, moment)
-        record_judgment(session, participant, task.id, "left", moment + timedelta(seconds=30))
-        assert tasks.minutes_left(session, participant, 12) == 4
-        assert tasks.minutes_left(session, participant, 1) == 1
-        assert tasks.minutes_left(session, participant, 0) is None
+def test_the_time_left_follows_the_participants_own_pace_and_passes_rests_by() -> None:
+    # ten seconds each, an hour's rest, then thirty seconds each; the latest first
+    moments = [utc_now()]
+    for seconds in (10, 10, 3600, 30):
+        moments.insert(0, moments[0] + timedelta(seconds=seconds))
+        # of three gaps known at most, which is too few
+        assert tasks.minutes_left(moments, 12) is None
+    moments.insert(0, moments[0] + timedelta(seconds=30))
+    assert tasks.minutes_left(moments, 12) == 4
+    assert tasks.minutes_left(moments, 1) == 1
+    assert tasks.minutes_left(moments, 0) is None
+    # a clock that was set back says nothing either
+    assert tasks.minutes_left([moments[-1], *moments], 12) == 4
 
 
 def test_simulated_participants_answer_questions_and_checks_too(database, tmp_path: Path) -> None:

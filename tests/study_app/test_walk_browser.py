@@ -219,3 +219,7 @@ def test_every_page_on_the_way_tells_nothing_and_is_accessible(browser: Browser,
     nothing_leaks(server, wire, images=20)
     told = [data for where, data in wire.collect() if where not in ("url", "headers")]
     assert not [data for data in told if b"zzrecruited" in data or b"zzvisit" in data]
+    # no page made the server load what takes a second and far more memory than all else
+    assert server.process is not None
+    loaded = Path(f"/proc/{server.process.pid}/maps")
+    assert not loaded.exists() or "/pandas/" not in loaded.read_text()
