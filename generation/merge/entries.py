@@ -73,13 +73,23 @@ def keep_largest(density: float) -> Prune:
 
 
 def keep_at_random(density: float, rng: Generator) -> Prune:
-    """Keep each entry with probability `density`, divided by it, so that the mean over draws is the entry itself."""
+    """Keep each entry with probability `density`, divided by it, so that the mean over draws is the entry itself.
 
-    def thin(block: Tensor) -> Tensor:
-        kept = torch.rand(block.shape, generator=rng).to(block.device) < density
-        return block.mul_(kept).div_(density)
+    Each LoRA has a generator of its own: what is kept does not depend on the blocks, which differ from device to device.
+    """
 
-    return lambda blocks: _all if density == 1 else thin
+    def prune(blocks: Iterable[Tensor]) -> Callable[[Tensor], Tensor]:
+        if density == 1:
+            return _all
+        own = Generator("cpu").manual_seed(int(torch.randint(1 << 62, (1,), generator=rng)))
+
+        def thin(block: Tensor) -> Tensor:
+            kept = torch.rand(block.shape, generator=own).to(block.device) < density
+            return block.mul_(kept).div_(density)
+
+        return thin
+
+    return prune
 
 
 def total(blocks: Iterable[Tensor]) -> Tensor:

@@ -81,6 +81,14 @@ def test_dare_keeps_its_share_and_rescales_it() -> None:
     assert torch.equal(merged("dare_ties", [part], density=0.25), thinned)
 
 
+@pytest.mark.parametrize("method", ["dare_linear", "dare_ties", "knots"])
+def test_what_chance_drops_does_not_depend_on_blocks(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, options = lora_parts(), {"operator": "dare_ties"} if method == "knots" else {}
+    whole = merged(method, parts, **options)
+    monkeypatch.setattr(entries, "BLOCK", 5 * INPUTS)
+    assert close(merged(method, parts, **options), whole)
+
+
 @pytest.mark.parametrize("method", [*PRUNED])
 def test_core_space_works_in_a_whole_model(method: str, world: Path, sdxl: Pipeline) -> None:
     loras = loras_of(world, sdxl, "star", "ring", "moon")
