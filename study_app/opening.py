@@ -11,8 +11,15 @@ if TYPE_CHECKING:
     from db.session import Database
 
 Run = Annotated[Path, typer.Argument(help="The run folder.")]
+# So that a password need not stand among the arguments, which everybody on the machine can read.
+DB_VARIABLE = "EVALKIT_DB"
 Db = Annotated[
-    str | None, typer.Option("--db", help="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME. Default: RUN/study.db.")
+    str | None,
+    typer.Option(
+        "--db",
+        envvar=DB_VARIABLE,
+        help="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME. Default: RUN/study.db.",
+    ),
 ]
 
 

@@ -1,5 +1,6 @@
 """Simulated participants in a real browser: they go through the served pages, and press what `simulate` would have answered."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from db.session import Database, read, write
 from evalkit.errors import UserError
 from study_app import tasks
 from study_app.flow import Step, next_step
+from study_app.opening import DB_VARIABLE
 from study_app.participants import add_participant
 from study_app.sentences import load_sentences
 from study_app.service import StudyService
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 _SECONDS = 120
+_AT_REST = "[data-testid='stApp'][data-test-script-state='notRunning']"
 _QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -56,16 +59,13 @@ def simulate_in_browser(
 ) -> Simulated:
     """Let simulated participants judge what is left through the pages of a server of their own, turn by turn.
 
-    Times are those the browser measured. The same study and seeds give the same judgments; other ones than `simulate` gives,
-    since a page that turns holds the next comparison at once.
+    Times are those the browser measured; a ranking is pressed place by place and confirmed. The same study and seeds give the
+    same judgments; other ones than `simulate` gives, since a page that turns holds the next comparison at once.
 
     Raises:
-        UserError: there is no Playwright or no Chromium, people have judged in this study, or it asks for rankings.
+        UserError: there is no Playwright or no Chromium, or people have judged in this study.
     """
     service = StudyService(database, run)
-    design = service.design
-    if design.answer == "ranking":
-        raise UserError("simulate --browser: presses one answer per page, and this study asks for rankings")
     with write(database) as session:
         check_simulation(session, service.study_id, behaviour)
     judged = 0
@@ -110,7 +110,8 @@ def _go_on(service: StudyService, person: _Person, behaviour: Behaviour, seed: s
         _press(page, f"button:has-text('{words.instructions.next}')")
     elif step is Step.PRACTICE:
         for number, trial in enumerate(service.practice(person.id)):
-            _press(page, f".st-key-{trial.right_answer}-practice-{number} button")
+            others = [place for place in trial.places if place != trial.right_answer]
+            _answer(page, f"practice-{number}", " ".join([trial.right_answer, *(others if trial.ranking else [])]))
     elif step is Step.TRIAL:
         return _judge(service, person, behaviour, seed)
     return step
@@ -131,18 +132,29 @@ def _judge(service: StudyService, person: _Person, behaviour: Behaviour, seed: s
         choice = choose(session, service.design, task, behaviour, seed)
     key = service.blinding.token(task.shown.owner, task.question)[:12]
     page.wait_for_timeout(1000 * service.design.minimum_seconds)
-    _press(page, f".st-key-{choice}-{key} button")
+    _answer(page, key, choice)
     return Step.TRIAL if task.kind == "comparison" and task.question == "overall" else None
+
+
+def _answer(page: "Page", key: str, choice: str) -> None:
+    """Press an answer: one button, or all places of a ranking but the last, which follows by itself, and then to confirm it."""
+    ranked = choice.split()
+    for place in ranked[:-1]:
+        button = page.locator(f".st-key-{place}-{key} button")
+        button.wait_for()
+        page.wait_for_selector(_AT_REST)
+        button.click()
+    _press(page, f".st-key-{choice if len(ranked) == 1 else 'confirm'}-{key} button")
 
 
 def _press(page: "Page", selector: str) -> None:
     """Press what is there once the page is whole, and wait until it has gone."""
     button = page.locator(selector).first
     button.wait_for()
-    page.wait_for_selector("[data-testid='stApp'][data-test-script-state='notRunning']")
+    page.wait_for_selector(_AT_REST)
     button.click()
     button.wait_for(state="detached")
-    page.wait_for_selector("[data-testid='stApp'][data-test-script-state='notRunning']")
+    page.wait_for_selector(_AT_REST)
 
 
 def chromium() -> str | None:
@@ -173,8 +185,10 @@ def _served(database: Database, run: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/"
     command = [sys.executable, "-c", "from study_app.command import app; app()", "serve", str(run), "--backup-minutes", "0"]
-    command += ["--port", str(port), "--db", database.url.render_as_string(hide_password=False)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    # not among the arguments, which everybody on the machine can read, password included
+    told = {**os.environ, DB_VARIABLE: database.url.render_as_string(hide_password=False)}
+    command += ["--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=told) as server:
         try:
             _wait(url, server)
             yield url

@@ -66,6 +66,15 @@ def test_status_is_blind(run: Path) -> None:
     assert numbers == ["6", "6", "30", "0", "30"]
 
 
+def test_the_database_can_be_named_where_nobody_else_reads_it(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVALKIT_DB", f"sqlite:///{tmp_path / 'elsewhere.db'}")
+    call("init", run)
+    assert (tmp_path / "elsewhere.db").exists()
+    assert not (run / "study.db").exists()
+
+
 def test_export_holds_everything_and_its_hashes_fit(run: Path) -> None:
     call("simulate", run)
     assert "30 judgments" in call("export", run)

@@ -14,6 +14,7 @@ from study_app.design import Design
 from study_app.plates import plate_number
 from study_app.questionnaire import Question
 from study_app.screen import ScreenRule, plates_of
+from tests.accessibility import hold_to_axe
 from tests.runs import make_run
 from tests.served import PATIENCE, Server
 from tests.study_app.test_browser import ARMS, SEEDS, Wire, nothing_leaks
@@ -117,10 +118,14 @@ def test_by_keyboard_alone_from_welcome_to_thanks(browser: Browser, server: Serv
     assert whole(page) == key
     assert page.locator(".study-said").count() == 0
     assert page.locator(".study-pair").bounding_box() == before
+    hold_to_axe(page)
     for judged in range(6):
         # faster than any person, and out of sight for a moment
         page.keyboard.type("241")
         if judged == 0:
+            # with a whole order and its button to confirm, in the dark
+            expect(page.locator(".st-key-confirm button")).to_be_enabled(timeout=PATIENCE)
+            hold_to_axe(page)
             page.keyboard.press("4")
             page.keyboard.press("3")
             page.evaluate("window.dispatchEvent(new Event('blur'))")
@@ -168,6 +173,8 @@ def test_on_a_phone_in_german_by_taps(browser: Browser, server: Server) -> None:
         expect(confirm).to_be_hidden()
         for number in (3, 1, 4):
             page.get_by_role("button", name=f"Bild {number}").tap()
+            if number == 1:
+                hold_to_axe(page)
         expect(page.get_by_text("Bild 3: bestes · Bild 1: 2. · Bild 4: 3. · Bild 2: 4.")).to_be_attached(timeout=PATIENCE)
         # two beside each other, nothing sideways, and the button to confirm in view without scrolling
         boxes = [image.bounding_box() for image in page.locator(".study-pair img").all()]
