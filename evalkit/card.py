@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from evalkit.convention import PLAIN, Convention
-from evalkit.errors import UserError
+from evalkit.errors import unknown
 from evalkit.pixels import Pixels
 from evalkit.scores import Direction
 from evalkit.signature import Recipe, sign
@@ -186,7 +185,5 @@ def pick(registry: Mapping[str, MetricCard], names: Sequence[str]) -> list[Metri
     """Return the cards called `names`, in the registry's order, each once; raise a UserError that names the known ones."""
     for name in names:
         if name not in registry:
-            near = get_close_matches(name, registry, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"no metric {name!r}{hint} Known: {', '.join(registry)}")
+            raise unknown("no metric", name, registry)
     return [card for name, card in registry.items() if name in names]

@@ -1,5 +1,8 @@
 """The errors a person can cause, and the one line each of them prints."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class UserError(ValueError):
     """Something a user gave is wrong: one line with what was given, where, what is allowed and what to do."""
@@ -11,6 +14,14 @@ class MissingExtraError(UserError):
 
 class MissingWeightsError(UserError):
     """Weights of a model can't be had here; the message says how to get them."""
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
+    """Return the error for a name that nobody knows, with the nearest one that somebody does, and all of them."""
+    names = list(known)
+    near = get_close_matches(name, names, 1)
+    hint = f"did you mean {near[0]!r}? Known: " if near else "known: "
+    return UserError(f"{what} {name!r}; {hint}{', '.join(names)}")
 
 
 # The package a user lacks, and the extra that brings it. Order decides where a package is in several extras.

@@ -114,6 +114,8 @@ def extract(
     A picture that can't be read is a problem of its own and stops nothing. `progress` is told how many items are finished.
     Items are taken as they are needed; keep partners close to each other, for they wait for each other in memory.
     """
+    if batch_size < 1:
+        raise UserError(f"batch_size={batch_size}: give 1 at least")
     tally = Tally(forwards=dict.fromkeys(encoders, 0), found=dict.fromkeys(encoders, 0))
     lines: dict[str, _Line | _Pairs] = {
         name: _Pairs(name, cast("PairEncoder", model), store, tally)

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from types import MappingProxyType
 
 from evalkit.card import Loader, MetricCard
 from evalkit.convention import PLAIN, Convention
 from evalkit.encoders.dino import DINO_S8, load_dino_s8
-from evalkit.errors import UserError
+from evalkit.errors import unknown
 from evalkit.signature import DEFAULT_PRESET
 from evalkit.weights import Source
 
@@ -39,9 +38,7 @@ OTHER_NETS: Mapping[tuple[str, str], tuple[Source, Loader]] = MappingProxyType(
 def check_preset(name: str) -> str:
     """Return the name of a preset; raise a UserError that names the known ones where there is none."""
     if name not in PRESETS:
-        near = get_close_matches(name, PRESETS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"no preset {name!r}{hint} Known: {', '.join(PRESETS)}")
+        raise unknown("no preset", name, PRESETS)
     return name
 
 

@@ -140,6 +140,8 @@ def choose(metrics: Sequence[str | MetricCard]) -> list[MetricCard]:
     """Return the cards asked for, by name or as they are, each once."""
     if isinstance(metrics, str):
         raise UserError(f"metrics is a list: [{metrics!r}]")
+    if not metrics:
+        raise UserError("metrics: is empty; evalkit.list_metrics() names them")
     names = [entry for entry in metrics if isinstance(entry, str)]
     own = [entry for entry in metrics if isinstance(entry, MetricCard)]
     return [*cards_named(known_metrics(), names), *(card for card in own if card.name not in names)]

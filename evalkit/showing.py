@@ -79,7 +79,7 @@ def _table(means: "Sequence[Mean]", names: Mapping[tuple[str, str], str]) -> Tab
     )
     for line in means:
         error = f"{line.error:.4f}" if line.error is not None else ""
-        name = names[line.metric, line.signature]
+        name = names[line.metric, line.signature] + (", least concept" if line.least else "")
         table.add_row(name, *([line.arm] if arms else []), f"{line.mean:.4f}", error, str(line.n))
     return table
 

@@ -13,12 +13,14 @@ from evalkit.scoring import Score
 class Mean:
     """A metric's mean over the images of an arm, or of two arms that it compares; `error` is None for a single image.
 
-    `arm` is empty for pictures that belong to no run.
+    `arm` is empty for pictures that belong to no run. Of images with scores against several concepts, `least` tells whether the
+    least of these counts for an image, or their mean: a merge that keeps one concept and loses another has a fair mean.
     """
 
     metric: str
     arm: str
     signature: str
+    least: bool
     mean: float
     error: float | None
     n: int
@@ -45,21 +47,24 @@ class _Spread:
 def summarise(rows: Iterable[ScoreRow | Score]) -> list[Mean]:
     """Return the mean and its standard error over images per metric, recipe and arm, in the order they first appear.
 
-    An image's scores against several concepts are averaged first, so that it counts once. Rows of one metric and case (or one
-    metric and picture, without a run) stand together, as they are written; no more than those are held.
+    An image's scores against several concepts are averaged first, so that it counts once; the least of them follow. Rows of one
+    metric and case (or one metric and picture, without a run) stand together, as they are written; no more than those are held.
     """
-    groups: dict[tuple[str, str, str], _Spread] = {}
+    groups: dict[tuple[str, bool, str, str], _Spread] = {}
     for (metric, signature, _), part in groupby(rows, key=_together):
         images: dict[tuple[str, str, int], list[float]] = {}
         for row in part:
             images.setdefault(_place(row), []).append(row.value)
         for (arm, *_), scores in images.items():
-            groups.setdefault((metric, arm, signature), _Spread()).add(statistics.fmean(scores))
+            groups.setdefault((metric, False, arm, signature), _Spread()).add(statistics.fmean(scores))
+            if len(scores) > 1:
+                groups.setdefault((metric, True, arm, signature), _Spread()).add(min(scores))
     means = [
-        Mean(metric, arm, signature, spread.mean, spread.error, spread.n) for (metric, arm, signature), spread in groups.items()
+        Mean(metric, arm, signature, least, spread.mean, spread.error, spread.n)
+        for (metric, least, arm, signature), spread in groups.items()
     ]
     order = list(dict.fromkeys(mean.metric for mean in means))
-    return sorted(means, key=lambda mean: order.index(mean.metric))
+    return sorted(means, key=lambda mean: (order.index(mean.metric), mean.least))
 
 
 def _together(row: ScoreRow | Score) -> tuple[str, str, str]:

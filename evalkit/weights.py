@@ -4,12 +4,11 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
 from evalkit.digests import known_sha256
-from evalkit.errors import MissingWeightsError, UserError
+from evalkit.errors import MissingWeightsError, UserError, unknown
 from evalkit.files import sha256_bytes
 
 VARIABLE = "EVALKIT_WEIGHTS"
@@ -108,9 +107,7 @@ def check_names(given: Mapping[str, Path], sources: Iterable[Source]) -> None:
     known = sorted(source.name for source in sources)
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"weights: no model {name!r}{hint} Known: {', '.join(known)}")
+            raise unknown("weights: no model", name, known)
 
 
 def _at(source: Source, path: Path, origin: str) -> Weights:

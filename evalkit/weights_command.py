@@ -94,9 +94,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="A folder that `evalkit w
 
 def _sources(names: str | None) -> "dict[str, Source]":
     """Return the weights of what is called so, metrics or models; without names those of metrics that run unnamed."""
-    from difflib import get_close_matches
-
-    from evalkit.errors import UserError
+    from evalkit.errors import unknown
     from evalkit.models import known_sources
     from evalkit.plugins import known_metrics
     from evalkit.sets import SET_METRICS
@@ -110,9 +108,7 @@ def _sources(names: str | None) -> "dict[str, Source]":
     found: dict[str, Source] = {}
     for name in (part.strip() for part in names.split(",") if part.strip()):
         if name not in weights:
-            near = get_close_matches(name, weights, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise UserError(f"--metrics: no metric or model {name!r}{hint} Known: {', '.join(weights)}")
+            raise unknown("--metrics: no metric or model", name, weights)
         source = weights[name]
         if source is not None:
             found[source.name] = source

@@ -10,7 +10,7 @@ from evalkit.weights import Weights
     direction="higher",
     unit="cosine",
     limits=(-1.0, 1.0),
-    source="Ruiz 2022 (DreamBooth), section 4.1; Zhang 2025 (noise consistency), section 5.2",
+    source="Ruiz 2022 (DreamBooth), section 4.1; Ni 2025 (noise consistency), section 5.2",
     needs="prompt",
     weights=CLIP,
     preset=DEFAULT_PRESET,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evalkit.cache import Store
-from evalkit.errors import UserError
+from evalkit.errors import UserError, unknown
 from evalkit.extract import Item, Problem, extract
 from evalkit.file_scoring import file_item
 from evalkit.scored import Scored
@@ -42,9 +41,7 @@ def choose_sets(names: Sequence[str]) -> list[SetMetric]:
     """Return the metrics of sets called so; raise a UserError that names the known ones where there is none."""
     for name in names:
         if name not in SET_METRICS:
-            near = get_close_matches(name, SET_METRICS, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"no metric of sets {name!r}{hint} Known: {', '.join(SET_METRICS)}")
+            raise unknown("no metric of sets", name, SET_METRICS)
     return [metric for name, metric in SET_METRICS.items() if name in names]
 
 

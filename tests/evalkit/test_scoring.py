@@ -8,7 +8,9 @@ from hypothesis.extra.numpy import arrays
 
 import evalkit
 from evalkit.errors import UserError
+from evalkit.scored import Scored
 from evalkit.scores import ScoreRow
+from evalkit.showing import show
 from evalkit.similarity import cosine, cosine_matrix
 from evalkit.summary import summarise
 from tests.evalkit.conftest import picture
@@ -95,6 +97,9 @@ def test_the_same_picture_twice_is_scored_twice_and_computed_once(weights):
         ({"metrics": ["dino"], "references": {"star": "a.png"}}, r"references of star: is one picture; give a list"),
         ({"metrics": ["arm_similarity"]}, r"compares two arms of a run; use `evalkit score RUN`"),
         ({"metrics": "clip_t"}, r"metrics is a list"),
+        ({"metrics": []}, r"metrics: is empty; evalkit\.list_metrics\(\) names them"),
+        ({"metrics": ["piqe"], "preset": "nope"}, r"no preset 'nope'; known: dreambooth, "),
+        ({"metrics": ["piqe"], "batch_size": 0}, r"batch_size=0: give 1 at least"),
         ({"metrics": ["piqe"], "device": "tpu9"}, r"device 'tpu9': PyTorch has none here"),
         ({"metrics": ["piqe"], "images": [3]}, r"images\[0\]: of type int, is no picture; give a path, a PIL image"),
         ({"metrics": ["piqe"], "images": ["gone.png"]}, r"gone\.png: can't be read: No such file"),
@@ -114,10 +119,19 @@ def row(seed: int, value: float, concept: str = "", other: str = "", arm: str = 
 
 def test_a_mean_counts_an_image_once_however_many_concepts_it_shows():
     rows = [row(0, 1.0, "x"), row(0, 3.0, "y"), row(1, 4.0, "x"), row(1, 4.0, "y"), row(0, 9.0, arm="b")]
-    first, second = summarise(rows)
+    first, second, least = summarise(rows)
     assert (first.arm, first.mean, first.n) == ("a", 3.0, 2)
     assert first.error == pytest.approx(1.0)  # values 2 and 4: deviation sqrt(2), over sqrt(2)
     assert (second.arm, second.mean, second.error, second.n) == ("b", 9.0, None, 1)
+    # beside it the least of the concepts, of images with several
+    assert (least.arm, least.mean, least.n) == ("a", 2.5, 2)
+    assert [mean.least for mean in (first, second, least)] == [False, False, True]
+
+
+def test_a_lost_concept_has_a_line_of_its_own_in_the_table(capsys):
+    show(Scored(None, [row(0, 1.0, "x"), row(0, 3.0, "y")]), as_json=False)
+    lines = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if "│" in line]
+    assert [[word.strip() for word in line] for line in lines] == [["m", "a"], ["m, least concept", "a"]]
 
 
 def test_a_mean_of_two_arms_names_both():
