@@ -158,9 +158,11 @@ def _manifest(
 ) -> Manifest:
     """Return the manifest; what names the run is the hash of everything else in it."""
     images = []
+    seeds: dict[str, dict[int, None]] = {}
     for (case_id, arm, seed), found in cells:
         picture = pictures[found.target]
         images.append(Image(**picture.model_dump(), case=case_id, arm=arm, seed=seed))
+        seeds.setdefault(case_id, {})[seed] = None
     concepts = tuple(
         Concept(
             name=concept.name,
@@ -178,7 +180,7 @@ def _manifest(
                 prompt=case.prompt,
                 plain_prompt=text.plain_prompt(case, str(described)),
                 negative_prompt=case.negative_prompt,
-                seeds=tuple(dict.fromkeys(image.seed for image in images if image.case == case.id)),
+                seeds=tuple(seeds[case.id]),
             )
             for case in text.cases
         )
