@@ -1,8 +1,9 @@
 """What a merge costs at run time: one SDXL transformer linear (640 -> 640, 4096 tokens), two rank-128 LoRAs, float32, CPU.
 
-Prints, for every way to compute the layer, the median processor time of interleaved rounds as a ratio to the layer without
-LoRAs and to peft with two active adapters; with `--grow`, how the ratio to the layer grows with LoRAs, their rank and tokens.
-Run alone on a machine: `python benchmarks/output_merge.py [ROUNDS] [--grow]` (about a minute, or five).
+Prints, for every way to compute the layer, the median processor time of interleaved rounds, and medians of the rounds' ratios
+to the layer without LoRAs, to peft with two active adapters, to the paper's construction, and to the products of matrices alone
+that the layer and two outputs beside it take; with `--grow`, how the ratio to the layer grows with LoRAs, their rank and tokens.
+`python benchmarks/output_merge.py [ROUNDS] [--grow]` (about a minute, or five).
 """
 
 import statistics
@@ -98,8 +99,23 @@ def with_the_paper_s_masks(parts: list[Factors]) -> Callable[[Tensor], Tensor]:
     return forward
 
 
-def measured(ways: Mapping[str, Callable[[Tensor], Tensor]], x: Tensor, rounds: int) -> dict[str, float]:
-    """Return the median of each way's processor seconds, all ways taken in turn."""
+def products(parts: list[Factors]) -> Callable[[Tensor], Tensor]:
+    """Return the layer and its LoRAs' outputs, each product into memory of its own, neither masked nor added."""
+    block, down = Block(), torch.cat([part.down for part in parts]).T
+    hidden, outputs = torch.empty(TOKENS, down.shape[1]), torch.empty(TOKENS, WIDTH)
+
+    def forward(x: Tensor) -> Tensor:
+        torch.mm(x[0], down, out=hidden)
+        for part, inner in zip(parts, torch.split(hidden, RANK, dim=1), strict=True):
+            torch.mm(inner, part.up.T, out=outputs)
+        result: Tensor = block(x)
+        return result
+
+    return forward
+
+
+def measured(ways: Mapping[str, Callable[[Tensor], Tensor]], x: Tensor, rounds: int) -> dict[str, list[float]]:
+    """Return each way's processor seconds, all ways taken in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for lap in range(rounds + 2):
         for name, way in ways.items():
@@ -107,7 +123,12 @@ def measured(ways: Mapping[str, Callable[[Tensor], Tensor]], x: Tensor, rounds: 
             way(x)
             if lap >= 2:  # the first laps warm up
                 seconds[name].append(time.thread_time() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return seconds
+
+
+def ratio(one: list[float], other: list[float]) -> str:
+    """Return the median of the rounds' ratios."""
+    return f"{statistics.median(mine / theirs for mine, theirs in zip(one, other, strict=True)):.2f}"
 
 
 def grow(rounds: int) -> None:
@@ -129,9 +150,11 @@ def grow(rounds: int) -> None:
                 merged(parts, stack, "orthogonal_mc_dropout", p=rate, granularity="channel"),
             )
             ways: dict[str, Callable[[Tensor], Tensor]] = {"base": Block(), **dict(zip(names, made, strict=True))}
-            medians = measured(ways, x, rounds)
-        cells = [f"{medians[name] / medians['base']:.2f}" for name in names]
-        print(f"| {count} | {rank} | {tokens} | {1000 * medians['base']:.2f} | {' | '.join(cells)} |", flush=True)
+            spent = measured(ways, x, rounds)
+        cells = [ratio(spent[name], spent["base"]) for name in names]
+        print(
+            f"| {count} | {rank} | {tokens} | {1000 * statistics.median(spent['base']):.2f} | {' | '.join(cells)} |", flush=True
+        )
 
 
 def main(rounds: int = 15) -> None:
@@ -149,13 +172,15 @@ def main(rounds: int = 15) -> None:
             "orthogonal, official (element, forward)": merged(parts, stack, "orthogonal_mc_dropout", p=RATE),
             "orthogonal, channel, forward": merged(parts, stack, "orthogonal_mc_dropout", p=RATE, granularity="channel"),
             "orthogonal, static (folded)": merged(parts, stack, "orthogonal_mc_dropout", p=RATE, preset="static"),
+            "products alone, of the layer and two outputs": products(parts),
         }
-        medians = measured(ways, x, rounds)
-    base, peft = medians["base layer"], medians["peft, two active adapters"]
+        spent = measured(ways, x, rounds)
+    beside = [list(ways)[place] for place in (0, 1, 2, -1)]
     print(f"torch {torch.__version__}, 1 thread, {rounds} rounds")
-    print("| way | ms | x base | x peft |\n|---|---|---|---|")
-    for name, value in medians.items():
-        print(f"| {name} | {1000 * value:.1f} | {value / base:.2f} | {value / peft:.2f} |")
+    print("| way | ms | x base | x peft | x the paper's | x products |\n|---|---|---|---|---|---|")
+    for name, values in spent.items():
+        ratios = " | ".join(ratio(values, spent[other]) for other in beside)
+        print(f"| {name} | {1000 * statistics.median(values):.1f} | {ratios} |")
 
 
 if __name__ == "__main__":

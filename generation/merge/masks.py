@@ -1,7 +1,9 @@
 """Masks as a pure function: a hash of mask seed, layer, image, guidance half, call, token and channel decides each element."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import copy
+from functools import cache
 from typing import Literal
 
 import torch
@@ -18,6 +20,8 @@ ROUNDS = ((16, 0x7FEB352D), (15, 0x846CA68B))
 LAST = 16
 # Shares that float arithmetic leaves this near to 1 are 1: p = 1 - 1/k partitions every element.
 TOLERANCE = 1e-9
+# Integers as wide as a number of so many bytes.
+WHOLE_NUMBERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 PRESETS = {
     "official": ("element", "forward", "independent"),
@@ -114,12 +118,20 @@ def channel_words(layer: str, channels: int, draw: int, device: torch.device) ->
 class Draws:
     """One uniform number per element, for each `draw`: elements are [rows, channels]."""
 
-    def __init__(self, rows: Tensor, channels: list[Tensor], dtype: torch.dtype, scratch: Scratch | None = None) -> None:
-        self._rows, self._channels, self._dtype = rows, channels, dtype
-        self._scratch = scratch or Scratch()
+    def __init__(self, rows: Tensor, channels: Sequence[Tensor], dtype: torch.dtype, scratch: Scratch | None = None) -> None:
+        # the first step of scrambling sees no carry, so rows and channels take it before they meet
+        self._rows, *self._channels = (fold(one.clone(), ROUNDS[0][0]) for one in (rows, *channels))
+        self._dtype, self._scratch = dtype, scratch or Scratch()
         self._shares = 0
         # by draw: its words, and whether their last scrambling is done
         self._words: dict[int, tuple[Tensor, bool]] = {}
+
+    def split(self, blocks: int) -> Iterator["Draws"]:
+        """Yield the draws of as many blocks of rows, one after the other in the same memory."""
+        for rows in torch.tensor_split(self._rows, blocks):
+            block = copy(self)
+            block._rows, block._shares, block._words = rows, 0, {}
+            yield block
 
     def share(self, low: float, high: float, gain: float, draw: int = 0) -> Tensor:
         """Return `gain` where the draw lies in [low, high), 0 elsewhere; [rows, channels].
@@ -127,33 +139,31 @@ class Draws:
         Adjacent shares of one draw are disjoint exactly: they compare the same 32-bit words with the same bound.
         """
         self._shares += 1
-        gains = self._taken(f"share {self._shares}", self._dtype)
+        # comparisons answer 0 or 1 in integers, and those times a number's bits are its bits or none: torch turns booleans into
+        # numbers five times as slowly
+        whole_numbers = WHOLE_NUMBERS[self._dtype.itemsize]
+        kept = self._taken(f"share {self._shares}", whole_numbers)
+        bits = _bits(gain, self._dtype)
         least = None if low < TOLERANCE else _bound(low)
         most = None if high > 1 - TOLERANCE else _bound(high)
         if least is None and most is None:
-            return gains.fill_(gain)
+            return kept.fill_(bits).view(self._dtype)
         words = self._drawn(draw, whole=bool(((least or 0) | (most or 0)) & 0xFFFF))
-        # comparisons answer in the words' own type, 0 or 1: torch turns booleans into numbers five times as slowly
-        kept = self._taken("kept", torch.int32)
         if least is not None:
             torch.ge(words, least, out=kept)
         if most is not None:
-            below = torch.lt(words, most, out=kept if least is None else self._taken("spare", torch.int32))
+            below = torch.lt(words, most, out=kept if least is None else self._taken("kept", whole_numbers))
             kept = below if least is None else kept.mul_(below)
-        return gains.copy_(kept).mul_(gain)
+        return kept.mul_(bits).view(self._dtype)
 
     def _drawn(self, draw: int, *, whole: bool) -> Tensor:
-        """Return mix(row ^ channel) of all elements; where not `whole`, the last step may be missing, which moves no upper bit.
-
-        The first step sees no carry, so rows and channels take it before they meet.
-        """
+        """Return mix(row ^ channel) of all elements; the last step, which moves no upper bit, is sure where `whole`."""
         words, done = self._words.get(draw, (None, False))
         spare = self._taken("spare", torch.int32)
         if words is None:
-            (shift, factor), *rounds = ROUNDS
-            rows, channels = (fold(one.clone(), shift) for one in (self._rows, self._channels[draw]))
-            words = torch.bitwise_xor(rows[:, None], channels[None, :], out=self._taken(f"words {draw}", torch.int32))
-            words.mul_(signed(factor))
+            (_, factor), *rounds = ROUNDS
+            into = self._taken(f"words {draw}", torch.int32)
+            words = torch.bitwise_xor(self._rows[:, None], self._channels[draw][None, :], out=into).mul_(signed(factor))
             for shift, factor in rounds:
                 fold(words, shift, spare).mul_(signed(factor))
         if whole and not done:
@@ -163,6 +173,11 @@ class Draws:
 
     def _taken(self, use: str, dtype: torch.dtype) -> Tensor:
         return self._scratch.take(use, (len(self._rows), len(self._channels[0])), dtype, self._rows.device)
+
+
+@cache
+def _bits(number: float, dtype: torch.dtype) -> int:
+    return int(torch.tensor(number, dtype=dtype).view(WHOLE_NUMBERS[dtype.itemsize]))
 
 
 def _bound(share: float) -> int:

@@ -1,7 +1,7 @@
 """Merges of outputs: what each LoRA adds to a layer is masked at every forward pass, or once and for all in the weights."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import torch
@@ -11,14 +11,14 @@ from generation.lora import Factors
 from generation.merge.drawing import Drawing, MaskSource
 from generation.merge.masks import Draws, Scratch, channel_words
 from generation.merge.method import MergeMethod
-from generation.merge.parts import Change, Observer, Setup, Weighted, at_work, layers_of, module_of
+from generation.merge.parts import Change, Observer, Setup, Weighted, at_work, instead, layers_of, module_of
 from generation.merge.rates import expand
 from generation.pipeline import Pipeline
 from generation.steady import convolve, linear
 
-# Elements of a LoRA's output made and masked at once: on the CPU what a block needs stays in a core's cache, elsewhere blocks
+# Elements of a LoRA's output made and masked at once: on the CPU what a block needs stays in the last cache, elsewhere blocks
 # are large enough that launching them costs nothing and small enough that masks stay far below the activations.
-BLOCK = {"cpu": 1 << 18}
+BLOCK = {"cpu": 1 << 19}
 LARGE_BLOCK = 1 << 24
 # Rows of a block at least: BLAS rounds products of a few rows in other ways, and an image's bits would depend on its batch.
 LOWEST = 64
@@ -34,7 +34,7 @@ def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing
 
 def _masked(maker: "_Maker", here: Sequence[Weighted], device: torch.device) -> Factors:
     parts = [weighted.part(maker.layer, device) for weighted in here]
-    gains = maker.gains(maker.source.run_words(device), parts[0].up)
+    gains = maker.gains(maker.draws(maker.source.run_words(device), parts[0].up))
     ups = [part.up * gain[0][:, None] for part, gain in zip(parts, gains, strict=True)]
     return Factors(torch.cat([part.down for part in parts]), torch.cat(ups, dim=1))
 
@@ -45,16 +45,16 @@ def hooked(
 ) -> Iterator[None]:
     """Mask the LoRAs' outputs beside the layers while a block runs."""
     makers = _makers(setup, loras, drawing)
-    hooks = []
-    try:
+    with ExitStack() as stack:
         for layer, here in layers_of(at_work(loras)).items():
             module = module_of(pipeline, layer)
             parts = [weighted.part(layer, module.weight.device) for weighted in here]
-            hooks.append(module.register_forward_hook(_OutputHook(makers[layer], parts, module, observe)))
+            hook = _OutputHook(makers[layer], parts, module, observe)
+            if hook.channelwise and hook.conv is None and observe is None:
+                stack.enter_context(instead(module, partial(hook.forward, module.forward)))
+            else:
+                stack.callback(module.register_forward_hook(hook).remove)
         yield
-    finally:
-        for handle in hooks:
-            handle.remove()
 
 
 def _makers(setup: Setup, loras: Sequence[Weighted], drawing: Drawing) -> dict[str, "_Maker"]:
@@ -74,11 +74,14 @@ class _Maker:
         self.component = layer.partition(".")[0]
         self._channels: list[Tensor] = []
 
-    def gains(self, rows: Tensor, like: Tensor) -> list[Tensor]:
-        """Return one tensor per LoRA, [rows, channels], in the type of `like` [channels, ...] or [..., channels]."""
+    def draws(self, rows: Tensor, like: Tensor) -> Draws:
+        """Return the draws of row words, in the type of `like` [channels, ...]."""
         if not self._channels:
             self._channels = [channel_words(self.layer, like.shape[0], draw, like.device) for draw in range(len(self.rates))]
-        draws = Draws(rows, self._channels, like.dtype, self.scratch)
+        return Draws(rows, self._channels, like.dtype, self.scratch)
+
+    def gains(self, draws: Draws) -> list[Tensor]:
+        """Return one tensor per LoRA, [rows, channels]."""
         merged: list[Tensor] = self.method.function(draws, self.rates)
         return merged
 
@@ -88,7 +91,8 @@ class _OutputHook:
 
     def __init__(self, maker: _Maker, parts: list[Factors], module: nn.Module, observe: Observer | None) -> None:
         weight: Tensor = module.weight  # type: ignore[assignment]
-        self.maker, self.observe = maker, observe
+        bias: Tensor | None = module.bias  # type: ignore[assignment]
+        self.maker, self.observe, self.weight, self.bias = maker, observe, weight, bias
         self.down = torch.cat([part.down for part in parts]).to(weight)
         self.ups = [part.up.to(weight) for part in parts]
         self.up_rows = torch.cat(self.ups, dim=1).T.contiguous()
@@ -97,9 +101,13 @@ class _OutputHook:
         self.channelwise = maker.source.options.granularity == "channel"
 
     def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return self.added(args[0], output)
+
+    def added(self, x: Tensor, output: Tensor) -> Tensor:
+        """Return the layer's output with what the LoRAs add."""
         if self.maker.source.drawing.bare:
             return output
-        hidden = self._hidden(args[0])
+        hidden = self._hidden(x)
         rows, tokens = hidden.shape[0], hidden.shape[1]
         target = output if self.conv is None else output.flatten(2).transpose(1, 2).contiguous()
         target = target.reshape(rows, tokens, -1)
@@ -118,29 +126,54 @@ class _OutputHook:
             return torch.mm(flat, self.down.T, out=hidden).view(x.shape[0], -1, len(self.down))
         return convolve(self.conv, x, self.down).flatten(2).transpose(1, 2)
 
-    def _words(self, rows: int, tokens: int, device: torch.device) -> Tensor:
-        return self.maker.source.words(self.maker.component, rows, tokens, device)
+    def _draws(self, rows: int, tokens: int) -> Draws:
+        words = self.maker.source.words(self.maker.component, rows, tokens, self.down.device)
+        return self.maker.draws(words, self.ups[0])
+
+    def forward(self, before: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Return what the layer gives with masks per channel in its weight, where that is less work than products beside it.
+
+        One weight per row, rounded once as a folded merge's is: outputs * inputs products per rank, where those beside it take
+        outputs + inputs per rank and token.
+        """
+        outputs, inputs = self.weight.shape
+        tokens = x[0].numel() // inputs
+        if self.maker.source.drawing.bare or tokens * (outputs + inputs) < outputs * inputs:
+            return self.added(x, before(x))
+        made = x.new_empty(x.shape[0], tokens, outputs)
+        weight = self.maker.scratch.take("weight", self.weight.shape, x.dtype, x.device)
+        for row, ups, into in zip(x.reshape(x.shape[0], tokens, inputs), self._masked(len(x))[1], made, strict=True):
+            torch.addmm(self.weight, ups.T, self.down, out=weight)
+            if self.bias is None:
+                torch.mm(row, weight.T, out=into)
+            else:
+                torch.addmm(self.bias, row, weight.T, out=into)
+        return made.view(*x.shape[:-1], outputs)
+
+    def _masked(self, rows: int) -> tuple[list[Tensor], Tensor]:
+        """Return what LoRAs' outputs are multiplied with, [rows, channels], and all `up`s with it, [rows, ranks, channels]."""
+        gains = self.maker.gains(self._draws(rows, 1))
+        spread = torch.cat([gain[:, None, :].expand(-1, rank, -1) for gain, rank in zip(gains, self.ranks, strict=True)], dim=1)
+        return gains, spread.mul_(self.up_rows)
 
     def _per_channel(self, hidden: Tensor, target: Tensor) -> Tensor:
         """Mask the rows of `up`, so that one product serves all LoRAs."""
-        rows = hidden.shape[0]
-        gains = self.maker.gains(self._words(rows, 1, hidden.device), self.ups[0])
-        spread = torch.cat([gain[:, None, :].expand(-1, rank, -1) for gain, rank in zip(gains, self.ranks, strict=True)], dim=1)
+        gains, ups = self._masked(hidden.shape[0])
         if self.observe is not None:
             outputs = [part @ up.T for part, up in zip(torch.split(hidden, self.ranks, dim=2), self.ups, strict=True)]
             spread_out = [gain[:, None].expand_as(y).flatten(0, 1) for y, gain in zip(outputs, gains, strict=True)]
             self.observe(self.maker.layer, [y.flatten(0, 1) for y in outputs], spread_out)
-        return target.baddbmm_(hidden, self.up_rows * spread)
+        return target.baddbmm_(hidden, ups)
 
     def _per_element(self, hidden: Tensor, target: Tensor) -> Tensor:
         rows, tokens = hidden.shape[0], hidden.shape[1]
-        words = self._words(rows, tokens, hidden.device)
         flat, inner = target.view(rows * tokens, -1), hidden.reshape(rows * tokens, -1)
         height = max(LOWEST, BLOCK.get(flat.device.type, LARGE_BLOCK) // flat.shape[1])
         blocks = max(1, flat.shape[0] // height)
         scratch = self.maker.scratch
-        for here, z, there in zip(*(torch.tensor_split(whole, blocks) for whole in (words, inner, flat)), strict=True):
-            gains = self.maker.gains(here, self.ups[0])
+        parted = self._draws(rows, tokens).split(blocks), *(torch.tensor_split(whole, blocks) for whole in (inner, flat))
+        for draws, z, there in zip(*parted, strict=True):
+            gains = self.maker.gains(draws)
             for part, up, gain in zip(torch.split(z, self.ranks, dim=1), self.ups, gains, strict=True):
                 y = scratch.take("output", there.shape, there.dtype, there.device)
                 there.addcmul_(torch.mm(part, up.T, out=y), gain)

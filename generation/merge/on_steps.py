@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from generation.lora import Factors
 from generation.merge.drawing import Drawing
 from generation.merge.lowrank import side_by_side
-from generation.merge.parts import Observer, Setup, Weighted, at_work, layers_of, module_of
+from generation.merge.parts import Observer, Setup, Weighted, at_work, instead, layers_of, module_of
 from generation.pipeline import Pipeline
 from generation.steady import added
 
@@ -113,7 +113,7 @@ class _StepHook:
 @contextmanager
 def _averaged(unet: Any, clock: _Clock, passes: int) -> Iterator[None]:  # noqa: ANN401 - diffusers ships no types
     """Let a denoiser give the mean of its guesses over the passes while a block runs."""
-    before, forward = unet.__dict__.get("forward"), unet.forward
+    forward = unet.forward
 
     def mean(*args: Any, **named: Any) -> Any:  # noqa: ANN401 - the denoiser's own signature
         guesses = []
@@ -124,10 +124,5 @@ def _averaged(unet: Any, clock: _Clock, passes: int) -> Iterator[None]:  # noqa:
         guess = torch.stack(guesses).mean(0)
         return (guess,) if isinstance(given, tuple) else type(given)(sample=guess)
 
-    unet.forward = mean
-    try:
+    with instead(unet, mean):
         yield
-    finally:
-        unet.__dict__.pop("forward")
-        if before is not None:
-            unet.forward = before

@@ -84,3 +84,16 @@ def folded(pipeline: Pipeline, changes: Mapping[str, Change]) -> Iterator[list[t
         with torch.no_grad():
             for weight, before in kept:
                 weight.copy_(before)
+
+
+@contextmanager
+def instead(module: Any, forward: Callable[..., Any]) -> Iterator[None]:  # noqa: ANN401 - diffusers ships no types
+    """Let a module be computed by `forward` while a block runs."""
+    before = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        module.__dict__.pop("forward")
+        if before is not None:
+            module.forward = before

@@ -229,6 +229,22 @@ def test_the_mean_over_masks_is_the_direct_merge(method: str, world: Path, sdxl:
     assert error.abs().max().item() < 5
 
 
+def test_masks_per_channel_do_the_same_in_the_weight_and_beside_it(world: Path, sdxl: Pipeline) -> None:
+    module, drawing = module_of(sdxl, LAYER), Drawing(sdxl)
+    x = torch.randn(4, 50, module.in_features, generator=torch.Generator().manual_seed(0))
+    options = {"granularity": "channel", "refresh": "image"}
+    with (
+        torch.no_grad(),
+        merge("orthogonal_mc_dropout", **options).applied(sdxl, loras_of(world, sdxl, "star", "ring"), drawing),
+    ):
+        drawing.begin([1, 2])
+        many = module(x)
+        # a token alone is less work than a weight
+        single = torch.cat([module(token) for token in torch.split(x, 1, dim=1)], dim=1)
+    drawing.close()
+    assert torch.allclose(many, single, atol=1e-5)
+
+
 def changed(world: Path, sdxl: Pipeline, **options: Any) -> tuple[bool, bool, bool]:
     """Return whether masks differ between calls, between the halves of guidance, and between images."""
     outputs: list[Tensor] = []
