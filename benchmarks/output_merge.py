@@ -2,7 +2,7 @@
 
 Prints, for every way to compute the layer, the median processor time of interleaved rounds, and medians of the rounds' ratios
 to the layer without LoRAs, to peft with two active adapters, to the paper's construction, and to the products of matrices alone
-that the layer and two outputs beside it take; with `--grow`, how the ratio to the layer grows with LoRAs, their rank and tokens.
+that the layer and two outputs beside it take; with `--grow`, how the ratio to the layer grows with LoRAs, rank and tokens.
 `python benchmarks/output_merge.py [ROUNDS] [--grow]` (about a minute, or five).
 """
 
