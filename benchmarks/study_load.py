@@ -1,12 +1,13 @@
 """How a study server bears 200 people at once: websocket sessions that speak Streamlit's own protocol, 4 s between answers.
 
-    python -m benchmarks.study_load [--sessions 200] [--think 4] [--seconds 120]
+    python -m benchmarks.study_load [--sessions 200] [--think 4] [--seconds 120] [--hundreds 8]
 
 Every session joins as a browser does, agrees, practises and judges by pressing the pages' buttons; a page turn is the time from
 the press to the end of the page's run. A share of the presses is doubled. At the end the judgments in the database are held to
 those the sessions gave. Beside that stands the floor: as many sessions on a page of as many elements with nothing behind them.
-Last comes the service layer alone: judgments (answer and next page) a second with full durability, 16 threads. CPU times and
-the machine's load tell how much of it other programs took.
+Memory is told twice: what open sessions hold, most of it Streamlit's own, and what is left when one hundred people after the
+other came and went, which is what a server that runs for days gathers. Last comes the service layer alone: judgments (answer
+and next page) a second with full durability, 16 threads. CPU times and the load tell how much of it other programs took.
 """
 
 import argparse
@@ -89,8 +90,10 @@ class Session:
                 return time.perf_counter() - began
 
 
-async def participant(url: str, number: int, think: float, until: float, turns: list[float], joins: bool = True) -> int:
-    """Take part until the time is over and return how many judgments were given."""
+async def participant(
+    url: str, number: int, think: float, until: float, turns: list[float], joins: bool = True, most: int | None = None
+) -> int:
+    """Take part until the time is over, or so many judgments were given, and return how many were."""
     rng = random.Random(number)
     await asyncio.sleep(think * rng.random())
     cookie = await asyncio.to_thread(join, url) if joins else ""
@@ -99,7 +102,7 @@ async def participant(url: str, number: int, think: float, until: float, turns: 
     async with websockets.connect(address, additional_headers={"Cookie": cookie}, max_size=None) as socket:
         session = Session(socket, rng)
         await session.run()
-        while time.perf_counter() < until:
+        while time.perf_counter() < until and judged != most:
             await asyncio.sleep(think * rng.uniform(0.5, 1.5))
             labels = session.buttons
             if "Left" not in labels:
@@ -114,6 +117,29 @@ async def participant(url: str, number: int, think: float, until: float, turns: 
                 await session.run(pressed)
             judged += "-practice-" not in pressed
     return judged
+
+
+def come_and_go(server: Server, name: str, hundreds: int, joins: bool = True, most: int = 5) -> None:
+    """Print a server's memory after each hundred people who came, gave `most` judgments and went."""
+    server.start()
+    if server.process is None:
+        raise RuntimeError("the server has no process")
+    held = []
+    try:
+        for hundred in range(hundreds):
+            numbers = range(100 * hundred, 100 * (hundred + 1))
+
+            async def all_of_them(numbers: range = numbers) -> None:
+                until = time.perf_counter() + 600
+                await asyncio.gather(*(participant(server.url, n, 1.0, until, [], joins, most) for n in numbers))
+
+            asyncio.run(all_of_them())
+            held.append(memory(server.process.pid))
+    finally:
+        server.kill()
+    # the first three fill what all share, and Streamlit keeps 128 sessions that ended, should they come back
+    told, grown = " ".join(f"{megabytes:.0f}" for megabytes in held), (held[-1] - held[2]) / (hundreds - 3)
+    print(f"{name:<20}{told} MB after each hundred who came and went; {grown:+.2f} MB each from the fourth on")
 
 
 def memory(pid: int) -> float:
@@ -152,9 +178,8 @@ def judge(server: Server, name: str, sessions: int, think: float, seconds: float
     print(f"{name:<20}{len(turns):,} page turns; p50 {1000 * cuts[49]:.0f} ms, p95 {1000 * cuts[94]:.0f} ms, "
           f"p99 {1000 * cuts[98]:.0f} ms, max {1000 * max(turns):.0f} ms; CPU {1000 * used / len(turns):.1f} ms each; "
           f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
-    print(
-        f"{'memory (MB)':<20}{before:.0f} before, {after:.0f} after, {100 * (after - before) / sessions:.1f} per 100 sessions"
-    )
+    held = 100 * (after - before) / sessions
+    print(f"{'  memory, MB':<20}{before:.0f} before, {after:.0f} after, {held:.1f} per 100 sessions that are open")
     return given
 
 
@@ -183,8 +208,9 @@ def service_layer(run: Path, threads: int = 16, seconds: float = 20) -> None:
         visitor = service.visitor(service.join())
         if visitor is None:
             raise RuntimeError("a participant was lost")
-        while time.perf_counter() < until and (trial := service.trial(visitor.id)) is not None:
-            service.answer(visitor.id, trial, "left", Timing())
+        trial = service.trial(visitor.id)
+        while time.perf_counter() < until and trial is not None:
+            trial = service.answer_and_turn(visitor.id, trial, "left", Timing())[1].trial
             counts[number] += 1
 
     pool = [threading.Thread(target=one, args=(number,)) for number in range(threads)]
@@ -205,16 +231,19 @@ def main() -> None:
     options.add_argument("--sessions", type=int, default=200)
     options.add_argument("--think", type=float, default=4.0)
     options.add_argument("--seconds", type=float, default=120.0)
+    options.add_argument("--hundreds", type=int, default=8, help="How many hundreds of people come and go, 4 or more.")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         make_run(run, concepts=10, seeds=10, scores=False)
         database = open_database(f"sqlite:///{run / 'study.db'}")
-        begin_study(database, run, Design(per_comparison=20))
+        begin_study(database, run, Design(per_comparison=40))
         database.close()
         print(f"{'sessions':<20}{given.sessions}, {given.think} s between answers, {given.seconds:.0f} s")
         judge(Floor(Path(folder)), "floor", given.sessions, given.think, given.seconds, joins=False)
         pages(run, given.sessions, given.think, given.seconds)
+        come_and_go(Floor(Path(folder)), "floor", given.hundreds, joins=False)
+        come_and_go(Server(run), "study", given.hundreds)
         service_layer(run)
 
 
