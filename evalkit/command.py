@@ -138,7 +138,7 @@ def doctor(
     from rich.table import Table
 
     from evalkit.doctor import device, examined, versions, warnings, weights_found
-    from evalkit.showing import out
+    from evalkit.showing import out, show_weights
     from evalkit.weights import parse_options
 
     console = out()
@@ -147,11 +147,8 @@ def doctor(
         table.add_row(package, number)
     console.print(table)
     console.print(f"device: {device()}", markup=False)
-    found = Table("weights", "state", "sha256")
     given = parse_options(weights or ())
-    for name, state, sha256 in weights_found(given):
-        found.add_row(name, state, sha256[:16])
-    console.print(found)
+    show_weights(console, weights_found(given))
     wrong = False
     for name, faults in examined(given):
         wrong |= bool(faults)

@@ -1,13 +1,13 @@
 """What is seen after scoring: a table with means for a person, JSON for a program."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from evalkit.scored import Scored
@@ -59,6 +59,21 @@ def show(scored: "Scored[ScoreRow] | Scored[Score]", *, as_json: bool) -> None:
         loud.print(f"not run for want of weights: {', '.join(scored.not_run)}", markup=False)
     for problem in scored.problems:
         loud.print(f"not scored: {problem.reason}", markup=False)
+
+
+def show_weights(console: Console, found: Iterable[tuple[str, str, str]]) -> None:
+    """Print a table of models, where their weights are and their sha256; below it a whole line for each that lacks them."""
+    table = Table("weights", Column("here", overflow="fold"), "sha256")
+    lacking = []
+    for name, state, sha256 in found:
+        word, _, reason = state.partition(": ")
+        absent = word in ("missing", "wrong")
+        table.add_row(name, word if absent else state, sha256[:16])
+        if absent:
+            lacking.append(f"{word}: {reason}")
+    console.print(table)
+    for line in lacking:
+        console.print(line, markup=False, highlight=False)
 
 
 def _names(means: "Sequence[Mean]") -> dict[tuple[str, str], str]:

@@ -58,21 +58,15 @@ def fetch(
 @app.command("list")
 def list_weights(experiment: For = None, metrics: Metrics = None) -> None:
     """List what would be fetched, and which weights of metrics this machine finds where."""
-    from rich.console import Console
-    from rich.table import Table
-
     from evalkit.carrying import wanted
     from evalkit.doctor import weights_found
+    from evalkit.showing import out, show_weights
 
-    console = Console(soft_wrap=True)
+    console = out()
     for name in wanted(_sources(metrics), experiment):
         console.print(name, markup=False, highlight=False)
     shown = _sources(metrics) if metrics is not None else None
-    table = Table("weights", "here", "sha256")
-    for name, state, sha256 in weights_found({}):
-        if shown is None or name in shown:
-            table.add_row(name, state, sha256[:16])
-    console.print(table)
+    show_weights(console, (found for found in weights_found({}) if shown is None or found[0] in shown))
 
 
 @app.command()

@@ -109,6 +109,8 @@ def test_the_doctor_and_the_list_of_weights_know_every_model_that_score_takes(di
     assert shown.keys() == known_sources().keys() >= {"clip", "dino_s8", "inception", "vae"}
     assert shown["dino_s8"] == "given as dino_s8"
     listed = CliRunner().invoke(app, ["list", "--metrics", "dino_s8,fid"], catch_exceptions=False).stdout
+    # a line of its own, so that an address is never cut
+    assert "missing: inception: not in the hub's cache; get https://github.com/toshas/torch-fidelity/releases/" in listed
     assert listed.startswith("dino_s8: model.safetensors of timm/vit_small_patch8_224.dino\ninception: https://github.com/")
     assert "missing: dino_s8" in listed
     wrong = CliRunner().invoke(app, ["list", "--metrics", "dino_s9"])
