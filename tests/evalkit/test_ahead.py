@@ -5,8 +5,13 @@ import time
 from contextlib import closing
 
 import pytest
+from PIL import Image
 
 from evalkit.ahead import ahead
+from evalkit.cache import MemoryStore
+from evalkit.extract import STRIDE, Item, extract
+from evalkit.measure import Measure
+from evalkit.pixels import Pixels
 
 
 def run(sizes, *, budget, threads=2, depth=20, slow=()):
@@ -68,3 +73,26 @@ def test_whoever_stops_taking_leaves_no_thread_behind():
     while threading.active_count() > before and time.monotonic() < end:
         time.sleep(0.01)
     assert threading.active_count() == before
+
+
+def test_of_any_number_of_pictures_few_are_held_and_none_is_decoded_twice():
+    taken = [0]
+    done = [0]
+    waiting = []
+
+    def come():
+        for number in range(3_000):
+            taken[0] += 1
+            waiting.append(taken[0] - done[0])
+            shade = number % 1_000
+            picture = Pixels(Image.new("RGB", (4, 4), (shade % 250, shade // 250, 0)))
+            yield Item(f"{shade:04x}", str(number), lambda picture=picture: picture, ("shade",))
+
+    def count(finished):
+        done[0] += finished
+
+    shade = Measure("shade", lambda pixels: pixels.mean())
+    tally = extract(come(), {"shade": shade}, MemoryStore(), batch_size=8, progress=count, workers=2)
+    assert done == [3_000]
+    assert tally.decodes == 1_000
+    assert max(waiting) <= 2 * STRIDE
