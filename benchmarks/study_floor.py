@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from study_app.server import CONFIG
+from study_app.web.server import CONFIG
 from tests.served import Server
 
 _TURN = "turn"

@@ -27,11 +27,11 @@ from benchmarks.study_clients import ServiceServer, judge_service
 from benchmarks.study_load import Session, join
 from db.models import Assignment, Comparison, Judgment, Participant
 from db.session import default_url, open_database, read
-from study_app.begin import begin_study
-from study_app.blinding import Blinding
-from study_app.design import Design, Selection
-from study_app.export import export_study
-from study_app.verify import verify_export
+from study_app.conduct.export import export_study
+from study_app.conduct.verify import verify_export
+from study_app.plan.begin import begin_study
+from study_app.plan.blinding import Blinding
+from study_app.plan.design import Design, Selection
 from tests.runs import make_run
 from tests.served import Server
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from db.session import Database
-    from study_app.begin import Begun
-    from study_app.design import Design
+    from study_app.plan.begin import Begun
+    from study_app.plan.design import Design
 
 app = typer.Typer(
     help="Let people judge a run's images blind, in a browser.",
@@ -39,7 +39,7 @@ def init(
     from rich.console import Console
 
     from evalkit.errors import UserError
-    from study_app.design import FILE_NAME, Design, read_design
+    from study_app.plan.design import FILE_NAME, Design, read_design
 
     options = {"per_comparison": per_comparison, "cannot_tell": cannot_tell, "seed": seed, "language": language}
     given = {name: value for name, value in options.items() if value is not None}
@@ -65,10 +65,10 @@ def serve(
     """Serve the study in a browser until stopped; people can leave and come back."""
     from rich.console import Console
 
-    from study_app.backups import backups
-    from study_app.server import serve_study
-    from study_app.service import StudyService
-    from study_app.simulate import has_simulated
+    from study_app.conduct.backups import backups
+    from study_app.service.study import StudyService
+    from study_app.simulation.people import has_simulated
+    from study_app.web.server import serve_study
 
     console = Console(soft_wrap=True)
     with opened(run, db) as database:
@@ -97,10 +97,10 @@ def simulate(
     """Let simulated participants judge what is left; their judgments are marked as simulated everywhere."""
     from rich.console import Console
 
-    from study_app.progress import study_status
-    from study_app.simulate import Behaviour
-    from study_app.simulate import simulate as run_simulation
-    from study_app.simulate_browser import simulate_in_browser
+    from study_app.conduct.progress import study_status
+    from study_app.simulation.browser import simulate_in_browser
+    from study_app.simulation.people import Behaviour
+    from study_app.simulation.people import simulate as run_simulation
 
     behaviour = Behaviour(effects=_effects(effect or []), side_bias=side_bias, lapse=lapse)
     with opened(run, db) as database:
@@ -127,8 +127,8 @@ def export(
     """Write one zip of judgments, assignments, participants, design, manifest and hashes."""
     from rich.console import Console
 
-    from study_app.blinding import FOLDER
-    from study_app.export import export_study
+    from study_app.conduct.export import export_study
+    from study_app.plan.blinding import FOLDER
 
     target = to or run / FOLDER / "export.zip"
     with opened(run, db) as database:
@@ -148,7 +148,7 @@ def backup(
     from db.backup import copy_sqlite
     from db.moments import utc_now
     from evalkit.errors import UserError
-    from study_app.blinding import FOLDER
+    from study_app.plan.blinding import FOLDER
 
     with opened(run, db) as database:
         file = database.file
@@ -170,7 +170,7 @@ def doctor(
     """Check database, secret and images, and say what to do; exit 1 where something is wrong."""
     from rich.console import Console
 
-    from study_app.doctor import examine
+    from study_app.conduct.doctor import examine
 
     console = Console(soft_wrap=True)
     with opened(run, db) as database:
@@ -186,8 +186,8 @@ def _ensure_begun(database: "Database", run: Path) -> int:
     """Return the study's id; begin it with the defaults, saying so, where `init` was not run."""
     from rich.console import Console
 
-    from study_app.begin import find_study
-    from study_app.design import Design, read_design
+    from study_app.plan.begin import find_study
+    from study_app.plan.design import Design, read_design
 
     study, design = find_study(database, run), read_design(run)
     if design is not None:
@@ -206,9 +206,9 @@ def _ensure_begun(database: "Database", run: Path) -> int:
 
 def _begin(database: "Database", run: Path, design: "Design") -> "Begun":
     from evalkit.manifest import Manifest
-    from study_app.begin import begin_study
-    from study_app.blinding import pictures
-    from study_app.sentences import load_sentences
+    from study_app.plan.begin import begin_study
+    from study_app.plan.blinding import pictures
+    from study_app.plan.sentences import load_sentences
 
     load_sentences(design.language)
     with _bar("blinded images", len(list(pictures(Manifest.load(run))))) as tell:

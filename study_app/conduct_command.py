@@ -9,7 +9,7 @@ import typer
 from study_app.opening import Db, Run, begun, opened
 
 if TYPE_CHECKING:
-    from study_app.watch import Share, Watch
+    from study_app.conduct.watch import Share, Watch
 
 Who = Annotated[int, typer.Argument(help="The participant's number, as `status` shows it.")]
 
@@ -26,8 +26,8 @@ def status(run: Run, db: Db = None) -> None:
     from rich.table import Table
 
     from db.moments import utc_now
-    from study_app.progress import study_status
-    from study_app.watch import watch
+    from study_app.conduct.progress import study_status
+    from study_app.conduct.watch import watch
 
     with opened(run, db) as database:
         study_id = begun(database, run)
@@ -93,7 +93,7 @@ def exclude(
     from db.moments import utc_now
     from db.session import write
     from evalkit.errors import UserError
-    from study_app import conduct
+    from study_app.conduct import acts as conduct
 
     if by_rules == (who is not None):
         raise UserError("exclude: give a participant's number with --because, or --by-rules")
@@ -147,7 +147,7 @@ def _conduct(run: Path, db: str | None, act: str, *who: int) -> None:
 
     from db.moments import utc_now
     from db.session import write
-    from study_app import conduct
+    from study_app.conduct import acts as conduct
 
     acts: dict[str, Callable[..., object]] = {
         "include": conduct.include, "void": conduct.void, "pause": conduct.pause, "resume": conduct.resume,
@@ -168,7 +168,7 @@ def password(
     from rich.console import Console
 
     from evalkit.manifest import Manifest
-    from study_app.password import set_password
+    from study_app.conduct.password import set_password
 
     Manifest.load(run)
     typed = typer.prompt("password", hide_input=True, confirmation_prompt=True) if own else None
@@ -183,7 +183,7 @@ def verify(export: Annotated[Path, typer.Argument(help="A zip file of `evalkit s
     """Check an export offline: every hash, the chain of its log, and that judgments and log tell the same."""
     from rich.console import Console
 
-    from study_app.verify import verify_export
+    from study_app.conduct.verify import verify_export
 
     sound = verify_export(export)
     Console(soft_wrap=True).print(f"{export}: sound: {sound.judgments} judgments, {sound.events} events, chain {sound.chain}")

@@ -40,7 +40,7 @@ def opened(run: Path, db: str | None) -> "Iterator[Database]":
 def begun(database: "Database", run: Path) -> int:
     """Return the id of a run's study; raise a UserError where none was begun."""
     from evalkit.errors import UserError
-    from study_app.begin import find_study
+    from study_app.plan.begin import find_study
 
     study = find_study(database, run)
     if study is None:

@@ -14,8 +14,8 @@ from evalkit.importing import import_images
 from evalkit.manifest import Manifest
 from evalkit.run_scoring import score_run
 from evalkit.scores import read_scores
-from study_app.begin import begin_study
-from study_app.design import Design
+from study_app.plan.begin import begin_study
+from study_app.plan.design import Design
 from tests.served import PATIENCE, Server
 
 DESCRIPTION = """

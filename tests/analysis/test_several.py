@@ -12,9 +12,9 @@ from analysis.report.several_tables import several_sentence, share_differences_t
 from analysis.votes.several import several_of
 from db.load import load_run
 from db.session import open_database
-from study_app.begin import begin_study
-from study_app.design import Design
-from study_app.simulate import Behaviour, simulate
+from study_app.plan.begin import begin_study
+from study_app.plan.design import Design
+from study_app.simulation.people import Behaviour, simulate
 from tests.runs import make_run
 
 FOUR = ("direct", "mc_dropout", "orthogonal_mc_dropout", "ties")

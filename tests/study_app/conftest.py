@@ -8,9 +8,9 @@ import pytest
 from db.moments import utc_now
 from db.session import Database, write
 from evalkit.manifest import Manifest
-from study_app.begin import begin_study
-from study_app.design import Design
-from study_app.participants import add_participant
+from study_app.plan.begin import begin_study
+from study_app.plan.design import Design
+from study_app.service.participants import add_participant
 from tests.runs import make_run
 
 

@@ -13,11 +13,12 @@ from starlette.testclient import TestClient
 from db.moments import utc_now
 from db.session import Database, write
 from evalkit.errors import UserError
-from study_app import conduct, password
-from study_app.design import Checks, Design, Rules
-from study_app.server import SecurityHeaders, own_routes
-from study_app.service import StudyService
-from study_app.simulate import Behaviour, simulate
+from study_app.conduct import acts as conduct
+from study_app.conduct import password
+from study_app.plan.design import Checks, Design, Rules
+from study_app.service.study import StudyService
+from study_app.simulation.people import Behaviour, simulate
+from study_app.web.server import SecurityHeaders, own_routes
 from tests.study_app.conftest import begin
 from tests.study_app.test_command import call
 
@@ -79,7 +80,7 @@ def test_a_visit_ends_when_it_is_over_or_logged_out(service: StudyService, clien
     assert client.post("/admin/out").status_code == 303
     assert client.get("/admin").status_code == 401
     log_in(client, made)
-    monkeypatch.setattr("study_app.admin.time.time", lambda: 4e9)
+    monkeypatch.setattr("study_app.web.admin.time.time", lambda: 4e9)
     assert client.get("/admin").status_code == 401
 
 

@@ -8,10 +8,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from db.session import open_database
 from study_app import conduct_command
-from study_app.begin import begin_study
-from study_app.design import Checks, Design, Rules
-from study_app.password import set_password
-from study_app.simulate import Behaviour, simulate
+from study_app.conduct.password import set_password
+from study_app.plan.begin import begin_study
+from study_app.plan.design import Checks, Design, Rules
+from study_app.simulation.people import Behaviour, simulate
 from tests.accessibility import hold_to_axe
 from tests.runs import make_run
 from tests.served import PATIENCE, Server

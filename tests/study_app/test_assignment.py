@@ -11,10 +11,10 @@ from sqlalchemy.exc import IntegrityError
 from db.models import Assignment, Comparison, Image, Judgment, Participant
 from db.moments import utc_now
 from db.session import open_database, read, write
-from study_app.assignment import LEASE, expire_lapsed, reserve
-from study_app.design import Design
-from study_app.judge import Timing, record_judgment
-from study_app.service import StudyService
+from study_app.plan.design import Design
+from study_app.service.assignment import LEASE, expire_lapsed, reserve
+from study_app.service.judge import Timing, record_judgment
+from study_app.service.study import StudyService
 from tests.study_app.conftest import begin
 
 
@@ -93,7 +93,7 @@ def test_a_lapsed_place_goes_to_another(indecisive) -> None:
 
 
 def study_participant(session, study):
-    from study_app.participants import add_participant
+    from study_app.service.participants import add_participant
 
     return add_participant(session, study.study_id, utc_now())[0].id
 

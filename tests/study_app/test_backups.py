@@ -9,12 +9,12 @@ import pytest
 
 from db.backup import check_sqlite
 from db.session import open_database
-from study_app import backups as scheduled
-from study_app.backups import KEPT, backups
-from study_app.begin import begin_study
-from study_app.design import Design
-from study_app.judge import Timing
-from study_app.service import StudyService
+from study_app.conduct import backups as scheduled
+from study_app.conduct.backups import KEPT, backups
+from study_app.plan.begin import begin_study
+from study_app.plan.design import Design
+from study_app.service.judge import Timing
+from study_app.service.study import StudyService
 from tests.runs import make_run
 
 

@@ -15,8 +15,8 @@ from sqlalchemy import func, select
 from db.models import Comparison, Judgment, Participant
 from db.session import open_database, read
 from evalkit.manifest import Manifest
-from study_app.begin import begin_study
-from study_app.design import Design
+from study_app.plan.begin import begin_study
+from study_app.plan.design import Design
 from tests.runs import make_run
 from tests.served import PATIENCE, Server
 from tests.study_app.png import chunks

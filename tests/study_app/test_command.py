@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from db.models import Assignment, Comparison, Judgment
 from db.session import Database, default_url, open_database, read
 from evalkit.errors import UserError
-from study_app.backups import backups
 from study_app.command import app
-from study_app.doctor import examine, wal_bug
+from study_app.conduct.backups import backups
+from study_app.conduct.doctor import examine, wal_bug
 from tests.runs import make_run
 
 
@@ -176,10 +176,10 @@ import sys
 from pathlib import Path
 from db.moments import utc_now
 from db.session import default_url, open_database, write
-from study_app.assignment import reserve
-from study_app.begin import find_study
-from study_app.judge import record_judgment
-from study_app.participants import add_participant
+from study_app.service.assignment import reserve
+from study_app.plan.begin import find_study
+from study_app.service.judge import record_judgment
+from study_app.service.participants import add_participant
 
 run = Path(sys.argv[1])
 database = open_database(default_url(run))
@@ -229,7 +229,7 @@ def test_doctor_warns_of_a_port_that_is_open_to_the_network(run: Path, monkeypat
         assert f"port {port}: open" not in call("doctor", run, "--port", port)
         listening.listen()
         # what stands for this machine's address among others
-        monkeypatch.setattr("study_app.doctor._own_address", lambda: "127.0.0.1")
+        monkeypatch.setattr("study_app.conduct.doctor._own_address", lambda: "127.0.0.1")
         assert f"port {port}: open to the network at 127.0.0.1" in call("doctor", run, "--port", port)
 
 

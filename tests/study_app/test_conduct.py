@@ -12,15 +12,15 @@ from db.models import Assignment, Check, Comparison, Event, Identity, Judgment, 
 from db.moments import utc_now
 from db.session import read, write
 from evalkit.errors import UserError
-from study_app import conduct
-from study_app.design import Checks, Design, Gold, Rules
-from study_app.judge import Recorded, Timing
-from study_app.participants import find_participant
-from study_app.recruitment import Recruited
-from study_app.rules import conduct_of_all
-from study_app.service import StudyService
-from study_app.simulate import Behaviour, simulate
-from study_app.watch import watch
+from study_app.conduct import acts as conduct
+from study_app.conduct.rules import conduct_of_all
+from study_app.conduct.watch import watch
+from study_app.plan.design import Checks, Design, Gold, Rules
+from study_app.plan.recruitment import Recruited
+from study_app.service.judge import Recorded, Timing
+from study_app.service.participants import find_participant
+from study_app.service.study import StudyService
+from study_app.simulation.people import Behaviour, simulate
 from tests.runs import make_run
 from tests.study_app.conftest import begin
 from tests.study_app.test_assignment import judge_next

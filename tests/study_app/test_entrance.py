@@ -11,9 +11,9 @@ from starlette.testclient import TestClient
 
 from db.models import Identity, Participant
 from db.session import Database, read
-from study_app.design import Design, Entry
-from study_app.server import SecurityHeaders, own_routes
-from study_app.service import StudyService
+from study_app.plan.design import Design, Entry
+from study_app.service.study import StudyService
+from study_app.web.server import SecurityHeaders, own_routes
 from tests.study_app.conftest import begin
 
 PROLIFIC = Entry(recruitment="prolific", completion_url="https://app.prolific.com/submissions/complete?cc={code}")

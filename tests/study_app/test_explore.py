@@ -8,9 +8,9 @@ from analysis.cases import against_people, comparisons_of, part_of
 from analysis.papers.script import read_findings
 from db.load import load_run
 from db.session import default_url, open_database
-from study_app import explore_page
-from study_app.explore_page import Explored
-from study_app.explore_server import ENTRY
+from study_app.explore import page as explore_page
+from study_app.explore.page import Explored
+from study_app.explore.server import ENTRY
 from tests.analysis.study_rows import add_judgments
 from tests.runs import make_run
 

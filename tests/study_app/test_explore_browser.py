@@ -23,7 +23,7 @@ expect.set_options(timeout=PATIENCE)
 class Explorer(Server):
     """`evalkit explore` in a process of its own."""
 
-    code = "import typer; from study_app.explore_command import explore; typer.run(explore)"
+    code = "import typer; from study_app.explore.command import explore; typer.run(explore)"
     words = ()
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study_app.flow import Progress, Step, next_step
+from study_app.plan.flow import Progress, Step, next_step
 
 
 def test_the_pages_come_in_order() -> None:

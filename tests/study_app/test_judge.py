@@ -10,8 +10,8 @@ from db.models import Assignment, Comparison, Judgment
 from db.moments import utc_now
 from db.session import read, write
 from evalkit.errors import UserError
-from study_app.assignment import LEASE, expire_lapsed, reserve
-from study_app.judge import Recorded, record_judgment
+from study_app.service.assignment import LEASE, expire_lapsed, reserve
+from study_app.service.judge import Recorded, record_judgment
 
 
 def reserved(study, participant):

@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from study_app.plan import plan_comparisons
+from study_app.plan.comparisons import plan_comparisons
 from tests.runs import make_run
 
 

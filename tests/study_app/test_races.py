@@ -10,9 +10,9 @@ from sqlalchemy import func, select, update
 from db.models import Assignment, Comparison, Judgment
 from db.moments import utc_now
 from db.session import read, write
-from study_app.assignment import LEASE
-from study_app.judge import Recorded, Timing
-from study_app.service import StudyService
+from study_app.service.assignment import LEASE
+from study_app.service.judge import Recorded, Timing
+from study_app.service.study import StudyService
 from tests.study_app.test_conduct import live
 
 
@@ -83,7 +83,7 @@ def test_a_stale_tab_still_counts_where_there_is_room_and_is_kept_outside_where_
     stale = service.trial(early)
     assert service.trial(late) is None
     now = utc_now()
-    monkeypatch.setattr("study_app.service.utc_now", lambda: now + 2 * LEASE)
+    monkeypatch.setattr("study_app.service.study.utc_now", lambda: now + 2 * LEASE)
     taken = service.trial(late)
     assert taken is not None
     assert service.answer(late, taken, "left", Timing()) is Recorded.STORED
@@ -98,13 +98,13 @@ def test_a_clock_that_jumps_loses_nothing_and_over_fills_nothing(study, service,
     people = [study.join() for _ in range(3)]
     trials = [service.trial(person) for person in people]
     now = utc_now()
-    monkeypatch.setattr("study_app.service.utc_now", lambda: now + jump)
+    monkeypatch.setattr("study_app.service.study.utc_now", lambda: now + jump)
     for person, trial in zip(people, trials, strict=True):
         assert service.answer(person, trial, "left", Timing()) is Recorded.STORED
         while (following := service.trial(person)) is not None:
-            monkeypatch.setattr("study_app.service.utc_now", lambda: now - jump)
+            monkeypatch.setattr("study_app.service.study.utc_now", lambda: now - jump)
             service.answer(person, following, "right", Timing())
-            monkeypatch.setattr("study_app.service.utc_now", lambda: now + jump)
+            monkeypatch.setattr("study_app.service.study.utc_now", lambda: now + jump)
     assert Counter(choices(study)) == {"left": 3, "right": 3 * (study.comparisons - 1)}
     live(study)
 

@@ -9,11 +9,11 @@ from sqlalchemy import select
 
 from db.models import Judgment, Participant, Reply, Screen
 from db.session import open_database, read
-from study_app.begin import begin_study
-from study_app.design import Design
-from study_app.plates import plate_number
-from study_app.questionnaire import Question
-from study_app.screen import ScreenRule, plates_of
+from study_app.plan.begin import begin_study
+from study_app.plan.design import Design
+from study_app.plan.plates import plate_number
+from study_app.plan.questionnaire import Question
+from study_app.plan.screen import ScreenRule, plates_of
 from tests.accessibility import hold_to_axe
 from tests.runs import make_run
 from tests.served import PATIENCE, Server

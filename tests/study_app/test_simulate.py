@@ -9,12 +9,12 @@ from db.models import Arm, Assignment, Comparison, Image, Judgment, Participant
 from db.moments import utc_now
 from db.session import open_database, read, write
 from evalkit.errors import UserError
-from study_app.assignment import reserve
-from study_app.begin import begin_study
-from study_app.design import Design
-from study_app.judge import record_judgment
-from study_app.progress import study_status
-from study_app.simulate import Behaviour, has_simulated, simulate
+from study_app.conduct.progress import study_status
+from study_app.plan.begin import begin_study
+from study_app.plan.design import Design
+from study_app.service.assignment import reserve
+from study_app.service.judge import record_judgment
+from study_app.simulation.people import Behaviour, has_simulated, simulate
 
 
 def judgments(study_database):

@@ -11,12 +11,12 @@ from db.models import Answer, Check, Image, Judgment
 from db.moments import utc_now
 from db.session import read, write
 from evalkit.errors import UserError
-from study_app import tasks
-from study_app.checks import due
-from study_app.design import Checks, Design, Gold, Sessions
-from study_app.judge import Recorded, Timing
-from study_app.service import StudyService
-from study_app.simulate import Behaviour, simulate
+from study_app.plan.design import Checks, Design, Gold, Sessions
+from study_app.service import tasks
+from study_app.service.checks import due
+from study_app.service.judge import Recorded, Timing
+from study_app.service.study import StudyService
+from study_app.simulation.people import Behaviour, simulate
 from tests.study_app.conftest import begin
 
 GOLD = (Gold(case="star-ring", seed=0, better="fancy", worse="plain"),)

@@ -11,10 +11,10 @@ from sqlalchemy import event, select
 from db.models import Judgment
 from db.moments import utc_now
 from db.session import Database, DatabaseError, open_database, read, write
-from study_app.begin import begin_study
-from study_app.chain import append
-from study_app.design import Design
-from study_app.service import StudyService
+from study_app.plan.begin import begin_study
+from study_app.plan.chain import append
+from study_app.plan.design import Design
+from study_app.service.study import StudyService
 from tests.runs import make_run
 from tests.study_app.test_pages import Walk, ready
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evalkit.errors import UserError
-from study_app.verify import verify_export
+from study_app.conduct.verify import verify_export
 from tests.runs import make_run
 from tests.study_app.test_command import call
 

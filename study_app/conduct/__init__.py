@@ -1,0 +1,1 @@
+"""What the researcher does with a study: watch, exclude, lock, back up, export, verify."""

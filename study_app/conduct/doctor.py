@@ -1,0 +1,140 @@
+"""Is this study fit to serve? Its database, secret and images, checked one by one."""
+
+import socket
+import sqlite3
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from db.backup import check_sqlite
+from db.session import Database
+from evalkit.errors import UserError
+from evalkit.files import sha256_file
+from evalkit.manifest import Manifest
+from study_app.conduct.password import password_file
+from study_app.plan.begin import find_study
+from study_app.plan.blinding import FOLDER, Blinding, pictures
+from study_app.simulation.people import has_simulated
+
+# Two connections could damage a WAL file (sqlite.org/wal.html, "the WAL-reset bug"); fixed in 3.51.3 and these backports.
+_BUG_SINCE, _BUG_UNTIL = (3, 7, 0), (3, 51, 3)
+_FIXED = ((3, 44, 6), (3, 50, 7))
+
+_DEFAULT_PASSWORDS = ("", "postgres", "password", "evalkit", "study", "admin", "changeme", "secret", "PASSWORD")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was checked, in a sentence; `wrong` must be mended before people come."""
+
+    state: Literal["good", "warning", "wrong"]
+    what: str
+
+
+def examine(database: Database, run: Path, port: int = 8501) -> tuple[Finding, ...]:
+    """Check everything a study server needs, and say what to do about what is not as it should be."""
+    findings = [*_database(database), *_secrets(run), *_network(port)]
+    study = find_study(database, run)
+    if study is None:
+        findings.append(Finding("warning", f"no study was begun; begin it with `evalkit study init {run}`"))
+        return tuple(findings)
+    findings += _images(run)
+    if has_simulated(database, study.id):
+        findings.append(Finding("warning", "simulated judgments are in this database; for people, use a fresh one with --db"))
+    return tuple(findings)
+
+
+def wal_bug(version: tuple[int, int, int]) -> bool:
+    """Tell whether a SQLite version can damage a WAL file that several connections write."""
+    backported = any(version[:2] == fixed[:2] and version >= fixed for fixed in _FIXED)
+    return _BUG_SINCE <= version < _BUG_UNTIL and not backported
+
+
+def _database(database: Database) -> list[Finding]:
+    if database.file is None:
+        findings = [Finding("good", f"{database.name}: answers, and its schema is this version's")]
+        password = database.url.password
+        if password is not None and password in (*_DEFAULT_PASSWORDS, database.url.username):
+            findings.append(Finding("wrong", f"{database.name}: its password is one that everybody tries; give it another"))
+        return findings
+    findings = []
+    try:
+        check_sqlite(database.file)
+        findings.append(Finding("good", f"{database.file}: sound, and its schema is this version's"))
+    except UserError as error:
+        findings.append(Finding("wrong", str(error)))
+    if wal_bug(sqlite3.sqlite_version_info[:3]):
+        findings.append(
+            Finding(
+                "warning",
+                f"SQLite {sqlite3.sqlite_version} can damage a database that several processes write at once; one server "
+                "process is safe, several need PostgreSQL or SQLite 3.51.3",
+            )
+        )
+    return findings
+
+
+def _secrets(run: Path) -> list[Finding]:
+    """Look at the study's secret and at the hash of the dashboard's password; neither has a default."""
+    findings = []
+    for path in (run / FOLDER / "secret", password_file(run)):
+        if not path.exists():
+            continue
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            findings.append(Finding("wrong", f"{path}: others can read it; run: chmod 600 {path}"))
+        else:
+            findings.append(Finding("good", f"{path}: readable by its owner alone"))
+    return findings
+
+
+def _network(port: int) -> list[Finding]:
+    """Knock at the study's port from outside, at this machine's own address."""
+    address = _own_address()
+    if address is None:
+        return []
+    try:
+        socket.create_connection((address, port), timeout=2).close()
+    except OSError:
+        return [Finding("good", f"port {port}: closed to the network")]
+    return [
+        Finding(
+            "warning",
+            f"port {port}: open to the network at {address}, where nothing speaks TLS; serve with --host 127.0.0.1 behind a "
+            "proxy (docs/deploy.md)",
+        )
+    ]
+
+
+def _own_address() -> str | None:
+    """Return the address by which others reach this machine, None where it has none; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # an address of the documentation's block (RFC 5737)
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        address = str(probe.getsockname()[0])
+    return None if address.startswith("127.") else address
+
+
+def _images(run: Path) -> list[Finding]:
+    """Hold the run's files to the manifest, and look whether each has its stimulus."""
+    blinding = Blinding(run)
+    changed, lacking = [], 0
+    every = list(pictures(Manifest.load(run)))
+    for kind, picture in every:
+        file = run / picture.path
+        if not file.exists() or sha256_file(file) != picture.sha256:
+            changed.append(picture.path)
+        lacking += not blinding.path(kind, picture.sha256).exists()
+    findings = []
+    if changed:
+        findings.append(
+            Finding("wrong", f"{len(changed)} of {len(every)} pictures are not those of the manifest, the first: {changed[0]}")
+        )
+    if lacking:
+        findings.append(
+            Finding("wrong", f"{lacking} of {len(every)} blinded images are missing; run `evalkit study init` again")
+        )
+    return findings or [Finding("good", f"{len(every)} pictures as in the manifest, each with its blinded image")]

@@ -1,0 +1,1 @@
+"""The images behind any number, in the researcher's browser."""

@@ -1,0 +1,18 @@
+"""The server of `evalkit explore`: Streamlit on this machine alone, since the page tells which arm drew what."""
+
+from pathlib import Path
+
+import streamlit as st
+from starlette.middleware import Middleware
+
+from study_app.explore.page import Explored, use
+from study_app.web.server import CONFIG, SecurityHeaders
+
+ENTRY = Path(__file__).with_name("entry.py")
+
+
+def serve(explored: Explored, port: int) -> None:
+    """Serve the page until the process is told to stop."""
+    use(explored)
+    app = st.App(ENTRY, middleware=[Middleware(SecurityHeaders)])
+    app.run(config={**CONFIG, "server.address": "127.0.0.1", "server.port": port, "browser.serverPort": port})

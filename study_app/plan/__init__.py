@@ -1,0 +1,1 @@
+"""What stands before anyone judges: design, comparisons, blinded images, sentences, and the log that all is written to."""

@@ -1,0 +1,204 @@
+"""The design of a study: what `study.toml` fixes before the first judgment, and the hash that proves it."""
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, model_validator
+from sqlalchemy.orm import Session
+
+from db.models import Study
+from db.session import keep
+from evalkit.errors import UserError
+from evalkit.manifest import Manifest, Name, Record, Seed, first_mistake
+from study_app.plan.arrangement import MOST_AT_ONCE, Answer
+from study_app.plan.questionnaire import Question
+from study_app.plan.screen import ScreenRule
+
+FILE_NAME = "study.toml"
+Share = Annotated[float, Field(ge=0, le=0.5)]
+
+
+class Selection(Record):
+    """Which comparisons are judged; what is empty means all of them.
+
+    `sample` takes so many cells (case and seed) for each pair of arms (or each set, where more are compared at once), the same
+    ones for every pair, the cases equally often.
+    """
+
+    arms: tuple[Name, ...] = ()
+    pairs: tuple[tuple[Name, Name], ...] = ()
+    cases: tuple[Name, ...] = ()
+    sample: int | None = Field(default=None, ge=1)
+
+
+class Gold(Record):
+    """A comparison whose answer is known: of this case and seed the image of one arm is better than that of the other."""
+
+    case: Name
+    seed: Seed
+    better: Name
+    worse: Name
+
+
+class Checks(Record):
+    """How many checks come per comparison judged: 0.05 is one after every twenty, at places drawn for each participant."""
+
+    null_pairs: Share = 0.0
+    repeats: Share = 0.0
+    attention: Share = 0.0
+    gold: Share = 0.0
+
+    def any(self) -> bool:
+        """Tell whether there are checks at all."""
+        return any((self.null_pairs, self.repeats, self.attention, self.gold))
+
+
+class Sessions(Record):
+    """When people rest: a break page after every `break_every` judgments, and at most `most` of them within any `hours`."""
+
+    break_every: int | None = Field(default=None, ge=1)
+    most: int | None = Field(default=None, ge=1)
+    hours: float = Field(default=12.0, gt=0, le=168)
+
+
+class Rules(Record):
+    """Who is left out: whoever, after so many judgments, fails more checks, keeps to one side more, or is faster than this."""
+
+    after: int = Field(default=20, ge=1)
+    failed_checks: int | None = Field(default=None, ge=0)
+    one_side: float | None = Field(default=None, ge=0.5, lt=1)
+    median_seconds: float | None = Field(default=None, gt=0)
+
+
+class Entry(Record):
+    """Where participants come from, and where they go when they are done: `{code}` in the address becomes their code.
+
+    `completion_code` is one code for all, as Prolific gives it; without it everyone gets a code of their own.
+    """
+
+    recruitment: Literal["open", "prolific", "mturk"] = "open"
+    completion_url: str | None = Field(default=None, pattern=r"^https://[!-~]+$")
+    completion_code: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,64}$")
+
+
+class Design(Record):
+    """How a run is judged."""
+
+    per_comparison: int = Field(default=5, ge=1, le=1000)
+    # the first `per_comparison` people judge all of it; otherwise any people judge whatever has room
+    same_people: bool = False
+    # the most comparisons one participant judges
+    per_participant: int | None = Field(default=None, ge=1)
+    # the images on one page, each of another arm; of more than two the best is picked, or all are ranked
+    at_once: int = Field(default=2, ge=2, le=MOST_AT_ONCE)
+    answer: Answer = "best"
+    cannot_tell: bool = False
+    # asked about the same images after the first question
+    also_ask: tuple[Literal["each_concept", "quality"], ...] = ()
+    # answers that come sooner are not taken
+    minimum_seconds: float = Field(default=0.0, ge=0, le=60)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    language: str = "en"
+    # of the analysis as `evalkit plan --freeze` wrote it down; `analyze --plan` then takes no other
+    plan_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    comparisons: Selection = Selection()
+    checks: Checks = Checks()
+    gold: tuple[Gold, ...] = ()
+    sessions: Sessions = Sessions()
+    entry: Entry = Entry()
+    rules: Rules = Rules()
+    screen: ScreenRule | None = None
+    questionnaire: tuple[Question, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Design":
+        if len(set(self.also_ask)) < len(self.also_ask):
+            raise ValueError("also_ask: names a question twice")
+        if self.checks.gold > 0 and not self.gold:
+            raise ValueError("checks.gold: needs comparisons whose answer is known; add [[gold]] tables")
+        if self.gold and self.checks.gold == 0:
+            raise ValueError("gold: is never shown while checks.gold is 0; give it a share such as 0.02")
+        if self.same_people and self.per_participant is not None:
+            raise ValueError("per_participant: the same people judge all of it; give one of same_people and per_participant")
+        names = [question.name for question in self.questionnaire]
+        if len(set(names)) < len(names):
+            raise ValueError("questionnaire: has a name twice")
+        if self.answer == "ranking" and self.at_once == 2:
+            raise ValueError("answer: a ranking needs at_once of 3 or more")
+        if self.at_once > 2 and self.comparisons.pairs:
+            raise ValueError("comparisons.pairs: are for two images at a time; name arms instead")
+        if self.at_once > 2 and self.rules.one_side is not None:
+            raise ValueError("rules.one_side: is for two images at a time; leave it out where at_once is more")
+        return self
+
+    def sha256(self) -> str:
+        """Return the sha256 of the design's canonical JSON."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def refuses(self) -> bool:
+        """Return whether a screen that fails its check is refused."""
+        return self.screen is not None and self.screen.on_failure == "refuse"
+
+    def questions(self, concepts: int) -> tuple[str, ...]:
+        """Return what is asked about a comparison of so many concepts, in order; the first answer is the judgment."""
+        further: list[str] = []
+        for question in self.also_ask:
+            further += [f"concept {number}" for number in range(concepts)] if question == "each_concept" else [question]
+        return ("overall", *further)
+
+    def check_names(self, manifest: Manifest) -> None:
+        """Raise a UserError for an arm, case or seed that the run does not have."""
+        arms, cases = [arm.label for arm in manifest.arms], {case.id: case.seeds for case in manifest.cases}
+        chosen = self.comparisons
+        named = [("comparisons.arms", arm) for arm in chosen.arms]
+        named += [("comparisons.pairs", arm) for pair in chosen.pairs for arm in pair]
+        named += [("gold", arm) for gold in self.gold for arm in (gold.better, gold.worse)]
+        for place, arm in named:
+            if arm not in arms:
+                raise UserError(f"{FILE_NAME}: {place}: the run has no arm {arm!r}; known: {', '.join(arms)}")
+        for place, case in [("comparisons.cases", case) for case in chosen.cases] + [("gold", g.case) for g in self.gold]:
+            if case not in cases:
+                raise UserError(
+                    f"{FILE_NAME}: {place}: the run has no case {case!r}; the first ones: {', '.join([*cases][:5])}"
+                )
+        for gold in self.gold:
+            if gold.seed not in cases[gold.case]:
+                raise UserError(f"{FILE_NAME}: gold: case {gold.case} has no seed {gold.seed}; known: {cases[gold.case]}")
+            if gold.better == gold.worse:
+                raise UserError(f"{FILE_NAME}: gold: {gold.better} can't be better than itself")
+        if self.checks.attention > 0 and sum(1 for concept in manifest.concepts if concept.references) < 2:
+            raise UserError(f"{FILE_NAME}: checks.attention: needs references of two concepts at least")
+
+    @classmethod
+    def of(cls, study: Study) -> "Design":
+        """Return the design a study was begun with."""
+        return cls.model_validate(study.design)
+
+
+def design_of(session: Session, study_id: int) -> Design:
+    """Return the design of a study, checked once: it is frozen when the first participant joins."""
+    return keep(session, ("design", study_id), lambda: Design.of(session.get_one(Study, study_id)))
+
+
+def read_design(run: Path) -> Design | None:
+    """Return the design in the run's `study.toml`, None where there is no such file.
+
+    Raises:
+        UserError: the file is no TOML, has keys a design does not know, or values it can't have; all mistakes in one line.
+    """
+    path = run / FILE_NAME
+    if not path.exists():
+        return None
+    try:
+        return Design.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_mistake(error)}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is no TOML: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror or error}") from error

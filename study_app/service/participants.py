@@ -1,0 +1,108 @@
+"""Who takes part: joining, being known again by a token, and the steps done so far."""
+
+import hashlib
+import secrets
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import bindparam, select
+from sqlalchemy.orm import Session
+
+from db.models import Identity, Participant, Screen
+from study_app.plan.design import Design
+from study_app.plan.flow import Progress
+from study_app.plan.recruitment import Recruited
+
+# no letters that look like digits, since people copy the code by hand
+_CODE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+_CODE_LENGTH = 8
+# the query of every page turn and every image, built once
+_FOUND = select(Participant).where(Participant.token_sha256 == bindparam("token"), Participant.study_id == bindparam("study"))
+Mark = Literal["consented_at", "instructed_at", "practiced_at", "finished_at"]
+
+
+def add_participant(
+    session: Session,
+    study_id: int,
+    now: datetime,
+    seed: int | None = None,
+    simulated: bool = False,
+    language: str | None = None,
+) -> tuple[Participant, str]:
+    """Add a participant and return them with the token their browser keeps; the database only keeps its hash."""
+    token = secrets.token_urlsafe(32)
+    participant = Participant(
+        study_id=study_id,
+        token_sha256=_hash(token),
+        seed=secrets.randbits(62) if seed is None else seed,
+        simulated=simulated,
+        completion_code="".join(secrets.choice(_CODE_ALPHABET) for _ in range(_CODE_LENGTH)),
+        arrived_at=now,
+        language=language,
+    )
+    session.add(participant)
+    session.flush()
+    return participant, token
+
+
+def welcome_recruited(
+    session: Session, study_id: int, now: datetime, recruited: Recruited, language: str | None
+) -> tuple[Participant, str]:
+    """Return the participant a recruiter sent, the same one when they come again, with a token for the browser they use now.
+
+    The token of the browser they used before is good no longer.
+    """
+    known = session.scalar(
+        select(Identity).where(
+            Identity.study_id == study_id,
+            Identity.source == recruited.source,
+            Identity.external_id == recruited.external_id,
+        )
+    )
+    if known is None:
+        participant, token = add_participant(session, study_id, now, language=language)
+        session.add(
+            Identity(
+                participant_id=participant.id,
+                study_id=study_id,
+                source=recruited.source,
+                external_id=recruited.external_id,
+                session_id=recruited.session_id,
+            )
+        )
+        session.flush()
+        return participant, token
+    participant, token = session.get_one(Participant, known.participant_id), secrets.token_urlsafe(32)
+    participant.token_sha256, known.session_id = _hash(token), recruited.session_id
+    session.flush()
+    return participant, token
+
+
+def find_participant(session: Session, study_id: int, token: str) -> Participant | None:
+    """Return whom a token belongs to, None for a token of nobody."""
+    return session.scalar(_FOUND, {"token": _hash(token), "study": study_id})
+
+
+def mark(session: Session, participant_id: int, step: Mark, now: datetime) -> None:
+    """Note when the participant finished a step; the first time stands."""
+    participant = session.get_one(Participant, participant_id)
+    if getattr(participant, step) is None:
+        setattr(participant, step, now)
+
+
+def progress_of(session: Session, participant: Participant, design: Design) -> Progress:
+    """Return the steps a participant has done."""
+    screen = None if design.screen is None else session.get(Screen, participant.id)
+    return Progress(
+        consented=participant.consented_at is not None,
+        screened=design.screen is None or participant.screened_at is not None,
+        refused=screen is not None and screen.failure is not None and design.refuses,
+        instructed=participant.instructed_at is not None,
+        practiced=participant.practiced_at is not None,
+        finished=participant.finished_at is not None,
+        questioned=not design.questionnaire or participant.questioned_at is not None,
+    )
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

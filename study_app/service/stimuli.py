@@ -1,0 +1,195 @@
+"""Which pictures stand on a page: of a comparison, of a check, of a practice comparison."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, select
+from sqlalchemy.orm import Session
+
+from db.models import CaseConcept, Check, Comparison, Concept, Image, Participant, Reference, Study
+from db.session import keep
+from study_app.plan.arrangement import places
+from study_app.plan.blinding import Kind
+
+# More would only make the pictures smaller.
+MOST_REFERENCES = 5
+PRACTICES = 2
+_PAIR = (
+    select(Comparison.case_id, Image.sha256, Image.width, Image.height)
+    .join(Image, Image.id.in_((Comparison.image_a_id, Comparison.image_b_id)))
+    .where(Comparison.id == bindparam("comparison"))
+    .order_by(Image.id != Comparison.image_a_id)
+)
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """A picture: its place on the page (left, right, 3, or "reference 0 1": concept 0, picture 1) and what makes its URL.
+
+    `mark` names it within its owner without its side, so that its URL is known before sides are.
+    """
+
+    slot: str
+    mark: str
+    kind: Kind
+    sha256: str
+    # width and height in pixels; None where the page has no need of it
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """All pictures of one page, their owner's name in URLs, the plain words of the concepts above, and the places to judge."""
+
+    owner: str
+    words: tuple[str, ...]
+    stimuli: tuple[Stimulus, ...]
+    places: tuple[str, ...] = ("left", "right")
+
+
+def of_comparison(session: Session, participant_id: int, comparison_id: int, stand: Sequence[int]) -> Shown:
+    """Return what a participant sees of a comparison; `stand` holds its images' numbers in the order of the page."""
+    # a study's run can't change once someone has joined
+    case_id, images = keep(session, ("images", comparison_id), lambda: _read_images(session, comparison_id, len(stand)))
+    words, above = _above(session, case_id)
+    here = places(len(stand))
+    placed = tuple(_placed(place, images[number]) for place, number in zip(here, stand, strict=True))
+    return Shown(f"comparison {participant_id} {comparison_id}", words, (*above, *placed), here)
+
+
+def _read_images(session: Session, comparison_id: int, count: int) -> tuple[int, tuple[Stimulus, ...]]:
+    """Return the case of a comparison, and its images in the order of their arms."""
+    if count > 2:
+        comparison = session.get_one(Comparison, comparison_id)
+        return comparison.case_id, tuple(_image(f"image {number}", image) for number, image in enumerate(comparison.images))
+    pair = session.execute(_PAIR, {"comparison": comparison_id}).all()
+    return pair[0].case_id, tuple(
+        Stimulus("", f"image {number}", "image", row.sha256, (row.width, row.height)) for number, row in enumerate(pair)
+    )
+
+
+def images_of(comparison: Comparison, stand: Sequence[int]) -> tuple[Image, ...]:
+    """Return a comparison's images in the order of the page."""
+    # of a pair no further ones need be looked for
+    images = (comparison.image_a, comparison.image_b) if len(stand) == 2 else comparison.images
+    return tuple(images[number] for number in stand)
+
+
+def of_check(session: Session, check: Check) -> Shown:
+    """Return what a participant sees of a check."""
+    owner, here = f"check {check.id}", places(2 + len(check.further))
+    images = [check.left_image, check.right_image, *(picture.image for picture in check.further)]
+    shown = [image for image in images if image is not None]
+    if len(shown) == len(here):
+        words, stimuli = _above(session, shown[0].case_id)
+        placed = [_placed(place, _image(place, image)) for place, image in zip(here, shown, strict=True)]
+        return Shown(owner, words, (*stimuli, *placed), here)
+    references = [check.left_reference, check.right_reference, *(picture.reference for picture in check.further)]
+    pictures = [ConceptPicture(reference.id, reference.sha256) for reference in references if reference is not None]
+    if check.concept is None or len(pictures) < len(here):
+        raise RuntimeError(f"check {check.id} shows neither images nor references")
+    return _of_references(owner, PicturedConcept.of(check.concept), pictures)
+
+
+@dataclass(frozen=True)
+class ConceptPicture:
+    """A reference as the database knows it: its id, and the sha256 of its file."""
+
+    id: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PicturedConcept:
+    """A concept with its pictures, in the run's order."""
+
+    id: int
+    class_word: str
+    references: tuple[ConceptPicture, ...]
+
+    @classmethod
+    def of(cls, concept: Concept) -> "PicturedConcept":
+        """Return a row of the database, read whole."""
+        pictures = tuple(ConceptPicture(picture.id, picture.sha256) for picture in concept.references)
+        return cls(concept.id, concept.class_word, pictures)
+
+
+@dataclass(frozen=True)
+class Practice:
+    """A comparison for practice and the place whose picture shows the concept asked for."""
+
+    shown: Shown
+    right_answer: str
+
+
+def of_practice(session: Session, participant_id: int, at_once: int) -> list[Practice]:
+    """Return a participant's comparisons for practice, none where the run has references of fewer than two concepts.
+
+    Each shows so many pictures at once, or fewer where the other concepts have no more.
+    """
+    participant = session.get_one(Participant, participant_id)
+    concepts = list(concepts_with_references(session, participant.study_id))
+    if len(concepts) < 2:
+        return []
+    rng = random.Random(f"practice {participant.seed}")
+    rng.shuffle(concepts)
+    practices = []
+    for number in range(PRACTICES):
+        asked = concepts[(2 * number) % len(concepts)]
+        start = (2 * number + 1) % len(concepts)
+        others = [concept for concept in (*concepts[start:], *concepts[:start]) if concept is not asked]
+        # a picture of every other concept, then, where that is too few, further ones of them
+        pool = [concept.references[-1] for concept in others]
+        pool += [picture for concept in others for picture in concept.references[:-1]]
+        shown = [asked.references[-1], *pool[: at_once - 1]]
+        rng.shuffle(shown)
+        right = places(len(shown))[shown.index(asked.references[-1])]
+        practices.append(Practice(_of_references(f"practice {participant_id} {number}", asked, shown), right))
+    return practices
+
+
+def concepts_with_references(session: Session, study_id: int) -> tuple[PicturedConcept, ...]:
+    """Return the concepts of a study's run that have pictures, in the run's order."""
+    return keep(session, ("pictured", study_id), lambda: _read_pictured(session, study_id))
+
+
+def _read_pictured(session: Session, study_id: int) -> tuple[PicturedConcept, ...]:
+    run_id = select(Study.run_id).where(Study.id == study_id).scalar_subquery()
+    concepts = session.scalars(select(Concept).where(Concept.run_id == run_id).order_by(Concept.id))
+    return tuple(PicturedConcept.of(concept) for concept in concepts if concept.references)
+
+
+def _of_references(owner: str, asked: PicturedConcept, pictures: Sequence[ConceptPicture]) -> Shown:
+    """Return a page of references to judge, above them the other pictures of the concept asked for."""
+    above = asked.references[:-1][:MOST_REFERENCES] or asked.references
+    stimuli = [*_references(0, above)]
+    here = places(len(pictures))
+    stimuli += [Stimulus(place, place, "reference", picture.sha256) for place, picture in zip(here, pictures, strict=True)]
+    return Shown(owner, (asked.class_word,), tuple(stimuli), here)
+
+
+def _above(session: Session, case_id: int) -> tuple[tuple[str, ...], tuple[Stimulus, ...]]:
+    """Return the plain words of a case's concepts and their references."""
+    return keep(session, ("above", case_id), lambda: _read_above(session, case_id))
+
+
+def _read_above(session: Session, case_id: int) -> tuple[tuple[str, ...], tuple[Stimulus, ...]]:
+    links = session.scalars(select(CaseConcept).where(CaseConcept.case_id == case_id).order_by(CaseConcept.position)).all()
+    stimuli: list[Stimulus] = []
+    for number, link in enumerate(links):
+        stimuli += _references(number, link.concept.references[:MOST_REFERENCES])
+    return tuple(link.concept.class_word for link in links), tuple(stimuli)
+
+
+def _references(number: int, pictures: Sequence[Reference | ConceptPicture]) -> list[Stimulus]:
+    slots = [f"reference {number} {index}" for index in range(len(pictures))]
+    return [Stimulus(slot, slot, "reference", picture.sha256) for slot, picture in zip(slots, pictures, strict=True)]
+
+
+def _image(mark: str, image: Image) -> Stimulus:
+    return Stimulus("", mark, "image", image.sha256, (image.width, image.height))
+
+
+def _placed(side: str, stimulus: Stimulus) -> Stimulus:
+    return Stimulus(side, stimulus.mark, stimulus.kind, stimulus.sha256, stimulus.size)

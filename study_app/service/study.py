@@ -1,0 +1,245 @@
+"""One running study: everything the pages and the image route do goes through here, and through here alone to the database."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy.orm import Session
+
+from db.models import Participant, Screen, Study
+from db.moments import utc_now
+from db.session import Database, read, write, writers_meet
+from evalkit.errors import UserError
+from study_app.plan.begin import find_study
+from study_app.plan.blinding import REFERENCE_SIDE, Blinding
+from study_app.plan.design import Design
+from study_app.plan.questionnaire import store_replies
+from study_app.plan.recruitment import Recruited
+from study_app.plan.screen import Failure, Page, ScreenRule, check_screen, plates_of
+from study_app.plan.sentences import Sentences, load_sentences
+from study_app.service import stimuli, tasks
+from study_app.service.checks import answer_check
+from study_app.service.judge import Choice, Recorded, Timing, record_answer, record_judgment
+from study_app.service.participants import Mark, add_participant, find_participant, mark, progress_of, welcome_recruited
+from study_app.service.past import find_person
+from study_app.service.told import ShownConcept, Trial, Turn, Visitor, letter
+from study_app.service.undo import undo
+
+# So many participants' pages a process remembers; more than ever judge at once.
+MOST_PAGES = 1000
+
+
+class StudyService:
+    """The study of one run folder, open in one database."""
+
+    def __init__(self, database: Database, run: Path) -> None:
+        study = find_study(database, run)
+        if study is None:
+            raise UserError(f"{run}: no study was begun; begin it with `evalkit study init {run}`")
+        self.database = database
+        self.study_id = study.id
+        self.design = Design.of(study)
+        self.sentences: Sentences = load_sentences(self.design.language)
+        self.blinding = Blinding(run)
+        # what each participant's page shows and may show next, as this process told it last
+        self._pages: dict[int, tuple[stimuli.Shown, ...]] = {}
+
+    def join(self, recruited: Recruited | None = None, language: str | None = None) -> str:
+        """Add a participant, or find the one a recruiter sent before, and return the token their browser is to keep."""
+        with write(self.database) as session:
+            if recruited is not None:
+                return welcome_recruited(session, self.study_id, utc_now(), recruited, language)[1]
+            return add_participant(session, self.study_id, utc_now(), language=language)[1]
+
+    def visitor(self, token: str | None) -> Visitor | None:
+        """Return whom a token belongs to; None for no token or one of nobody."""
+        if not token:
+            return None
+        with read(self.database) as session:
+            found = find_participant(session, self.study_id, token)
+            if found is None:
+                return None
+            return Visitor(found.id, progress_of(session, found, self.design), found.completion_code, found.language)
+
+    def finish_step(self, participant_id: int, step: Mark) -> None:
+        """Note that the participant finished a step."""
+        with write(self.database) as session:
+            mark(session, participant_id, step, utc_now())
+
+    def plates(self, participant_id: int) -> tuple[str, ...]:
+        """Return the colour plates the participant reads now."""
+        with read(self.database) as session:
+            screen = session.get(Screen, participant_id)
+            return plates_of(session.get_one(Participant, participant_id), 0 if screen is None else screen.attempts)
+
+    def check_screen(self, participant_id: int, page: Page, said: list[str]) -> Failure | None:
+        """Store what the participant's screen shows, and return what the design finds wanting."""
+        rule = self.design.screen or ScreenRule()
+        with write(self.database) as session:
+            return check_screen(session, rule, participant_id, page, said, utc_now())
+
+    def reply(self, participant_id: int, given: Mapping[str, str]) -> list[str]:
+        """Store the participant's replies; return the questions whose reply can't be, in which case nothing is stored."""
+        with write(self.database) as session:
+            return store_replies(session, self.design.questionnaire, participant_id, given, utc_now())
+
+    def has_judged(self, participant_id: int) -> bool:
+        """Tell whether the participant judged anything."""
+        with read(self.database) as session:
+            return tasks.count_judged(session, participant_id) > 0
+
+    def turn(self, participant_id: int) -> Turn:
+        """Return what comes next: what to judge now, its lease renewed; when nothing is left, the participant has finished."""
+        with write(self.database) as session:
+            turn, shown = self._turn(session, participant_id)
+        self._tell(participant_id, shown)
+        return turn
+
+    def trial(self, participant_id: int) -> Trial | None:
+        """Return what to judge now; None when nothing is left, for now or for good."""
+        return self.turn(participant_id).trial
+
+    def practice(self, participant_id: int) -> tuple[Trial, ...]:
+        """Return the comparisons for practice: pictures of two concepts, one of which is asked for. They count nowhere."""
+        with read(self.database) as session:
+            practices = stimuli.of_practice(session, participant_id, self.design.at_once)
+        return tuple(
+            replace(
+                self._show("practice", number, practice.shown, "overall", number, len(practices)),
+                right_answer=practice.right_answer,
+            )
+            for number, practice in enumerate(practices)
+        )
+
+    def answer(self, participant_id: int, trial: Trial, choice: Choice, timing: Timing) -> Recorded:
+        """Record the answer to what a page asked; a second one changes nothing, one too soon for the design is not taken."""
+        self._tell(participant_id, ())
+        with write(self.database) as session:
+            return self._record(session, participant_id, trial, choice, timing)
+
+    def answer_and_turn(self, participant_id: int, trial: Trial, choice: Choice, timing: Timing) -> tuple[Recorded, Turn]:
+        """Record an answer as `answer` does, and return what comes next as `turn` does; where one can, in one commit."""
+        self._tell(participant_id, ())
+        with write(self.database) as session:
+            recorded = self._record(session, participant_id, trial, choice, timing)
+            # where writers meet, who has written to the log, which all others want, must wait for nothing more
+            alone = not writers_meet(session)
+            turn, shown = self._turn(session, participant_id) if alone else (None, ())
+        if turn is None:
+            return recorded, self.turn(participant_id)
+        self._tell(participant_id, shown)
+        return recorded, turn
+
+    def undo(self, participant_id: int, assignment_id: int) -> bool:
+        """Take back the participant's last judgment, if it is of this assignment and fresh; tell whether it was taken back."""
+        self._tell(participant_id, ())
+        with write(self.database) as session:
+            if session.get_one(Study, self.study_id).locked_at is not None:
+                return False
+            return undo(session, participant_id, assignment_id, utc_now())
+
+    def stimulus(self, participant_token: str | None, url_token: str) -> bytes | None:
+        """Return the image behind a URL token, None unless it is on the page this participant sees now, or comes next."""
+        visitor = self.visitor(participant_token)
+        if visitor is None:
+            return None
+        told = self._among(self._pages.get(visitor.id, ()), url_token)
+        return self._among(self._on_page(visitor), url_token) if told is None else told
+
+    def _on_page(self, visitor: Visitor) -> list[stimuli.Shown]:
+        """Return what a participant's page shows and may show next, from the database."""
+        with read(self.database) as session:
+            pages = [task.shown for task in tasks.open_tasks(session, self.design, visitor.id)]
+            if not visitor.progress.practiced:
+                pages += [practice.shown for practice in stimuli.of_practice(session, visitor.id, self.design.at_once)]
+            elif not visitor.progress.finished:
+                ahead = tasks.upcoming(session, self.design, visitor.id)
+                pages += [ahead] if ahead is not None else []
+        return pages
+
+    def _among(self, pages: Iterable[stimuli.Shown], url_token: str) -> bytes | None:
+        """Return the image with this token among these pages' images."""
+        for shown in pages:
+            for stimulus in shown.stimuli:
+                if self._url(shown, stimulus) == f"/i/{url_token}":
+                    return self.blinding.serve(stimulus.kind, stimulus.sha256, url_token)
+        return None
+
+    def _tell(self, participant_id: int, shown: tuple[stimuli.Shown, ...]) -> None:
+        """Remember what a participant's page shows, of the latest ones: without, the database is asked for every image."""
+        self._pages.pop(participant_id, None)
+        if shown:
+            self._pages[participant_id] = shown
+        while len(self._pages) > MOST_PAGES:
+            self._pages.pop(next(iter(self._pages)), None)
+
+    def _record(self, session: Session, participant_id: int, trial: Trial, choice: Choice, timing: Timing) -> Recorded:
+        now = utc_now()
+        if self.design.minimum_seconds > 0 and self._too_soon(tasks.open_tasks(session, self.design, participant_id), now):
+            return Recorded.TOO_SOON
+        if trial.kind == "check":
+            return answer_check(session, self.design, participant_id, trial.owner, choice, now, timing)
+        if trial.question != "overall":
+            return record_answer(session, participant_id, trial.owner, trial.question, choice, now, timing)
+        return record_judgment(session, participant_id, trial.owner, choice, now, timing)
+
+    def _turn(self, session: Session, participant_id: int) -> tuple[Turn, tuple[stimuli.Shown, ...]]:
+        """Return what comes next for a participant, and what their page shows and may show next."""
+        person, now = find_person(session, participant_id), utc_now()
+        if person.paused_at is not None or person.locked_at is not None:
+            return Turn(None, is_open=False), ()
+        until = tasks.resting_until(session, self.design.sessions, participant_id, now)
+        if until is not None:
+            return Turn(None, resting_until=until), ()
+        page = tasks.next_page(session, self.design, person, now)
+        if page is None:
+            mark(session, participant_id, "finished_at", now)
+            return Turn(None), ()
+        task, ahead = page.task, page.ahead
+        # in an order that says nothing, so that not even the order of requests does
+        preloaded = sorted(self._url(ahead, stimulus) for stimulus in ahead.stimuli) if ahead else []
+        trial = self._show(task.kind, task.id, task.shown, task.question, page.done, page.total)
+        trial = replace(trial, upcoming=tuple(preloaded), undoable=page.undoable, minutes_left=page.minutes_left)
+        return Turn(trial), (task.shown,) if ahead is None else (task.shown, ahead)
+
+    def _too_soon(self, open_tasks: list[tasks.Task], now: datetime) -> bool:
+        shortest = timedelta(seconds=self.design.minimum_seconds)
+        return any(task.question == "overall" and now - task.since < shortest for task in open_tasks)
+
+    def _url(self, shown: stimuli.Shown, stimulus: stimuli.Stimulus) -> str:
+        return f"/i/{self.blinding.token(shown.owner, stimulus.mark)}"
+
+    def _show(
+        self,
+        kind: Literal["comparison", "check", "practice"],
+        owner: int,
+        shown: stimuli.Shown,
+        question: str,
+        done: int,
+        total: int,
+    ) -> Trial:
+        urls = {stimulus.slot: self._url(shown, stimulus) for stimulus in shown.stimuli}
+        concepts = tuple(
+            ShownConcept(
+                letter=letter(number),
+                word=word,
+                references=tuple(url for slot, url in urls.items() if slot.startswith(f"reference {number} ")),
+            )
+            for number, word in enumerate(shown.words)
+        )
+        sizes = [stimulus.size for stimulus in shown.stimuli if stimulus.size is not None]
+        return Trial(
+            kind=kind,
+            owner=owner,
+            question=question,
+            key=f"practice-{owner}" if kind == "practice" else self.blinding.token(shown.owner, question)[:12],
+            concepts=concepts,
+            places=shown.places,
+            images=tuple(urls[place] for place in shown.places),
+            ranking=self.design.answer == "ranking" and len(shown.places) > 2,
+            size=max(sizes, default=(REFERENCE_SIDE, REFERENCE_SIDE)),
+            done=done,
+            total=total,
+        )

@@ -1,0 +1,209 @@
+"""What a participant does next: a further question, a check, or a comparison; found anew from the database every time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from statistics import median
+from typing import Literal
+
+from sqlalchemy import bindparam, func, select
+from sqlalchemy.orm import Session
+
+from db.models import Answer, Assignment, Check, Judgment
+from study_app.plan.arrangement import standing
+from study_app.plan.design import Design, Sessions
+from study_app.service import stimuli
+from study_app.service.assignment import Handed, Held, hand_out, next_candidate, quota
+from study_app.service.checks import due, next_check
+from study_app.service.past import ASSIGNMENTS, JUDGMENTS, Person, find_person, past_of
+from study_app.service.undo import is_undoable
+
+# The pace is reckoned from this many judgments, and not before there are a few; who is away longer than this rests.
+PACE_JUDGMENTS = 21
+FEWEST_GAPS = 4
+LONGEST_SECONDS = 300
+# The queries of every page turn, built once.
+_JUDGED = (
+    select(func.count())
+    .select_from(Judgment)
+    .join(Assignment, Assignment.id == Judgment.assignment_id)
+    .where(Assignment.participant_id == bindparam("who"))
+)
+_A, _J = ASSIGNMENTS.c, JUDGMENTS.c
+_LATEST = (
+    select(_A.id, _A.state, _J.judged_at)
+    .join(JUDGMENTS, _J.assignment_id == _A.id)
+    .where(_A.participant_id == bindparam("who"))
+    .order_by(_J.id.desc())
+    .limit(PACE_JUDGMENTS)
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question put to a participant; `id` is the assignment's or the check's, `since` when it was handed out."""
+
+    kind: Literal["comparison", "check"]
+    id: int
+    question: str
+    shown: stimuli.Shown
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Page:
+    """A question put to a participant, and what else their page tells: how far they are, and what may come next."""
+
+    task: Task
+    done: int
+    total: int
+    ahead: stimuli.Shown | None
+    # the assignment whose judgment may still be taken back
+    undoable: int | None
+    # at their own pace; None before there is one
+    minutes_left: int | None
+
+
+def next_task(session: Session, design: Design, participant_id: int, now: datetime) -> Task | None:
+    """Return what the participant is asked now, None when nothing is left for them. Call it inside `write`."""
+    return _next(session, design, find_person(session, participant_id), now)[0]
+
+
+def next_page(session: Session, design: Design, person: Person, now: datetime) -> Page | None:
+    """Return the participant's page, None when nothing is left for them. Call it inside `write`."""
+    task, handed = _next(session, design, person, now)
+    if task is None:
+        return None
+    done, total = _progress(session, design, person, handed)
+    latest = session.execute(_LATEST, {"who": person.id}).all()
+    fresh = bool(latest) and is_undoable(latest[0].state, latest[0].judged_at, now)
+    return Page(
+        task=task,
+        done=done,
+        total=total,
+        ahead=_upcoming(session, design, person, handed.position),
+        undoable=latest[0].id if fresh else None,
+        minutes_left=minutes_left([row.judged_at for row in latest], total - done),
+    )
+
+
+def _next(session: Session, design: Design, person: Person, now: datetime) -> tuple[Task | None, Handed]:
+    """Return what a participant is asked now, and what they hold beside it."""
+    task = _further_question(session, design, person.id)
+    if task is None and design.checks.any() and not has_open(session, person.id):
+        check = next_check(session, design, person, count_judged(session, person.id), now)
+        task = None if check is None else _of_check(session, check)
+    if task is not None:
+        past = past_of(session, person)
+        return task, Handed(None, past, quota(session, person, past))
+    handed = hand_out(session, person, now)
+    return (None if handed.held is None else _of_assignment(session, handed.held, "overall")), handed
+
+
+def has_open(session: Session, participant_id: int) -> bool:
+    """Tell whether a comparison is reserved for the participant just now."""
+    mine = select(Assignment.id).where(Assignment.participant_id == participant_id, Assignment.state == "open")
+    return session.scalar(mine) is not None
+
+
+def open_tasks(session: Session, design: Design, participant_id: int) -> list[Task]:
+    """Return what is on the participant's page now, without changing anything."""
+    tasks = []
+    asked = _further_question(session, design, participant_id)
+    if asked is not None:
+        tasks.append(asked)
+    check = session.scalar(select(Check).where(Check.participant_id == participant_id, Check.choice.is_(None)))
+    if check is not None:
+        tasks.append(_of_check(session, check))
+    assignment = session.scalar(
+        select(Assignment).where(Assignment.participant_id == participant_id, Assignment.state == "open")
+    )
+    if assignment is not None:
+        tasks.append(_of_assignment(session, assignment, "overall"))
+    return tasks
+
+
+def upcoming(session: Session, design: Design, participant_id: int) -> stimuli.Shown | None:
+    """Return the comparison the participant would be given after the present one, if nobody else took its place first."""
+    person = find_person(session, participant_id, alone=False)
+    return _upcoming(session, design, person, past_of(session, person).position)
+
+
+def _upcoming(session: Session, design: Design, person: Person, position: int) -> stimuli.Shown | None:
+    comparison_id = next_candidate(session, person, position)
+    return None if comparison_id is None else stimuli.of_comparison(session, person.id, comparison_id, range(design.at_once))
+
+
+def count_judged(session: Session, participant_id: int) -> int:
+    """Return how many comparisons the participant has judged."""
+    return session.scalar(_JUDGED, {"who": participant_id}) or 0
+
+
+def _progress(session: Session, design: Design, person: Person, handed: Handed) -> tuple[int, int]:
+    """Return how much the participant has done and how much there is for them, checks included, so that none stands out."""
+    checks = 0
+    if design.checks.any():
+        answered = select(func.count(Check.id)).where(Check.participant_id == person.id, Check.choice.is_not(None))
+        checks = session.scalar(answered) or 0
+    expected = handed.past.judged + handed.remaining
+    return handed.past.judged + checks, expected + max(checks, sum(due(design, person.seed, expected).values()))
+
+
+def minutes_left(judged_at: Sequence[datetime], tasks: int) -> int | None:
+    """Return how many minutes so many pages take at the pace of the last judgments; None before there is one.
+
+    `judged_at` tells of the last ones, the latest first. The pace is the median time between them, of which a longer rest says
+    nothing, nor one backwards, which is a clock set anew.
+    """
+    gaps = [(later - earlier).total_seconds() for later, earlier in pairwise(judged_at)]
+    worked = [gap for gap in gaps if 0 <= gap < LONGEST_SECONDS]
+    if len(worked) < FEWEST_GAPS or tasks <= 0:
+        return None
+    return max(1, round(median(worked) * tasks / 60))
+
+
+def resting_until(session: Session, sessions: Sessions, participant_id: int, now: datetime) -> datetime | None:
+    """Return when a participant who has judged as many as the design allows may go on, None for one who may now."""
+    if sessions.most is None:
+        return None
+    span = timedelta(hours=sessions.hours)
+    mine = select(Judgment.judged_at).join(Assignment, Assignment.id == Judgment.assignment_id)
+    recent = session.scalars(
+        mine.where(Assignment.participant_id == participant_id, Judgment.judged_at > now - span)
+        .order_by(Judgment.judged_at.desc())
+        .limit(sessions.most)
+    ).all()
+    return recent[-1] + span if len(recent) == sessions.most else None
+
+
+def _further_question(session: Session, design: Design, participant_id: int) -> Task | None:
+    """Return the first unanswered further question about the comparison judged last."""
+    if not design.also_ask:
+        return None
+    last = session.execute(
+        select(Assignment, Judgment.judged_at)
+        .join(Judgment, Judgment.assignment_id == Assignment.id)
+        .where(Assignment.participant_id == participant_id)
+        .order_by(Judgment.id.desc())
+        .limit(1)
+    ).first()
+    if last is None:
+        return None
+    assignment, judged_at = last
+    answered = set(session.scalars(select(Answer.question).where(Answer.assignment_id == assignment.id)))
+    for question in design.questions(len(assignment.comparison.case.concepts))[1:]:
+        if question not in answered:
+            task = _of_assignment(session, assignment, question)
+            return Task(task.kind, task.id, question, task.shown, judged_at)
+    return None
+
+
+def _of_assignment(session: Session, assignment: Assignment | Held, question: str) -> Task:
+    stand = standing(assignment.left, assignment.arrangement)
+    shown = stimuli.of_comparison(session, assignment.participant_id, assignment.comparison_id, stand)
+    return Task("comparison", assignment.id, question, shown, assignment.assigned_at)
+
+
+def _of_check(session: Session, check: Check) -> Task:
+    return Task("check", check.id, "overall", stimuli.of_check(session, check), check.given_at)

@@ -1,0 +1,1 @@
+"""People who are none: they judge through the service or through the pages."""

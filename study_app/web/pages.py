@@ -1,0 +1,212 @@
+"""The pages of the study. They show what the service says and hand it what was clicked; they decide nothing."""
+
+import math
+import re
+from collections.abc import Callable
+from functools import cache
+from html import escape
+from pathlib import Path
+
+import streamlit as st
+
+from db.moments import utc_now
+from db.session import DatabaseError
+from study_app.plan.flow import Step, next_step
+from study_app.plan.sentences import languages, load_sentences
+from study_app.service.judge import Choice, Recorded, Timing
+from study_app.service.study import StudyService
+from study_app.service.told import Trial, Visitor
+from study_app.web import running
+from study_app.web.scene import TROUBLE, Scene, paragraphs, safely
+from study_app.web.side_pages import show_questionnaire, show_refused, show_screen_check
+from study_app.web.trial_page import show_trial
+
+STYLE = Path(__file__).parent / "static" / "study.css"
+_PRACTICED = "practiced"
+_SAID = "said"
+_TURN = "turn"
+_RESTED = "rested"
+
+
+def show() -> None:
+    """Show the page this visitor has come to."""
+    service = running.current()
+    # told by the answer that turned the page, a moment ago; never older than this run
+    turn = st.session_state.pop(_TURN, None)
+    visitor, broken = None, False
+    try:
+        visitor = service.visitor(visitor_token(service))
+    except DatabaseError:
+        broken = True
+    language = _language(service, visitor)
+    scene = Scene(service, load_sentences(language), language, st.session_state.pop(_SAID, None), turn)
+    st.set_page_config(page_title=scene.words.title, layout="wide", initial_sidebar_state="collapsed")
+    st.html(f"<style>{_style()}</style>")
+    if broken or st.session_state.pop(TROUBLE, False):
+        st.error(scene.words.trouble.storage)
+    try:
+        if visitor is not None:
+            _PAGES[next_step(visitor.progress)](scene, visitor)
+        elif not broken:
+            _welcome(scene)
+    except DatabaseError:
+        st.error(scene.words.trouble.storage)
+
+
+def visitor_token(service: StudyService) -> str | None:
+    """Return the token in the visitor's cookie."""
+    token: str | None = st.context.cookies.get(service.blinding.cookie_name())
+    return token
+
+
+def _language(service: StudyService, visitor: Visitor | None) -> str:
+    """Return the language the visitor came in, else the one of their link, else the design's."""
+    wanted = visitor.language if visitor is not None else st.query_params.get("lang")
+    return wanted if wanted in languages() else service.design.language
+
+
+def _welcome(scene: Scene) -> None:
+    words = scene.words.welcome
+    if scene.service.design.entry.recruitment == "open":
+        way_in = f'<a class="begin" href="/join?lang={scene.language}" target="_self">{escape(words.begin)}</a>'
+    else:
+        way_in = f"<p>{escape(words.recruited)}</p>"
+    scene.prose(words.heading, f"<p>{escape(words.body)}</p>{way_in}")
+
+
+def _consent(scene: Scene, visitor: Visitor) -> None:
+    words = scene.words.consent
+    recruited = () if scene.service.design.entry.recruitment == "open" else (words.recruited,)
+    scene.prose(words.heading, paragraphs((*words.body, *recruited)))
+    scene.onward(words.agree, "consent", lambda: scene.service.finish_step(visitor.id, "consented_at"))
+
+
+def _instructions(scene: Scene, visitor: Visitor) -> None:
+    words, design = scene.words.instructions, scene.service.design
+    several = words.ranking if design.answer == "ranking" else words.best
+    steps = [
+        *(words.pair if design.at_once == 2 else several),
+        words.zoom,
+        *([words.cannot_tell] if design.cannot_tell else []),
+    ]
+    practice = scene.service.practice(visitor.id)
+    ahead = f"<p>{escape(words.practice_ahead)}</p>" if practice else ""
+    scene.prose(words.heading, f"<ol>{''.join(f'<li>{escape(line)}</li>' for line in steps)}</ol>{ahead}")
+
+    def finish() -> None:
+        scene.service.finish_step(visitor.id, "instructed_at")
+        if not practice:
+            scene.service.finish_step(visitor.id, "practiced_at")
+
+    scene.onward(words.next, "instructions", finish)
+
+
+def _practice(scene: Scene, visitor: Visitor) -> None:
+    trials = scene.service.practice(visitor.id)
+    number = min(st.session_state.get(_PRACTICED, 0), len(trials) - 1)
+    trial, words = trials[number], scene.words.practice
+
+    def answered(choice: Choice, _: Timing) -> None:
+        # only ever on from this one, so that a double click can't pass over the next
+        st.session_state[_PRACTICED] = number + 1
+        st.session_state[_SAID] = words.right if choice.split()[0] == trial.right_answer else words.wrong
+        if number == len(trials) - 1:
+            scene.service.finish_step(visitor.id, "practiced_at")
+
+    show_trial(scene.service, scene.words, scene.language, trial, safely(answered), scene.said)
+
+
+def _trial(scene: Scene, visitor: Visitor) -> None:
+    service = scene.service
+    turn = scene.turn or service.turn(visitor.id)
+    if not turn.is_open:
+        scene.prose(scene.words.rest.paused_heading, f"<p>{escape(scene.words.rest.paused_body)}</p>")
+        return
+    until, trial = turn.resting_until, turn.trial
+    if until is not None:
+        words = scene.words.rest
+        hours = max(1, math.ceil((until - utc_now()).total_seconds() / 3600))
+        scene.prose(words.session_heading, f"<p>{escape(words.session_body.format(hours=hours))}</p>")
+        return
+    if trial is None:
+        _questionnaire(scene, visitor)
+        return
+    if _break_is_due(service, trial):
+        _break(scene, trial)
+        return
+
+    def answered(choice: Choice, timing: Timing) -> None:
+        recorded, st.session_state[_TURN] = service.answer_and_turn(visitor.id, trial, choice, timing)
+        if recorded is Recorded.TOO_SOON:
+            st.session_state[_SAID] = scene.words.trial.too_soon
+
+    def undone(assignment_id: int) -> None:
+        st.session_state.pop(_TURN, None)
+        service.undo(visitor.id, assignment_id)
+
+    show_trial(service, scene.words, scene.language, trial, safely(answered), scene.said)
+    if trial.undoable is not None:
+        with st.container(key="undo"):
+            st.button(
+                scene.words.trial.undo,
+                key=f"undo-{trial.key}",
+                type="tertiary",
+                on_click=safely(undone),
+                args=(trial.undoable,),
+            )
+
+
+def _break_is_due(service: StudyService, trial: Trial) -> bool:
+    every = service.design.sessions.break_every
+    return every is not None and trial.done > 0 and trial.done % every == 0 and st.session_state.get(_RESTED) != trial.done
+
+
+def _break(scene: Scene, trial: Trial) -> None:
+    words = scene.words.rest
+    scene.prose(words.break_heading, f"<p>{escape(words.break_body.format(done=trial.done, total=trial.total))}</p>")
+
+    def rested() -> None:
+        st.session_state[_RESTED] = trial.done
+
+    scene.onward(words.go_on, f"rested-{trial.done}", rested)
+
+
+def _questionnaire(scene: Scene, visitor: Visitor) -> None:
+    # who came when all was judged has nothing to tell
+    if visitor.progress.questioned or not scene.service.has_judged(visitor.id):
+        _thanks(scene, visitor)
+    else:
+        show_questionnaire(scene, visitor)
+
+
+def _thanks(scene: Scene, visitor: Visitor) -> None:
+    words = scene.words.thanks
+    if not scene.service.has_judged(visitor.id):
+        scene.prose(words.heading, f"<p>{escape(words.none)}</p>")
+        return
+    entry = scene.service.design.entry
+    code = entry.completion_code or visitor.completion_code
+    back = f'<p><a class="begin" href="/done" target="_self">{escape(words.back)}</a></p>' if entry.completion_url else ""
+    scene.prose(
+        words.heading,
+        f"<p>{escape(words.body)}</p><p>{escape(words.code)}:</p>"
+        f'<div class="code">{escape(code)}</div>{back}<p>{escape(words.close)}</p>',
+    )
+
+
+_PAGES: dict[Step, Callable[[Scene, Visitor], None]] = {
+    Step.CONSENT: _consent,
+    Step.SCREEN: show_screen_check,
+    Step.REFUSED: show_refused,
+    Step.INSTRUCTIONS: _instructions,
+    Step.PRACTICE: _practice,
+    Step.TRIAL: _trial,
+    Step.QUESTIONNAIRE: _questionnaire,
+    Step.THANKS: _thanks,
+}
+
+
+@cache
+def _style() -> str:
+    # sent on every page turn, so without what only those who write it read
+    return " ".join(re.sub(r"/\*.*?\*/", "", STYLE.read_text(encoding="utf-8"), flags=re.DOTALL).split())

@@ -1,0 +1,111 @@
+"""The pages around the comparisons that a design may ask for: the check of the screen, and the questionnaire."""
+
+import base64
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from study_app.plan.plates import draw_plate
+from study_app.plan.questionnaire import MOST_SIGNS, Question
+from study_app.plan.screen import Page
+from study_app.service.told import Visitor
+from study_app.web.scene import Scene, paragraphs
+
+SCRIPT = Path(__file__).parent / "static" / "screen.js"
+_FAILED = "screen-failed"
+_WRONG = "questionnaire-wrong"
+
+
+def show_screen_check(scene: Scene, visitor: Visitor) -> None:
+    """Show the check of the screen: what is needed, and plates to read where the design wants colours told."""
+    service, words = scene.service, scene.words.screen
+    rule = service.design.screen
+    if rule is None:
+        raise RuntimeError("the design checks no screen")
+    plates = service.plates(visitor.id) if rule.colour else ()
+    failed = st.session_state.get(_FAILED)
+    problem = {"size": words.too_small, "colour": words.not_read}.get(failed or "", "")
+    told = problem.format(width=rule.least_width or 1, height=rule.least_height or 1)
+    scene.prose(words.heading, paragraphs((words.body, *((words.plates,) if plates else ()))))
+    with st.container(key="plates"):
+        for number, seed in enumerate(plates, 1):
+            picture = base64.b64encode(draw_plate(seed)).decode()
+            st.html(f'<img class="study-plate" alt="{escape(words.plate)}" src="data:image/png;base64,{picture}">')
+            st.text_input(words.number.format(number=number), key=f"plate-{seed}", max_chars=3, autocomplete="off")
+
+    def check() -> None:
+        page = Page.told(st.session_state["screen"].get("page") if "screen" in st.session_state else None)
+        read = [str(st.session_state.get(f"plate-{seed}", "")) for seed in plates]
+        st.session_state[_FAILED] = service.check_screen(visitor.id, page, read)
+
+    _alert(told)
+    scene.onward(words.check, f"screen-{'-'.join(plates)}", check)
+    with st.container(key="script"):
+        _script()(key="screen", on_page_change=lambda: None)
+
+
+def show_refused(scene: Scene, _: Visitor) -> None:
+    """Tell a participant whose screen is not fit for the study."""
+    scene.prose(scene.words.screen.refused_heading, paragraphs((scene.words.screen.refused_body,)))
+
+
+def show_questionnaire(scene: Scene, visitor: Visitor) -> None:
+    """Show all questions of the questionnaire on one page."""
+    service, words = scene.service, scene.words.questionnaire
+    wrong = st.session_state.get(_WRONG, ())
+    scene.prose(words.heading, paragraphs((words.body,)))
+    with st.container(key="questions"):
+        for question in service.design.questionnaire:
+            _ask(scene, question, question.name in wrong)
+
+    def send() -> None:
+        given = {question.name: _given(question) for question in service.design.questionnaire}
+        st.session_state[_WRONG] = tuple(service.reply(visitor.id, given))
+
+    _alert(words.wrong if wrong else "")
+    scene.onward(words.send, "questionnaire", send)
+
+
+def _alert(told: str) -> None:
+    """Say what is not right beside the button that was pressed, where it is seen on a phone too."""
+    if told:
+        st.html(f'<p class="study-problem" role="alert">{escape(told)}</p>')
+
+
+def _ask(scene: Scene, question: Question, wrong: bool) -> None:
+    shown, words, key = question.in_language(scene.language), scene.words.questionnaire, f"reply-{question.name}"
+    label = shown.text if question.required else f"{shown.text} ({words.optional})"
+    if wrong:
+        st.html(f'<p class="study-problem">{escape(words.this_one)}</p>')
+    # a widget's label is Markdown where it is seen and text where it is read aloud: it is only read aloud
+    st.html(f'<p class="study-asked" aria-hidden="true">{escape(label)}</p>')
+    if question.kind == "choice":
+        options = [_as_text(option) for option in shown.options]
+        st.radio(label, range(len(options)), format_func=options.__getitem__, index=None, key=key, label_visibility="collapsed")
+    elif question.kind == "number":
+        least, most = question.least, question.most
+        st.number_input(label, min_value=least, max_value=most, value=None, key=key, label_visibility="collapsed")
+    else:
+        st.text_area(label, key=key, max_chars=MOST_SIGNS, label_visibility="collapsed")
+
+
+def _as_text(said: str) -> str:
+    """Return Markdown that shows a text as it stands, since a study's text is no markup."""
+    return "".join(f"\\{sign}" if sign in r"\`*_{}[]()#+-.!:~$|<>" else sign for sign in said)
+
+
+def _given(question: Question) -> str:
+    value = st.session_state.get(f"reply-{question.name}")
+    if value is None:
+        return ""
+    if question.kind == "choice":
+        return question.options[int(value)]
+    return f"{value:g}" if question.kind == "number" else str(value)
+
+
+@cache
+def _script() -> Any:  # noqa: ANN401 -- Streamlit's renderer of a component
+    return st.components.v2.component("study_screen", js=SCRIPT.read_text(encoding="utf-8"))
