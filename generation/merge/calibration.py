@@ -50,9 +50,9 @@ class Moments:
     def add(self, inputs: Tensor, acting: int | None) -> None:
         """Add inputs [count, width] that a LoRA made: the layer's LoRA number `acting`, or one that does not adapt it."""
         features = inputs if self._stacked is None else inputs @ self._stacked.T
-        self.total += features.T @ features
+        self.total.addmm_(features.T, features)
         if acting is not None:
-            self.own[acting] += (inputs @ self.downs[acting].T).T @ features
+            self.own[acting].addmm_((inputs @ self.downs[acting].T).T, features)
             self.squares[acting] += features.square().sum(0)
 
     def watch(self, module: nn.Module, args: tuple[Any, ...], acting: int | None) -> None:
