@@ -32,7 +32,7 @@ NOBODY: Partners = frozenset()
 Progress = Callable[[int], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """A picture to read: its sha256, how messages call it, and the models that should see it.
 
