@@ -1,5 +1,8 @@
 """The study's web server: Streamlit for the pages, own routes for joining and for blinded images, security headers on all."""
 
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import streamlit as st
@@ -128,10 +131,18 @@ def own_routes(service: StudyService) -> list[Route]:
     return [*entrance(service), *admin(service), Route("/i/{token:str}", image), Route("/healthz", healthy)]
 
 
+@asynccontextmanager
+async def _settled(_: st.App) -> AsyncIterator[None]:
+    """Let the collection of garbage pass by what is loaded once; to look through all of it holds up everybody each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+
+
 def make_app(service: StudyService) -> st.App:
     """Return the web application of a study."""
     running.use(service)
-    return st.App(ENTRY, routes=own_routes(service), middleware=[Middleware(SecurityHeaders)])
+    return st.App(ENTRY, lifespan=_settled, routes=own_routes(service), middleware=[Middleware(SecurityHeaders)])
 
 
 def serve_study(service: StudyService, host: str, port: int) -> None:
