@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Row, Select, func, select
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from db.models import (
     Answer,
@@ -58,9 +59,10 @@ def export_study(database: Database, run: Path, target: Path) -> int:
     if study is None:
         raise UserError(f"{run}: no study was begun; begin it with `evalkit study init {run}`")
     with read(database) as session:
-        tables = {name: session.execute(query).all() for name, query in _queries(study.id).items()}
+        queries = _queries(study.id)
+        tables = {name: session.execute(query).all() for name, query in queries.items()}
         events = session.scalars(select(Event).where(Event.study_id == study.id).order_by(Event.number)).all()
-    files = {f"{name}.csv": _csv(_queries(study.id)[name], rows) for name, rows in tables.items()}
+    files = {f"{name}.csv": _csv(queries[name], rows) for name, rows in tables.items()}
     files[MANIFEST_NAME] = (run / MANIFEST_NAME).read_bytes()
     files["design.json"] = _json(
         {"design": study.design, "sha256": study.design_sha256, "created_at": study.created_at.isoformat()}
@@ -131,37 +133,11 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
         .where(Participant.study_id == study_id)
         .order_by(Assignment.id)
     )  # fmt: skip
-    judgments = (
-        select(
-            Judgment.id, Judgment.assignment_id, Judgment.choice, Judgment.surplus, Judgment.judged_at,
-            Judgment.reaction_ms, Judgment.loaded_ms, Judgment.hidden_ms, Judgment.focus_losses,
-        )
-        .join(Assignment, Assignment.id == Judgment.assignment_id)
-        .join(Participant, Participant.id == Assignment.participant_id)
-        .where(Participant.study_id == study_id)
-        .order_by(Judgment.id)
-    )  # fmt: skip
-    answers = (
-        select(
-            Answer.id, Answer.assignment_id, Answer.question, Answer.choice, Answer.answered_at,
-            Answer.reaction_ms, Answer.loaded_ms, Answer.hidden_ms, Answer.focus_losses,
-        )
-        .join(Assignment, Assignment.id == Answer.assignment_id)
-        .join(Participant, Participant.id == Assignment.participant_id)
-        .where(Participant.study_id == study_id)
-        .order_by(Answer.id)
-    )  # fmt: skip
-    withdrawals = (
-        select(
-            Withdrawal.id, Withdrawal.assignment_id, Withdrawal.question, Withdrawal.choice, Withdrawal.judged_at,
-            Withdrawal.withdrawn_at, Withdrawal.reaction_ms, Withdrawal.loaded_ms, Withdrawal.hidden_ms,
-            Withdrawal.focus_losses,
-        )
-        .join(Assignment, Assignment.id == Withdrawal.assignment_id)
-        .join(Participant, Participant.id == Assignment.participant_id)
-        .where(Participant.study_id == study_id)
-        .order_by(Withdrawal.id)
-    )  # fmt: skip
+    judgments = _measured(study_id, Judgment, Judgment.choice, Judgment.surplus, Judgment.judged_at)
+    answers = _measured(study_id, Answer, Answer.question, Answer.choice, Answer.answered_at)
+    withdrawals = _measured(
+        study_id, Withdrawal, Withdrawal.question, Withdrawal.choice, Withdrawal.judged_at, Withdrawal.withdrawn_at
+    )
     left_image, right_image, left_reference, right_reference = (
         aliased(Image), aliased(Image), aliased(Reference), aliased(Reference),
     )  # fmt: skip
@@ -219,6 +195,20 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
         "screens": screens,
         "replies": replies,
     }
+
+
+def _measured(
+    study_id: int, table: type[Judgment | Answer | Withdrawal], *columns: InstrumentedAttribute[Any]
+) -> Select[*tuple[object, ...]]:
+    """Return the query of what was said of assignments, with what the browser measured."""
+    measured = (table.reaction_ms, table.loaded_ms, table.hidden_ms, table.focus_losses)
+    return (
+        select(table.id, table.assignment_id, *columns, *measured)
+        .join(Assignment, Assignment.id == table.assignment_id)
+        .join(Participant, Participant.id == Assignment.participant_id)
+        .where(Participant.study_id == study_id)
+        .order_by(table.id)
+    )
 
 
 def _csv(query: Select[*tuple[object, ...]], rows: Iterable[Row[*tuple[object, ...]]]) -> bytes:
