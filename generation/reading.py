@@ -1,6 +1,5 @@
 """Reads an experiment file and finds all its mistakes at once, each with its place."""
 
-import difflib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations, product
@@ -9,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from evalkit.errors import UserError
+from evalkit.errors import UserError, unknown
 from evalkit.manifest import Record, mistakes
 from generation.experiment import Arm, Base, Case, CasesFrom, Concept, Experiment, Sampling, find_experiment
 from generation.merge import MERGE_METHODS
@@ -70,9 +69,7 @@ def find_method(arm: Arm) -> MergeMethod:
     """Return the merge method of an arm; raise a ValueError that names the known ones where there is none."""
     method = MERGE_METHODS.get(arm.method)
     if method is None:
-        near = difflib.get_close_matches(arm.method, MERGE_METHODS, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"no merge method {arm.method!r}; {hint}Known: {', '.join(MERGE_METHODS)}")
+        raise unknown("no merge method", arm.method, MERGE_METHODS)
     return method
 
 

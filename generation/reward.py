@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from generation.merge.drawing import Drawing
+from generation.merge.parts import instead
 from generation.pipeline import Pipeline
 
 
@@ -31,7 +32,7 @@ def rewarded(
     with drawing.without_merge(), torch.no_grad():
         states, *pooled = _text(pipeline, prompts, negative, guidance=guidance, clip_skip=clip_skip)
     count = len(prompts)
-    before, forward = pipeline.unet.__dict__.get("forward"), pipeline.unet.forward
+    forward = pipeline.unet.forward
 
     def guess(sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, **named: Any) -> tuple[Tensor]:  # noqa: ANN401
         added = named.pop("added_cond_kwargs", None)
@@ -46,13 +47,8 @@ def rewarded(
         more = strength * (merged - base[-count:])
         return (base + more.repeat(len(base) // count, 1, 1, 1),)
 
-    pipeline.unet.forward = guess
-    try:
+    with instead(pipeline.unet, guess):
         yield
-    finally:
-        pipeline.unet.__dict__.pop("forward")
-        if before is not None:
-            pipeline.unet.forward = before
 
 
 def _text(
