@@ -24,7 +24,7 @@ def planned_table(found: Findings, plan: FrozenPlan, results: tuple[PlannedResul
         f"Plan with sha256 {plan.sha256()}: {', '.join(plan.measures)} between {', '.join(plan.arms)}, to hold for other "
         f"{', '.join(plan.scope)}; {plan.test}; {plan.correction}.",
         "The study was begun with this plan: it was frozen before the first judgment."
-        if found.data.design.get(IN_DESIGN)
+        if found.data.design.get(IN_DESIGN) == plan.sha256()
         else "Nothing here shows when it was frozen; a study whose study.toml names its plan_sha256 does.",
         "Exploratory: found after a look at the data, so a reason for the next study and no test.",
     )

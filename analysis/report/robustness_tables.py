@@ -149,10 +149,10 @@ def _reasons(contrasts: Iterable[Contrast]) -> tuple[str, ...]:
     of_note: dict[str, dict[str, None]] = {}
     for contrast in contrasts:
         for note in contrast.notes:
-            absent = contrast.estimate is None
-            of_note.setdefault(f"{contrast.scale}: {note}" if absent else note, {}).update(
-                {arm_pair(contrast): None} if absent else {}
-            )
+            if contrast.estimate is None:
+                of_note.setdefault(f"{contrast.scale}: {note}", {})[arm_pair(contrast)] = None
+            else:
+                of_note.setdefault(note, {})
     return tuple(f"{'; '.join(names)}: {note}" if names else note for note, names in of_note.items())
 
 
