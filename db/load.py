@@ -53,17 +53,6 @@ def load_run(database: Database, run: Path) -> Loaded:
         return Loaded(run_id=row.id, images=len(manifest.images), metrics=len(metrics), scores=len(rows))
 
 
-def find_run(session: Session, run: Path) -> models.Run:
-    """Return the row of a run folder that was loaded before; raise a UserError where it was not."""
-    manifest = Manifest.load(run)
-    found = session.scalar(select(models.Run).where(models.Run.experiment_sha256 == manifest.experiment_sha256))
-    if found is None:
-        raise UserError(
-            f"{run}: this run is not in the database; load it with `evalkit analyze {run}` or `evalkit study init {run}`"
-        )
-    return found
-
-
 class _Ids:
     """The database ids of a run and its concepts, arms, cases and images, by their names."""
 
