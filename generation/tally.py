@@ -1,7 +1,8 @@
 """What drawing took and what merging kept, by arm; sums of it are made over workers, and over calls that go on with a run."""
 
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -17,8 +18,7 @@ class Tally:
     def note(self, arm: str, concepts: Sequence[str], energies: Mapping[str, tuple[float, float]]) -> None:
         """Remember what a merge of `concepts` reported, layer by layer."""
         if energies:
-            kept, whole = (sum(pair[which] for pair in energies.values()) for which in range(2))
-            self.energies[arm][" ".join(sorted(concepts))] = (kept, whole)
+            self.energies[arm][" ".join(sorted(concepts))] = _sums(energies.values())
 
     def add(self, other: "Tally") -> None:
         """Add what was spent elsewhere or before."""
@@ -32,7 +32,12 @@ class Tally:
         """Return, for each arm whose method compresses, the share of the exact sum's squared norm it kept over all merges."""
         shares = {}
         for arm, found in self.energies.items():
-            kept, whole = (sum(pair[which] for pair in found.values()) for which in range(2))
+            kept, whole = _sums(found.values())
             if whole > 0:
                 shares[arm] = kept / whole
         return shares
+
+
+def _sums(pairs: Collection[tuple[float, float]]) -> tuple[float, float]:
+    """Return the sums of first and second numbers, rounded once: whatever order workers come in, they are the same."""
+    return math.fsum(first for first, _ in pairs), math.fsum(second for _, second in pairs)

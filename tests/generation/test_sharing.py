@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from evalkit.shard import Shard
 from generation.provenance import Provenance
 from generation.reading import read_experiment
 from generation.run import generate
+from generation.tally import Tally
 
 Write = Callable[..., Path]
 
@@ -120,6 +122,12 @@ def test_ray_workers_say_what_merging_kept_as_one_process_does(experiment_file: 
     assert shared.energy_kept == whole.energy_kept
     assert 0 < whole.energy_kept["mc"] < 1
     assert set(shared.merge_seconds) == set(whole.merge_seconds)
+
+
+def test_what_merging_kept_does_not_depend_on_the_order_of_merges() -> None:
+    merges = {"ring star": (0.1, 0.7), "moon star": (0.2, 0.8), "moon ring": (0.3, 0.9)}
+    orders = [Tally(energies={"svd": {name: merges[name] for name in order}}) for order in permutations(merges)]
+    assert len({tally.energy_kept()["svd"] for tally in orders}) == 1
 
 
 def test_a_call_that_draws_nothing_or_the_rest_leaves_what_was_spent(experiment_file: Write, tmp_path: Path) -> None:
