@@ -28,8 +28,8 @@ def exclude(session: Session, study_id: int, participant_id: int, because: str, 
     Raises:
         UserError: the study has no such participant, they are out already, no reason is given, or the study is locked.
     """
-    _refuse_locked(session, study_id)
     participant = _participant(session, study_id, participant_id)
+    _refuse_locked(session, study_id)
     if not because.strip():
         raise UserError("a reason: is needed to leave a participant out; it stands in the export")
     if participant.excluded_at is not None:
@@ -55,8 +55,8 @@ def include(session: Session, study_id: int, participant_id: int, now: datetime)
     Raises:
         UserError: the study has no such participant, they are not out, or the study is locked.
     """
-    _refuse_locked(session, study_id)
     participant = _participant(session, study_id, participant_id)
+    _refuse_locked(session, study_id)
     if participant.excluded_at is None:
         raise UserError(f"participant {participant_id}: is not left out")
     participant.excluded_at = participant.excluded_because = None
@@ -122,6 +122,7 @@ def erase(session: Session, study_id: int, participant_id: int, now: datetime) -
 
 
 def _participant(session: Session, study_id: int, participant_id: int) -> Participant:
+    """Return a participant, locked: before the study, as an answer does, or the two could wait for each other for ever."""
     found = session.scalar(
         select(Participant).where(Participant.id == participant_id, Participant.study_id == study_id).with_for_update()
     )

@@ -3,12 +3,11 @@
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import CursorResult, FromClause, Row, Select, bindparam, exists, func, insert, select, update
+from sqlalchemy import FromClause, Row, Select, Update, bindparam, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from db.models import Assignment, Comparison, Study
@@ -60,11 +59,16 @@ _LAPSED = (
     .order_by(_A.id)
     .with_for_update(skip_locked=True, of=ASSIGNMENTS)
 )
-_SIDES_HERE = select(*SIDES).where(_A.comparison_id == bindparam("comparison"))
 _OWN_LAPSED = _HELD.select_from(WITH_PAST).where(_A.participant_id == bindparam("who"), LAPSED_WITH_ROOM).order_by(_A.position)
 _RENEW = update(ASSIGNMENTS).where(_A.id == bindparam("assignment")).values(state="open", expires_at=bindparam("until"))
 _ADD = insert(ASSIGNMENTS).returning(_A.id)
-_TAKE = update(COMPARISONS).where(_C.id == bindparam("comparison"), _C.filled < _C.target).values(filled=_C.filled + 1)
+# after the row is locked, so that what comes back with it counts everyone before
+_TAKE = (
+    update(COMPARISONS)
+    .where(_C.id == bindparam("comparison"), _C.filled < _C.target)
+    .values(filled=_C.filled + 1)
+    .returning(*(select(side).where(_A.comparison_id == bindparam("comparison")).scalar_subquery() for side in SIDES))
+)
 
 
 def _free(comparisons: FromClause) -> Select[Any]:
@@ -120,12 +124,12 @@ def hand_out(session: Session, person: Person, now: datetime) -> Handed:
     person judge no more, or the same people judge all and all of them have come. Call it inside `write`; the place is taken in
     the same transaction that found it free.
     """
-    past = past_of(session, person)
+    past = past_of(session, person, now)
     if past.open_id is not None:
         held = Held(*session.execute(_OPEN, {"assignment": past.open_id}).one())
         return Handed(_renew(session, held, now), past, quota(session, person, past))
-    if expire_lapsed(session, person.study_id, now):
-        past = past_of(session, person)
+    if past.any_lapsed and expire_lapsed(session, person.study_id, now):
+        past = past_of(session, person, now)
     most = quota(session, person, past)
     if most == 0:
         return Handed(None, past, most)
@@ -146,7 +150,7 @@ def expire_lapsed(session: Session, study_id: int, now: datetime) -> int:
 
 def take_place(session: Session, comparison_id: int) -> bool:
     """Take one place of a comparison where it has room, and tell whether it had."""
-    return _update(session, _TAKE, {"comparison": comparison_id}) == 1
+    return _take_place(session, comparison_id) is not None
 
 
 def next_candidate(session: Session, person: Person, position: int) -> int | None:
@@ -195,13 +199,14 @@ def _reopen(session: Session, person: Person, past: Past, now: datetime) -> Held
 
 
 def _assign(session: Session, person: Person, past: Past, now: datetime) -> Held | None:
-    found = _take(session, person, past.position)
-    if found is None:
+    taken = _take(session, person, past.position)
+    if taken is None:
         return None
+    found, sides = taken
     arrangement = _arrange(session, person, found)
     assignment = {
         "comparison_id": found.id, "participant_id": person.id, "position": past.position,
-        "left": _choose_left(session, person, found, past) if arrangement is None else _first_is_later(arrangement),
+        "left": _choose_left(person, found, sides, past) if arrangement is None else _first_is_later(arrangement),
         "arrangement": arrangement, "assigned_at": now, "expires_at": now + LEASE,
     }  # fmt: skip
     return Held(id=session.execute(_ADD, {**assignment, "state": "open"}).scalar_one(), **assignment)
@@ -223,17 +228,27 @@ def _first_is_later(arrangement: str) -> int:
     return int(stand.index(1) < stand.index(0))
 
 
-def _take(session: Session, person: Person, position: int) -> Row[Any] | None:
-    """Take a place of the comparison picked for the participant, and return the comparison; None where none is left."""
+def _take_place(session: Session, comparison_id: int) -> tuple[int, int] | None:
+    """Take one place of a comparison, and return how often either image was on the left there; None where it has no room."""
+    sides = session.execute(_TAKE, {"comparison": comparison_id}).first()
+    return None if sides is None else (sides[0], sides[1])
+
+
+def _take(session: Session, person: Person, position: int) -> tuple[Row[Any], tuple[int, int]] | None:
+    """Take a place of the comparison picked for the participant, and return the comparison and how often either image was on
+    the left there; None where none is left.
+    """
     if not writers_meet(session):
         found = _pick(session, person, position)
-        return found if found is not None and take_place(session, found.id) else None
+        sides = None if found is None else _take_place(session, found.id)
+        return None if found is None or sides is None else (found, sides)
     for _ in range(TRIES):
         attempt = session.begin_nested()
         found = _pick(session, person, position, lock=True)
-        if found is not None and take_place(session, found.id):
+        sides = None if found is None else _take_place(session, found.id)
+        if found is not None and sides is not None:
             attempt.commit()
-            return found
+            return found, sides
         attempt.rollback()
         if _pick(session, person, position) is None:
             return None
@@ -261,12 +276,12 @@ def _read_spread(session: Session, study_id: int) -> int:
     return (session.execute(select(func.max(_C.priority)).where(_C.study_id == study_id)).scalar() or 0) + 1
 
 
-def _choose_left(session: Session, person: Person, found: Row[Any], past: Past) -> int:
+def _choose_left(person: Person, found: Row[Any], sides: tuple[int, int], past: Past) -> int:
     """Return which image goes left: what balances the comparison, then the participant, then the plan's or a seeded choice.
 
     So a comparison's places differ by at most one between the sides, and five people give 3 and 2.
     """
-    first, second = session.execute(_SIDES_HERE, {"comparison": found.id}).one()
+    first, second = sides
     if first != second:
         return 0 if first < second else 1
     # some slack, or a participant's sides would follow a pattern they could learn
@@ -277,7 +292,6 @@ def _choose_left(session: Session, person: Person, found: Row[Any], past: Past) 
     return hashlib.sha256(f"side {person.seed} {found.priority}".encode()).digest()[0] % 2
 
 
-def _update(session: Session, statement: Any, values: Mapping[str, int] | None = None) -> int:  # noqa: ANN401 -- an update
-    """Run an update and return how many rows it changed; objects in the session are read anew when next used."""
-    result = session.execute(statement, values, execution_options={"synchronize_session": False})
-    return cast("CursorResult[Any]", result).rowcount
+def _update(session: Session, statement: Update) -> None:
+    """Run an update; objects in the session are read anew when next used."""
+    session.execute(statement, execution_options={"synchronize_session": False})

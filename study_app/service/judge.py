@@ -15,17 +15,18 @@ from study_app.plan.arrangement import CANNOT_TELL, is_answer, places, standing
 from study_app.plan.chain import append
 from study_app.plan.design import Design, design_of
 from study_app.service.assignment import take_place
-from study_app.service.past import ASSIGNMENTS, JUDGMENTS, PARTICIPANTS, STUDIES
+from study_app.service.past import ASSIGNMENTS, JUDGMENTS, Person
 
 # A place of the page (left, right, or 1, 2, ... of more than two images), all of them ranked (3 1 2), or cannot_tell.
 Choice = str
 # The queries of every judgment, built once.
 _LOCKED = select(Assignment).where(Assignment.id == bindparam("assignment")).with_for_update()
-_A, _J, _P, _S = (table.c for table in (ASSIGNMENTS, JUDGMENTS, PARTICIPANTS, STUDIES))
+_A, _J = ASSIGNMENTS.c, JUDGMENTS.c
 _ASKED = (
-    select(_A.participant_id, _A.comparison_id, _A.left, _A.arrangement, _A.state)
+    select(_A.participant_id, _A.comparison_id, _A.left, _A.arrangement, _A.state, _J.id.label("judged"))
+    .outerjoin(JUDGMENTS, _J.assignment_id == _A.id)
     .where(_A.id == bindparam("assignment"))
-    .with_for_update()
+    .with_for_update(of=ASSIGNMENTS)
 )
 _DONE = update(ASSIGNMENTS).where(_A.id == bindparam("assignment")).values(state="done")
 _STORE = {
@@ -34,12 +35,6 @@ _STORE = {
     .returning(_J.id)
     for dialect in (sqlite, postgresql)
 }
-_STATE = (
-    select(_S.id, _S.locked_at, _P.excluded_at, _J.id.label("judged"))
-    .join(PARTICIPANTS, _P.study_id == _S.id)
-    .outerjoin(JUDGMENTS, _J.assignment_id == bindparam("assignment"))
-    .where(_P.id == bindparam("who"))
-)
 # A browser left open overnight still says something true; more than a day is a mistake or an invention.
 _MOST_MS = 24 * 3600 * 1000
 
@@ -84,33 +79,30 @@ class Recorded(StrEnum):
 
 def record_judgment(
     session: Session,
-    participant_id: int,
+    person: Person,
     assignment_id: int,
     choice: Choice,
     now: datetime,
     timing: Timing | None = None,
 ) -> Recorded:
-    """Store the participant's answer to an assignment and tell what became of it; the first answer stands.
+    """Store a participant's answer to an assignment and tell what became of it; the first answer stands.
 
     An answer that comes after its reservation lapsed still counts where the comparison has room, and is kept as surplus where
-    it has none. Call it inside `write`: once that returns, the judgment is on disk.
+    it has none. Call it inside the `write` that found the person: once that returns, the judgment is on disk.
 
     Raises:
         UserError: the assignment is not this participant's, or the study does not offer this choice.
     """
     assignment = session.execute(_ASKED, {"assignment": assignment_id}).first()
-    if assignment is None or assignment.participant_id != participant_id:
+    if assignment is None or assignment.participant_id != person.id:
         raise UserError(f"assignment {assignment_id}: is not this participant's; only the one on the page can be judged")
-    # read after the lock, so that what another process has just written is seen
-    asked = {"assignment": assignment_id, "who": participant_id}
-    state = session.execute(_STATE, asked).one()
     stand = standing(assignment.left, assignment.arrangement)
-    offered(design_of(session, state.id), choice, len(stand))
-    if state.judged is not None:
+    offered(design_of(session, person.study_id), choice, len(stand))
+    if assignment.judged is not None:
         return Recorded.ALREADY
-    if state.locked_at is not None:
+    if person.locked_at is not None:
         return Recorded.LOCKED
-    surplus = state.excluded_at is not None or (
+    surplus = person.excluded_at is not None or (
         assignment.state == "expired" and not take_place(session, assignment.comparison_id)
     )
     judgment = {"assignment_id": assignment_id, "choice": choice, "surplus": surplus, "judged_at": now}
@@ -120,12 +112,12 @@ def record_judgment(
     if not surplus:
         session.execute(_DONE, {"assignment": assignment_id})
     content: dict[str, object] = {
-        "assignment": assignment_id, "comparison": assignment.comparison_id, "participant": participant_id,
+        "assignment": assignment_id, "comparison": assignment.comparison_id, "participant": person.id,
         "left": assignment.left, "choice": choice,
     }  # fmt: skip
     if assignment.arrangement is not None:
         content["arrangement"] = assignment.arrangement
-    append(session, state.id, "judged", content, now)
+    append(session, person.study_id, "judged", content, now)
     return Recorded.SURPLUS if surplus else Recorded.STORED
 
 

@@ -5,19 +5,18 @@ import secrets
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.models import Identity, Participant, Screen
 from study_app.plan.design import Design
 from study_app.plan.flow import Progress
 from study_app.plan.recruitment import Recruited
+from study_app.service.past import Person, whose
 
 # no letters that look like digits, since people copy the code by hand
 _CODE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 _CODE_LENGTH = 8
-# the query of every page turn and every image, built once
-_FOUND = select(Participant).where(Participant.token_sha256 == bindparam("token"), Participant.study_id == bindparam("study"))
 Mark = Literal["consented_at", "instructed_at", "practiced_at", "finished_at"]
 
 
@@ -33,7 +32,7 @@ def add_participant(
     token = secrets.token_urlsafe(32)
     participant = Participant(
         study_id=study_id,
-        token_sha256=_hash(token),
+        token_sha256=hash_token(token),
         seed=secrets.randbits(62) if seed is None else seed,
         simulated=simulated,
         completion_code="".join(secrets.choice(_CODE_ALPHABET) for _ in range(_CODE_LENGTH)),
@@ -73,14 +72,14 @@ def welcome_recruited(
         session.flush()
         return participant, token
     participant, token = session.get_one(Participant, known.participant_id), secrets.token_urlsafe(32)
-    participant.token_sha256, known.session_id = _hash(token), recruited.session_id
+    participant.token_sha256, known.session_id = hash_token(token), recruited.session_id
     session.flush()
     return participant, token
 
 
-def find_participant(session: Session, study_id: int, token: str) -> Participant | None:
+def find_participant(session: Session, study_id: int, token: str) -> Person | None:
     """Return whom a token belongs to, None for a token of nobody."""
-    return session.scalar(_FOUND, {"token": _hash(token), "study": study_id})
+    return whose(session, study_id, hash_token(token))
 
 
 def mark(session: Session, participant_id: int, step: Mark, now: datetime) -> None:
@@ -90,7 +89,7 @@ def mark(session: Session, participant_id: int, step: Mark, now: datetime) -> No
         setattr(participant, step, now)
 
 
-def progress_of(session: Session, participant: Participant, design: Design) -> Progress:
+def progress_of(session: Session, participant: Person, design: Design) -> Progress:
     """Return the steps a participant has done."""
     screen = None if design.screen is None else session.get(Screen, participant.id)
     return Progress(
@@ -104,5 +103,6 @@ def progress_of(session: Session, participant: Participant, design: Design) -> P
     )
 
 
-def _hash(token: str) -> str:
+def hash_token(token: str) -> str:
+    """Return what the database keeps of a token."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -1,9 +1,9 @@
-"""What a participant has had so far, in one query, since every page turn needs all of it."""
+"""Who a participant is and what they have had so far, in a query each, since every page turn needs all of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, bindparam, case, func, select
+from sqlalchemy import ColumnElement, bindparam, case, exists, func, select
 from sqlalchemy.orm import Session
 
 from db.models import Table
@@ -17,11 +17,20 @@ ASSIGNMENTS, COMPARISONS, JUDGMENTS, PARTICIPANTS, STUDIES = (
 
 @dataclass(frozen=True)
 class Person:
-    """What handing out needs to know of a participant, and of their study: whether it hands out at all."""
+    """A participant: the columns that a page turn needs, and of their study whether it hands out and takes anything at all."""
 
     id: int
     study_id: int
+    token_sha256: str
     seed: int
+    completion_code: str
+    language: str | None
+    consented_at: datetime | None
+    screened_at: datetime | None
+    instructed_at: datetime | None
+    practiced_at: datetime | None
+    finished_at: datetime | None
+    questioned_at: datetime | None
     excluded_at: datetime | None
     paused_at: datetime | None
     locked_at: datetime | None
@@ -44,6 +53,8 @@ class Past:
     open_id: int | None
     # how many comparisons of the study have room at this moment
     free: int
+    # whether anyone's place in the study was held for so long that it is to be freed
+    any_lapsed: bool
 
     @property
     def could_judge(self) -> int:
@@ -62,17 +73,17 @@ def how_many(condition: ColumnElement[bool]) -> ColumnElement[int]:
 
 
 _A, _C, _J, _P, _S = (table.c for table in (ASSIGNMENTS, COMPARISONS, JUDGMENTS, PARTICIPANTS, STUDIES))
-_WHO = (
-    select(_P.id, _P.study_id, _P.seed, _P.excluded_at, _S.paused_at, _S.locked_at)
-    .join(STUDIES, _S.id == _P.study_id)
-    .where(_P.id == bindparam("who"))
-)
+_PEOPLE = select(
+    *(_S[field.name] if field.name in ("paused_at", "locked_at") else _P[field.name] for field in fields(Person))
+).join(STUDIES, _S.id == _P.study_id)
+_WHO = _PEOPLE.where(_P.id == bindparam("who"))
 _WHO_LOCKED = _WHO.with_for_update(of=PARTICIPANTS)
+_WHOSE = _PEOPLE.where(_P.token_sha256 == bindparam("token"), _P.study_id == bindparam("study"))
 LIVE = _A.state.in_(("open", "done"))
 SIDES = how_many(LIVE & (_A.left == 0)), how_many(LIVE & (_A.left == 1))
 LAPSED_WITH_ROOM = (_A.state == "expired") & (_J.id.is_(None)) & (_C.filled < _C.target)
 WITH_PAST = ASSIGNMENTS.join(COMPARISONS, _C.id == _A.comparison_id).outerjoin(JUDGMENTS, _J.assignment_id == _A.id)
-_EVERY = COMPARISONS.alias("every")
+_EVERY, _ANY, _OF_ANY = COMPARISONS.alias("every"), ASSIGNMENTS.alias("any"), COMPARISONS.alias("of_any")
 _PAST = (
     select(
         func.count(_J.id),
@@ -85,6 +96,12 @@ _PAST = (
         select(func.count())
         .where(_EVERY.c.study_id == bindparam("study"), _EVERY.c.filled < bindparam("target"))
         .scalar_subquery(),
+        exists().where(
+            _ANY.c.state == "open",
+            _ANY.c.expires_at < bindparam("now"),
+            _OF_ANY.c.id == _ANY.c.comparison_id,
+            _OF_ANY.c.study_id == bindparam("study"),
+        ),
     )
     .select_from(WITH_PAST)
     .where(_A.participant_id == bindparam("who"))
@@ -92,11 +109,18 @@ _PAST = (
 
 
 def find_person(session: Session, participant_id: int, alone: bool = True) -> Person:
-    """Return a participant for handing out to; `alone` makes their other tabs wait."""
+    """Return a participant; `alone` makes their other tabs wait."""
     return Person(*session.execute(_WHO_LOCKED if alone else _WHO, {"who": participant_id}).one())
 
 
-def past_of(session: Session, person: Person) -> Past:
+def whose(session: Session, study_id: int, token_sha256: str) -> Person | None:
+    """Return the participant whose token has this hash, None for a token of nobody."""
+    found = session.execute(_WHOSE, {"token": token_sha256, "study": study_id}).first()
+    return None if found is None else Person(*found)
+
+
+def past_of(session: Session, person: Person, now: datetime) -> Past:
     """Return what a participant has had so far."""
     target = design_of(session, person.study_id).per_comparison
-    return Past(*session.execute(_PAST, {"who": person.id, "study": person.study_id, "target": target}).one())
+    asked = {"who": person.id, "study": person.study_id, "target": target, "now": now}
+    return Past(*session.execute(_PAST, asked).one())

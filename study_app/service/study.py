@@ -22,8 +22,16 @@ from study_app.plan.sentences import Sentences, load_sentences
 from study_app.service import stimuli, tasks
 from study_app.service.checks import answer_check
 from study_app.service.judge import Choice, Recorded, Timing, record_answer, record_judgment
-from study_app.service.participants import Mark, add_participant, find_participant, mark, progress_of, welcome_recruited
-from study_app.service.past import find_person
+from study_app.service.participants import (
+    Mark,
+    add_participant,
+    find_participant,
+    hash_token,
+    mark,
+    progress_of,
+    welcome_recruited,
+)
+from study_app.service.past import Person, find_person
 from study_app.service.told import ShownConcept, Trial, Turn, Visitor, letter
 from study_app.service.undo import undo
 
@@ -53,15 +61,19 @@ class StudyService:
                 return welcome_recruited(session, self.study_id, utc_now(), recruited, language)[1]
             return add_participant(session, self.study_id, utc_now(), language=language)[1]
 
-    def visitor(self, token: str | None) -> Visitor | None:
-        """Return whom a token belongs to; None for no token or one of nobody."""
+    def visitor(self, token: str | None, turn: Turn | None = None) -> Visitor | None:
+        """Return whom a token belongs to; None for no token or one of nobody.
+
+        `turn` is what was told a moment ago: where it is this visitor's, the database need not be asked.
+        """
         if not token:
             return None
+        told = None if turn is None else turn.visitor
+        if told is not None and told.token_sha256 == hash_token(token):
+            return told
         with read(self.database) as session:
             found = find_participant(session, self.study_id, token)
-            if found is None:
-                return None
-            return Visitor(found.id, progress_of(session, found, self.design), found.completion_code, found.language)
+            return None if found is None else self._visitor(session, found)
 
     def finish_step(self, participant_id: int, step: Mark) -> None:
         """Note that the participant finished a step."""
@@ -93,7 +105,7 @@ class StudyService:
     def turn(self, participant_id: int) -> Turn:
         """Return what comes next: what to judge now, its lease renewed; when nothing is left, the participant has finished."""
         with write(self.database) as session:
-            turn, shown = self._turn(session, participant_id)
+            turn, shown = self._turn(session, find_person(session, participant_id))
         self._tell(participant_id, shown)
         return turn
 
@@ -117,16 +129,17 @@ class StudyService:
         """Record the answer to what a page asked; a second one changes nothing, one too soon for the design is not taken."""
         self._tell(participant_id, ())
         with write(self.database) as session:
-            return self._record(session, participant_id, trial, choice, timing)
+            return self._record(session, find_person(session, participant_id), trial, choice, timing)
 
     def answer_and_turn(self, participant_id: int, trial: Trial, choice: Choice, timing: Timing) -> tuple[Recorded, Turn]:
         """Record an answer as `answer` does, and return what comes next as `turn` does; where one can, in one commit."""
         self._tell(participant_id, ())
         with write(self.database) as session:
-            recorded = self._record(session, participant_id, trial, choice, timing)
+            person = find_person(session, participant_id)
+            recorded = self._record(session, person, trial, choice, timing)
             # where writers meet, who has written to the log, which all others want, must wait for nothing more
             alone = not writers_meet(session)
-            turn, shown = self._turn(session, participant_id) if alone else (None, ())
+            turn, shown = self._turn(session, person) if alone else (None, ())
         if turn is None:
             return recorded, self.turn(participant_id)
         self._tell(participant_id, shown)
@@ -155,7 +168,7 @@ class StudyService:
             if not visitor.progress.practiced:
                 pages += [practice.shown for practice in stimuli.of_practice(session, visitor.id, self.design.at_once)]
             elif not visitor.progress.finished:
-                ahead = tasks.upcoming(session, self.design, visitor.id)
+                ahead = tasks.upcoming(session, self.design, visitor.id, utc_now())
                 pages += [ahead] if ahead is not None else []
         return pages
 
@@ -175,34 +188,38 @@ class StudyService:
         while len(self._pages) > MOST_PAGES:
             self._pages.pop(next(iter(self._pages)), None)
 
-    def _record(self, session: Session, participant_id: int, trial: Trial, choice: Choice, timing: Timing) -> Recorded:
+    def _visitor(self, session: Session, person: Person) -> Visitor:
+        progress = progress_of(session, person, self.design)
+        return Visitor(person.id, progress, person.completion_code, person.language, person.token_sha256)
+
+    def _record(self, session: Session, person: Person, trial: Trial, choice: Choice, timing: Timing) -> Recorded:
         now = utc_now()
-        if self.design.minimum_seconds > 0 and self._too_soon(tasks.open_tasks(session, self.design, participant_id), now):
+        if self.design.minimum_seconds > 0 and self._too_soon(tasks.open_tasks(session, self.design, person.id), now):
             return Recorded.TOO_SOON
         if trial.kind == "check":
-            return answer_check(session, self.design, participant_id, trial.owner, choice, now, timing)
+            return answer_check(session, self.design, person.id, trial.owner, choice, now, timing)
         if trial.question != "overall":
-            return record_answer(session, participant_id, trial.owner, trial.question, choice, now, timing)
-        return record_judgment(session, participant_id, trial.owner, choice, now, timing)
+            return record_answer(session, person.id, trial.owner, trial.question, choice, now, timing)
+        return record_judgment(session, person, trial.owner, choice, now, timing)
 
-    def _turn(self, session: Session, participant_id: int) -> tuple[Turn, tuple[stimuli.Shown, ...]]:
+    def _turn(self, session: Session, person: Person) -> tuple[Turn, tuple[stimuli.Shown, ...]]:
         """Return what comes next for a participant, and what their page shows and may show next."""
-        person, now = find_person(session, participant_id), utc_now()
+        now = utc_now()
         if person.paused_at is not None or person.locked_at is not None:
             return Turn(None, is_open=False), ()
-        until = tasks.resting_until(session, self.design.sessions, participant_id, now)
+        until = tasks.resting_until(session, self.design.sessions, person.id, now)
         if until is not None:
             return Turn(None, resting_until=until), ()
         page = tasks.next_page(session, self.design, person, now)
         if page is None:
-            mark(session, participant_id, "finished_at", now)
+            mark(session, person.id, "finished_at", now)
             return Turn(None), ()
         task, ahead = page.task, page.ahead
         # in an order that says nothing, so that not even the order of requests does
         preloaded = sorted(self._url(ahead, stimulus) for stimulus in ahead.stimuli) if ahead else []
         trial = self._show(task.kind, task.id, task.shown, task.question, page.done, page.total)
         trial = replace(trial, upcoming=tuple(preloaded), undoable=page.undoable, minutes_left=page.minutes_left)
-        return Turn(trial), (task.shown,) if ahead is None else (task.shown, ahead)
+        return Turn(trial, self._visitor(session, person)), (task.shown,) if ahead is None else (task.shown, ahead)
 
     def _too_soon(self, open_tasks: list[tasks.Task], now: datetime) -> bool:
         shortest = timedelta(seconds=self.design.minimum_seconds)

@@ -95,7 +95,7 @@ def _next(session: Session, design: Design, person: Person, now: datetime) -> tu
         check = next_check(session, design, person, count_judged(session, person.id), now)
         task = None if check is None else _of_check(session, check)
     if task is not None:
-        past = past_of(session, person)
+        past = past_of(session, person, now)
         return task, Handed(None, past, quota(session, person, past))
     handed = hand_out(session, person, now)
     return (None if handed.held is None else _of_assignment(session, handed.held, "overall")), handed
@@ -124,10 +124,10 @@ def open_tasks(session: Session, design: Design, participant_id: int) -> list[Ta
     return tasks
 
 
-def upcoming(session: Session, design: Design, participant_id: int) -> stimuli.Shown | None:
+def upcoming(session: Session, design: Design, participant_id: int, now: datetime) -> stimuli.Shown | None:
     """Return the comparison the participant would be given after the present one, if nobody else took its place first."""
     person = find_person(session, participant_id, alone=False)
-    return _upcoming(session, design, person, past_of(session, person).position)
+    return _upcoming(session, design, person, past_of(session, person, now).position)
 
 
 def _upcoming(session: Session, design: Design, person: Person, position: int) -> stimuli.Shown | None:

@@ -15,6 +15,7 @@ class Visitor:
     progress: Progress
     completion_code: str
     language: str | None
+    token_sha256: str
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,13 @@ class Trial:
 
 @dataclass(frozen=True)
 class Turn:
-    """What comes next for a participant: a page, or why there is none: the study is closed, they rest, or all is done."""
+    """What comes next for a participant: a page, or why there is none: the study is closed, they rest, or all is done.
+
+    `visitor` is who they are at this moment, told with a page alone.
+    """
 
     trial: Trial | None
+    visitor: Visitor | None = None
     is_open: bool = True
     resting_until: datetime | None = None
 

@@ -18,6 +18,7 @@ from study_app.plan.design import Design
 from study_app.service.checks import answer_check
 from study_app.service.judge import Choice, Timing, record_answer, record_judgment
 from study_app.service.participants import add_participant, mark
+from study_app.service.past import find_person
 from study_app.service.stimuli import images_of
 from study_app.service.tasks import Task, count_judged, next_task
 
@@ -175,7 +176,7 @@ def _do(session: Session, design: Design, participant_id: int, task: Task, behav
     if task.kind == "check":
         answer_check(session, design, participant_id, task.id, choice, utc_now(), timing)
     elif task.question == "overall":
-        record_judgment(session, participant_id, task.id, choice, utc_now(), timing)
+        record_judgment(session, find_person(session, participant_id), task.id, choice, utc_now(), timing)
     else:
         record_answer(session, participant_id, task.id, task.question, choice, utc_now(), timing)
 

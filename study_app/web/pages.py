@@ -35,7 +35,7 @@ def show() -> None:
     turn = st.session_state.pop(_TURN, None)
     visitor, broken = None, False
     try:
-        visitor = service.visitor(visitor_token(service))
+        visitor = service.visitor(visitor_token(service), turn)
     except DatabaseError:
         broken = True
     language = _language(service, visitor)

@@ -179,6 +179,7 @@ from db.session import default_url, open_database, write
 from study_app.service.assignment import reserve
 from study_app.plan.begin import find_study
 from study_app.service.judge import record_judgment
+from study_app.service.past import find_person
 from study_app.service.participants import add_participant
 
 run = Path(sys.argv[1])
@@ -191,7 +192,7 @@ while True:
     if assignment is None:
         break
     with write(database) as session:
-        record_judgment(session, person, assignment.id, "left", utc_now())
+        record_judgment(session, find_person(session, person), assignment.id, "left", utc_now())
     sys.stdout.write(f"{assignment.id}\\n")
     sys.stdout.flush()
 """

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
@@ -12,6 +12,8 @@ from starlette.testclient import TestClient
 from db.models import Identity, Participant
 from db.session import Database, read
 from study_app.plan.design import Design, Entry
+from study_app.plan.recruitment import Recruited
+from study_app.service.judge import Timing
 from study_app.service.study import StudyService
 from study_app.web.server import SecurityHeaders, own_routes
 from tests.study_app.conftest import begin
@@ -98,6 +100,23 @@ def test_the_way_back_opens_when_all_is_done(served) -> None:
     service.finish_step(participant.id, "finished_at")
     code = participant.completion_code
     assert client.get("/done").headers["location"] == f"https://app.prolific.com/submissions/complete?cc={code}"
+
+
+def test_an_answer_tells_who_visits_and_only_their_present_browser(database: Database, tmp_path: Path) -> None:
+    service = StudyService(database, begin(database, tmp_path / "run", Design(entry=PROLIFIC)).run)
+    sent, asked = Recruited("prolific", "5f0ab", "v1"), []
+    earlier = service.join(sent)
+    visitor = service.visitor(earlier)
+    turn = service.answer_and_turn(visitor.id, service.trial(visitor.id), "left", Timing())[1]
+    event.listen(database.engine, "before_cursor_execute", lambda *call: asked.append(call[2]))
+    assert service.visitor(earlier, turn) == visitor
+    assert asked == []
+    later, other = service.join(sent), service.join(Recruited("prolific", "60aa1", "v1"))
+    turn = service.answer_and_turn(visitor.id, turn.trial, "left", Timing())[1]
+    assert service.visitor(earlier, turn) is None
+    assert service.visitor(None, turn) is None
+    assert service.visitor(later, turn).id == visitor.id
+    assert service.visitor(other, turn).id != visitor.id
 
 
 def test_health_is_told(served) -> None:

@@ -12,6 +12,7 @@ from db.session import read, write
 from evalkit.errors import UserError
 from study_app.service.assignment import LEASE, expire_lapsed, reserve
 from study_app.service.judge import Recorded, record_judgment
+from study_app.service.past import find_person
 
 
 def reserved(study, participant):
@@ -21,7 +22,7 @@ def reserved(study, participant):
 
 def record(study, participant, assignment, choice="left"):
     with write(study.database) as session:
-        return record_judgment(session, participant, assignment, choice, utc_now())
+        return record_judgment(session, find_person(session, participant), assignment, choice, utc_now())
 
 
 def stored(study):

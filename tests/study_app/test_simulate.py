@@ -14,6 +14,7 @@ from study_app.plan.begin import begin_study
 from study_app.plan.design import Design
 from study_app.service.assignment import reserve
 from study_app.service.judge import record_judgment
+from study_app.service.past import find_person
 from study_app.simulation.people import Behaviour, has_simulated, simulate
 
 
@@ -87,6 +88,6 @@ def test_impossible_behaviour_is_refused(wrong) -> None:
 def test_simulation_never_mixes_with_people(study) -> None:
     person = study.join()
     with write(study.database) as session:
-        record_judgment(session, person, reserve(session, person, utc_now()).id, "left", utc_now())
+        record_judgment(session, find_person(session, person), reserve(session, person, utc_now()).id, "left", utc_now())
     with pytest.raises(UserError, match="people have judged in this study"):
         simulate(study.database, study.study_id, 1, Behaviour(), 1)
