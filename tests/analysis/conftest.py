@@ -1,20 +1,15 @@
 """What the analysis tests share: golden numbers, and studies drawn from a known truth."""
 
-import csv
-from pathlib import Path
-
 import pytest
 
+from tests.analysis.gold_tables import rows_of
 from tests.analysis.study_rows import findings_of, run_of
-
-GOLD = Path(__file__).parent / "gold"
 
 
 @pytest.fixture(scope="session")
 def gold():
     """Return a check of a value against the golden number of that name, at its stated tolerance."""
-    with (GOLD / "inference.csv").open(encoding="utf-8", newline="") as stream:
-        rows = {row["name"]: row for row in csv.DictReader(stream)}
+    rows = {row["name"]: row for row in rows_of("inference")}
 
     def check(name: str, value: float) -> None:
         row = rows[name]

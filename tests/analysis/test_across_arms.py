@@ -44,14 +44,15 @@ def drawn(shift=0.0, concepts=10, seeds=4, sigma=0.5, seed=0):
     return measured(60 + values + shift * np.arange(3), sets=ConceptSets.of([pairs[code] for code in cell]))
 
 
-def test_matched_effect_sizes_are_those_of_the_paired_data():
+def test_matched_effect_sizes_are_those_of_the_paired_data(gold):
     found = paired_effect(measured(np.column_stack([BEFORE, AFTER])), "a", "b")
     assert found.d_z == pytest.approx(1.0118, abs=5e-5)
     assert found.rank_biserial == pytest.approx(0.7778, abs=5e-5)
     assert found.win_rate == pytest.approx(0.7778, abs=5e-5)
     assert found.cliffs_delta == pytest.approx(0.4321, abs=5e-5)
-    assert found.hodges_lehmann == pytest.approx(0.46)
-    assert found.hodges_lehmann_interval == (pytest.approx(0.010), pytest.approx(0.786))
+    gold("depression_shift", found.hodges_lehmann)
+    gold("depression_low", found.hodges_lehmann_interval[0])
+    gold("depression_high", found.hodges_lehmann_interval[1])
 
 
 def test_the_interval_covers_a_known_shift_beyond_the_exact_range():
@@ -94,10 +95,10 @@ def test_equal_arms_and_single_sets_get_a_note_and_no_nan():
         paired_effect(measured(np.empty((0, 2))), "a", "b")
 
 
-def test_friedman_is_rs_and_nemenyi_is_scikit_posthocs():
+def test_friedman_is_rs_and_nemenyi_is_scikit_posthocs(gold):
     found = arm_ranks(measured(np.array(ROUNDING).reshape(22, 3) / 100))
-    assert found.statistic == pytest.approx(11.142857, abs=5e-7)
-    assert found.p == pytest.approx(0.0038050408, abs=5e-11)
+    gold("friedman", found.statistic)
+    gold("friedman_p", found.p)
     assert [pair.p for pair in found.pairs] == pytest.approx(NEMENYI, abs=1e-6)
 
 
@@ -114,8 +115,9 @@ def test_friedman_is_rs_and_nemenyi_is_scikit_posthocs():
         (10, 0.1, 2.920),
     ],
 )
-def test_nemenyis_quantiles_are_demsars(arms, level, quantile):
+def test_nemenyis_quantiles_are_demsars_and_rs(arms, level, quantile, gold):
     assert nemenyi_quantile(arms, level) == pytest.approx(quantile, abs=1.1e-3)
+    gold(f"nemenyi_{arms}_{level}", nemenyi_quantile(arms, level))
 
 
 def test_groups_are_arms_nothing_separates_and_better_arms_rank_first():

@@ -1,9 +1,7 @@
 """Bradley-Terry and Davidson: published numbers, peers, laws, and comparisons that rank nothing."""
 
-import csv
 import math
 import re
-from pathlib import Path
 
 import choix
 import evalica
@@ -19,13 +17,7 @@ from analysis.inference.clusters import ConceptSets, robust_variance
 from analysis.inference.paired_comparisons import Comparisons, Counts
 from analysis.inference.quasi_errors import quasi_errors
 from evalkit.errors import UserError
-
-GOLD = Path(__file__).parent / "gold"
-
-
-def rows_of(name: str) -> list[dict[str, str]]:
-    with (GOLD / f"{name}.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+from tests.analysis.gold_tables import rows_of, verbal_aggression
 
 
 def table(name: str) -> Counts:
@@ -71,6 +63,17 @@ def test_puddings_match_davidson_and_plackettluce():
     more = {"nu": math.exp(fit.log_tie[0]), "log nu se": fit.log_tie[1], "equality ratio": ratio, "equality df": df}
     check(fit, "puddings", "1", **more)
     assert 0.5 < p < 0.6
+
+
+def test_errors_of_votes_that_recur_are_those_of_sandwich(gold):
+    yes, person, item, _ = verbal_aggression()
+    votes = Comparisons(("yes", "no"), np.zeros_like(person), np.ones_like(person), yes)
+    fit = fit_strengths(votes.counts())
+    logit, naive = fit.difference("yes", "no")
+    gold("verbagg_logit", logit)
+    gold("verbagg_naive", naive)
+    for name, clusters in {"id": {"id": person}, "item": {"item": item}, "id_item": {"id": person, "item": item}}.items():
+        gold(f"verbagg_by_{name}", cluster_strengths(fit, votes, clusters).difference("yes", "no")[1])
 
 
 def some_votes(rng: np.random.Generator, rows: int = 600, arms: int = 4, ties: float = 0.2) -> Comparisons:

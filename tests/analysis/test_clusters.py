@@ -1,7 +1,6 @@
 """The variance of a mean whose rows recur: golden numbers, the definition itself, and laws."""
 
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.inference.clusters import ConceptSets, cluster_meat, codes_of, correct, robust_variance
-
-SMALL = Path(__file__).parent / "gold" / "dyad_small.csv"
+from tests.analysis.gold_tables import GOLD, columns_of
 
 
 @pytest.fixture(scope="module")
 def small():
-    return pd.read_csv(SMALL)
+    return pd.read_csv(GOLD / "dyad_small.csv")
 
 
 def parts(frame):
@@ -36,25 +34,39 @@ def brute_force(residuals, members, within=None):
     return total
 
 
-def test_standard_errors_match_r_and_brute_force_on_dyad_small(small, gold):
-    residuals, sets, case, pair, participant = parts(small)
+def two_way(residuals, one, other):
+    """Return the variance of the residuals' sum, clustered in two ways."""
+    both = codes_of(list(zip(one.tolist(), other.tolist(), strict=True)))
+    signed = ((1, one), (1, other), (-1, both))
+    return sum(sign * correct(cluster_meat(residuals, codes), len(np.unique(codes))) for sign, codes in signed)
+
+
+@pytest.mark.parametrize(("study", "table"), [("small", "dyad_small"), ("full", "dyad")])
+def test_standard_errors_match_r(study, table, gold):
+    frame = pd.read_csv(GOLD / f"{table}.csv")
+    residuals, sets, case, pair, participant = parts(frame)
     n = len(residuals)
-    gold("small_mean", small["y"].mean())
+    gold(f"{study}_mean", frame["y"].mean())
     for name, codes in (("case", case), ("pair", pair), ("participant", participant)):
         error = np.sqrt(cluster_meat(residuals, codes)) / n
-        gold(f"small_{name}", error)
-        gold(f"small_{name}_cr1", np.sqrt(correct(error**2, len(np.unique(codes)))))
-    gold("small_dyadic", np.sqrt(sets.meat(residuals)) / n)
+        gold(f"{study}_{name}", error)
+        gold(f"{study}_{name}_cr1", np.sqrt(correct(error**2, len(np.unique(codes)))))
+    gold(f"{study}_two_way", np.sqrt(two_way(residuals, pair, participant)) / n)
+    gold(f"{study}_dyadic", np.sqrt(sets.meat(residuals)) / n)
 
 
-def test_two_way_standard_error_matches_sandwich(small, gold):
-    residuals, _, _, pair, participant = parts(small)
-    both = codes_of(list(zip(pair.tolist(), participant.tolist(), strict=True)))
-    variance = sum(
-        sign * correct(cluster_meat(residuals, codes) / len(residuals) ** 2, len(np.unique(codes)))
-        for sign, codes in ((1, pair), (1, participant), (-1, both))
-    )
-    gold("small_two_way", np.sqrt(variance))
+def test_clustered_errors_of_petersens_panel_match_sandwich(gold):
+    panel = columns_of("petersen")
+    design = np.column_stack([np.ones_like(panel["x"]), panel["x"]])
+    inverse = np.linalg.inv(design.T @ design)
+    residuals = panel["y"] - design @ (inverse @ (design.T @ panel["y"]))
+    firm, year = panel["firm"].astype(np.int64), panel["year"].astype(np.int64)
+    small_sample = (len(firm) - 1) / (len(firm) - 2)
+    for name, influence in zip(("intercept", "x"), (design @ inverse * residuals[:, None]).T, strict=True):
+        for by, codes in (("firm", firm), ("year", year)):
+            variance = correct(cluster_meat(influence, codes), len(np.unique(codes)))
+            gold(f"petersen_{by}_{name}", np.sqrt(small_sample * variance))
+        gold(f"petersen_firm_year_{name}", np.sqrt(small_sample * two_way(influence, firm, year)))
 
 
 def test_the_copy_of_dyad_small_is_the_original(small, data):

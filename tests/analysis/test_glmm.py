@@ -1,8 +1,6 @@
 """The mixed model: lme4's numbers, its own gradient, laws, and data that allow no estimate."""
 
-import csv
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,20 +9,12 @@ from analysis.inference.glmm import MixedFit, RandomTerm, fit_mixed, profile_int
 from analysis.inference.laplace import Laplace
 from analysis.inference.random_effects import design_of, factorize
 from evalkit.errors import UserError
-
-GOLD = Path(__file__).parent / "gold"
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+from tests.analysis.gold_tables import columns_of, rows_of, verbal_aggression
 
 
 def gold(model: str) -> list[tuple[str, float, float]]:
     return [
-        (row["quantity"], float(row["value"]), float(row["tolerance"]))
-        for row in rows_of(GOLD / "mixed.csv")
-        if row["model"] == model
+        (row["quantity"], float(row["value"]), float(row["tolerance"])) for row in rows_of("mixed") if row["model"] == model
     ]
 
 
@@ -40,41 +30,43 @@ def check(fit: MixedFit, model: str) -> None:
 
 
 def study(name: str, *terms: str) -> tuple[np.ndarray, list[RandomTerm], dict[str, np.ndarray]]:
-    rows = rows_of(GOLD / f"{name}.csv")
-    columns = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
+    columns = columns_of(name)
     codes = {key: column.astype(np.int64) for key, column in columns.items() if key != "pos"}
     codes["concept"] = np.column_stack([codes["c1"], codes["c2"]])
     return columns["y"], [RandomTerm(term, codes[term]) for term in terms], columns
 
 
-def verbagg(data: Path) -> tuple[np.ndarray, list[RandomTerm], dict[str, np.ndarray]]:
-    rows = rows_of(data / "gold" / "verbagg.csv")
-    marks = {"scold": ("btype", "scold"), "shout": ("btype", "shout"), "self": ("situ", "self"), "do": ("mode", "do")}
-    covariates = {name: np.array([float(row[column] == level) for row in rows]) for name, (column, level) in marks.items()}
-    terms = [RandomTerm(name, np.unique([row[name] for row in rows], return_inverse=True)[1]) for name in ("id", "item")]
-    return np.array([float(row["r2"] == "Y") for row in rows]), terms, covariates
+def verbagg() -> tuple[np.ndarray, list[RandomTerm], dict[str, np.ndarray]]:
+    yes, person, item, items = verbal_aggression()
+    marks = {
+        "scold": "Scold",
+        "shout": "Shout",
+        "self": "S[34]",
+        "do": "Do",
+    }  # others are to blame for S1 and S2
+    covariates = {name: np.array([float(bool(re.search(mark, one))) for one in items])[item] for name, mark in marks.items()}
+    return yes, [RandomTerm("id", person), RandomTerm("item", item)], covariates
 
 
-def test_crossed_terms_match_lme4_on_verbal_aggression(data: Path):
-    y, terms, covariates = verbagg(data)
+def test_crossed_terms_match_lme4_on_verbal_aggression():
+    y, terms, covariates = verbagg()
     check(fit_mixed(y, terms), "verbagg")
     check(fit_mixed(y, terms, covariates), "verbagg items")
 
 
-def test_a_profile_interval_matches_lme4(data: Path):
-    y, terms, _ = verbagg(data)
+def test_a_profile_interval_matches_lme4():
+    y, terms, _ = verbagg()
     low, high = (row for row in gold("verbagg") if row[0].startswith("profile"))
     assert profile_interval("intercept", y, terms) == (pytest.approx(low[1], abs=low[2]), pytest.approx(high[1], abs=high[2]))
 
 
 def test_grouped_votes_match_lme4_on_cattle_disease():
-    rows = rows_of(GOLD / "cbpp.csv")
-    period = np.array([int(row["period"]) for row in rows])
+    columns = columns_of("cbpp")
     fit = fit_mixed(
-        np.array([float(row["incidence"]) for row in rows]),
-        [RandomTerm("herd", np.array([int(row["herd"]) for row in rows]))],
-        {f"period {level}": (period == level).astype(float) for level in (2, 3, 4)},
-        np.array([float(row["size"]) for row in rows]),
+        columns["incidence"],
+        [RandomTerm("herd", columns["herd"].astype(np.int64))],
+        {f"period {level}": (columns["period"] == level).astype(float) for level in (2, 3, 4)},
+        columns["size"],
     )
     check(fit, "cbpp")
 

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from scikit_posthocs import posthoc_nemenyi_friedman
 from scipy import stats
+from statsmodels.genmod.cov_struct import Exchangeable
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_estimating_equations import GEE
 from statsmodels.stats import inter_rater
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import multinomial_proportions_confint
@@ -16,6 +19,7 @@ from analysis.inference.shares import conditional_sign_test
 from analysis.metrics.arm_ranks import arm_ranks
 from analysis.metrics.paired import Measured, paired_contrast
 from analysis.votes.agreement import agreement, counts_of, krippendorff
+from tests.analysis.gold_tables import rows_of, verbal_aggression
 from tests.analysis.test_across_arms import AFTER, BEFORE
 from tests.analysis.test_agreement import FLEISS
 
@@ -44,8 +48,9 @@ SEVEN = (56, 72, 73, 59, 62, 87, 58)
 
 
 def test_fleiss_1971_by_category_and_without_each_patient(gold):
-    by_category = [agreement(np.column_stack([DIAGNOSES[:, one], 6 - DIAGNOSES[:, one]])).kappa for one in range(5)]
-    assert by_category == pytest.approx([0.245, 0.245, 0.520, 0.471, 0.566], abs=6e-4)
+    for one in range(5):
+        by_category = agreement(np.column_stack([DIAGNOSES[:, one], 6 - DIAGNOSES[:, one]]))
+        gold(f"fleiss_1971_category_{one + 1}", by_category.kappa)
     without = np.array([agreement(np.delete(DIAGNOSES, row, axis=0)).kappa for row in range(30)])
     gold("fleiss_1971_jackknife", float(np.sqrt(29 / 30 * np.sum((without - without.mean()) ** 2))))
     gold("fleiss_1971_randolph", float(inter_rater.fleiss_kappa(DIAGNOSES, method="randolph")))
@@ -93,6 +98,29 @@ def test_rank_and_binomial_tests_of_scipy_are_those_of_r(gold):
     gold("binomial_p", float(exact.pvalue))
     gold("binomial_low", float(exact.proportion_ci().low))
     gold("binomial_high", float(exact.proportion_ci().high))
+
+
+def gee(yes, design, person, answers):
+    """Return the fit, and its correlation over all answers and pairs of them: statsmodels takes the coefficients off both."""
+    fit = GEE(yes, design, person, family=Binomial(), cov_struct=Exchangeable()).fit()
+    rows, effects = design.shape
+    pairs = rows * (answers - 1) / 2
+    return fit, float(fit.cov_struct.dep_params) * (1 - effects / pairs) / (1 - effects / rows)
+
+
+def test_gee_of_statsmodels_is_geepacks(gold):
+    yes, person, _, _ = verbal_aggression()
+    gold("verbagg_gee_correlation", gee(yes, np.ones((len(yes), 1)), person, 24)[1])
+    # Fitzmaurice and Laird 1993: wheeze of 537 children at four ages, and whether the mother smoked
+    rows = [(int(row["smoke"]), row["answers"]) for row in rows_of("ohio") for _ in range(int(row["children"]))]
+    table = [(int(yes), age, smoke) for smoke, answers in rows for age, yes in zip((-2, -1, 0, 1), answers, strict=True)]
+    wheeze, age, smoke = np.array(table, float).T
+    design = np.column_stack([np.ones_like(age), age, smoke, age * smoke])
+    fit, correlation = gee(wheeze, design, np.repeat(np.arange(len(rows)), 4), 4)
+    for name, effect, error in zip(("intercept", "age", "smoke", "both"), fit.params, fit.bse, strict=True):
+        gold(f"ohio_{name}", float(effect))
+        gold(f"ohio_{name}_error", float(error))
+    gold("ohio_correlation", correlation)
 
 
 def test_sison_and_glaz_of_statsmodels():
