@@ -1,5 +1,7 @@
 """`evalkit study ...`: begin, serve, watch, simulate, export, back up and check the study of a run."""
 
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +73,7 @@ def serve(
     from study_app.web.server import serve_study
 
     console = Console(soft_wrap=True)
-    with opened(run, db) as database:
+    with _ended_by_sigterm(), opened(run, db) as database:
         study_id = _ensure_begun(database, run)
         if has_simulated(database, study_id):
             console.print("[yellow]Simulated judgments are in this database; for people, give a fresh one with --db.[/yellow]")
@@ -180,6 +182,16 @@ def doctor(
         console.print(f"{marks[finding.state]}  {finding.what}")
     if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as an exit does: the last copy is made, and a container's first process heeds it at all."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _ensure_begun(database: "Database", run: Path) -> int:

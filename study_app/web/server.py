@@ -4,15 +4,17 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import streamlit as st
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from db.session import DatabaseError
 from study_app.plan.recruitment import names_someone
@@ -37,6 +39,8 @@ CONFIG = {
     "client.showErrorDetails": "none",
     "client.toolbarMode": "minimal",
     "logger.level": "warning",
+    # the command says where people go; to print its own lines Streamlit would ask a server of others for this machine's address
+    "logger.hideWelcomeMessage": True,
     # light or dark as the participant's system is
     "theme.light.primaryColor": "#2b59c3",
     "theme.light.backgroundColor": "#fbfbfa",
@@ -64,6 +68,8 @@ HEADERS = {
 MOST_BYTES = 2**20
 # What Streamlit would show to anyone who asks, and no participant needs.
 CLOSED = ("/_stcore/metrics", "/_stcore/script-health-check")
+# RFC 6455, section 7.4.1
+POLICY_VIOLATION = 1008
 
 
 class SecurityHeaders:
@@ -73,7 +79,11 @@ class SecurityHeaders:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; websockets go through unchanged."""
+        """Pass a request on; a websocket goes through unchanged unless a page of another site opens it."""
+        if scope["type"] == "websocket" and _from_elsewhere(scope):
+            # Streamlit refuses it too, but holds everybody up meanwhile: it asks a server of others for this machine's address
+            await WebSocketClose(code=POLICY_VIOLATION)(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -99,6 +109,13 @@ class SecurityHeaders:
             await PlainTextResponse("not found", status_code=404)(scope, receive, send_with_headers)
             return
         await self.app(scope, receive, send_with_headers)
+
+
+def _from_elsewhere(scope: Scope) -> bool:
+    """Tell whether the page that opens a websocket is another host's; programs that are no browser name no page."""
+    headers = Headers(scope=scope)
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host")
 
 
 def _claims_too_much(scope: Scope) -> bool:

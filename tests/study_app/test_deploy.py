@@ -1,8 +1,19 @@
-"""What docs/deploy.md ships: a lock without torch, and a Dockerfile that finds its files."""
+"""What docs/deploy.md ships: a lock without torch, a Dockerfile that finds its files, a server that serves as it does there."""
 
+import os
 import re
+import socket
+import subprocess
+import sys
+import time
 import tomllib
+import urllib.error
+import urllib.request
 from pathlib import Path
+
+import pytest
+
+from tests.runs import make_run
 
 REPOSITORY = Path(__file__).parents[2]
 DEPLOY = REPOSITORY / "docs" / "deploy"
@@ -29,3 +40,43 @@ def test_the_dockerfile_copies_what_is_there_and_never_runs_as_root() -> None:
     assert len(sources) >= 6
     assert all((REPOSITORY / source).exists() for source in sources)
     assert text.index("USER study") < text.index("CMD [")
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.URLError:
+        return False
+
+
+def test_a_server_for_the_network_asks_nobody_outside_and_makes_its_last_copy_when_it_is_told_to_stop(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    make_run(run, arms=("plain", "fancy"), scores=False)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", "from evalkit.cli import main; main()", "study", "serve", str(run)]
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        way_out = f"http://127.0.0.1:{outside.getsockname()[1]}"
+        with subprocess.Popen(
+            [*command, "--host", "0.0.0.0", "--port", str(port)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"http_proxy": way_out, "https_proxy": way_out, "no_proxy": ""},
+        ) as server:
+            end = time.monotonic() + 60
+            while server.poll() is None and not answers(f"http://127.0.0.1:{port}/healthz") and time.monotonic() < end:
+                time.sleep(0.1)
+            server.terminate()
+            # a container is killed ten seconds after it was told
+            said, _ = server.communicate(timeout=10)
+        outside.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            outside.accept()
+    assert server.returncode == 0
+    assert len(list((run / "study" / "backups").glob("served-*.db"))) == 1
+    # that init was not run, and where people go
+    lines = said.splitlines()
+    assert len(lines) == 2
+    assert f"http://localhost:{port}/" in lines[1]

@@ -10,7 +10,9 @@ import pytest
 from sqlalchemy import func, select
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from db.models import Participant
 from db.moments import utc_now
@@ -26,7 +28,7 @@ from study_app.service.judge import Timing
 from study_app.service.study import StudyService
 from study_app.service.told import Trial
 from study_app.web.dashboard import dashboard_page
-from study_app.web.server import SecurityHeaders, own_routes
+from study_app.web.server import POLICY_VIOLATION, SecurityHeaders, own_routes
 from tests.study_app.conftest import begin
 
 HOSTILE = '</td><script>alert("1")</script><img src=x onerror=alert(1)>'
@@ -122,6 +124,26 @@ def test_only_what_is_asked_for_is_answered_and_headers_cannot_be_added(service:
     assert answer.headers["location"] == "/"
     assert "evil" not in str(answer.headers)
     assert client.get("/join", headers={"content-length": str(2**20 + 1)}).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://elsewhere.example", "http://testserver.elsewhere.example", "http://testserver:81", "null", ""]
+)
+def test_a_page_of_another_site_opens_no_websocket(origin: str) -> None:
+    async def talk(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.close(1000)
+
+    app = Starlette(routes=[WebSocketRoute("/_stcore/stream", talk)], middleware=[Middleware(SecurityHeaders)])
+    client = TestClient(app)
+    with pytest.raises(WebSocketDisconnect) as refused, client.websocket_connect("/_stcore/stream", headers={"origin": origin}):
+        pass
+    assert refused.value.code == POLICY_VIOLATION
+    # the study's own page, with TLS before the server or without, and a program that is no browser
+    for own in ({"origin": "http://testserver"}, {"origin": "https://testserver"}, {}):
+        with client.websocket_connect("/_stcore/stream", headers=own) as opened, pytest.raises(WebSocketDisconnect) as closed:
+            opened.receive_text()
+        assert closed.value.code == 1000
 
 
 def test_what_people_type_stays_text_in_the_export_and_out_of_the_dashboard(
