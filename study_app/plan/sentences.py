@@ -150,6 +150,7 @@ class Trouble(Record):
 
     cookies: str
     storage: str
+    picture: str
 
 
 class Sentences(Record):
@@ -169,6 +170,7 @@ class Sentences(Record):
     trouble: Trouble
 
 
+@cache
 def languages() -> tuple[str, ...]:
     """Return the languages there are, by their codes."""
     return tuple(sorted(file.stem for file in FOLDER.glob("*.toml")))

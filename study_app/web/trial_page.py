@@ -93,6 +93,7 @@ def show_trial(
                     "pressed": st.session_state.get(pressed, ""),
                     "minimum_ms": 0 if trial.kind == "practice" else round(1000 * service.design.minimum_seconds),
                     "upcoming": list(trial.upcoming),
+                    "lost": sentences.trouble.picture,
                 }
             ],
             on_answer_change=told,

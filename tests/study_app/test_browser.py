@@ -17,6 +17,7 @@ from db.session import open_database, read
 from evalkit.manifest import Manifest
 from study_app.plan.begin import begin_study
 from study_app.plan.design import Design
+from study_app.plan.sentences import load_sentences
 from tests.runs import make_run
 from tests.served import PATIENCE, Server
 from tests.study_app.png import chunks
@@ -125,6 +126,34 @@ def judgments(server: Server) -> int:
         count = session.scalar(select(func.count()).select_from(Judgment)) or 0
     database.close()
     return count
+
+
+def test_a_picture_that_does_not_come_is_fetched_again_and_never_judged_unseen(browser: Browser, server: Server) -> None:
+    page, _ = arrive(browser, server)
+    sources(page)
+    refused: list[str] = []
+
+    def refuse(route: Route) -> None:
+        refused.append(route.request.url)
+        route.abort()
+
+    page.route("**/i/*", refuse)
+    page.keyboard.press("1")
+    done(page, 1)
+    told = page.get_by_text(load_sentences("en").trouble.picture)
+    expect(told).to_be_visible()
+    for _ in range(2):
+        page.keyboard.press("1")
+        page.locator(".st-key-answers button").first.click()
+        page.wait_for_timeout(1500)
+    assert judgments(server) == 1
+    assert len(refused) > len(set(refused))
+    page.unroute("**/i/*")
+    sources(page)
+    expect(told).to_have_count(0)
+    page.keyboard.press("1")
+    done(page, 2)
+    assert judgments(server) == 2
 
 
 def test_two_people_judge_a_served_study(browser: Browser, server: Server) -> None:

@@ -10,7 +10,7 @@ export default function ({ data: [data], setTriggerValue }) {
   if (page.key !== data.key) {
     page = {
       key: data.key, arrived: performance.now(), shown: null, hiddenSince: null, hidden: 0, losses: 0, sent: -Infinity,
-      order: data.pressed.split(" ").filter(Boolean), told: new Set([data.pressed]),
+      order: data.pressed.split(" ").filter(Boolean), told: new Set([data.pressed]), lost: new Set(),
     };
   }
   if (!page.told.has(data.pressed)) {
@@ -24,6 +24,7 @@ export default function ({ data: [data], setTriggerValue }) {
     target.addEventListener(event, listener, { ...options, signal: listening.signal });
   stop = () => listening.abort();
 
+  const { lost } = page;
   const places = Object.values(data.choices).filter((choice) => choice !== "cannot_tell");
 
   const answer = (choice, confirmed = false) => {
@@ -31,6 +32,8 @@ export default function ({ data: [data], setTriggerValue }) {
     const part = data.ranks && !confirmed && choice !== "cannot_tell";
     // a second press within a moment is a slip; after it, a try again
     if (!part && (now - page.arrived < data.minimum_ms || now - page.sent < 2000)) return;
+    // nothing is judged unseen
+    if (lost.size > 0) return;
     if (!part) page.sent = now;
     const away = page.hidden + (page.hiddenSince === null ? 0 : now - page.hiddenSince);
     setTriggerValue("answer", {
@@ -94,6 +97,30 @@ export default function ({ data: [data], setTriggerValue }) {
   on(window, "blur", away);
   on(window, "focus", away);
 
+  const tellOfLost = () => {
+    const note = document.querySelector(".study-missing");
+    if (lost.size === 0) note?.remove();
+    if (lost.size === 0 || note) return;
+    const added = Object.assign(document.createElement("div"), { className: "study-said study-missing", role: "alert" });
+    added.append(Object.assign(document.createElement("span"), { textContent: data.lost }));
+    document.querySelector(".study-top").append(added);
+  };
+
+  // wait for a picture to be there; one that did not come is fetched again and again
+  const arrive = async (picture) => {
+    for (;;) {
+      await picture.decode().catch(() => null);
+      if (listening.signal.aborted) return;
+      const came = picture.naturalWidth > 0;
+      if (came) lost.delete(picture.src);
+      else lost.add(picture.src);
+      tellOfLost();
+      if (came) return;
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+      picture.src = picture.src;
+    }
+  };
+
   const found = () => document.querySelector(`.study-pair[data-page="${data.key}"]`);
   const begin = () => {
     if (listening.signal.aborted) return;
@@ -106,7 +133,7 @@ export default function ({ data: [data], setTriggerValue }) {
     if (data.ranks) rank();
     on(window, "keydown", (event) => keys(event, view), { capture: true });
     const images = [...document.querySelectorAll(".study-concept img"), ...pair.querySelectorAll("img")];
-    Promise.all(images.map((image) => image.decode().catch(() => null))).then(() => {
+    Promise.all(images.map(arrive)).then(() => {
       requestAnimationFrame(() => requestAnimationFrame(() => {
         if (listening.signal.aborted) return;
         if (page.shown === null) page.shown = performance.now();
