@@ -25,9 +25,10 @@ def name(requirement: str) -> str:
 
 def test_the_lock_holds_what_the_study_extra_names_with_hashes_and_no_torch() -> None:
     locked = {name(line) for line in (DEPLOY / "study.lock").read_text().splitlines() if line[:1].isalpha()}
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    pyproject = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    project, build = pyproject["project"], pyproject["build-system"]["requires"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["analysis"], *extras["study"], *extras["postgres"]]
+    wanted = [*build, *project["dependencies"], *extras["analysis"], *extras["study"], *extras["postgres"]]
     assert {name(each) for each in wanted} - {"evalkit"} <= locked
     assert not [package for package in locked if package.startswith(("torch", "diffusers", "transformers", "nvidia"))]
     entries = re.split(r"(?m)^(?=[a-z])", (DEPLOY / "study.lock").read_text())[1:]
@@ -40,6 +41,11 @@ def test_the_dockerfile_copies_what_is_there_and_never_runs_as_root() -> None:
     assert len(sources) >= 6
     assert all((REPOSITORY / source).exists() for source in sources)
     assert text.index("USER study") < text.index("CMD [")
+    # what isn't let through to the builder can't be copied
+    through = [
+        line.removeprefix("!") for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line[:1] == "!"
+    ]
+    assert through == sources
 
 
 def answers(url: str) -> bool:
