@@ -28,7 +28,7 @@ def serve(folder: str, port: int) -> None:
 
 
 def show() -> None:
-    """Show the page: a style, two pieces of HTML, two answers, a script's component, a button below."""
+    """Show the page: a style, a piece of HTML, two answers, a script's component, a button below."""
     turn = st.session_state.setdefault(_TURN, 0)
 
     def pressed() -> None:
@@ -37,14 +37,11 @@ def show() -> None:
     st.set_page_config(page_title="floor", layout="wide", initial_sidebar_state="collapsed")
     st.html("<style>p { color: black; }</style>")
     st.html(f"<p>{turn} done</p>")
-    st.html("<p>two images</p>")
     with st.container(key="answers", horizontal=True):
         st.button("Left", key=f"left-{turn}", shortcut="1", width="stretch", on_click=pressed)
         st.button("Right", key=f"right-{turn}", shortcut="2", width="stretch", on_click=pressed)
-    with st.container(key="script"):
-        _script()(key=f"script-{turn}", data={"turn": turn}, on_answer_change=pressed)
-    with st.container(key="undo"):
-        st.button("Undo", key=f"undo-{turn}", type="tertiary", on_click=pressed)
+    _script()(key=f"script-{turn}", data=[{"turn": turn}], on_answer_change=pressed)
+    st.button("Undo", key=f"undo-{turn}", type="tertiary", on_click=pressed)
 
 
 @cache

@@ -146,14 +146,9 @@ def _trial(scene: Scene, visitor: Visitor) -> None:
 
     show_trial(service, scene.words, scene.language, trial, safely(answered), scene.said)
     if trial.undoable is not None:
-        with st.container(key="undo"):
-            st.button(
-                scene.words.trial.undo,
-                key=f"undo-{trial.key}",
-                type="tertiary",
-                on_click=safely(undone),
-                args=(trial.undoable,),
-            )
+        st.button(
+            scene.words.trial.undo, key=f"undo-{trial.key}", type="tertiary", on_click=safely(undone), args=(trial.undoable,)
+        )
 
 
 def _break_is_due(service: StudyService, trial: Trial) -> bool:

@@ -33,8 +33,9 @@ def show_trial(
     badge = f'<div class="study-center"><span class="study-badge">{escape(sentences.practice.badge)}</span></div>'
     top = badge if trial.kind == "practice" else _progress(words, trial)
     note = f'<div class="study-said" role="status"><span>{escape(said)}</span></div>' if said else ""
-    st.html(f'<div class="study-top" lang="{language}">{top}{note}{_concepts(words, trial)}</div>')
+    # every element is a message of its own and costs the server as much as its words: so as few as can be
     st.html(
+        f'<div class="study-top" lang="{language}">{top}{note}{_concepts(words, trial)}</div>'
         f'<h1 class="study-question" tabindex="-1" lang="{language}">{escape(_question(sentences, trial))}</h1>'
         + _images(words, trial, language)
     )
@@ -80,24 +81,23 @@ def show_trial(
         elif trial.ranking:
             st.session_state[pressed] = choice
 
-    with st.container(key="script"):
-        _script()(
-            key=key,
-            # in a list: whatever stands in a dict Streamlit would ask pandas about, which it would import to do so
-            data=[
-                {
-                    "key": trial.key,
-                    "language": language,
-                    "choices": {shortcut: choice for choice, _, shortcut in choices},
-                    "ranks": list(words.ranks) if trial.ranking else None,
-                    "pressed": st.session_state.get(pressed, ""),
-                    "minimum_ms": 0 if trial.kind == "practice" else round(1000 * service.design.minimum_seconds),
-                    "upcoming": list(trial.upcoming),
-                    "lost": sentences.trouble.picture,
-                }
-            ],
-            on_answer_change=told,
-        )
+    _script()(
+        key=key,
+        # in a list: whatever stands in a dict Streamlit would ask pandas about, which it would import to do so
+        data=[
+            {
+                "key": trial.key,
+                "language": language,
+                "choices": {shortcut: choice for choice, _, shortcut in choices},
+                "ranks": list(words.ranks) if trial.ranking else None,
+                "pressed": st.session_state.get(pressed, ""),
+                "minimum_ms": 0 if trial.kind == "practice" else round(1000 * service.design.minimum_seconds),
+                "upcoming": list(trial.upcoming),
+                "lost": sentences.trouble.picture,
+            }
+        ],
+        on_answer_change=told,
+    )
 
 
 def read_answer(told: object, places: tuple[str, ...]) -> tuple[Choice, Timing] | None:
