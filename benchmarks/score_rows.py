@@ -19,7 +19,8 @@ from pathlib import Path
 from PIL import Image as Pictures
 
 from evalkit.files import sha256_bytes
-from evalkit.manifest import Arm, Case, Concept, Image, Manifest, image_path
+from evalkit.images import Image, image_path
+from evalkit.manifest import Arm, Case, Concept, Manifest
 
 ARMS, SEEDS = ("direct", "mc_dropout", "orthogonal_mc_dropout", "ties", "dare"), 4
 METRIC = '''

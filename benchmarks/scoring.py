@@ -39,8 +39,9 @@ from evalkit.card import Model
 from evalkit.encoders.clip import ClipEncoder
 from evalkit.encoders.dino import DinoEncoder
 from evalkit.encoders.forward import building, centre_square, normalised
+from evalkit.images import Picture
 from evalkit.importing import import_images
-from evalkit.manifest import Manifest, Picture
+from evalkit.manifest import Manifest
 from evalkit.pixels import load
 from evalkit.similarity import cosine, cosine_matrix
 from evalkit.weights import Weights

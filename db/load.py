@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 from db import models
 from db.moments import utc_now
 from db.session import Database, write
-from evalkit import manifest as described
 from evalkit.errors import UserError
 from evalkit.files import sha256_file
+from evalkit.images import Cell
+from evalkit.manifest import FILE_NAME as MANIFEST_NAME
 from evalkit.manifest import Manifest, Places
 from evalkit.scores import FILE_NAME as SCORES_NAME
 from evalkit.scores import GROUP, ScoreRow, stored_scores
@@ -77,11 +78,11 @@ class _Ids:
         for case, arm, seed, identifier in images:
             self._images[self._place((case, arm, seed))] = identifier
 
-    def image(self, cell: described.Cell) -> int:
+    def image(self, cell: Cell) -> int:
         """Return the id of a cell's image."""
         return self._images[self._place(cell)]
 
-    def _place(self, cell: described.Cell) -> int:
+    def _place(self, cell: Cell) -> int:
         place = self._places.find(cell)
         if place is None:
             raise KeyError(cell)
@@ -113,7 +114,7 @@ def _check_scores(run: Path, manifest: Manifest, rows: Iterable[ScoreRow]) -> di
 
 def _run_row(session: Session, run: Path, manifest: Manifest) -> models.Run:
     """Return the run's row, its manifest loaded."""
-    sha256 = sha256_file(run / described.FILE_NAME)
+    sha256 = sha256_file(run / MANIFEST_NAME)
     row = session.scalar(select(models.Run).where(models.Run.experiment_sha256 == manifest.experiment_sha256))
     if row is not None and row.manifest_sha256 == sha256:
         return row
@@ -150,7 +151,7 @@ def _refuse_contradiction(session: Session, run_id: int, run: Path, manifest: Ma
         .join(models.Image.arm)
         .where(models.Case.run_id == run_id)
     )
-    before: dict[described.Cell, str] = {(case, arm, seed): sha256 for case, arm, seed, sha256 in stored}
+    before: dict[Cell, str] = {(case, arm, seed): sha256 for case, arm, seed, sha256 in stored}
     now = {image.cell: image.sha256 for image in manifest.images}
     for cell in sorted(before.keys() | now.keys()):
         if before.get(cell) != now.get(cell):

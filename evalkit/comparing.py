@@ -12,7 +12,8 @@ import numpy as np
 from evalkit.cache import Features, Store
 from evalkit.card import MetricCard, Model, Needs
 from evalkit.extract import Problem
-from evalkit.manifest import Case, Image, Manifest, Picture
+from evalkit.images import Image, Picture
+from evalkit.manifest import Case, Manifest
 from evalkit.pairing import Partners, pair_key, partners
 from evalkit.scores import ScoreRow
 from evalkit.scoring import mean_cosine, text_features, truncation

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from evalkit.errors import UserError
 from evalkit.files import write_atomic
-from evalkit.manifest import Case, Manifest, image_path
+from evalkit.images import image_path
+from evalkit.manifest import Case, Manifest
 
 GAP, TEXT, LETTER = 4, 10, 6  # pixels between images, and a letter's height and width
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import Field, JsonValue, ValidationError
 
 from evalkit.errors import UserError
-from evalkit.manifest import Name, Record, first_mistake
+from evalkit.records import Name, Record, first_mistake
 
 FILE_NAME = "import.toml"
 

@@ -2,23 +2,14 @@
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Annotated, overload
+from typing import overload
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-# Labels and ids become folder names, so they must be safe in a path on every system.
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
+from evalkit.records import Name, Record, Seed, Sha256
+
 Cell = tuple[str, str, int]
-
-
-class Record(BaseModel):
-    """A frozen record of a file: unknown keys are errors, and no NaN or infinity gets in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Picture(Record):

@@ -11,9 +11,11 @@ from pydantic import ValidationError
 from evalkit.description import FILE_NAME, Description, ImportedCase, read_description
 from evalkit.errors import UserError
 from evalkit.files import sha256_bytes, write_atomic
+from evalkit.images import Image, Picture, image_path
 from evalkit.manifest import FILE_NAME as MANIFEST
-from evalkit.manifest import Arm, Case, Concept, Image, Manifest, Picture, check_name, first_mistake, image_path
+from evalkit.manifest import Arm, Case, Concept, Manifest
 from evalkit.pixels import decode, read_bytes
+from evalkit.records import check_name, first_mistake
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 Progress = Callable[[int, int], None]

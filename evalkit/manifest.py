@@ -1,6 +1,5 @@
 """The manifest: what a run holds, image by image, each bound to its bytes by sha256."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
@@ -11,15 +10,12 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from evalkit.errors import UserError
 from evalkit.files import write_atomic
-from evalkit.images import NAME_PATTERN, Cell, Image, Images, Name, Picture, Record, Seed, Sha256, image_path
+from evalkit.images import Cell, Image, Images, Picture
 from evalkit.json_pieces import BROKEN, around, items
+from evalkit.records import Name, Record, Seed, Sha256, first_mistake
 
 FORMAT: Literal[1] = 1
 FILE_NAME = "manifest.json"
-__all__ = [
-    "FILE_NAME", "NAME_PATTERN", "Arm", "Case", "Cell", "Concept", "Image", "Images", "Manifest", "Name", "Picture", "Places",
-    "Record", "Seed", "Sha256", "check_name", "first_mistake", "image_path", "mistakes",
-]  # fmt: skip
 
 
 class Concept(Record):
@@ -208,31 +204,3 @@ class Places:
         if arm not in self._arms or seed not in seeds:
             return None
         return first + self._arms[arm] * len(seeds) + seeds.index(seed)
-
-
-def check_name(what: str, name: str) -> str:
-    """Return `name` where it can name a folder; raise a UserError that says what is allowed."""
-    if not re.match(NAME_PATTERN, name):
-        raise UserError(
-            f"{what} {name!r}: letters, digits, '.', '_' and '-' only, at most 100, beginning with a letter or digit"
-        )
-    return name
-
-
-def mistakes(error: ValidationError) -> list[str]:
-    """Return every mistake of a pydantic error as `place: what`, with places like arms[2].parameters.p."""
-    lines = []
-    for item in error.errors(include_url=False):
-        place = ""
-        for part in item["loc"]:
-            place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = "unknown key; remove it or correct its spelling"
-        lines.append(f"{place}: {message}" if place else message)
-    return lines
-
-
-def first_mistake(error: ValidationError) -> str:
-    """Return all mistakes of a pydantic error in one line."""
-    return "; ".join(mistakes(error))

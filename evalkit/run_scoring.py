@@ -12,7 +12,8 @@ from evalkit.comparing import Task, pairs_wanted, referenced
 from evalkit.comparing import rows as compared
 from evalkit.errors import UserError
 from evalkit.extract import Item, extract, file_loader
-from evalkit.manifest import Case, Image, Manifest, Picture, Places
+from evalkit.images import Image, Picture
+from evalkit.manifest import Case, Manifest, Places
 from evalkit.metrics import METRICS
 from evalkit.presets import with_preset
 from evalkit.scored import Scored

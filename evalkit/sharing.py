@@ -7,7 +7,8 @@ from pathlib import Path
 
 from evalkit.cache import FILE_NAME as CACHE
 from evalkit.errors import UserError
-from evalkit.manifest import Case, Images, Manifest
+from evalkit.images import Images
+from evalkit.manifest import Case, Manifest
 from evalkit.scores import FILE_NAME, ScoreRow, StoredRows, stored_scores, write_scores
 from evalkit.shard import Shard
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue, model_validator
 
-from evalkit.manifest import Name, Record, Seed
+from evalkit.records import Name, Record, Seed
 from generation.pipeline import Dtype
 from generation.shipped import find
 

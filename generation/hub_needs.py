@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from evalkit.errors import UserError
-from evalkit.manifest import first_mistake
+from evalkit.records import first_mistake
 from generation.experiment import TINYWORLD, Base, Concept, find_experiment
 from generation.places import adapter_file, is_remote, model_folder
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from evalkit.errors import UserError
 from evalkit.files import sha256_bytes, sha256_file, temporary_beside, write_atomic
-from evalkit.manifest import Cell, Image
+from evalkit.images import Cell, Image
 
 FILE_NAME = "journal.jsonl"
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, JsonValue, ValidationError
 
 from evalkit.files import sha256_bytes, sha256_file
-from evalkit.manifest import Record, Sha256
+from evalkit.records import Record, Sha256
 from generation.tally import Tally
 
 FILE_NAME = "provenance.json"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from evalkit.errors import UserError, unknown
-from evalkit.manifest import Record, mistakes
+from evalkit.records import Record, mistakes
 from generation.experiment import Arm, Base, Case, CasesFrom, Concept, Experiment, Sampling, find_experiment
 from generation.merge import MERGE_METHODS
 from generation.merge.method import MergeMethod

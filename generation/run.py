@@ -9,9 +9,10 @@ import torch
 from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
 
-from evalkit import manifest as records
+from evalkit import manifest as described
 from evalkit.errors import UserError
 from evalkit.files import sha256_bytes, sha256_file, write_atomic
+from evalkit.images import Picture
 from evalkit.manifest import Manifest
 from evalkit.shard import Shard
 from evalkit.weights import FILE_NAME as WEIGHTS
@@ -147,7 +148,7 @@ def _provenance(artist: Artist, text: str, batch_size: int, device: str) -> Prov
 
 def _claim(run: Path, name: str, identity: str) -> None:
     """Raise a UserError where `run` holds something else than this experiment's images."""
-    if (run / records.FILE_NAME).exists():
+    if (run / described.FILE_NAME).exists():
         there = Manifest.load(run)
         if there.experiment_sha256 != identity:
             raise UserError(
@@ -155,7 +156,7 @@ def _claim(run: Path, name: str, identity: str) -> None:
                 f"{identity[:12]}); give another --run folder"
             )
     elif run.exists() and (
-        not run.is_dir() or any(not path.name.startswith(f".{records.FILE_NAME}.") for path in run.iterdir())
+        not run.is_dir() or any(not path.name.startswith(f".{described.FILE_NAME}.") for path in run.iterdir())
     ):
         raise UserError(f"{run}: is there already and holds no run of ours; give a new --run folder")
 
@@ -169,7 +170,7 @@ def _begin(artist: Artist, run: Path, folder: Path, identity: str, shard: Shard 
         experiment_sha256=identity,
         source="generated",
         concepts=tuple(
-            records.Concept(
+            described.Concept(
                 name=concept.name,
                 words=concept.words,
                 class_word=concept.class_word,
@@ -178,11 +179,13 @@ def _begin(artist: Artist, run: Path, folder: Path, identity: str, shard: Shard 
             )
             for concept in experiment.concepts
         ),
-        arms=tuple(records.Arm(**arm.model_dump(exclude={"adapters"})) for arm in experiment.arms),
-        cases=tuple(records.Case(**case.model_dump(), plain_prompt=experiment.plain_prompt(case)) for case in experiment.cases),
+        arms=tuple(described.Arm(**arm.model_dump(exclude={"adapters"})) for arm in experiment.arms),
+        cases=tuple(
+            described.Case(**case.model_dump(), plain_prompt=experiment.plain_prompt(case)) for case in experiment.cases
+        ),
     )
     # first of all, so that another shard that begins now finds its own run; and never over what another shard recorded
-    if shard is None or not (run / records.FILE_NAME).exists():
+    if shard is None or not (run / described.FILE_NAME).exists():
         frame.save(run)
     for picture, data in (pair for pairs in pictures.values() for pair in pairs):
         path = run / picture.path
@@ -193,7 +196,7 @@ def _begin(artist: Artist, run: Path, folder: Path, identity: str, shard: Shard 
     return frame
 
 
-def _pictures(concept: Concept, folder: Path) -> Iterator[tuple[records.Picture, bytes]]:
+def _pictures(concept: Concept, folder: Path) -> Iterator[tuple[Picture, bytes]]:
     """Yield a concept's references: where they go in the run, and their bytes."""
     for number, (suffix, data) in enumerate(references(concept, folder)):
         try:
@@ -201,4 +204,4 @@ def _pictures(concept: Concept, folder: Path) -> Iterator[tuple[records.Picture,
         except (UnidentifiedImageError, OSError) as error:
             raise UserError(f"{concept.references}: reference {number} of {concept.name} is no image: {error}") from error
         path = f"references/{concept.name}/{number:02d}{suffix}"
-        yield records.Picture(path=path, sha256=sha256_bytes(data), width=width, height=height), data
+        yield Picture(path=path, sha256=sha256_bytes(data), width=width, height=height), data

@@ -8,9 +8,8 @@ from typing import TypeVar
 
 from PIL import Image as Pictures
 
-from evalkit import manifest as records
+from evalkit import images as described
 from evalkit.files import sha256_bytes
-from evalkit.manifest import image_path
 from evalkit.shard import Shard
 from generation.artist import Artist, Cell
 from generation.experiment import Experiment
@@ -37,11 +36,11 @@ class Work:
 class Drawn:
     """A finished image: its bytes as PNG and what the manifest says of it."""
 
-    image: records.Image
+    image: described.Image
     png: bytes
 
 
-def plan_work(experiment: Experiment, finished: Collection[records.Cell], shard: Shard | None = None) -> list[Work]:
+def plan_work(experiment: Experiment, finished: Collection[described.Cell], shard: Shard | None = None) -> list[Work]:
     """Return what is not in `finished`, arm after arm, cells that share a merge together.
 
     Those with and without a negative prompt stand apart, since a batch can't mix them.
@@ -69,8 +68,8 @@ def paint(artist: Artist, work: Work, batch_size: int) -> Iterator[Drawn]:
                 Pictures.fromarray(pixels).save(buffer, "PNG")
                 png = buffer.getvalue()
                 height, width = pixels.shape[:2]
-                image = records.Image(
-                    path=image_path(cell.case.id, work.arm, cell.seed),
+                image = described.Image(
+                    path=described.image_path(cell.case.id, work.arm, cell.seed),
                     sha256=sha256_bytes(png),
                     width=width,
                     height=height,

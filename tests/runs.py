@@ -11,7 +11,8 @@ from PIL import Image as PILImage
 from PIL import ImageDraw
 
 from evalkit.files import sha256_file
-from evalkit.manifest import Arm, Case, Concept, Image, Manifest, Picture, image_path
+from evalkit.images import Image, Picture, image_path
+from evalkit.manifest import Arm, Case, Concept, Manifest
 from evalkit.scores import ScoreRow, write_scores
 
 THREE_ARMS = ("direct", "mc_dropout", "orthogonal_mc_dropout")

@@ -20,7 +20,7 @@ from analysis.results import Result
 from analysis.votes.preference import check_margin
 from evalkit.errors import UserError
 from evalkit.files import sha256_bytes, write_atomic
-from evalkit.manifest import Name, Record
+from evalkit.records import Name, Record
 
 VOTES = "votes"
 # Where a study's design names the plan it was begun with.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evalkit.errors import UserError
-from evalkit.manifest import Record
+from evalkit.records import Record
 from generation.lora import Factors
 
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from evalkit.manifest import Record
+from evalkit.records import Record
 from generation.seeds import derived
 
 # 2^32 / golden ratio and the multiplier of MurmurHash3: odd, so that counting steps reach every 32-bit word

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_type_hints
 
 from pydantic import ValidationError, create_model
 
-from evalkit.manifest import Record, mistakes
+from evalkit.records import Record, mistakes
 from generation.merge.calibration import CalibrationOptions
 from generation.merge.masks import MaskOptions
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from evalkit.errors import UserError
-from evalkit.manifest import Name, Record, mistakes
+from evalkit.records import Name, Record, mistakes
 from generation.shipped import find
 from generation.train.recipe import Recipe, parse_recipe, read_toml
 

@@ -23,7 +23,8 @@ from PIL import Image as PILImage
 from evalkit import pixels
 from evalkit.errors import UserError
 from evalkit.files import sha256_bytes, write_atomic
-from evalkit.manifest import Manifest, Picture
+from evalkit.images import Picture
+from evalkit.manifest import Manifest
 
 FOLDER = "study"
 Kind = Literal["image", "reference"]

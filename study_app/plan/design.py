@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from db.models import Study
 from db.session import keep
 from evalkit.errors import UserError
-from evalkit.manifest import Manifest, Name, Record, Seed, first_mistake
+from evalkit.manifest import Manifest
+from evalkit.records import Name, Record, Seed, first_mistake
 from study_app.plan.arrangement import MOST_AT_ONCE, Answer
 from study_app.plan.questionnaire import Question
 from study_app.plan.screen import ScreenRule

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from db.models import Participant, Reply, Study
 from evalkit.errors import UserError
-from evalkit.manifest import Name, Record
+from evalkit.records import Name, Record
 from study_app.plan.chain import append
 
 MOST_SIGNS = 2000

@@ -10,7 +10,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from db.models import Participant, Screen
-from evalkit.manifest import Record
+from evalkit.records import Record
 from study_app.plan.chain import append
 from study_app.plan.plates import PLATES, POOL, plate_number
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from evalkit.errors import UserError
-from evalkit.manifest import Record, first_mistake
+from evalkit.records import Record, first_mistake
 from study_app.plan.arrangement import MOST_AT_ONCE
 
 FOLDER = Path(__file__).parent / "text"

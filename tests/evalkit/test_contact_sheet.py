@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from evalkit.contact_sheet import GAP, main, sheet
 from evalkit.errors import UserError
-from evalkit.manifest import image_path
+from evalkit.images import image_path
 from tests.runs import SIDE, THREE_ARMS, make_run
 
 

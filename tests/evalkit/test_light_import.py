@@ -18,7 +18,7 @@ def test_import_evalkit_is_light():
 
 
 def test_its_commands_are_light():
-    names = ("command", "importing", "plugins", "showing", "scores", "manifest", "doctor")
+    names = ("command", "importing", "plugins", "showing", "scores", "manifest", "records", "doctor")
     assert loaded("import " + ", ".join(f"evalkit.{name}" for name in names)) == []
 
 

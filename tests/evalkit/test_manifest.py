@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from evalkit.errors import UserError
-from evalkit.manifest import FILE_NAME, Arm, Case, Concept, Image, Images, Manifest, Places, image_path
+from evalkit.images import Image, Images, image_path
+from evalkit.manifest import FILE_NAME, Arm, Case, Concept, Manifest, Places
 
 
 def image(case: str, arm: str, seed: int, **other: object) -> Image:

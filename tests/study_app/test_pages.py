@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from db.models import Judgment, Participant, Withdrawal
 from db.session import Database, read
-from evalkit.manifest import Record
+from evalkit.records import Record
 from study_app.plan.begin import begin_study
 from study_app.plan.design import Design
 from study_app.plan.sentences import FOLDER, languages, load_sentences
