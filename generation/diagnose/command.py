@@ -17,9 +17,11 @@ def diagnose(
     out: Annotated[Path, typer.Option("--out", help="The folder for tables and figures.")],
     case: Annotated[str | None, typer.Option("--case", help="The case whose merges are weighed; by default the first.")] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", help="A folder of drawn images, to compare their latents with --prior.")
+        Path | None, typer.Option("--images", help="A run, or a folder of drawn images, to compare their latents with --prior.")
     ] = None,
-    prior: Annotated[Path | None, typer.Option("--prior", help="A folder of as many prior images.")] = None,
+    prior: Annotated[
+        Path | None, typer.Option("--prior", help="As many prior images as each arm drew: a run, or a folder.")
+    ] = None,
     outputs: Annotated[
         bool, typer.Option("--outputs", help="Draw the case's first seed with every arm, and look at every layer and step.")
     ] = False,
@@ -34,7 +36,6 @@ def diagnose(
 
     from evalkit.files import write_atomic
     from generation.artist import Artist
-    from generation.diagnose import latents, report
     from generation.experiment import find_experiment
     from generation.pipeline import choose_device
     from generation.reading import read_experiment
@@ -47,12 +48,7 @@ def diagnose(
         if outputs:
             text += _outputs(artist, weighed, out)
         if images is not None and prior is not None:
-            both = [latents.latent_counts(artist.pipeline, place) for place in (images, prior)]
-            found = latents.divergences(both[0], both[1])
-            report.write_table(out, "latents", found)
-            report.draw_latents(out, both[0], both[1])
-            rows = [vars(row) for row in found]
-            text += "\n## Latents of images against prior images, in nats\n\n" + report.markdown(rows)
+            text += _latents(artist, images, prior, out)
     finally:
         artist.close()
     write_atomic(out / "diagnosis.md", text)
@@ -66,6 +62,18 @@ def _case(experiment: "Experiment", wish: str | None) -> "Case":
     if not chosen:
         raise UserError(f"--case {wish}: {experiment.name} has none; it has {', '.join(one.id for one in experiment.cases)}")
     return chosen[0]
+
+
+def _latents(artist: "Artist", images: Path, prior: Path, out: Path) -> str:
+    """Write how far the latents of drawn images are from the prior's, for each arm of a run; return it as Markdown."""
+    from generation.diagnose import latents, report
+
+    others = latents.latent_counts(artist.pipeline, [path for arm in latents.pictures(prior).values() for path in arm])
+    drawn = {of: latents.latent_counts(artist.pipeline, found) for of, found in latents.pictures(images).items()}
+    found = [row for of, counts in drawn.items() for row in latents.divergences(of, counts, others)]
+    report.write_table(out, "latents", found)
+    report.draw_latents(out, {"prior": others, **drawn})
+    return "\n## Latents of images against prior images, in nats\n\n" + report.markdown([vars(row) for row in found])
 
 
 def _outputs(artist: "Artist", case: "Case", out: Path) -> str:

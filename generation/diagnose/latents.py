@@ -1,5 +1,6 @@
 """How far the latents of drawn images are from those of prior images: divergence of their histograms."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from evalkit.errors import UserError
+from evalkit.manifest import FILE_NAME, Manifest
 from evalkit.sets.histograms import Counts, binned, density, kullback_leibler
 from generation.pipeline import Pipeline
 from generation.places import PICTURES
@@ -18,8 +20,12 @@ DRAWS = 1000
 
 @dataclass(frozen=True)
 class Divergence:
-    """In nats, of all values or of one channel: KL(images || prior) with a 95 % interval, the reverse, Jensen-Shannon."""
+    """In nats, of all values or of one channel: KL(images || prior) with a 95 % interval, the reverse, Jensen-Shannon.
 
+    `of` is the arm that drew the images, or "images" where they are not a run's.
+    """
+
+    of: str
     channel: str
     images: int
     forward: float
@@ -29,17 +35,29 @@ class Divergence:
     jensen_shannon: float
 
 
-def latent_counts(pipeline: Pipeline, folder: Path) -> Counts:
-    """Return, per image of a folder and per latent channel, how many values fall into each bin; [images, channels, bins].
+def pictures(place: Path) -> dict[str, list[Path]]:
+    """Return the images of each arm of a run, or all below a folder as "images".
+
+    Raises:
+        UserError: there is no image, or the run lacks some.
+    """
+    if (place / FILE_NAME).is_file():
+        run = Manifest.load(place).complete(place)
+        return {arm.label: [place / one.path for one in run.images if one.arm == arm.label] for arm in run.arms}
+    found = sorted(path for path in place.rglob("*") if path.suffix.lower() in PICTURES) if place.is_dir() else []
+    if not found:
+        raise UserError(f"{place}: holds no image; give a run, or a folder with files that end in {', '.join(PICTURES)}")
+    return {"images": found}
+
+
+def latent_counts(pipeline: Pipeline, found: Sequence[Path]) -> Counts:
+    """Return, per image and latent channel, how many values fall into each bin; [images, channels, bins].
 
     Latents are the mode of the VAE's distribution times its scaling factor, in float32.
 
     Raises:
-        UserError: there is no image, or their sizes differ or are no multiple of what the VAE shrinks by.
+        UserError: the images' sizes differ or are no multiple of what the VAE shrinks by.
     """
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES) if folder.is_dir() else []
-    if not found:
-        raise UserError(f"{folder}: holds no image; give a folder with files that end in {', '.join(PICTURES)}")
     counts = []
     size = read(found[0]).size
     if size[0] % pipeline.vae_scale_factor or size[1] % pipeline.vae_scale_factor:
@@ -58,7 +76,7 @@ def latent_counts(pipeline: Pipeline, folder: Path) -> Counts:
     return np.array(counts, dtype=np.float64)
 
 
-def divergences(images: Counts, prior: Counts, seed: int = 0) -> list[Divergence]:
+def divergences(of: str, images: Counts, prior: Counts, seed: int = 0) -> list[Divergence]:
     """Return the divergences of all values and of each channel; intervals resample images, not pixels.
 
     NCR (arXiv 2506.06483), Figure 6. The paper states neither bins nor direction; here 200 bins on [-5, 5] and two for what
@@ -68,14 +86,14 @@ def divergences(images: Counts, prior: Counts, seed: int = 0) -> list[Divergence
         UserError: there are not as many images on both sides: a histogram of fewer is the rougher, hence the farther.
     """
     if len(images) != len(prior):
-        raise UserError(f"{len(images)} images against {len(prior)} prior images; give as many on both sides")
+        raise UserError(f"{of}: {len(images)} images against {len(prior)} prior images; give as many on both sides")
     channels = images.shape[1]
     wholes = [("all", images.sum(1), prior.sum(1))]
     wholes += [(str(channel), images[:, channel], prior[:, channel]) for channel in range(channels)]
-    return [_divergence(name, one, other, np.random.default_rng(seed)) for name, one, other in wholes]
+    return [_divergence(of, name, one, other, np.random.default_rng(seed)) for name, one, other in wholes]
 
 
-def _divergence(name: str, images: Counts, prior: Counts, rng: np.random.Generator) -> Divergence:
+def _divergence(of: str, name: str, images: Counts, prior: Counts, rng: np.random.Generator) -> Divergence:
     p, q = density(images.sum(0)), density(prior.sum(0))
     middle = (p + q) / 2
     n = len(images)
@@ -85,4 +103,4 @@ def _divergence(name: str, images: Counts, prior: Counts, rng: np.random.Generat
     ]
     low, high = np.quantile(again, [0.025, 0.975])
     shannon = (kullback_leibler(p, middle) + kullback_leibler(q, middle)) / 2
-    return Divergence(name, n, kullback_leibler(p, q), float(low), float(high), kullback_leibler(q, p), shannon)
+    return Divergence(of, name, n, kullback_leibler(p, q), float(low), float(high), kullback_leibler(q, p), shannon)

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -148,11 +148,11 @@ def draw_conflicts(folder: Path, found: Sequence[Conflict]) -> None:
     _save(figure, folder / "signs.svg")
 
 
-def draw_latents(folder: Path, images: Counts, prior: Counts) -> None:
-    """Draw both histograms of all latent values (NCR, Figure 6)."""
+def draw_latents(folder: Path, sides: Mapping[str, Counts]) -> None:
+    """Draw the histograms of all latent values by name (NCR, Figure 6)."""
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
-    for name, counts in (("prior", prior), ("images", images)):
+    for name, counts in sides.items():
         shares = density(counts.sum((0, 1)))[1:-1]
         width = 2 * REACH / len(shares)
         axes.stairs(shares / width, np.linspace(-REACH, REACH, len(shares) + 1), label=name)

@@ -23,6 +23,7 @@ from generation.diagnose.signs import by_chance, conflicts
 from generation.lora import Lora, load_lora
 from generation.pipeline import Pipeline, load_pipeline
 from generation.train.basis import basis_rows, slot_rows
+from tests.runs import make_run
 from tests.tiny import adapted, save_kohya_lora, save_peft_lora, save_sdxl
 
 # diffusers' scheduler on numpy 2
@@ -142,11 +143,11 @@ def test_an_alpha_that_diffusers_loses_is_found(loras: dict[str, Lora], pipeline
 
 
 def test_histograms_and_divergences_are_literal_sums(place: Path, pipeline: Pipeline):
-    drawn, prior = (latents.latent_counts(pipeline, place / kind) for kind in ("drawn", "prior"))
+    drawn, prior = (latents.latent_counts(pipeline, sorted((place / kind).iterdir())) for kind in ("drawn", "prior"))
     assert drawn.shape == (3, 4, 202)
     # every value is in some bin: 8 x 8 latents of 16 px images
     assert drawn.sum(2).tolist() == [[64.0] * 4] * 3
-    rows = latents.divergences(drawn, prior)
+    rows = latents.divergences("images", drawn, prior)
     assert [row.channel for row in rows] == ["all", "0", "1", "2", "3"]
     sides = []
     for counts in (drawn, prior):
@@ -158,8 +159,23 @@ def test_histograms_and_divergences_are_literal_sums(place: Path, pipeline: Pipe
     shannon = sum(a * math.log(2 * a / (a + b)) + b * math.log(2 * b / (a + b)) for a, b in zip(p, q, strict=True)) / 2
     assert (rows[0].forward, rows[0].reverse, rows[0].jensen_shannon) == pytest.approx((forward, reverse, shannon))
     assert rows[0].low <= rows[0].high
-    same = latents.divergences(prior, prior)[0]
+    same = latents.divergences("images", prior, prior)[0]
     assert (same.forward, same.reverse, same.jensen_shannon) == (0, 0, 0)
+
+
+def test_a_run_is_compared_arm_by_arm_and_its_references_are_left_out(place: Path, tmp_path: Path):
+    make_run(tmp_path / "run", arms=("one", "two"), scores=False)
+    make_run(tmp_path / "prior", arms=("base",), scores=False)
+    app = Typer()
+    app.command()(diagnose)
+    sides = ["--images", str(tmp_path / "run"), "--prior", str(tmp_path / "prior")]
+    result = CliRunner().invoke(app, [str(place / "three.toml"), "--out", str(tmp_path / "out"), *sides])
+    assert result.exit_code == 0, result.exception
+    rows = list(csv.DictReader((tmp_path / "out/latents.csv").read_text(encoding="utf-8").splitlines()))
+    # three pairs of concepts, two seeds each
+    assert [(row["of"], row["channel"], row["images"]) for row in rows] == [
+        (arm, channel, "6") for arm in ("one", "two") for channel in ("all", "0", "1", "2", "3")
+    ]
 
 
 def test_latents_beyond_the_edges_are_counted():
@@ -201,5 +217,5 @@ def test_what_cannot_be_diagnosed_is_said(place: Path, tmp_path: Path, options: 
 
 
 def test_unequal_counts_are_refused():
-    with pytest.raises(UserError, match="2 images against 3 prior images; give as many on both sides"):
-        latents.divergences(np.ones((2, 4, 202)), np.ones((3, 4, 202)))
+    with pytest.raises(UserError, match="direct: 2 images against 3 prior images; give as many on both sides"):
+        latents.divergences("direct", np.ones((2, 4, 202)), np.ones((3, 4, 202)))
