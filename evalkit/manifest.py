@@ -1,12 +1,12 @@
 """The manifest: what a run holds, image by image, each bound to its bytes by sha256."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError, ValidationInfo, field_validator
 
 from evalkit.errors import UserError
 from evalkit.files import write_atomic
@@ -51,6 +51,13 @@ class Case(Record):
     negative_prompt: str | None = None
     seeds: tuple[Seed, ...]
 
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed stands there twice")
+        return seeds
+
 
 class Manifest(Record):
     """All a run holds. Images are sorted by case, arm and seed in the order of `cases` and `arms`."""
@@ -65,49 +72,52 @@ class Manifest(Record):
     cases: tuple[Case, ...] = Field(min_length=1)
     images: Images = Images()
 
-    @model_validator(mode="after")
-    def _names_hold(self) -> "Manifest":
-        for what, names in (
-            ("concepts", [concept.name for concept in self.concepts]),
-            ("arms", [arm.label for arm in self.arms]),
-            ("cases", [case.id for case in self.cases]),
-        ):
-            twice = {name for name, times in Counter(names).items() if times > 1}
-            if twice:
-                raise ValueError(f"{what}: {', '.join(sorted(twice))} stand(s) there twice; names must differ")
-            # two names that differ in case alone would share a folder on some systems
-            if len({name.lower() for name in names}) < len(names):
-                raise ValueError(f"{what}: names must differ by more than upper and lower case")
-        known = {concept.name for concept in self.concepts}
-        for index, case in enumerate(self.cases):
-            if len(set(case.seeds)) < len(case.seeds):
-                raise ValueError(f"cases[{index}] ({case.id}): names a seed twice")
+    @field_validator("concepts", "arms", "cases")
+    @classmethod
+    def _names_differ(cls, named: tuple[Concept | Arm | Case, ...]) -> tuple[Concept | Arm | Case, ...]:
+        names = [one.label if isinstance(one, Arm) else one.id if isinstance(one, Case) else one.name for one in named]
+        twice = {name for name, times in Counter(names).items() if times > 1}
+        if twice:
+            raise ValueError(f"{', '.join(sorted(twice))} stand(s) there twice; names must differ")
+        # two names that differ in case alone would share a folder on some systems
+        if len({name.lower() for name in names}) < len(names):
+            raise ValueError("names must differ by more than upper and lower case")
+        return named
+
+    @field_validator("cases")
+    @classmethod
+    def _concepts_are_known(cls, cases: tuple[Case, ...], others: ValidationInfo) -> tuple[Case, ...]:
+        if "concepts" not in others.data:  # they have a mistake of their own
+            return cases
+        known = {concept.name for concept in others.data["concepts"]}
+        for case in cases:
             for name in case.concepts + case.beside:
                 if name not in known:
-                    raise ValueError(f"cases[{index}] ({case.id}): no concept {name!r}; known: {', '.join(sorted(known))}")
-        coming = self.expected()
-        if not all(image.cell in coming for image in self.images):
-            object.__setattr__(self, "images", self._in_order())
-        return self
+                    raise ValueError(f"{case.id}: no concept {name!r}; known: {', '.join(sorted(known))}")
+        return cases
 
-    def _in_order(self) -> Images:
+    @field_validator("images")
+    @classmethod
+    def _in_order(cls, images: Images, others: ValidationInfo) -> Images:
         """Return the images sorted; raise a ValueError where one stands there twice or has no place in the run."""
-        order = {cell: place for place, cell in enumerate(self.expected())}
+        if not {"arms", "cases"} <= others.data.keys():  # they have a mistake of their own
+            return images
+        coming = _cells(others.data["cases"], others.data["arms"])
+        if all(image.cell in coming for image in images):
+            return images
+        order = {cell: place for place, cell in enumerate(_cells(others.data["cases"], others.data["arms"]))}
         seen: set[Cell] = set()
-        for image in self.images:
+        for image in images:
             if image.cell not in order:
-                raise ValueError(f"images: {image.path} belongs to no case x arm x seed of this run")
+                raise ValueError(f"{image.path} belongs to no case x arm x seed of this run")
             if image.cell in seen:
-                raise ValueError(f"images: {image.path}: its case, arm and seed stand there twice")
+                raise ValueError(f"{image.path}: its case, arm and seed stand there twice")
             seen.add(image.cell)
-        return Images(sorted(self.images, key=lambda image: order[image.cell]))
+        return Images(sorted(images, key=lambda image: order[image.cell]))
 
     def expected(self) -> Iterator[Cell]:
         """Yield every case, arm, seed the run should hold, in order."""
-        for case in self.cases:
-            for arm in self.arms:
-                for seed in case.seeds:
-                    yield (case.id, arm.label, seed)
+        return _cells(self.cases, self.arms)
 
     def missing(self) -> tuple[Cell, ...]:
         """Return the cells that have no image yet."""
@@ -183,6 +193,10 @@ class Manifest(Record):
                 f"case {case}, arm {arm}, seed {seed}; finish the run with the command that began it"
             )
         return self
+
+
+def _cells(cases: Iterable[Case], arms: Sequence[Arm]) -> Iterator[Cell]:
+    return ((case.id, arm.label, seed) for case in cases for arm in arms for seed in case.seeds)
 
 
 class Places:

@@ -91,7 +91,13 @@ def test_a_mistake_in_an_image_is_named_with_its_place(tmp_path):
         (lambda document: document.update(images=None), "images: "),
         (lambda document: document["images"].append(document["images"][0]), "stand there twice"),
         (lambda document: document["images"][2].update(seed=9), "belongs to no case"),
-        (lambda document: document["cases"][1].update(seeds=[1, 1]), r"cases\[1\] \(c1\): names a seed twice"),
+        (lambda document: document["cases"][1].update(seeds=[1, 1]), r"cases\[1\]\.seeds: a seed stands there twice"),
+        (lambda document: document["cases"][1].update(beside=["dog"]), "cases: c1: no concept 'dog'; known: cat"),
+        (
+            lambda document: document["cases"][1].update(id="c0"),
+            r"manifest\.json: cases: c0 stand\(s\) there twice; names must differ$",
+        ),
+        (lambda document: document["arms"][1].update(label="Direct"), r"manifest\.json: arms: names must differ by more than"),
     ):
         document = json.loads(text)
         change(document)
