@@ -77,14 +77,13 @@ def score_run(
         for other in () if shard else shard_caches(run):
             store.take_in(other)
         _remember(earlier, cards, encoders, store)
+        count = _counter(progress, _how_many(manifest))
         if ray is None:
-            count = _counter(progress, sum(1 for _ in _items(run, manifest, cards)))
-            items = _items(run, manifest, cards)
+            items = chain(_of_cases(run, manifest, cards), _of_references(run, manifest, cards))
             result.tally = extract(items, encoders, store, batch_size=batch_size, progress=count)
         else:
             settings = Settings.of(run, cards, given, device, batch_size, encoders)
-            groups = list(_groups(run, manifest, cards, batch_size))
-            count = _counter(progress, sum(map(len, groups)))
+            groups = _groups(run, manifest, cards, batch_size)
             result.tally = extract_with_ray(settings, groups, encoders, store, ray, count)
         result.problems.extend(result.tally.problems)
         tasks = [Task(manifest, card, encoders[card.model], store) for card in cards]
@@ -190,10 +189,14 @@ def _kept(earlier: Earlier, manifest: Manifest, tasks: Sequence[Task], notes: li
     notes.extend(f"{name}: earlier scores of another recipe were replaced" for name in sorted(replaced))
 
 
-def _items(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[Item]:
-    """Yield the different pictures of each case, with the models that should see them, seed by seed; then the references."""
-    all_models = tuple(dict.fromkeys(card.model for card in cards))
-    with_references = tuple(dict.fromkeys(card.model for card in cards if card.needs == "references"))
+def _how_many(manifest: Manifest) -> int:
+    """Return how many pictures there are to score: the different ones of each case, and the references."""
+    return sum(len({image.sha256 for image in images}) for _, images in manifest.by_case()) + len(_shown(manifest))
+
+
+def _of_cases(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[Item]:
+    """Yield the different pictures of each case, with the models that should see them, seed by seed."""
+    models = tuple(dict.fromkeys(card.model for card in cards))
     for case, images in manifest.by_case():
         pairs = pairs_wanted(manifest, cards, case, images)
         different: dict[str, Picture] = {}
@@ -201,19 +204,27 @@ def _items(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterat
             different.setdefault(image.sha256, image)
         for key, picture in different.items():
             partners = {model: known[key] for model, known in pairs.items() if key in known}
-            yield Item(key, picture.path, file_loader(run / picture.path, key), all_models, partners)
-    shown = {picture.sha256: picture for case in manifest.cases for _, every in referenced(manifest, case) for picture in every}
-    for key, picture in shown.items():
-        yield Item(key, picture.path, file_loader(run / picture.path, key), with_references)
+            yield Item(key, picture.path, file_loader(run / picture.path, key), models, partners)
+
+
+def _of_references(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[Item]:
+    """Yield the different references of all cases, with the models that should see them."""
+    models = tuple(dict.fromkeys(card.model for card in cards if card.needs == "references"))
+    for key, picture in _shown(manifest).items():
+        yield Item(key, picture.path, file_loader(run / picture.path, key), models)
+
+
+def _shown(manifest: Manifest) -> dict[str, Picture]:
+    """Return the references of all cases by their sha256."""
+    return {picture.sha256: picture for case in manifest.cases for _, every in referenced(manifest, case) for picture in every}
 
 
 def _groups(run: Path, manifest: Manifest, cards: Sequence[MetricCard], batch_size: int) -> Iterator[list[Item]]:
-    """Yield what `_items` yields in groups of whole cases that fill a batch at least.
+    """Yield the pictures of whole cases in groups that fill a batch at least.
 
     A reference stands in the first group that needs it.
     """
-    shown = {picture.sha256 for concept in manifest.concepts for picture in concept.references}
-    done: set[str] = set()
+    root, done = run.absolute(), set[str]()
     cases: list[Case] = []
     images: list[Image] = []
     for case, own in manifest.by_case():
@@ -221,9 +232,9 @@ def _groups(run: Path, manifest: Manifest, cards: Sequence[MetricCard], batch_si
         images.extend(own)
         if case is manifest.cases[-1] or len(images) >= batch_size:
             part = manifest.model_copy(update={"cases": tuple(cases), "images": tuple(images)})
-            items = [item for item in _items(run.absolute(), part, cards) if item.key not in done]
-            done.update(item.key for item in items if item.key in shown)
-            yield items
+            references = [item for item in _of_references(root, part, cards) if item.key not in done]
+            done.update(item.key for item in references)
+            yield [*_of_cases(root, part, cards), *references]
             cases, images = [], []
 
 

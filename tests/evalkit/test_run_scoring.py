@@ -31,8 +31,10 @@ def test_every_metric_has_the_rows_its_kind_says(run, weights):
 
 
 def test_each_picture_is_decoded_once_and_goes_through_each_model_once(run, weights):
-    tally = score_run(run, METRICS, weights=weights, batch_size=4).tally
+    seen = []
+    tally = score_run(run, METRICS, weights=weights, batch_size=4, progress=lambda *count: seen.append(count)).tally
     assert tally.decodes == 15  # 12 images and 3 references
+    assert (seen[0], seen[-1]) == ((0, 15), (15, 15))
     assert tally.forwards["clip"] == math.ceil(15 / 4)
     assert tally.forwards["dino"] == math.ceil(15 / 4)
     assert tally.forwards["piqe"] == math.ceil(12 / 4)

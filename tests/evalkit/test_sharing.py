@@ -41,9 +41,10 @@ def brightness(weights, device):
 
 @pytest.fixture
 def run(folder, tmp_path):
-    """Return a run of four cases, two of which show the same images."""
+    """Return a run of four cases, two of which show the same images; one of those is a reference too."""
     for case, like in (("third", "both"), ("fourth", "alone")):
         shutil.copytree(folder / like, folder / case)
+    shutil.copy(folder / "alone/direct/0.png", folder / "references/star/3.png")
     (folder / "import.toml").write_text(DESCRIPTION + MORE)
     import_images(folder, tmp_path / "run")
     return tmp_path / "run"
