@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import nn
 
-from evalkit.errors import UserError
+from evalkit.errors import UserError, unknown
 
 # StableDiffusionPipeline or StableDiffusionXLPipeline; diffusers ships no types.
 Pipeline: TypeAlias = Any
@@ -159,18 +159,12 @@ def check_scheduler(scheduler: Any, steps: int) -> None:  # noqa: ANN401 - diffu
 
 
 def scheduler_class(name: str) -> Any:  # noqa: ANN401 - diffusers ships no types
-    """Return the diffusers scheduler called `name`; raise a UserError that lists near names where there is none."""
-    import difflib
-
+    """Return the diffusers scheduler called `name`; raise a UserError that lists them where there is none."""
     import diffusers
 
     names = [known for known in dir(diffusers) if known.endswith("Scheduler")]
     if name not in names:
-        near = difflib.get_close_matches(name, names, 3)
-        raise UserError(
-            f"diffusers has no scheduler {name!r}"
-            + (f"; did you mean {' or '.join(near)}?" if near else "; give a class name such as KDPM2DiscreteScheduler")
-        )
+        raise unknown("diffusers has no scheduler", name, names)
     return getattr(diffusers, name)
 
 

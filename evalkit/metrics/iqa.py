@@ -1,12 +1,11 @@
 """Any other no-reference metric of pyiqa, by its name there: `iqa:topiq_nr`, `iqa:clipiqa`, ..."""
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 
 from evalkit.card import Encoder, MetricCard, metric, pick
 from evalkit.encoders.pyiqa_nets import load_pyiqa
 from evalkit.encoders.quality import LICENCE
-from evalkit.errors import UserError
+from evalkit.errors import UserError, unknown
 from evalkit.weights import Weights
 
 PREFIX = "iqa:"
@@ -40,9 +39,7 @@ def _card(name: str, own: tuple[str, ...]) -> MetricCard:
         if config["metric_mode"] == "NR" and key not in (*OF_SETS_AND_TEXTS, *own)
     )
     if theirs not in allowed:
-        near = get_close_matches(theirs, allowed, 1)
-        hint = f"; did you mean {PREFIX}{near[0]}?" if near else "."
-        raise UserError(f"{name}: pyiqa has no such no-reference metric{hint} Allowed: {PREFIX} and {', '.join(allowed)}")
+        raise unknown("pyiqa has no no-reference metric", name, [f"{PREFIX}{key}" for key in allowed])
     config = DEFAULT_CONFIGS[theirs]
 
     def load(weights: Weights, device: str) -> Encoder:

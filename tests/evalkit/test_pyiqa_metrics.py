@@ -105,10 +105,13 @@ def test_without_its_file_and_offline_a_metric_of_pyiqa_says_which(tmp_path, mon
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("iqa:topiq_nrr", r"no such no-reference metric; did you mean iqa:topiq_nr\? Allowed: iqa: and .*clipiqa"),
-        ("iqa:lpips", "no such no-reference metric"),
-        ("iqa:fid", "no such no-reference metric"),
-        ("iqa:clipscore", "no such no-reference metric"),
+        (
+            "iqa:topiq_nrr",
+            r"pyiqa has no no-reference metric 'iqa:topiq_nrr'; did you mean 'iqa:topiq_nr'\? Known: .*iqa:clipiqa,",
+        ),
+        ("iqa:lpips", "pyiqa has no no-reference metric"),
+        ("iqa:fid", "pyiqa has no no-reference metric"),
+        ("iqa:clipscore", "pyiqa has no no-reference metric"),
         ("iqa:musiq", "is called 'musiq' here, without 'iqa:'"),
     ],
 )

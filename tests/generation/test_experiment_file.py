@@ -118,7 +118,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], str]] = {
     "no model": (('model = "sdxl"', 'model = "references"'), r"base.model: .*references: no model_index.json there"),
     "unknown scheduler": (
         ('model = "sdxl"', 'model = "sdxl"\nscheduler = "KDPM2Discrete"'),
-        r"base.scheduler: diffusers has no scheduler 'KDPM2Discrete'; did you mean",
+        r"base.scheduler: diffusers has no scheduler 'KDPM2Discrete'; did you mean 'KDPM2DiscreteScheduler'\? Known: .*DDIM",
     ),
     "bad name": (('label = "mc"', 'label = "m/c"'), r"arms\[1\].label: String should match"),
     "not a number": (("guidance = 5.0", "guidance = nan"), r"sampling.guidance: Input should be"),
