@@ -1,4 +1,4 @@
-"""The commands of the metric library: import, score, metrics, doctor."""
+"""The commands of the metric library: import, sheet, score, metrics, doctor."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +35,25 @@ def import_images(
     console.print(
         f"{run}: {state}: {len(manifest.images)} images, {len(manifest.arms)} arms, {len(manifest.cases)} cases", markup=False
     )
+
+
+def sheet(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    out: Annotated[Path, typer.Argument(help="The PNG file to write.")],
+    case: Annotated[list[str] | None, typer.Option("--case", help="A case to show, may be repeated; all by default.")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of each case.")] = 1,
+    columns: Annotated[int, typer.Option("--columns", min=0, help="Arms beside each other; 0: all, with references.")] = 0,
+    side: Annotated[int, typer.Option("--side", min=16, help="Width of an image in pixels.")] = 64,
+) -> None:
+    """Write a run's images on one sheet: a row for each case and seed, a column for each arm."""
+    from io import BytesIO
+
+    from evalkit.contact_sheet import sheet as draw
+    from evalkit.files import write_atomic
+
+    buffer = BytesIO()
+    draw(run, case or (), seeds, columns, side).save(buffer, "PNG", optimize=True)
+    write_atomic(out, buffer.getvalue())
 
 
 def score(

@@ -1,15 +1,11 @@
-"""A run's images on one sheet, a row for each case and seed and a column for each arm: `python -m evalkit.contact_sheet`."""
+"""A run's images on one sheet, a row for each case and seed and a column for each arm."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from PIL import Image, ImageDraw, ImageFont
 
 from evalkit.errors import UserError
-from evalkit.files import write_atomic
 from evalkit.images import image_path
 from evalkit.manifest import Case, Manifest
 
@@ -90,25 +86,3 @@ def _picture(path: Path, side: int) -> Image.Image:
         raise UserError(f"{path}: not drawn yet; finish the run with the command that began it")
     with Image.open(path) as image:
         return image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
-
-
-def main(
-    run: Annotated[Path, typer.Argument(help="The run folder.")],
-    out: Annotated[Path, typer.Argument(help="The PNG file to write.")],
-    case: Annotated[list[str] | None, typer.Option("--case", help="A case to show, may be repeated; all by default.")] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of each case.")] = 1,
-    columns: Annotated[int, typer.Option("--columns", min=0, help="Arms beside each other; 0: all, with references.")] = 0,
-    side: Annotated[int, typer.Option("--side", min=16, help="Width of an image in pixels.")] = 64,
-) -> None:
-    """Write a run's images on one sheet."""
-    buffer = BytesIO()
-    try:
-        sheet(run, case or (), seeds, columns, side).save(buffer, "PNG", optimize=True)
-        write_atomic(out, buffer.getvalue())
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-
-
-if __name__ == "__main__":
-    typer.run(main)

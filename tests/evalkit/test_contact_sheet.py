@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 from PIL import Image
-from typer import Typer
-from typer.testing import CliRunner
 
-from evalkit.contact_sheet import GAP, main, sheet
+from evalkit.contact_sheet import GAP, sheet
 from evalkit.errors import UserError
 from evalkit.images import image_path
+from tests.command_line import call, check_line
 from tests.runs import SIDE, THREE_ARMS, make_run
 
 
@@ -43,14 +42,12 @@ def test_arms_go_on_in_bands_below_and_cases_are_chosen(tmp_path):
         sheet(tmp_path, ["nothing"])
 
 
-def test_the_command_writes_a_png_or_one_line(tmp_path):
+def test_the_command_writes_a_png_or_one_line(tmp_path, monkeypatch, capsys):
     make_run(tmp_path / "run", scores=False)
-    app = Typer()
-    app.command()(main)
-    assert CliRunner().invoke(app, [str(tmp_path / "run"), str(tmp_path / "sheet.png")]).exit_code == 0
+    words = ("sheet", str(tmp_path / "run"), str(tmp_path / "sheet.png"))
+    assert call(monkeypatch, capsys, *words)[0] == 0
     assert pixels(tmp_path / "sheet.png").shape[1] > 100
     (tmp_path / "run" / "images" / "star-ring" / "direct" / "0.png").unlink()
-    failed = CliRunner().invoke(app, [str(tmp_path / "run"), str(tmp_path / "sheet.png")])
-    assert failed.exit_code == 1
-    assert failed.output.startswith("error: ")
-    assert "not drawn yet" in failed.output
+    code, error = call(monkeypatch, capsys, *words)
+    assert code == 1
+    check_line(error, ("not drawn yet",))
