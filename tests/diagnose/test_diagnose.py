@@ -14,7 +14,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from evalkit.errors import UserError
-from evalkit.sets.histograms import EDGES
+from evalkit.sets.histograms import EDGES, density
 from generation.diagnose import latents
 from generation.diagnose.command import diagnose
 from generation.diagnose.pairs import pairs
@@ -158,7 +158,20 @@ def test_histograms_and_divergences_are_literal_sums(place: Path, pipeline: Pipe
     reverse = sum(b * math.log(b / a) for a, b in zip(p, q, strict=True))
     shannon = sum(a * math.log(2 * a / (a + b)) + b * math.log(2 * b / (a + b)) for a, b in zip(p, q, strict=True)) / 2
     assert (rows[0].forward, rows[0].reverse, rows[0].jensen_shannon) == pytest.approx((forward, reverse, shannon))
-    assert rows[0].low <= rows[0].high
+
+    def divergence(one: list[int], other: list[int]) -> float:
+        p, q = (density(counts[kept].sum((0, 1))) for counts, kept in ((drawn, one), (prior, other)))
+        return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+
+    every = [0, 1, 2]
+    variance = 0.0
+    for without in (
+        [divergence([i for i in every if i != left], every) for left in every],
+        [divergence(every, [i for i in every if i != left]) for left in every],
+    ):
+        variance += 2 / 3 * sum((value - sum(without) / 3) ** 2 for value in without)
+    reach = 1.96 * math.sqrt(variance)
+    assert (rows[0].low, rows[0].high) == pytest.approx((max(0, forward - reach), forward + reach))
     same = latents.divergences("images", prior, prior)[0]
     assert (same.forward, same.reverse, same.jensen_shannon) == (0, 0, 0)
 
@@ -214,6 +227,18 @@ def test_what_cannot_be_diagnosed_is_said(place: Path, tmp_path: Path, options: 
     result = CliRunner().invoke(app, [str(place / "three.toml"), "--out", str(tmp_path / "out"), *options])
     assert isinstance(result.exception, UserError)
     assert message in str(result.exception)
+
+
+def test_a_divergence_lies_in_its_interval_though_few_images_make_rough_histograms():
+    rng = np.random.default_rng(0)
+    drawn, prior = (rng.multinomial(64, np.ones(202) / 202, (20, 4)).astype(float) for _ in range(2))
+    for row in latents.divergences("direct", drawn, prior):
+        assert row.low < row.forward < row.high
+
+
+def test_one_image_has_no_interval():
+    with pytest.raises(UserError, match="direct: one image has no interval; give two or more on both sides"):
+        latents.divergences("direct", np.ones((1, 4, 202)), np.ones((1, 4, 202)))
 
 
 def test_unequal_counts_are_refused():
