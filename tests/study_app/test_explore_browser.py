@@ -64,7 +64,8 @@ def test_a_visitor_filters_sorts_by_disagreement_and_sees_the_images_behind_a_nu
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.goto(explorer.url)
     expect(page.get_by_text(f"{len(table)} comparisons of {first} and {second}")).to_be_visible()
-    expect(page.get_by_text("Simulated: these judgments")).to_be_visible()
+    warning = page.get_by_test_id("stAlertContentWarning")
+    expect(warning.get_by_text("Simulated: these judgments")).to_be_visible()
     # the share of votes is the report's, to the digit
     share = f"{100 * found.preferences[0].clustered.estimate:.1f} %"
     expect(page.get_by_role("cell", name=share).first).to_be_visible()
