@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-import torch
 from pydantic import Field
 
 from generation.lora import Factors
@@ -29,7 +28,8 @@ def regmean(
     with few inputs solvable.
     """
     # LoRAs that do not adapt the layer have their part in the diagonal of the total alone
-    total = shrink * moments.total + (1 - shrink) * torch.diag(moments.total.diagonal())
+    total = shrink * moments.total
+    total.diagonal().add_((1 - shrink) * moments.total.diagonal())
     sums = zip(moments.own, moments.downs, moments.squares, strict=True)
     own = [shrink * one + (1 - shrink) * down * squares for one, down, squares in sums]
     return rewired(parts, ridged(own, total, ridge))
