@@ -7,15 +7,15 @@ from functools import cached_property
 from threadpoolctl import threadpool_limits
 
 from analysis.contrast import Contrast
-from analysis.data import RunData
+from analysis.database_rows import RunData
+from analysis.grouping import by_signature, measured, sets_of, votes_of
+from analysis.metrics.human_agreement import Judged, judged
 from analysis.metrics.paired import Measured, MetricResult, mean_of, measure
-from analysis.metrics.people_and_metrics import Judged, judged
 from analysis.results import Result
-from analysis.rows import by_signature, measured, sets_of, votes_of
 from analysis.votes.agreement import Agreement, agreement_of, noise_ceiling
-from analysis.votes.fitted import ArmStrengths, VoteModel, arm_strengths, vote_model
+from analysis.votes.nway import Several, several_of
 from analysis.votes.preference import Preference, preferences
-from analysis.votes.several import Several, several_of
+from analysis.votes.vote_models import ArmStrengths, VoteModel, arm_strengths, vote_model
 
 
 @dataclass(frozen=True, slots=True)

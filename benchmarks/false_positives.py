@@ -15,7 +15,7 @@ import numpy as np
 from scipy import special, stats
 
 from analysis.contrast import ALPHA, Contrast
-from analysis.planning.study_design import NODES, WEIGHTS, Spread, StudyDesign, draw_study, variance_terms
+from analysis.planning.precision import NODES, WEIGHTS, Spread, StudyDesign, draw_study, variance_terms
 from analysis.votes.preference import clustered_preference, naive_preference
 
 AHEAD = 0.6

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from generation.experiment import Experiment, find_experiment
+from generation.experiment_file import read_experiment
 from generation.pipeline import load_pipeline, quiet
-from generation.reading import read_experiment
 from generation.run import generate
 from generation.seeds import initial_noise, step_generator
 from generation.tinyworld import weights_folder

@@ -19,12 +19,12 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
-from generation.lora import Factors, Lora
-from generation.merge import MERGE_METHODS
+from generation.lora_file import Factors, Lora
 from generation.merge.apply import Merge
-from generation.merge.drawing import Drawing
+from generation.merge.methods import MERGE_METHODS
 from generation.merge.official import orthogonal_masks
-from generation.merge.parts import Weighted
+from generation.merge.sampling_state import Drawing
+from generation.merge.setup import Weighted
 
 WIDTH, TOKENS, RANK, RATE = 640, 4096, 128, 0.5
 LAYER = "unet.to_q"

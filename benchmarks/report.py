@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import insert
 
-from analysis.data import read_run
+from analysis.database_rows import read_run
 from analysis.findings import analyze_run
-from analysis.report.writing import write_report
+from analysis.report.report_page import write_report
 from db import models
-from db.moments import utc_now
 from db.session import Database, open_database, write
+from db.utc import utc_now
 
 ARMS, CONCEPTS, SEEDS, PEOPLE, VOTES, METRICS = ("direct", "mc_dropout", "orthogonal_mc_dropout"), 30, 4, 60, 5, 8
 Rows = list[dict[str, object]]

@@ -18,14 +18,14 @@ from pathlib import Path
 
 from PIL import Image as Pictures
 
-from evalkit.files import sha256_bytes
-from evalkit.images import Image, image_path
-from evalkit.manifest import Arm, Case, Concept, Manifest
+from evalkit.io.atomic_files import sha256_bytes
+from evalkit.run.image_records import Image, image_path
+from evalkit.run.manifest import Arm, Case, Concept, Manifest
 
 ARMS, SEEDS = ("direct", "mc_dropout", "orthogonal_mc_dropout", "ties", "dare"), 4
 METRIC = '''
-from evalkit.card import metric
-from evalkit.measure import Measure
+from evalkit.metric_spec.metric_card import metric
+from evalkit.metric_spec.pixel_metric import Measure
 
 @metric(direction="none", unit="level", limits=(0.0, 255.0), source="this benchmark", licence="none")
 def brightness(weights, device):
@@ -90,16 +90,16 @@ def hold(run: Path) -> str:
     import pyarrow.parquet  # noqa: F401
     import torch  # noqa: F401
 
-    import evalkit.run_scoring  # noqa: F401
+    import evalkit.scoring.run_scorer  # noqa: F401
 
     return f"{len(Manifest.load(run).images):,} images in the manifest"
 
 
 def score(run: Path) -> str:
     """Score the run and go through its rows, as the command does for its table."""
-    from evalkit.plugins import load_plugin
-    from evalkit.run_scoring import score_run
-    from evalkit.summary import summarise
+    from evalkit.metrics.plugins import load_plugin
+    from evalkit.scoring.run_scorer import score_run
+    from evalkit.scoring.summary import summarise
 
     result = score_run(run, load_plugin(run / "brightness.py"), device="cpu", in_memory=False)
     means = summarise(result.found)
@@ -108,7 +108,7 @@ def score(run: Path) -> str:
 
 def load(run: Path) -> str:
     """Load the run into a database."""
-    from db.load import load_run
+    from db.run_loader import load_run
     from db.session import open_database
 
     loaded = load_run(open_database(f"sqlite:///{run}/study.db"), run)

@@ -34,17 +34,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from evalkit import run_scoring
-from evalkit.card import Model
 from evalkit.encoders.clip import ClipEncoder
 from evalkit.encoders.dino import DinoEncoder
 from evalkit.encoders.forward import building, centre_square, normalised
-from evalkit.images import Picture
-from evalkit.importing import import_images
-from evalkit.manifest import Manifest
-from evalkit.pixels import load
-from evalkit.similarity import cosine, cosine_matrix
-from evalkit.weights import Weights
+from evalkit.io.image_reader import load
+from evalkit.metric_spec.metric_card import Model
+from evalkit.metric_spec.similarity import cosine, cosine_matrix
+from evalkit.run.image_records import Picture
+from evalkit.run.import_images import import_images
+from evalkit.run.manifest import Manifest
+from evalkit.scoring import run_scorer as run_scoring
+from evalkit.weights.lookup import Weights
 
 METRICS = ("clip_t", "clip_i", "dino")
 BATCH, REFERENCES, AGREEMENT, WORKERS, PEER_SHARE = 32, 4, 1e-5, 2, 4

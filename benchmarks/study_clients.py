@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Protocol
 
 from db.session import open_database
-from study_app.service.judge import Timing
+from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
-from study_app.service.told import Trial
+from study_app.service.view_models import Trial
 
 
 class Told(Protocol):

@@ -29,9 +29,9 @@ from db.models import Assignment, Comparison, Judgment, Participant
 from db.session import default_url, open_database, read
 from study_app.conduct.export import export_study
 from study_app.conduct.verify import verify_export
-from study_app.plan.begin import begin_study
 from study_app.plan.blinding import Blinding
 from study_app.plan.design import Design, Selection
+from study_app.plan.initialize import begin_study
 from tests.runs import make_run
 from tests.served import Server
 

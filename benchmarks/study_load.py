@@ -32,9 +32,9 @@ from websockets.asyncio.client import ClientConnection
 from benchmarks.study_floor import Floor
 from db.models import Comparison, Judgment
 from db.session import open_database, read
-from study_app.plan.begin import begin_study
 from study_app.plan.design import Design
-from study_app.service.judge import Timing
+from study_app.plan.initialize import begin_study
+from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
 from tests.runs import make_run
 from tests.served import Server

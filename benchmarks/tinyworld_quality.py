@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from evalkit.encoders.clip import CLIP, load_clip
 from evalkit.encoders.dino import DINO, load_dino
-from evalkit.pixels import Pixels
-from evalkit.weights import find
+from evalkit.io.image_reader import Pixels
+from evalkit.weights.lookup import find
 from generation.pipeline import load_pipeline, quiet
 from generation.seeds import initial_noise
 from generation.tinyworld import weights_folder

@@ -18,11 +18,11 @@ from threadpoolctl import threadpool_limits
 
 from analysis.inference.bradley_terry import contrasts, fit_strengths
 from analysis.inference.paired_comparisons import Comparisons
-from analysis.metrics.people_and_metrics import Judged, foresight
-from analysis.planning.study_design import Spread, StudyDesign, draw_study
+from analysis.metrics.human_agreement import Judged, foresight
+from analysis.planning.precision import Spread, StudyDesign, draw_study
 from analysis.votes.agreement import agreement_of
-from analysis.votes.fitted import vote_model
 from analysis.votes.preference import Votes, preference
+from analysis.votes.vote_models import vote_model
 
 PER_SEED = 435 * 5
 

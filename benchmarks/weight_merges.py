@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 
-from generation.lora import Factors, Lora
-from generation.merge import MERGE_METHODS
+from generation.lora_file import Factors, Lora
 from generation.merge.layer import Layer
 from generation.merge.lowrank import axes
-from generation.merge.parts import Weighted
+from generation.merge.methods import MERGE_METHODS
+from generation.merge.setup import Weighted
 
 # Shapes (outputs, inputs) of SDXL's layers and how many of each: transformer blocks of the UNet, layers of its text encoders.
 BLOCKS: tuple[tuple[int, dict[tuple[int, int], int]], ...] = (

@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from evalkit.errors import UserError
-from evalkit.files import temporary_beside
+from evalkit.io.atomic_files import temporary_beside
 
 
 def copy_sqlite(file: Path, copy: Path) -> None:

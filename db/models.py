@@ -1,5 +1,6 @@
 """The tables: a run, its study and its judgments."""
 
+from db.declarative import Id, Table
 from db.people_tables import Identity, Participant, Reply, Screen
 from db.run_tables import Arm, Case, CaseConcept, Concept, Image, Metric, Reference, Run, Score
 from db.study_tables import (
@@ -14,7 +15,6 @@ from db.study_tables import (
     Study,
     Withdrawal,
 )
-from db.table import Id, Table
 
 __all__ = (
     "Answer",

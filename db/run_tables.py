@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import BigInteger, CheckConstraint, Float, ForeignKey, Index, String, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from db.moments import utc_now
-from db.table import Id, Table
+from db.declarative import Id, Table
+from db.utc import utc_now
 
 
 class Run(Table):

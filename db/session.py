@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from db.schema import migrate
-from db.turns import TooLongError, writing
+from db.write_queue import TooLongError, writing
 from evalkit.errors import UserError
 
 Kept = TypeVar("Kept")

@@ -16,8 +16,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from db.declarative import Id, Table
 from db.run_tables import Case, Concept, Image, Reference
-from db.table import Id, Table
 
 # Of two images a side; of more the numbers of the places on the page, the best first: "3", or "3 1 2" where all are ranked.
 CHOICE = "choice IN ('left', 'right', 'cannot_tell') OR substr(choice, 1, 1) IN ('1', '2', '3', '4', '5', '6', '7', '8')"

@@ -8,15 +8,15 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from evalkit.card import MetricCard
-    from evalkit.scoring import Pictures, Score
+    from evalkit.metric_spec.metric_card import MetricCard
+    from evalkit.scoring.in_memory import Pictures, Score
 
 __all__ = ["list_metrics", "metric", "score"]
 
 
 def list_metrics() -> list[str]:
     """Return the names of all metrics, those that installed packages add included."""
-    from evalkit.plugins import known_metrics
+    from evalkit.metrics.plugins import known_metrics
 
     return list(known_metrics())
 
@@ -28,7 +28,7 @@ def metric(name: str) -> "MetricCard":
         UserError: there is none of that name; the message lists those there are.
     """
     from evalkit.metrics.iqa import cards_named
-    from evalkit.plugins import known_metrics
+    from evalkit.metrics.plugins import known_metrics
 
     (card,) = cards_named(known_metrics(), [name])
     return card
@@ -48,9 +48,9 @@ def score(
 ) -> "list[Score]":
     """Return the scores of images: one row per image and metric, and per concept where it compares with references.
 
-    See `evalkit.scoring.score`, which does it.
+    See `evalkit.scoring.in_memory.score`, which does it.
     """
-    from evalkit import scoring
+    from evalkit.scoring import in_memory as scoring
 
     return scoring.score(
         images,

@@ -26,9 +26,9 @@ def generate(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from evalkit.shard import Shard
+    from evalkit.run.shard import Shard
     from generation.experiment import find_experiment
-    from generation.reading import read_experiment
+    from generation.experiment_file import read_experiment
     from generation.run import generate as draw
 
     console = Console(stderr=True, soft_wrap=True)
@@ -60,7 +60,7 @@ def methods() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from generation.merge import MERGE_METHODS
+    from generation.merge.methods import MERGE_METHODS
 
     table = Table("method", "acts on", "parameters", "what it does", "source")
     for method in MERGE_METHODS.values():

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue, model_validator
 
-from evalkit.records import Name, Record, Seed
+from evalkit.run.file_record import Name, Record, Seed
 from generation.pipeline import Dtype
-from generation.shipped import find
+from generation.shipped_files import find
 
 TINYWORLD = "tinyworld"
 Parameters = dict[str, JsonValue]
@@ -138,5 +138,5 @@ class Experiment(Record):
 
 
 def find_experiment(wish: str) -> tuple[Path, Path]:
-    """Return an experiment file and the folder its relative paths start from, as `generation.shipped.find` does."""
+    """Return an experiment file and the folder its relative paths start from, as `generation.shipped_files.find` does."""
     return find(wish, "experiments", "experiment file")

@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from evalkit.errors import UserError
-from evalkit.files import sha256_bytes, sha256_file, temporary_beside, write_atomic
-from evalkit.images import Cell, Image
+from evalkit.io.atomic_files import sha256_bytes, sha256_file, temporary_beside, write_atomic
+from evalkit.run.image_records import Cell, Image
 
 FILE_NAME = "journal.jsonl"
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from pydantic import Field, JsonValue, ValidationError
 
-from evalkit.files import sha256_bytes, sha256_file
-from evalkit.records import Record, Sha256
-from generation.tally import Tally
+from evalkit.io.atomic_files import sha256_bytes, sha256_file
+from evalkit.run.file_record import Record, Sha256
+from generation.timings import Tally
 
 FILE_NAME = "provenance.json"
 PACKAGES = ("evalkit", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")

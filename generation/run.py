@@ -9,23 +9,23 @@ import torch
 from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
 
-from evalkit import manifest as described
 from evalkit.errors import UserError
-from evalkit.files import sha256_bytes, sha256_file, write_atomic
-from evalkit.images import Picture
-from evalkit.manifest import Manifest
-from evalkit.shard import Shard
-from evalkit.weights import FILE_NAME as WEIGHTS
+from evalkit.io.atomic_files import sha256_bytes, sha256_file, write_atomic
+from evalkit.run import manifest as described
+from evalkit.run.image_records import Picture
+from evalkit.run.manifest import Manifest
+from evalkit.run.shard import Shard
+from evalkit.weights.lookup import FILE_NAME as WEIGHTS
 from generation import provenance
-from generation.artist import Artist
 from generation.experiment import Concept, Experiment
-from generation.fleet import draw_with_ray
 from generation.journal import Journal
+from generation.paths import metric_weights, references
 from generation.pipeline import choose_device
-from generation.places import metric_weights, references
 from generation.provenance import Provenance
+from generation.ray_workers import draw_with_ray
+from generation.sampler import Artist
+from generation.schedule import Drawn, paint, plan_work
 from generation.seeds import mask_seed
-from generation.work import Drawn, paint, plan_work
 
 # Gets how many images are finished, how many there will be, and what is being drawn.
 Progress = Callable[[int, int, str], None]
@@ -47,8 +47,8 @@ def generate(
 
     Relative paths of the experiment start from `folder`; `text` is the experiment file's own, kept in the provenance. Images
     that are finished, by the sha256 in the journals, are not drawn again. With `shard`, only its cases are drawn, and the
-    manifest holds what is finished so far; with `ray`, the workers of that cluster draw (see `generation.fleet`). However a run
-    is shared out, its manifest and its bytes are the same.
+    manifest holds what is finished so far; with `ray`, the workers of that cluster draw (see `generation.ray_workers`).
+    However a run is shared out, its manifest and its bytes are the same.
 
     Raises:
         UserError: `run` is another experiment's, a file is missing or broken, or the disk is full.

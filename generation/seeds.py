@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from evalkit.files import sha256_bytes
+from evalkit.io.atomic_files import sha256_bytes
 
 
 def initial_noise(seed: int, shape: Sequence[int]) -> Tensor:

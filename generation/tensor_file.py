@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from evalkit.files import temporary_beside
+from evalkit.io.atomic_files import temporary_beside
 from generation import provenance
 
 NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from study_app import conduct_command
-from study_app.opening import Db, Run, opened
+from study_app.conduct import command as conduct_command
+from study_app.run_database import Db, Run, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from db.session import Database
-    from study_app.plan.begin import Begun
     from study_app.plan.design import Design
+    from study_app.plan.initialize import Begun
 
 app = typer.Typer(
     help="Let people judge a run's images blind, in a browser.",
@@ -148,7 +148,7 @@ def backup(
     from rich.console import Console
 
     from db.backup import copy_sqlite
-    from db.moments import utc_now
+    from db.utc import utc_now
     from evalkit.errors import UserError
     from study_app.plan.blinding import FOLDER
 
@@ -198,8 +198,8 @@ def _ensure_begun(database: "Database", run: Path) -> int:
     """Return the study's id; begin it with the defaults, saying so, where `init` was not run."""
     from rich.console import Console
 
-    from study_app.plan.begin import find_study
     from study_app.plan.design import Design, read_design
+    from study_app.plan.initialize import find_study
 
     study, design = find_study(database, run), read_design(run)
     if design is not None:
@@ -217,10 +217,10 @@ def _ensure_begun(database: "Database", run: Path) -> int:
 
 
 def _begin(database: "Database", run: Path, design: "Design") -> "Begun":
-    from evalkit.manifest import Manifest
-    from study_app.plan.begin import begin_study
+    from evalkit.run.manifest import Manifest
     from study_app.plan.blinding import pictures
-    from study_app.plan.sentences import load_sentences
+    from study_app.plan.initialize import begin_study
+    from study_app.plan.texts import load_sentences
 
     load_sentences(design.language)
     with _bar("blinded images", len(list(pictures(Manifest.load(run))))) as tell:

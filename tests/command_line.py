@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from evalkit import cli
+from evalkit.cli import main as cli
 
 
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:

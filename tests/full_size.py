@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from generation.merged_file import spelt
+from generation.merge.export import spelt
 from generation.pipeline import Pipeline, quiet
-from generation.train.basis import basis_rows, basis_sha256, slot_rows
+from generation.train.orthogonal_basis import basis_rows, basis_sha256, slot_rows
 from tests.tiny import LETTERS, adapted
 
 Family = Literal["sdxl", "sd15"]

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from generation.lora import Factors, Lora, load_lora
-from generation.merge import MERGE_METHODS
+from generation.lora_file import Factors, Lora, load_lora
 from generation.merge.apply import Merge
 from generation.merge.calibration import Moments
-from generation.merge.drawing import Drawing
 from generation.merge.layer import Layer
-from generation.merge.parts import Weighted, layers_of, module_of
+from generation.merge.methods import MERGE_METHODS
+from generation.merge.sampling_state import Drawing
+from generation.merge.setup import Weighted, layers_of, module_of
 from generation.pipeline import Pipeline
 
 RANKS = (4, 2, 3)

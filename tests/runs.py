@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageDraw
 
-from evalkit.files import sha256_file
-from evalkit.images import Image, Picture, image_path
-from evalkit.manifest import Arm, Case, Concept, Manifest
-from evalkit.scores import ScoreRow, write_scores
+from evalkit.io.atomic_files import sha256_file
+from evalkit.run.image_records import Image, Picture, image_path
+from evalkit.run.manifest import Arm, Case, Concept, Manifest
+from evalkit.run.score_table import ScoreRow, write_scores
 
 THREE_ARMS = ("direct", "mc_dropout", "orthogonal_mc_dropout")
 # names and colours of up to ten concepts: enough for 45 pairs

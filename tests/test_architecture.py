@@ -42,7 +42,9 @@ def test_every_command_is_on_the_page():
         assert re.search(rf"`evalkit {entry.name}\b", PAGE), f"docs/architecture.md does not mention `evalkit {entry.name}`"
 
 
-@pytest.mark.parametrize("package", ["evalkit", "evalkit.cli", "db.models", "analysis.command", "study_app.command"])
+@pytest.mark.parametrize(
+    "package", ["evalkit", "evalkit.cli.main", "db.models", "analysis.report.command", "study_app.command"]
+)
 def test_light_packages_load_no_torch(package: str):
     code = (
         f"import sys, {package}\n"
@@ -55,7 +57,7 @@ def test_light_packages_load_no_torch(package: str):
 
 def test_help_needs_no_heavy_package():
     code = (
-        "import sys; sys.argv = ['evalkit', '--help']; from evalkit.cli import main\n"
+        "import sys; sys.argv = ['evalkit', '--help']; from evalkit.cli.main import main\n"
         "try: main()\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'diffusers', 'transformers', 'open_clip', 'pyiqa', 'pandas', 'scipy', 'streamlit', 'sqlalchemy'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"

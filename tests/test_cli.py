@@ -19,7 +19,7 @@ def broken_plugin(tmp_path: Path) -> Path:
 
 
 def evalkit(*words: str, path: Path) -> subprocess.CompletedProcess[str]:
-    code = "import sys; from evalkit.cli import main; sys.argv[0] = 'evalkit'; main()"
+    code = "import sys; from evalkit.cli.main import main; sys.argv[0] = 'evalkit'; main()"
     environment = {**os.environ, "PYTHONPATH": str(path)}
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=environment, check=False)
 
@@ -34,7 +34,7 @@ def test_a_broken_plugin_stops_no_command_but_its_own(broken_plugin: Path):
 
 def test_a_kernel_that_nothing_asks_for_is_no_word_on_the_terminal():
     code = (
-        "import logging, sys; from evalkit.cli import main; sys.argv = ['evalkit', '--help']\n"
+        "import logging, sys; from evalkit.cli.main import main; sys.argv = ['evalkit', '--help']\n"
         "try: main()\nexcept SystemExit: logging.getLogger('bitsandbytes.backends.cpu').warning('no kernel')"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

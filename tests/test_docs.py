@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from evalkit.metrics import METRICS
-from generation.merge import MERGE_METHODS
-from generation.shipped import shipped
+from generation.merge.methods import MERGE_METHODS
+from generation.shipped_files import shipped
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -7,15 +7,15 @@ import pytest
 from playwright.sync_api import Browser, expect
 from sqlalchemy import func, select
 
-from analysis.command import analyze
+from analysis.report.command import analyze
 from db.models import Judgment
 from db.session import open_database, read
-from evalkit.importing import import_images
-from evalkit.manifest import Manifest
-from evalkit.run_scoring import score_run
-from evalkit.scores import read_scores
-from study_app.plan.begin import begin_study
+from evalkit.run.import_images import import_images
+from evalkit.run.manifest import Manifest
+from evalkit.run.score_table import read_scores
+from evalkit.scoring.run_scorer import score_run
 from study_app.plan.design import Design
+from study_app.plan.initialize import begin_study
 from tests.served import PATIENCE, Server
 
 DESCRIPTION = """

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from evalkit.files import sha256_file
-from evalkit.manifest import Manifest
-from evalkit.scores import read_scores
+from evalkit.io.atomic_files import sha256_file
+from evalkit.run.manifest import Manifest
+from evalkit.run.score_table import read_scores
 from tests.runs import make_run
 
 

@@ -4,10 +4,10 @@ import pytest
 
 from analysis.papers import blocklora
 from analysis.papers.script import main
-from evalkit.run_scoring import score_run
-from generation.reading import read_experiment
+from evalkit.scoring.run_scorer import score_run
+from generation.experiment_file import read_experiment
 from generation.run import generate
-from generation.shipped import shipped
+from generation.shipped_files import shipped
 from generation.tinyworld import weights_folder
 from generation.train.series import read_recipes, train_series
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.contrast import ALPHA, Contrast
-from analysis.inference.clusters import Codes, ConceptSets, Floats, Robust, robust_variance
+from analysis.inference.dyadic_errors import Codes, ConceptSets, Floats, Robust, robust_variance
 
 DYADIC = "t, dyadic + participant, max-rule"
 DYADIC_ALONE = "t, dyadic, max-rule"

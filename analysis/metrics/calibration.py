@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.contrast import Contrast
-from analysis.drawing import BLUE, SETTINGS, WIDTH, mark
-from analysis.metrics.people_and_metrics import Judged
+from analysis.figure_style import BLUE, SETTINGS, WIDTH, mark
+from analysis.metrics.human_agreement import Judged
 from analysis.results import Result
-from analysis.votes.foresight import some_votes, vote_contrast
+from analysis.votes.metric_votes import some_votes, vote_contrast
 from analysis.votes.preference import SCALES
 
 GROUPS = 8

@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 
 from analysis.contrast import Contrast
-from analysis.drawing import Drawing
+from analysis.figure_style import Drawing
 from analysis.findings import Findings
-from analysis.inference.clusters import ConceptSets, codes_of
+from analysis.inference.dyadic_errors import ConceptSets, codes_of
 from analysis.inference.intervals import contrast_of_mean
 from analysis.inference.shares import Share
-from analysis.metrics.by_concepts import by_concepts, by_concepts_plot, by_concepts_table
+from analysis.metrics.concept_count import by_concepts, by_concepts_plot, by_concepts_table
 from analysis.metrics.paired import Measured, measure
-from analysis.numbers import ABSENT, count, error_words, number, percent, plain_cell, share_cell, word_cell
+from analysis.number_format import ABSENT, count, error_words, number, percent, plain_cell, share_cell, word_cell
 from analysis.papers.script import main
 from analysis.report.method_tables import MetricColumn, average, method_tables, named_columns
 from analysis.tables import Cell, Column, Table
-from evalkit.manifest import Manifest
+from evalkit.run.manifest import Manifest
 
 ALIGNMENT = {"clip_i": "Image Align", "clip_t": "Text Align"}
 # The paper's measure of identity, and the one that tells like concepts apart best, with the names of their tables.

@@ -13,9 +13,9 @@ import numpy as np
 
 from analysis.contrast import Contrast
 from analysis.findings import Findings
-from analysis.inference.clusters import ConceptSets
+from analysis.inference.dyadic_errors import ConceptSets
 from analysis.metrics.paired import mean_of
-from analysis.numbers import ABSENT, mean_cell, number, plain_cell
+from analysis.number_format import ABSENT, mean_cell, number, plain_cell
 from analysis.papers.script import main
 from analysis.report.method_tables import MetricColumn, method_tables, named_columns
 from analysis.tables import Cell, Table
@@ -47,7 +47,7 @@ def real_images(found: Findings, run: Path, columns: Sequence[MetricColumn]) -> 
     out again. A concept with a single reference says nothing.
     """
     import evalkit
-    from evalkit.weights import FILE_NAME, read_table
+    from evalkit.weights.lookup import FILE_NAME, read_table
 
     recipes = {column.result.metric: column.result.signature for column in columns if column.result.metric in OF_REFERENCES}
     several = {name: [run / path for path in paths] for name, paths in found.data.references.items() if len(paths) > 1}

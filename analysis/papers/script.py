@@ -4,15 +4,15 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from analysis.data import read_run
-from analysis.drawing import Drawing
+from analysis.database_rows import read_run
+from analysis.figure_style import Drawing
 from analysis.findings import Findings, analyze_run
 from analysis.tables import Table
-from db.load import load_run
+from db.run_loader import load_run
 from db.session import default_url, open_database
 from evalkit.errors import UserError
-from evalkit.files import write_atomic
-from evalkit.manifest import Manifest
+from evalkit.io.atomic_files import write_atomic
+from evalkit.run.manifest import Manifest
 
 Parts = Callable[[Findings, Path], Iterable[Table | Drawing | None]]
 

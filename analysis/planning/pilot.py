@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from analysis.data import RunData
-from analysis.planning.study_design import Spread
+from analysis.database_rows import RunData
+from analysis.grouping import votes_of
+from analysis.planning.precision import Spread
 from analysis.results import Result
-from analysis.rows import votes_of
-from analysis.votes.fitted import VoteModel, vote_model
+from analysis.votes.vote_models import VoteModel, vote_model
 from evalkit.errors import UserError
 
 
@@ -26,7 +26,7 @@ class Pilot(Result):
 
 
 def spread_of(data: RunData, guess: Spread | None = None) -> Pilot:
-    """Return the standard deviations of the mixed model (`analysis.votes.fitted`), as root mean squares over the pairs of arms.
+    """Return the standard deviations of the mixed model (`analysis.votes.vote_models`): root mean squares over pairs of arms.
 
     What the pilot's design can't tell keeps the guess: concepts if they are fewer than five, participants if there is one,
     comparisons if each has one vote. Where every case has one seed, what pairs do is part of what comparisons do.

@@ -13,14 +13,14 @@ import pandas as pd
 from pydantic import Field, ValidationError, model_validator
 
 from analysis.contrast import Contrast
-from analysis.data import RunData
+from analysis.database_rows import RunData
 from analysis.findings import Findings
-from analysis.numbers import count
+from analysis.number_format import count
 from analysis.results import Result
 from analysis.votes.preference import check_margin
 from evalkit.errors import UserError
-from evalkit.files import sha256_bytes, write_atomic
-from evalkit.records import Name, Record
+from evalkit.io.atomic_files import sha256_bytes, write_atomic
+from evalkit.run.file_record import Name, Record
 
 VOTES = "votes"
 # Where a study's design names the plan it was begun with.

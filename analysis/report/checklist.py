@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.findings import Findings
-from analysis.numbers import count, counted, number
+from analysis.number_format import count, counted, number
 
 ASK = "For the authors to state: "
 SOURCES = {"prolific": "Prolific", "mturk": "Amazon Mechanical Turk", "open": "an open link"}

@@ -2,7 +2,7 @@
 
 from analysis.findings import Findings
 from analysis.metrics.paired_effects import PairedEffect, effects_of
-from analysis.numbers import ABSENT, count, interval_cell, number, p_value, percent, plain_cell, word_cell
+from analysis.number_format import ABSENT, count, interval_cell, number, p_value, percent, plain_cell, word_cell
 from analysis.report.metric_tables import ARROW_NOTE, heading, signatures
 from analysis.tables import Cell, Column, Table
 

@@ -3,19 +3,19 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from analysis.drawing import Drawing
+from analysis.figure_style import Drawing
 from analysis.findings import Findings
 from analysis.metrics.arm_profiles import profiles
 from analysis.metrics.arm_ranks import ArmRanks, arm_ranks
 from analysis.metrics.calibration import calibration, calibration_plot
+from analysis.metrics.human_agreement import Judged
 from analysis.metrics.paired import Measured
-from analysis.metrics.people_and_metrics import Judged
 from analysis.planning.pilot import spread_of_models
-from analysis.planning.study_design import StudyDesign
-from analysis.report.floor_figure import precision_floor
+from analysis.planning.precision import StudyDesign
 from analysis.report.gallery import RULE, gallery
 from analysis.report.gallery_figure import MOST_ROWS, case_gallery
 from analysis.report.metric_figures import MOST_POINTS, clear_contrasts, metric_forest, raincloud
+from analysis.report.precision_figure import precision_floor
 from analysis.report.rank_figures import critical_difference_diagram, profile_plot
 from analysis.report.vote_figures import outcome_bars, preference_forest, strength_plot
 from evalkit.errors import UserError

@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from analysis.findings import Findings
-from evalkit import pixels
 from evalkit.errors import UserError
+from evalkit.io import image_reader as pixels
 
 MOST_CASES = 12
 MOST_REFERENCES = 2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.metrics.paired import Measured, MetricResult, measure
-from analysis.numbers import ABSENT, ARROWS, decimals_for, error_words, mean_cell, number, plain_cell, word_cell
+from analysis.number_format import ABSENT, ARROWS, decimals_for, error_words, mean_cell, number, plain_cell, word_cell
 from analysis.tables import Cell, Column, Table
 
 

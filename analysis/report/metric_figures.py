@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from analysis.contrast import Contrast
-from analysis.drawing import BLUE, GREY, SETTINGS, WIDTH, canvas, lines
-from analysis.inference.clusters import Floats
+from analysis.figure_style import BLUE, GREY, SETTINGS, WIDTH, canvas, lines
+from analysis.inference.dyadic_errors import Floats
 from analysis.metrics.paired import Measured, MetricResult
 from analysis.report.metric_tables import heading
 from analysis.report.vote_figures import bar

@@ -5,7 +5,18 @@ from typing import Protocol
 
 from analysis.findings import Findings
 from analysis.metrics.paired import MetricResult
-from analysis.numbers import ABSENT, ARROWS, count, decimals_for, error_words, mean_cell, number, p_value, plain_cell, word_cell
+from analysis.number_format import (
+    ABSENT,
+    ARROWS,
+    count,
+    decimals_for,
+    error_words,
+    mean_cell,
+    number,
+    p_value,
+    plain_cell,
+    word_cell,
+)
 from analysis.report.study_tables import arm_pair
 from analysis.tables import Cell, Column, Table
 

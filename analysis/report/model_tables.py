@@ -4,10 +4,10 @@ import math
 
 from analysis.findings import Findings
 from analysis.inference.glmm import INTERCEPT
-from analysis.numbers import ABSENT, count, error_words, interval_cell, number, p_value, plain_cell, word_cell
+from analysis.number_format import ABSENT, count, error_words, interval_cell, number, p_value, plain_cell, word_cell
 from analysis.report.study_tables import difference_rows
 from analysis.tables import Cell, Column, Table
-from analysis.votes.fitted import SIDE, ArmStrengths, VoteModel
+from analysis.votes.vote_models import SIDE, ArmStrengths, VoteModel
 
 # Quasi standard errors that miss a difference's error by more than this are not to be trusted.
 ROUGH = 0.1

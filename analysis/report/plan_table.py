@@ -1,7 +1,7 @@
 """The table of what was planned: every tested difference, those of the frozen plan first."""
 
 from analysis.findings import Findings
-from analysis.numbers import word_cell
+from analysis.number_format import word_cell
 from analysis.planning.preregistration import IN_DESIGN, VOTES, FrozenPlan, PlannedResult
 from analysis.tables import Column, Table
 

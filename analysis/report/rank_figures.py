@@ -6,7 +6,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.drawing import BLUE, CYCLE, DASHES, GREY, SETTINGS, WIDTH, legend_below, lines
+from analysis.figure_style import BLUE, CYCLE, DASHES, GREY, SETTINGS, WIDTH, legend_below, lines
 from analysis.metrics.arm_profiles import Profile
 from analysis.metrics.arm_ranks import ArmRanks
 

@@ -4,11 +4,21 @@ from collections.abc import Iterable
 
 from analysis.contrast import Contrast
 from analysis.findings import Findings
+from analysis.grouping import votes_of
 from analysis.metrics.arm_profiles import MiddleMean, middle_means
-from analysis.numbers import ABSENT, count, error_words, interval_cell, mean_cell, p_value, plain_cell, share_cell, word_cell
+from analysis.number_format import (
+    ABSENT,
+    count,
+    error_words,
+    interval_cell,
+    mean_cell,
+    p_value,
+    plain_cell,
+    share_cell,
+    word_cell,
+)
 from analysis.report.metric_tables import ARROW_NOTE, heading, signatures
 from analysis.report.study_tables import arm_pair
-from analysis.rows import votes_of
 from analysis.tables import Cell, Column, Table
 from analysis.votes.biases import biases, null_pairs
 from analysis.votes.screening import screen

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from analysis.contrast import Contrast, Verdict
 from analysis.findings import Findings
 from analysis.metrics.paired import MetricResult
-from analysis.numbers import counted, decimals_for, number, p_value, percent
+from analysis.number_format import counted, decimals_for, number, p_value, percent
 from analysis.votes.preference import Preference
 
 BETTER = {"higher": "better (higher)", "lower": "better (lower)", "none": "higher"}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from analysis.contrast import Contrast
 from analysis.findings import Findings
-from analysis.numbers import (
+from analysis.number_format import (
     ABSENT,
     count,
     counted,

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.contrast import Contrast
-from analysis.drawing import BAND, BLUE, GREY, ORANGE, SETTINGS, canvas, legend_below, mark
-from analysis.numbers import count
-from analysis.votes.fitted import ArmStrengths
+from analysis.figure_style import BAND, BLUE, GREY, ORANGE, SETTINGS, canvas, legend_below, mark
+from analysis.number_format import count
 from analysis.votes.preference import Preference
+from analysis.votes.vote_models import ArmStrengths
 
 # of the normal distribution, for an interval of 95 %
 QUANTILE = 1.96

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.contrast import Contrast, holm
-from analysis.data import RunData
-from analysis.inference.clusters import Floats
+from analysis.database_rows import RunData
+from analysis.grouping import votes_of
+from analysis.inference.dyadic_errors import Floats
 from analysis.results import Result
-from analysis.rows import votes_of
-from analysis.votes.foresight import some_votes, vote_contrast
+from analysis.votes.metric_votes import some_votes, vote_contrast
 from analysis.votes.preference import Votes, clustered_preference
 
 SIDE = "share of votes for the image on the left"

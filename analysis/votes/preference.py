@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.contrast import ALPHA, Contrast, holm
-from analysis.inference.clusters import Codes, ConceptSets, Floats
+from analysis.inference.dyadic_errors import Codes, ConceptSets, Floats
 from analysis.inference.intervals import contrast_of_mean
 from analysis.results import Result
 
@@ -98,7 +98,7 @@ def _exact_tost(wins: int, decided: int, margin: float) -> float:
 
 
 def clustered_preference(votes: Votes, margin: float | None = None) -> Contrast:
-    """Return the share of votes for the first arm with the dyadic + participant max-rule (`analysis.inference.clusters`).
+    """Return the share of votes for the first arm with the dyadic + participant max-rule (`analysis.inference.dyadic_errors`).
 
     Every judgment counts as it was given; `cannot tell` is half a vote for each arm.
     """

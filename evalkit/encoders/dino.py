@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from evalkit.encoders.forward import building, centre_square, exact, fill, normalised, read_state
 from evalkit.errors import UserError
-from evalkit.files import sha256_file
-from evalkit.pixels import Pixels
-from evalkit.signature import Recipe, stamp
-from evalkit.weights import Source, Weights
+from evalkit.io.atomic_files import sha256_file
+from evalkit.io.image_reader import Pixels
+from evalkit.metric_spec.signature import Recipe, stamp
+from evalkit.weights.lookup import Source, Weights
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 from evalkit.encoders.forward import building, exact, first_line, read_state
 from evalkit.encoders.quality import replaced
 from evalkit.errors import UserError
-from evalkit.pixels import Pixels
-from evalkit.signature import Recipe, stamp
-from evalkit.weights import Source, Weights
+from evalkit.io.image_reader import Pixels
+from evalkit.metric_spec.signature import Recipe, stamp
+from evalkit.weights.lookup import Source, Weights
 
 if TYPE_CHECKING:
     import numpy as np

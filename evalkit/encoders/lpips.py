@@ -7,8 +7,8 @@ from evalkit.encoders.forward import building, exact, fill, read_state
 from evalkit.encoders.pixel_pairs import PixelPairs
 from evalkit.encoders.quality import HUB, replaced
 from evalkit.errors import UserError
-from evalkit.signature import stamp
-from evalkit.weights import Source, Weights
+from evalkit.metric_spec.signature import stamp
+from evalkit.weights.lookup import Source, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from evalkit.pixels import Pixels
-from evalkit.signature import Recipe
+from evalkit.io.image_reader import Pixels
+from evalkit.metric_spec.signature import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor

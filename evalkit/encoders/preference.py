@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from evalkit.encoders.clip import CONFIG, ClipEncoder
 from evalkit.encoders.forward import padded_square
-from evalkit.pixels import Pixels
-from evalkit.weights import Source, Weights
+from evalkit.io.image_reader import Pixels
+from evalkit.weights.lookup import Source, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit.encoders.forward import building, first_line
 from evalkit.encoders.quality import QualityNet, replaced
 from evalkit.errors import MissingWeightsError, UserError
-from evalkit.weights import Weights
+from evalkit.weights.lookup import Weights
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from evalkit.encoders.forward import building, exact, fill, first_line, read_state
 from evalkit.errors import UserError
-from evalkit.pixels import Pixels
-from evalkit.signature import Recipe, stamp
-from evalkit.weights import Weights
+from evalkit.io.image_reader import Pixels
+from evalkit.metric_spec.signature import Recipe, stamp
+from evalkit.weights.lookup import Weights
 
 if TYPE_CHECKING:
     from types import ModuleType

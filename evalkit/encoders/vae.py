@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from evalkit.encoders.forward import building, exact, fill, first_line, normalised, read_state
 from evalkit.errors import UserError
-from evalkit.files import sha256_file
-from evalkit.pixels import Pixels
-from evalkit.signature import Recipe, stamp
-from evalkit.weights import Source, Weights
+from evalkit.io.atomic_files import sha256_file
+from evalkit.io.image_reader import Pixels
+from evalkit.metric_spec.signature import Recipe, stamp
+from evalkit.weights.lookup import Source, Weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +77,7 @@ class LatentHistograms:
         """Return the counts, uint8 n x 3 x H x W to n x (channels x 202); they are whole numbers, exact in float32."""
         import numpy as np
 
-        from evalkit.sets.histograms import binned
+        from evalkit.metric_spec.histograms import binned
 
         halves = (0.5, 0.5, 0.5)
         with exact():

@@ -1,6 +1,6 @@
 """The metrics: one small file each, and one name in this list."""
 
-from evalkit.card import by_name
+from evalkit.metric_spec.metric_card import by_name
 from evalkit.metrics.arm_dino import arm_dino
 from evalkit.metrics.arm_lpips import arm_lpips
 from evalkit.metrics.arm_psnr import arm_psnr

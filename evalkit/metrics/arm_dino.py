@@ -1,8 +1,8 @@
 """Agreement of arms: how alike are the images of two arms at the same case and seed, by DINO?"""
 
-from evalkit.card import Encoder, metric
 from evalkit.encoders.dino import DINO, load_dino
-from evalkit.weights import Weights
+from evalkit.metric_spec.metric_card import Encoder, metric
+from evalkit.weights.lookup import Weights
 
 
 @metric(

@@ -1,8 +1,8 @@
 """Agreement of arms: how differently do the images of two arms look, by LPIPS?"""
 
-from evalkit.card import PairEncoder, metric
 from evalkit.encoders.lpips import LPIPS, load_lpips
-from evalkit.weights import Weights
+from evalkit.metric_spec.metric_card import PairEncoder, metric
+from evalkit.weights.lookup import Weights
 
 
 @metric(

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from evalkit.card import PairEncoder, metric
 from evalkit.encoders.pixel_pairs import PixelPairs
-from evalkit.weights import Weights
+from evalkit.metric_spec.metric_card import PairEncoder, metric
+from evalkit.weights.lookup import Weights
 
 if TYPE_CHECKING:
     from torch import Tensor

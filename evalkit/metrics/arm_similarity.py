@@ -1,8 +1,8 @@
 """Agreement of arms: how alike are the images of two arms at the same case and seed, by CLIP?"""
 
-from evalkit.card import Encoder, metric
 from evalkit.encoders.clip import CLIP, load_clip
-from evalkit.weights import Weights
+from evalkit.metric_spec.metric_card import Encoder, metric
+from evalkit.weights.lookup import Weights
 
 
 @metric(

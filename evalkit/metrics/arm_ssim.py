@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from evalkit.card import PairEncoder, metric
 from evalkit.encoders.forward import exact
 from evalkit.encoders.pixel_pairs import PixelPairs
 from evalkit.encoders.quality import LICENCE
-from evalkit.signature import stamp
-from evalkit.weights import Weights
+from evalkit.metric_spec.metric_card import PairEncoder, metric
+from evalkit.metric_spec.signature import stamp
+from evalkit.weights.lookup import Weights
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,9 +1,9 @@
 """Prompt fidelity: does the image show what the prompt says, by CLIP?"""
 
-from evalkit.card import Encoder, metric
 from evalkit.encoders.clip import CLIP, load_clip
-from evalkit.signature import DEFAULT_PRESET
-from evalkit.weights import Weights
+from evalkit.metric_spec.metric_card import Encoder, metric
+from evalkit.metric_spec.signature import DEFAULT_PRESET
+from evalkit.weights.lookup import Weights
 
 
 @metric(

@@ -1,9 +1,9 @@
 """Subject fidelity: is each concept recognisable, by DINO, which tells subjects of one class apart?"""
 
-from evalkit.card import Encoder, metric
 from evalkit.encoders.dino import DINO, load_dino
-from evalkit.signature import DEFAULT_PRESET
-from evalkit.weights import Weights
+from evalkit.metric_spec.metric_card import Encoder, metric
+from evalkit.metric_spec.signature import DEFAULT_PRESET
+from evalkit.weights.lookup import Weights
 
 
 @metric(

@@ -1,9 +1,9 @@
 """Subject fidelity: is each concept recognisable, by DINOv2?"""
 
-from evalkit.card import Encoder, metric
 from evalkit.encoders.dino import DINOV2, load_dinov2
-from evalkit.signature import DEFAULT_PRESET
-from evalkit.weights import Weights
+from evalkit.metric_spec.metric_card import Encoder, metric
+from evalkit.metric_spec.signature import DEFAULT_PRESET
+from evalkit.weights.lookup import Weights
 
 
 @metric(

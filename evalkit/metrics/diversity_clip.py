@@ -1,8 +1,8 @@
 """Diversity: how far apart are the images of one case and arm over the seeds, by CLIP?"""
 
-from evalkit.card import Encoder, metric
 from evalkit.encoders.clip import CLIP, load_clip
-from evalkit.weights import Weights
+from evalkit.metric_spec.metric_card import Encoder, metric
+from evalkit.weights.lookup import Weights
 
 
 @metric(

@@ -1,8 +1,8 @@
 """Diversity: how many different images are the images of one case and arm worth, by DINO?"""
 
-from evalkit.card import Encoder, metric
 from evalkit.encoders.dino import DINO, load_dino
-from evalkit.weights import Weights
+from evalkit.metric_spec.metric_card import Encoder, metric
+from evalkit.weights.lookup import Weights
 
 
 @metric(

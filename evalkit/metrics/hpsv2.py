@@ -1,8 +1,8 @@
 """Preference: would people choose this image for its prompt, by HPSv2?"""
 
-from evalkit.card import Encoder, metric
 from evalkit.encoders.preference import HPSV2, load_hpsv2
-from evalkit.weights import Weights
+from evalkit.metric_spec.metric_card import Encoder, metric
+from evalkit.weights.lookup import Weights
 
 
 @metric(

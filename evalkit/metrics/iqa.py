@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from evalkit.card import Encoder, MetricCard, metric, pick
 from evalkit.encoders.pyiqa_nets import load_pyiqa
 from evalkit.encoders.quality import LICENCE
 from evalkit.errors import UserError, unknown
-from evalkit.weights import Weights
+from evalkit.metric_spec.metric_card import Encoder, MetricCard, metric, pick
+from evalkit.weights.lookup import Weights
 
 PREFIX = "iqa:"
 # pyiqa calls these no-reference metrics too; they judge sets of images, or images with captions.

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from evalkit.card import Encoder, metric
 from evalkit.encoders.quality import HUB, LICENCE, QualityNet
-from evalkit.weights import Source, Weights
+from evalkit.metric_spec.metric_card import Encoder, metric
+from evalkit.weights.lookup import Source, Weights
 
 if TYPE_CHECKING:
     from torch.nn import Module

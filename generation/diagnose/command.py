@@ -8,8 +8,8 @@ import typer
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
-    from generation.artist import Artist
     from generation.experiment import Case, Experiment
+    from generation.sampler import Artist
 
 
 def diagnose(
@@ -34,11 +34,11 @@ def diagnose(
         raise UserError("--images and --prior: give both, or neither")
     from rich.console import Console
 
-    from evalkit.files import write_atomic
-    from generation.artist import Artist
+    from evalkit.io.atomic_files import write_atomic
     from generation.experiment import find_experiment
+    from generation.experiment_file import read_experiment
     from generation.pipeline import choose_device
-    from generation.reading import read_experiment
+    from generation.sampler import Artist
 
     path, folder = find_experiment(experiment)
     artist = Artist(read_experiment(path, folder), folder, choose_device(device))
@@ -66,7 +66,8 @@ def _case(experiment: "Experiment", wish: str | None) -> "Case":
 
 def _latents(artist: "Artist", images: Path, prior: Path, out: Path) -> str:
     """Write how far the latents of drawn images are from the prior's, for each arm of a run; return it as Markdown."""
-    from generation.diagnose import latents, report
+    from generation.diagnose import latent_divergence as latents
+    from generation.diagnose import report
 
     others = latents.latent_counts(artist.pipeline, [path for arm in latents.pictures(prior).values() for path in arm])
     drawn = {of: latents.latent_counts(artist.pipeline, found) for of, found in latents.pictures(images).items()}
@@ -79,7 +80,7 @@ def _latents(artist: "Artist", images: Path, prior: Path, out: Path) -> str:
 def _outputs(artist: "Artist", case: "Case", out: Path) -> str:
     """Draw with every arm and write what its layers gave; return it as Markdown."""
     from generation.diagnose import report
-    from generation.diagnose.outputs import disturbances, meetings
+    from generation.diagnose.layer_outputs import disturbances, meetings
 
     found = [meetings(artist, arm, case) for arm in artist.experiment.arms]
     met = [row for rows, _ in found for row in rows]
@@ -103,9 +104,9 @@ def _outputs(artist: "Artist", case: "Case", out: Path) -> str:
 def _loras(artist: "Artist", case: "Case", out: Path) -> str:
     """Write what there is to say of the LoRAs; return it as Markdown."""
     from generation.diagnose import report
-    from generation.diagnose.pairs import pairs
-    from generation.diagnose.scales import energy, scales
-    from generation.diagnose.signs import conflicts
+    from generation.diagnose.pairwise_overlap import pairs
+    from generation.diagnose.scale_audit import energy, scales
+    from generation.diagnose.sign_conflicts import conflicts
 
     experiment = artist.experiment
     loras = {concept.name: artist.lora(concept.name) for concept in experiment.concepts}

@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evalkit.files import write_atomic
-from evalkit.sets.histograms import REACH, Counts, density
-from generation.diagnose.outputs import Disturbance, Meeting, Strength
-from generation.diagnose.pairs import Pair
-from generation.diagnose.signs import Conflict
+from evalkit.io.atomic_files import write_atomic
+from evalkit.metric_spec.histograms import REACH, Counts, density
+from generation.diagnose.layer_outputs import Disturbance, Meeting, Strength
+from generation.diagnose.pairwise_overlap import Pair
+from generation.diagnose.sign_conflicts import Conflict
 
 
 def write_table(folder: Path, name: str, rows: Sequence[Any]) -> None:

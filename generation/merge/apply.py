@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from generation.merge import on_calibration, on_columns, on_outputs, on_steps, on_weights
-from generation.merge.drawing import Drawing
+from generation.merge import on_calibration, on_outputs, on_steps, on_weights
+from generation.merge import on_input_columns as on_columns
 from generation.merge.method import Kind, Needs
-from generation.merge.parts import Change, Observer, Setup, Weighted, folded
+from generation.merge.sampling_state import Drawing
+from generation.merge.setup import Change, Observer, Setup, Weighted, folded
 from generation.pipeline import Pipeline
 
 # What makes a calibrated merge, by what it needs to know.

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evalkit.errors import UserError
-from evalkit.records import Record
-from generation.lora import Factors
+from evalkit.run.file_record import Record
+from generation.lora_file import Factors
 
 
 class CalibrationOptions(Record):

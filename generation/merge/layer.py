@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import Generator
 
 from evalkit.errors import UserError
-from generation.lora import Lora
+from generation.lora_file import Lora
 from generation.seeds import derived
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy.linalg import eigh
 from torch import Tensor
 
-from generation.lora import Factors
+from generation.lora_file import Factors
 
 # Directions this much weaker than the strongest are rounding of float32 factors, not content.
 NEGLIGIBLE = 1e-6

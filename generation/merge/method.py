@@ -8,9 +8,9 @@ from typing import Any, Literal, get_type_hints
 
 from pydantic import ValidationError, create_model
 
-from evalkit.records import Record, mistakes
+from evalkit.run.file_record import Record, mistakes
 from generation.merge.calibration import CalibrationOptions
-from generation.merge.masks import MaskOptions
+from generation.merge.dropout_masks import MaskOptions
 
 Kind = Literal["weights", "outputs", "steps", "calibrated"]
 Needs = Literal["inputs", "hidden", "columns"]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from evalkit.errors import UserError
-from generation.lora import Factors
+from generation.lora_file import Factors
 from generation.merge.calibration import Moments
-from generation.merge.drawing import Drawing
 from generation.merge.on_weights import told
-from generation.merge.parts import Change, Setup, Weighted, at_work, folded, layers_of, module_of
+from generation.merge.sampling_state import Drawing
+from generation.merge.setup import Change, Setup, Weighted, at_work, folded, layers_of, module_of
 from generation.pipeline import Pipeline, quiet
 from generation.seeds import derived, initial_noise, step_generator
 

@@ -7,14 +7,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from generation.lora import Factors
-from generation.merge.drawing import Drawing, MaskSource
-from generation.merge.masks import Draws, Scratch, channel_words
+from generation.batch_invariant import convolve, linear
+from generation.lora_file import Factors
+from generation.merge.dropout_masks import Draws, Scratch, channel_words
+from generation.merge.dropout_rates import expand
 from generation.merge.method import MergeMethod
-from generation.merge.parts import Change, Observer, Setup, Weighted, at_work, instead, layers_of, module_of
-from generation.merge.rates import expand
+from generation.merge.sampling_state import Drawing, MaskSource
+from generation.merge.setup import Change, Observer, Setup, Weighted, at_work, instead, layers_of, module_of
 from generation.pipeline import Pipeline
-from generation.steady import convolve, linear
 
 # Elements of a LoRA's output made and masked at once: on the CPU what a block needs stays in the last cache, elsewhere blocks
 # are large enough that launching them costs nothing and small enough that masks stay far below the activations.

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from generation.lora import Factors
-from generation.merge.drawing import Drawing
+from generation.batch_invariant import added
+from generation.lora_file import Factors
 from generation.merge.lowrank import side_by_side
-from generation.merge.parts import Observer, Setup, Weighted, at_work, instead, layers_of, module_of
+from generation.merge.sampling_state import Drawing
+from generation.merge.setup import Observer, Setup, Weighted, at_work, instead, layers_of, module_of
 from generation.pipeline import Pipeline
-from generation.steady import added
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from generation.lora import Factors
-from generation.merge.drawing import Drawing
+from generation.lora_file import Factors
 from generation.merge.layer import Layer
-from generation.merge.parts import Change, Setup, Weighted, at_work, layers_of
+from generation.merge.sampling_state import Drawing
+from generation.merge.setup import Change, Setup, Weighted, at_work, layers_of
 from generation.pipeline import Pipeline
 
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from evalkit.files import sha256_file, write_atomic
+from evalkit.io.atomic_files import sha256_file, write_atomic
 
 CARD = "CARD.md"
 DATE = "2026-11-22"

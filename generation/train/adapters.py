@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from evalkit.errors import UserError
 from generation.pipeline import Pipeline
 from generation.tensor_file import write_tensors
-from generation.train.basis import basis_rows, basis_sha256, random_rows, slot_rows
-from generation.train.blocks import slot_mask
-from generation.train.chance import Chance
+from generation.train.dropout import Chance
+from generation.train.orthogonal_basis import basis_rows, basis_sha256, random_rows, slot_rows
 from generation.train.recipe import Basis, Blocks, Recipe
+from generation.train.row_blocks import slot_mask
 
 NAME = "default"
 
@@ -50,7 +50,7 @@ def add_adapters(pipeline: Pipeline, recipe: Recipe) -> Adapters:
         torch.manual_seed(recipe.seed)
         for _, part, config in parts:
             part.requires_grad_(False)
-            part.add_adapter(config, adapter_name=NAME)
+            _attach(part, config)
             for weight in part.parameters():
                 if weight.requires_grad:
                     weight.data = weight.data.float()
@@ -65,6 +65,18 @@ def add_adapters(pipeline: Pipeline, recipe: Recipe) -> Adapters:
     unet, text = trained.pop("unet"), [weight for weights in trained.values() for weight in weights]
     numbers = sum(weight.numel() for weight in [*unet, *text]) - held
     return Adapters(unet, text, numbers, chance, _notes(recipe, sums))
+
+
+def _attach(part: nn.Module, config: Any) -> None:  # noqa: ANN401 - peft's configuration
+    """Inject LoRA layers through peft itself.
+
+    `add_adapter` of diffusers and transformers wraps the same call in a check of peft's version: transformers 5.24 requires
+    a peft that has not been released. Injection stores the configuration as `part.peft_config`.
+    """
+    from peft import inject_adapter_in_model
+
+    config.base_model_name_or_path = None
+    inject_adapter_in_model(config, part, NAME)
 
 
 def _lora_layers(part: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -139,13 +151,14 @@ def without_adapters(pipeline: Pipeline) -> Iterator[None]:
     parts = [part for _, part, _ in _parts_with_adapters(pipeline)]
     # peft freezes what it switches off, and thaws all of it when it switches it on
     trained = [(weight, weight.requires_grad) for part in parts for weight in part.parameters()]
-    for part in parts:
-        part.disable_adapters()
+    layers = [layer for part in parts for _, layer in _lora_layers(part)]
+    for layer in layers:
+        layer.enable_adapters(False)
     try:
         yield
     finally:
-        for part in parts:
-            part.enable_adapters()
+        for layer in layers:
+            layer.enable_adapters(True)
         for weight, was in trained:
             weight.requires_grad_(was)
 

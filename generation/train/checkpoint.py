@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Generator, nn
 
 from evalkit.errors import UserError
-from evalkit.files import temporary_beside, write_atomic
-from generation.train.pictures import Captioned
+from evalkit.io.atomic_files import temporary_beside, write_atomic
 from generation.train.recipe import Recipe
+from generation.train.training_images import Captioned
 
 Row = Mapping[str, float]
 

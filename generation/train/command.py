@@ -53,8 +53,8 @@ def _train_with_bar(recipe: "Recipe", folder: Path, out: Path, prior: Path, devi
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from generation.experiment import Base
+    from generation.paths import model_folder
     from generation.pipeline import choose_device, load_pipeline
-    from generation.places import model_folder
     from generation.train.trainer import train_lora
 
     console = Console(stderr=True, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from evalkit.errors import UserError
-from evalkit.records import Name, Record, Seed, mistakes
+from evalkit.run.file_record import Name, Record, Seed, mistakes
 from generation.pipeline import Dtype
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")

@@ -9,13 +9,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from evalkit.errors import UserError
-from evalkit.records import Name, Record, mistakes
-from generation.shipped import find
+from evalkit.run.file_record import Name, Record, mistakes
+from generation.shipped_files import find
 from generation.train.recipe import Recipe, parse_recipe, read_toml
 
 
 def find_recipes(wish: str) -> tuple[Path, Path]:
-    """Return a recipe file and the folder its relative paths start from, as `generation.shipped.find` does."""
+    """Return a recipe file and the folder its relative paths start from, as `generation.shipped_files.find` does."""
     return find(wish, "recipes", "recipe file")
 
 
@@ -111,8 +111,8 @@ def train_one(out: Path, recipe: Recipe, folder: Path, prior: Path, device: str 
     import torch
 
     from generation.experiment import Base
+    from generation.paths import model_folder
     from generation.pipeline import choose_device, load_pipeline
-    from generation.places import model_folder
     from generation.train.trainer import train_lora
 
     if threads is not None:

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generation.embeddings import Vocabulary, readers, write_words
 from generation.pipeline import Pipeline
+from generation.token_embeddings import Vocabulary, readers, write_words
 from generation.train.adapters import add_adapters, without_adapters, write_adapters
 from generation.train.checkpoint import Checkpoint, Row, write_losses, write_samples
-from generation.train.conditions import Conditions
 from generation.train.objective import Batch, Objective
-from generation.train.pictures import Captioned, draw, instance_images, prior_images
 from generation.train.precision import accelerator_for
+from generation.train.prompt_conditioning import Conditions
 from generation.train.recipe import Recipe
-from generation.train.words import begin_words, without_words
+from generation.train.token_training import begin_words, without_words
+from generation.train.training_images import Captioned, draw, instance_images, prior_images
 
 Progress = Callable[[str, int, int], None]
 MAX_NORM = 1.0

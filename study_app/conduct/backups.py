@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from db.backup import copy_sqlite
-from db.moments import utc_now
 from db.session import Database
+from db.utc import utc_now
 from evalkit.errors import UserError
 from study_app.plan.blinding import FOLDER
 

@@ -10,11 +10,11 @@ from typing import Literal
 from db.backup import check_sqlite
 from db.session import Database
 from evalkit.errors import UserError
-from evalkit.files import sha256_file
-from evalkit.manifest import Manifest
+from evalkit.io.atomic_files import sha256_file
+from evalkit.run.manifest import Manifest
 from study_app.conduct.password import password_file
-from study_app.plan.begin import find_study
 from study_app.plan.blinding import FOLDER, Blinding, pictures
+from study_app.plan.initialize import find_study
 from study_app.simulation.people import has_simulated
 
 # Two connections could damage a WAL file (sqlite.org/wal.html, "the WAL-reset bug"); fixed in 3.51.3 and these backports.

@@ -34,13 +34,13 @@ from db.models import (
     Screen,
     Withdrawal,
 )
-from db.moments import utc_now
 from db.schema import newest
 from db.session import Database, read
+from db.utc import utc_now
 from evalkit.errors import UserError
-from evalkit.files import temporary_beside
-from evalkit.manifest import FILE_NAME as MANIFEST_NAME
-from study_app.plan.begin import find_study
+from evalkit.io.atomic_files import temporary_beside
+from evalkit.run.manifest import FILE_NAME as MANIFEST_NAME
+from study_app.plan.initialize import find_study
 
 EVENTS_NAME = "events.jsonl"
 

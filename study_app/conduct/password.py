@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from evalkit.errors import UserError
-from evalkit.files import write_atomic
+from evalkit.io.atomic_files import write_atomic
 from study_app.plan.blinding import FOLDER
 
 SHORTEST = 12

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import UserError
-from evalkit.manifest import FILE_NAME as MANIFEST_NAME
+from evalkit.run.manifest import FILE_NAME as MANIFEST_NAME
 from study_app.conduct.export import EVENTS_NAME
-from study_app.plan.chain import event_hash
+from study_app.plan.audit_log import event_hash
 
 FURTHER = "further_images"
 

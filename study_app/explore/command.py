@@ -24,11 +24,11 @@ def explore(
     """
     from rich.console import Console
 
-    from analysis.data import read_run
+    from analysis.database_rows import read_run
     from analysis.findings import analyze_run
-    from db.load import load_run
+    from db.run_loader import load_run
     from db.session import default_url, open_database
-    from evalkit.manifest import Manifest
+    from evalkit.run.manifest import Manifest
     from study_app.explore.page import Explored
     from study_app.explore.server import serve
 

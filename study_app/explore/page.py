@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from analysis.cases import against_people, comparisons_of, part_of
+from analysis.comparison_table import against_people, comparisons_of, part_of
 from analysis.findings import Findings
-from analysis.numbers import count, mean_cell, number, share_cell
+from analysis.number_format import count, mean_cell, number, share_cell
+from analysis.report.report_page import tables_of
 from analysis.report.sentences import metric_sentence, preference_sentence
-from analysis.report.writing import tables_of
 from analysis.tables import SIMULATED, Table
 
 PER_PAGE = 5

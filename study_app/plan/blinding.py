@@ -20,11 +20,11 @@ from typing import Literal
 
 from PIL import Image as PILImage
 
-from evalkit import pixels
 from evalkit.errors import UserError
-from evalkit.files import sha256_bytes, write_atomic
-from evalkit.images import Picture
-from evalkit.manifest import Manifest
+from evalkit.io import image_reader as pixels
+from evalkit.io.atomic_files import sha256_bytes, write_atomic
+from evalkit.run.image_records import Picture
+from evalkit.run.manifest import Manifest
 
 FOLDER = "study"
 Kind = Literal["image", "reference"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from evalkit.errors import UserError
-from evalkit.manifest import Manifest
+from evalkit.run.manifest import Manifest
 from study_app.plan.design import Selection
 
 

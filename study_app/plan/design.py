@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 from db.models import Study
 from db.session import keep
 from evalkit.errors import UserError
-from evalkit.manifest import Manifest
-from evalkit.records import Name, Record, Seed, first_mistake
-from study_app.plan.arrangement import MOST_AT_ONCE, Answer
+from evalkit.run.file_record import Name, Record, Seed, first_mistake
+from evalkit.run.manifest import Manifest
+from study_app.plan.page_layout import MOST_AT_ONCE, Answer
 from study_app.plan.questionnaire import Question
-from study_app.plan.screen import ScreenRule
+from study_app.plan.screen_check import ScreenRule
 
 FILE_NAME = "study.toml"
 Share = Annotated[float, Field(ge=0, le=0.5)]

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from db.models import Participant, Reply, Study
 from evalkit.errors import UserError
-from evalkit.records import Name, Record
-from study_app.plan.chain import append
+from evalkit.run.file_record import Name, Record
+from study_app.plan.audit_log import append
 
 MOST_SIGNS = 2000
 

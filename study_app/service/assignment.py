@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 
 from db.models import Assignment, Comparison, Study
 from db.session import DatabaseError, keep, writers_meet
-from study_app.plan.arrangement import arrange, standing
 from study_app.plan.design import design_of
-from study_app.service.past import (
+from study_app.plan.page_layout import arrange, standing
+from study_app.service.participant_state import (
     ASSIGNMENTS,
     COMPARISONS,
     LAPSED_WITH_ROOM,

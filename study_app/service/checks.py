@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 
 from db.models import Arm, Assignment, Case, Check, Comparison, FurtherPicture, Image, Judgment, Participant, Study
 from evalkit.errors import UserError
-from study_app.plan.arrangement import CANNOT_TELL, best_first, places, standing
-from study_app.plan.chain import append
+from study_app.plan.audit_log import append
 from study_app.plan.design import Design
-from study_app.service.judge import Choice, Recorded, Timing, offered
-from study_app.service.past import Person
+from study_app.plan.page_layout import CANNOT_TELL, best_first, places, standing
+from study_app.service.participant_state import Person
+from study_app.service.record_judgment import Choice, Recorded, Timing, offered
 from study_app.service.stimuli import concepts_with_references, images_of
 
 Kind = Literal["null_pair", "repeat", "gold", "attention"]

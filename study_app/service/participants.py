@@ -12,7 +12,7 @@ from db.models import Identity, Participant, Screen
 from study_app.plan.design import Design
 from study_app.plan.flow import Progress
 from study_app.plan.recruitment import Recruited
-from study_app.service.past import Person, whose
+from study_app.service.participant_state import Person, whose
 
 # no letters that look like digits, since people copy the code by hand
 _CODE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"

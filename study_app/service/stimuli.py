@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from db.models import CaseConcept, Check, Comparison, Concept, Image, Participant, Reference, Study
 from db.session import keep
-from study_app.plan.arrangement import places
 from study_app.plan.blinding import Kind
+from study_app.plan.page_layout import places
 
 # More would only make the pictures smaller.
 MOST_REFERENCES = 5

@@ -9,19 +9,19 @@ from typing import Literal
 from sqlalchemy.orm import Session
 
 from db.models import Participant, Screen, Study
-from db.moments import utc_now
 from db.session import Database, read, write, writers_meet
+from db.utc import utc_now
 from evalkit.errors import UserError
-from study_app.plan.begin import find_study
 from study_app.plan.blinding import REFERENCE_SIDE, Blinding
 from study_app.plan.design import Design
+from study_app.plan.initialize import find_study
 from study_app.plan.questionnaire import store_replies
 from study_app.plan.recruitment import Recruited
-from study_app.plan.screen import Failure, Page, ScreenRule, check_screen, plates_of
-from study_app.plan.sentences import Sentences, load_sentences
+from study_app.plan.screen_check import Failure, Page, ScreenRule, check_screen, plates_of
+from study_app.plan.texts import Sentences, load_sentences
 from study_app.service import stimuli, tasks
 from study_app.service.checks import answer_check
-from study_app.service.judge import Choice, Recorded, Timing, record_answer, record_judgment
+from study_app.service.participant_state import Person, find_person
 from study_app.service.participants import (
     Mark,
     add_participant,
@@ -31,9 +31,9 @@ from study_app.service.participants import (
     progress_of,
     welcome_recruited,
 )
-from study_app.service.past import Person, find_person
-from study_app.service.told import ShownConcept, Trial, Turn, Visitor, letter
+from study_app.service.record_judgment import Choice, Recorded, Timing, record_answer, record_judgment
 from study_app.service.undo import undo
+from study_app.service.view_models import ShownConcept, Trial, Turn, Visitor, letter
 
 # So many participants' pages a process remembers; more than ever judge at once.
 MOST_PAGES = 1000

@@ -11,12 +11,12 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from db.models import Answer, Assignment, Check, Judgment
-from study_app.plan.arrangement import standing
 from study_app.plan.design import Design, Sessions
+from study_app.plan.page_layout import standing
 from study_app.service import stimuli
 from study_app.service.assignment import Handed, Held, hand_out, next_candidate, quota
 from study_app.service.checks import due, next_check
-from study_app.service.past import ASSIGNMENTS, JUDGMENTS, Person, find_person, past_of
+from study_app.service.participant_state import ASSIGNMENTS, JUDGMENTS, Person, find_person, past_of
 from study_app.service.undo import is_undoable
 
 # The pace is reckoned from this many judgments, and not before there are a few; who is away longer than this rests.

@@ -6,9 +6,9 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from db.models import Answer, Assignment, Judgment, Participant, Withdrawal
-from study_app.plan.chain import append
+from study_app.plan.audit_log import append
 from study_app.service.assignment import LEASE, free_place
-from study_app.service.judge import Timing
+from study_app.service.record_judgment import Timing
 
 _LAST = (
     select(Assignment.id, Assignment.state, Judgment.judged_at)

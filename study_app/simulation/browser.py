@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from db.moments import utc_now
 from db.session import Database, read, write
+from db.utc import utc_now
 from evalkit.errors import UserError
-from study_app.opening import DB_VARIABLE
 from study_app.plan.flow import Step, next_step
-from study_app.plan.sentences import load_sentences
+from study_app.plan.texts import load_sentences
+from study_app.run_database import DB_VARIABLE
 from study_app.service import tasks
 from study_app.service.participants import add_participant
 from study_app.service.study import StudyService

@@ -10,15 +10,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.models import Arm, Assignment, Check, Judgment, Participant, Study
-from db.moments import utc_now
 from db.session import Database, read, write
+from db.utc import utc_now
 from evalkit.errors import UserError
-from study_app.plan.arrangement import CANNOT_TELL, places, standing
 from study_app.plan.design import Design
+from study_app.plan.page_layout import CANNOT_TELL, places, standing
 from study_app.service.checks import answer_check
-from study_app.service.judge import Choice, Timing, record_answer, record_judgment
+from study_app.service.participant_state import find_person
 from study_app.service.participants import add_participant, mark
-from study_app.service.past import find_person
+from study_app.service.record_judgment import Choice, Timing, record_answer, record_judgment
 from study_app.service.stimuli import images_of
 from study_app.service.tasks import Task, count_judged, next_task
 

@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from db.moments import utc_now
+from db.utc import utc_now
+from study_app.conduct.live_statistics import watch
 from study_app.conduct.password import Door
 from study_app.conduct.progress import progress_by_case, study_status
-from study_app.conduct.watch import watch
 from study_app.service.study import StudyService
 from study_app.web.dashboard import dashboard_page, login_page
-from study_app.web.entrance import is_secure
+from study_app.web.join_routes import is_secure
 
 VISIT_SECONDS = 12 * 3600
 # far more than a password's form has

@@ -6,8 +6,8 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
+from study_app.conduct.live_statistics import Share, Watch
 from study_app.conduct.progress import CaseProgress, StudyStatus
-from study_app.conduct.watch import Share, Watch
 
 _STATIC = Path(__file__).parent / "static"
 _SECONDS = 10

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import streamlit as st
 
-from db.moments import utc_now
 from db.session import DatabaseError
+from db.utc import utc_now
 from study_app.plan.flow import Step, next_step
-from study_app.plan.sentences import languages, load_sentences
-from study_app.service.judge import Choice, Recorded, Timing
+from study_app.plan.texts import languages, load_sentences
+from study_app.service.record_judgment import Choice, Recorded, Timing
 from study_app.service.study import StudyService
-from study_app.service.told import Trial, Visitor
-from study_app.web import running
-from study_app.web.scene import TROUBLE, Scene, paragraphs, safely
+from study_app.service.view_models import Trial, Visitor
+from study_app.web import current_study as running
+from study_app.web.comparison_page import show_trial
+from study_app.web.page_context import TROUBLE, Scene, paragraphs, safely
 from study_app.web.side_pages import show_questionnaire, show_refused, show_screen_check
-from study_app.web.trial_page import show_trial
 
 STYLE = Path(__file__).parent / "static" / "study.css"
 _PRACTICED = "practiced"

@@ -19,9 +19,9 @@ from starlette.websockets import WebSocketClose
 from db.session import DatabaseError
 from study_app.plan.recruitment import names_someone
 from study_app.service.study import StudyService
-from study_app.web import running
+from study_app.web import current_study as running
 from study_app.web.admin import admin
-from study_app.web.entrance import entrance
+from study_app.web.join_routes import entrance
 
 ENTRY = Path(__file__).with_name("entry.py")
 # Why each: reference settings for a study page. The first alone makes a page turn ten times as fast, since Streamlit

@@ -8,11 +8,11 @@ from typing import Any
 
 import streamlit as st
 
-from study_app.plan.plates import draw_plate
+from study_app.plan.color_plates import draw_plate
 from study_app.plan.questionnaire import MOST_SIGNS, Question
-from study_app.plan.screen import Page
-from study_app.service.told import Visitor
-from study_app.web.scene import Scene, paragraphs
+from study_app.plan.screen_check import Page
+from study_app.service.view_models import Visitor
+from study_app.web.page_context import Scene, paragraphs
 
 SCRIPT = Path(__file__).parent / "static" / "screen.js"
 _FAILED = "screen-failed"

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import select
 
-from analysis.data import read_run
+from analysis.database_rows import read_run
 from analysis.findings import analyze_run
 from db import models
-from db.load import load_run
-from db.moments import utc_now
+from db.run_loader import load_run
 from db.session import Database, default_url, open_database, write
+from db.utc import utc_now
 from tests.runs import make_run
 
 

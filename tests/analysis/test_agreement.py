@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.inference.clusters import ConceptSets
+from analysis.inference.dyadic_errors import ConceptSets
 from analysis.votes.agreement import (
     agreement,
     agreement_of,

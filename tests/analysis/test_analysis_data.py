@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from analysis.data import read_run
+from analysis.database_rows import read_run
 from analysis.findings import analyze_run
-from analysis.rows import measured, votes_of
+from analysis.grouping import measured, votes_of
 from db import models
-from db.load import load_run
+from db.run_loader import load_run
 from db.session import read, write
 from evalkit.errors import UserError
-from evalkit.scores import read_scores, write_scores
+from evalkit.run.score_table import read_scores, write_scores
 from tests.analysis.study_rows import add_judgments
 from tests.runs import make_run, score_rows
 

@@ -10,17 +10,17 @@ from sqlalchemy.exc import IntegrityError
 from typer import Typer
 from typer.testing import CliRunner
 
-from analysis.command import analyze
-from analysis.data import read_run
+from analysis.database_rows import read_run
 from analysis.findings import analyze_run
-from analysis.report.writing import render, tables_of
+from analysis.report.command import analyze
+from analysis.report.report_page import render, tables_of
 from db import models
-from db.load import load_run
-from db.moments import utc_now
+from db.run_loader import load_run
 from db.session import default_url, open_database, read, write
+from db.utc import utc_now
 from evalkit.errors import UserError
-from evalkit.manifest import Manifest
-from evalkit.scores import write_scores
+from evalkit.run.manifest import Manifest
+from evalkit.run.score_table import write_scores
 from tests.analysis.study_rows import add_judgments
 from tests.runs import make_run, score_rows
 

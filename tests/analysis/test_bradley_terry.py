@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from scipy.special import gammaln
 
 from analysis.inference.bradley_terry import Strengths, cluster_strengths, contrasts, fit_strengths
-from analysis.inference.clusters import ConceptSets, robust_variance
+from analysis.inference.dyadic_errors import ConceptSets, robust_variance
 from analysis.inference.paired_comparisons import Comparisons, Counts
-from analysis.inference.quasi_errors import quasi_errors
+from analysis.inference.quasi_standard_errors import quasi_errors
 from evalkit.errors import UserError
 from tests.analysis.gold_tables import rows_of, verbal_aggression
 

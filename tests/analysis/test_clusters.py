@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.inference.clusters import ConceptSets, cluster_meat, codes_of, correct, robust_variance
+from analysis.inference.dyadic_errors import ConceptSets, cluster_meat, codes_of, correct, robust_variance
 from tests.analysis.gold_tables import GOLD, columns_of
 
 

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.drawing import Drawing
-from analysis.inference.clusters import ConceptSets
+from analysis.figure_style import Drawing
+from analysis.inference.dyadic_errors import ConceptSets
 from analysis.metrics.arm_profiles import profiles
 from analysis.metrics.arm_ranks import arm_ranks
 from analysis.metrics.calibration import calibration, calibration_plot
+from analysis.metrics.human_agreement import Judged
 from analysis.metrics.paired import Measured, measure
-from analysis.metrics.people_and_metrics import Judged
-from analysis.planning.study_design import Spread, StudyDesign
-from analysis.report.floor_figure import precision_floor
+from analysis.planning.precision import Spread, StudyDesign
 from analysis.report.gallery import Exhibit, Shown, Tally
 from analysis.report.gallery_figure import case_gallery
 from analysis.report.metric_figures import metric_forest, raincloud
+from analysis.report.precision_figure import precision_floor
 from analysis.report.rank_figures import critical_difference_diagram, profile_plot
 from analysis.report.vote_figures import outcome_bars, preference_forest, strength_plot
-from analysis.votes.fitted import ArmStrengths
 from analysis.votes.preference import Votes, preferences
+from analysis.votes.vote_models import ArmStrengths
 
 RNG = np.random.default_rng(11)
 ROWS = np.arange(300)

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.inference.clusters import ConceptSets
-from analysis.votes.fitted import SIDE, arm_strengths, vote_model
+from analysis.inference.dyadic_errors import ConceptSets
 from analysis.votes.preference import Votes
+from analysis.votes.vote_models import SIDE, arm_strengths, vote_model
 
 RNG = np.random.default_rng(5)
 

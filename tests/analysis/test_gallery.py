@@ -3,7 +3,7 @@
 from PIL import Image
 
 from analysis.report.gallery import gallery, thumbnail
-from analysis.report.writing import render
+from analysis.report.report_page import render
 from tests.analysis.study_rows import findings_of, run_of
 
 

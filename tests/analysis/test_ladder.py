@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.data import read_run
-from analysis.inference.clusters import ConceptSets
+from analysis.database_rows import read_run
+from analysis.inference.dyadic_errors import ConceptSets
 from analysis.results import markdown_of
+from analysis.votes.analysis_ladder import ladder
 from analysis.votes.biases import biases, null_pairs, share_slope, side_bias
-from analysis.votes.ladder import ladder
 from analysis.votes.preference import Votes, clustered_preference, naive_preference
 from analysis.votes.screening import one_coin, screen
 from analysis.votes.ties import tie_treatments
-from db.load import load_run
+from db.run_loader import load_run
 from tests.analysis.gold_tables import verbal_aggression
 from tests.analysis.study_rows import add_judgments
 from tests.runs import make_run
@@ -71,7 +71,7 @@ def test_gee_is_that_of_geepack(gold):
     yes, person, _, _ = verbal_aggression()
     rows = np.arange(len(yes))
     votes = Votes("a", "b", yes, rows, rows, ConceptSets.of([(one,) for one in person.tolist()]))
-    from analysis.votes.ladder import _gee
+    from analysis.votes.analysis_ladder import _gee
 
     found = _gee(votes)
     gold("verbagg_gee", found.estimate)

@@ -12,17 +12,17 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from analysis.data import ArmInfo
-from analysis.drawing import Drawing
-from analysis.inference.clusters import ConceptSets
+from analysis.database_rows import ArmInfo
+from analysis.figure_style import Drawing
+from analysis.inference.dyadic_errors import ConceptSets
 from analysis.inference.shares import Choices, shares
-from analysis.metrics.by_concepts import by_concepts, by_concepts_plot, by_concepts_table
+from analysis.metrics.concept_count import by_concepts, by_concepts_plot, by_concepts_table
 from analysis.metrics.paired import Measured
 from analysis.papers import blocklora, noise_consistency, orthogonal_mc_dropout
 from analysis.papers.blocklora import chosen_among_all, vote_shares
 from analysis.papers.script import main, read_findings
 from analysis.report.method_tables import average, named_columns
-from analysis.report.writing import tables_of
+from analysis.report.report_page import tables_of
 from analysis.tables import Cell, Table
 from tests.analysis.test_report import run_of
 
@@ -189,7 +189,7 @@ def test_real_images_are_compared_with_each_other_by_the_runs_own_recipe(tmp_pat
     from pathlib import Path
 
     import generation
-    from evalkit.run_scoring import score_run
+    from evalkit.scoring.run_scorer import score_run
     from tests.runs import make_run
 
     weights = Path(generation.__file__).parent / "tinyworld" / "weights" / "dino"

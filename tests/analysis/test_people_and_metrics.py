@@ -10,12 +10,12 @@ import statsmodels.api as sm
 from scipy import stats
 
 from analysis.contrast import Contrast
-from analysis.data import read_run
-from analysis.inference.clusters import ConceptSets
-from analysis.metrics.people_and_metrics import Judged, arm_correlation, foresight, people_and_metrics
-from analysis.votes.foresight import _tau, area_under_curve, logistic_slope, predicted, rank_correlation, tie_width
+from analysis.database_rows import read_run
+from analysis.inference.dyadic_errors import ConceptSets
+from analysis.metrics.human_agreement import Judged, arm_correlation, foresight, people_and_metrics
+from analysis.votes.metric_votes import _tau, area_under_curve, logistic_slope, predicted, rank_correlation, tie_width
 from analysis.votes.preference import Votes
-from db.load import load_run
+from db.run_loader import load_run
 from evalkit.errors import UserError
 from tests.analysis.study_rows import add_judgments
 from tests.runs import make_run

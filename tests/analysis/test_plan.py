@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from statsmodels.stats.proportion import binom_tost
 
-from analysis.data import read_run
-from analysis.planning.cheapest import PRICES, Target, cheapest, cost_of, prices_of
+from analysis.database_rows import read_run
+from analysis.planning.cheapest_design import PRICES, Target, cheapest, cost_of, prices_of
 from analysis.planning.pilot import spread_of
-from analysis.planning.study_design import Spread, StudyDesign, equivalence_power, outlook, power_of, simulate, variance_terms
-from db.load import load_run
+from analysis.planning.precision import Spread, StudyDesign, equivalence_power, outlook, power_of, simulate, variance_terms
+from db.run_loader import load_run
 from db.session import default_url, open_database
-from evalkit import cli
+from evalkit.cli import main as cli
 from evalkit.errors import UserError
 from tests.analysis.study_rows import add_judgments
 from tests.runs import make_run

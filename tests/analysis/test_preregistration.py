@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.data import read_run
+from analysis.database_rows import read_run
 from analysis.findings import analyze_run
 from analysis.planning.preregistration import Exclusions, FrozenPlan, apply_plan, freeze, planned_results, read_plan
 from analysis.report.checklist import exclusions
 from analysis.report.plan_table import planned_table
-from db.load import load_run
+from db.run_loader import load_run
 from db.session import default_url, open_database
-from evalkit import cli
+from evalkit.cli import main as cli
 from evalkit.errors import UserError
 from tests.analysis.study_rows import add_judgments
 from tests.runs import make_run

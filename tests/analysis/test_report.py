@@ -9,16 +9,16 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from analysis.command import analyze
 from analysis.report.checklist import checklist, exclusions
+from analysis.report.command import analyze
 from analysis.report.figures import FIGURE_NAMES, drawings
+from analysis.report.report_page import render, tables_of
 from analysis.report.sentences import metric_sentence
 from analysis.report.study_tables import preference_table
-from analysis.report.writing import render, tables_of
-from db.load import load_run
+from db.run_loader import load_run
 from db.session import default_url, open_database
 from evalkit.errors import UserError
-from evalkit.scores import FILE_NAME as SCORES
+from evalkit.run.score_table import FILE_NAME as SCORES
 from tests.analysis.study_rows import add_judgments, findings_of, run_of
 
 ALL_TABLES = {
@@ -199,7 +199,7 @@ def test_a_margin_that_means_nothing_is_refused_before_anything_is_read(judged, 
 
 
 def test_hostile_names_and_prompts_stay_text(judged, found):
-    from analysis.data import CaseInfo
+    from analysis.database_rows import CaseInfo
 
     cases = tuple(CaseInfo(case.key, "<script>alert(1)</script>", case.concepts) for case in found.data.cases)
     data = replace(found.data, name="<img src=http://x>", cases=cases)

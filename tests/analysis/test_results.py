@@ -9,11 +9,11 @@ import pytest
 
 from analysis.contrast import Contrast
 from analysis.inference.bradley_terry import fit_strengths
-from analysis.inference.clusters import ConceptSets
+from analysis.inference.dyadic_errors import ConceptSets
 from analysis.inference.glmm import fit_mixed
 from analysis.inference.paired_comparisons import Comparisons
 from analysis.inference.plackett_luce import Rankings, fit_rankings
-from analysis.inference.quasi_errors import quasi_errors
+from analysis.inference.quasi_standard_errors import quasi_errors
 from analysis.inference.random_effects import RandomTerm
 from analysis.inference.shares import Choices, shares
 from analysis.metrics.paired import Measured, measure

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from analysis.data import read_run
+from analysis.database_rows import read_run
 from analysis.findings import analyze_run
+from analysis.grouping import votes_of
 from analysis.metrics.arm_profiles import middle_mean
 from analysis.report.robustness_tables import robustness_tables
-from analysis.rows import votes_of
 from analysis.votes.biases import SIDE, biases
 from analysis.votes.screening import screen
-from db.load import load_run
+from db.run_loader import load_run
 from db.session import default_url, open_database
 from tests.analysis.study_rows import add_judgments
 from tests.runs import make_run

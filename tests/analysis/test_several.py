@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.data import read_run
+from analysis.database_rows import read_run
 from analysis.findings import Findings, analyze_run
-from analysis.report.several_tables import several_sentence, share_differences_table, shares_table, worths_table
-from analysis.votes.several import several_of
-from db.load import load_run
+from analysis.report.nway_tables import several_sentence, share_differences_table, shares_table, worths_table
+from analysis.votes.nway import several_of
+from db.run_loader import load_run
 from db.session import open_database
-from study_app.plan.begin import begin_study
 from study_app.plan.design import Design
+from study_app.plan.initialize import begin_study
 from study_app.simulation.people import Behaviour, simulate
 from tests.runs import make_run
 

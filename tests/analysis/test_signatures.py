@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from analysis.data import read_run
+from analysis.database_rows import read_run
 from analysis.findings import analyze_run
-from analysis.report.writing import tables_of
+from analysis.report.report_page import tables_of
 from analysis.tables import Table
-from db.load import load_run
+from db.run_loader import load_run
 from db.session import default_url, open_database
-from evalkit.scores import write_scores
+from evalkit.run.score_table import write_scores
 from tests.analysis.study_rows import add_judgments
 from tests.runs import make_run, score_rows
 

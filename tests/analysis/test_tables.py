@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from analysis.contrast import Contrast
-from analysis.numbers import mean_cell, number, p_value, percent, plain_cell, share_cell, word_cell
+from analysis.number_format import mean_cell, number, p_value, percent, plain_cell, share_cell, word_cell
 from analysis.tables import Cell, Column, Table
 
 HOSTILE = r"<script>alert('x')</script> a_b & 50% #1 $x$ {y} ~^\ | *z* [c]"

@@ -6,12 +6,12 @@ import pytest
 from sqlalchemy import func, select
 
 from db import models
-from db.load import load_run
-from db.moments import utc_now
+from db.run_loader import load_run
 from db.session import Database, read, write
+from db.utc import utc_now
 from evalkit.errors import UserError
-from evalkit.manifest import Manifest
-from evalkit.scores import read_scores, write_scores
+from evalkit.run.manifest import Manifest
+from evalkit.run.score_table import read_scores, write_scores
 from tests.runs import make_run, score_rows
 
 

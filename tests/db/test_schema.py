@@ -15,8 +15,8 @@ from sqlalchemy.exc import IntegrityError
 
 from db import models, schema
 from db.backup import check_sqlite, copy_sqlite
-from db.moments import utc_now
 from db.session import Database, open_database, read, write
+from db.utc import utc_now
 from evalkit.errors import UserError
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, select
 
-from db import models, turns
+from db import models
+from db import write_queue as turns
 from db.session import Database, DatabaseError, open_database, read, write
 from tests.db.test_schema import run_row
 

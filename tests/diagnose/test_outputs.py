@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from typer import Typer
 from typer.testing import CliRunner
 
-from generation.artist import Artist, Cell
 from generation.diagnose.command import diagnose
-from generation.diagnose.outputs import disturbances, meetings
+from generation.diagnose.layer_outputs import disturbances, meetings
 from generation.experiment import Arm
-from generation.merge.parts import module_of
+from generation.experiment_file import read_experiment
+from generation.merge.setup import module_of
 from generation.pipeline import load_pipeline
-from generation.reading import read_experiment
+from generation.sampler import Artist, Cell
 from tests.tiny import adapted, save_peft_lora, save_sdxl
 
 # diffusers' scheduler on numpy 2

@@ -89,7 +89,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(folder: Path, tmp_path: Path) -> Path:
     """Return a run imported from `folder`."""
-    from evalkit.importing import import_images
+    from evalkit.run.import_images import import_images
 
     import_images(folder, tmp_path / "run")
     return tmp_path / "run"

@@ -9,7 +9,7 @@ import torch
 
 from evalkit.encoders.lpips import BACKBONE, CHANNELS
 from evalkit.metrics import METRICS
-from evalkit.weights import NO_WEIGHTS
+from evalkit.weights.lookup import NO_WEIGHTS
 
 LPIPS_SIZES = (64, 192, 384, 256, 256)
 

@@ -11,7 +11,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 import evalkit
 from evalkit.errors import UserError
-from evalkit.run_scoring import score_run
+from evalkit.scoring.run_scorer import score_run
 from tests.evalkit.conftest import picture
 from tests.evalkit.transformers_clip import CONTEXT, SIDE, load_peer
 
@@ -104,7 +104,7 @@ def test_negative_cosines_stay_negative_rows(peer, clip_folder):
 
 
 def test_a_run_says_how_many_of_its_prompts_were_cut(folder, tmp_path, weights):
-    from evalkit.importing import import_images
+    from evalkit.run.import_images import import_images
 
     text = (folder / "import.toml").read_text()
     (folder / "import.toml").write_text(text.replace("a red <c> circle", "a red <c> circle " + "and a star " * 9))

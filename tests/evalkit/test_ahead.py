@@ -7,11 +7,11 @@ from contextlib import closing
 import pytest
 from PIL import Image
 
-from evalkit.ahead import ahead
-from evalkit.cache import MemoryStore
-from evalkit.extract import STRIDE, Item, extract
-from evalkit.measure import Measure
-from evalkit.pixels import Pixels
+from evalkit.io.image_reader import Pixels
+from evalkit.metric_spec.pixel_metric import Measure
+from evalkit.run.feature_cache import MemoryStore
+from evalkit.scoring.decode_prefetch import ahead
+from evalkit.scoring.feature_extraction import STRIDE, Item, extract
 
 
 def run(sizes, *, budget, threads=2, depth=20, slow=()):

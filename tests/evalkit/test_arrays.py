@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import evalkit
-from evalkit.arrays import to_image
 from evalkit.errors import UserError
+from evalkit.io.image_arrays import to_image
 from tests.evalkit.conftest import picture
 
 

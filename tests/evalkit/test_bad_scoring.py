@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from evalkit.cli import build
+from evalkit.cli.main import build
 from evalkit.errors import UserError
-from evalkit.manifest import Manifest
-from evalkit.plugins import load_plugin
-from evalkit.run_scoring import score_run
-from evalkit.scores import read_scores
+from evalkit.metrics.plugins import load_plugin
+from evalkit.run.manifest import Manifest
+from evalkit.run.score_table import read_scores
+from evalkit.scoring.run_scorer import score_run
 from tests.evalkit.conftest import picture
 from tests.evalkit.tiny_encoders import save_tiny_clip
 
@@ -26,8 +26,8 @@ from tests.evalkit.tiny_encoders import save_tiny_clip
 PLUGIN = '''
 import time
 from pathlib import Path
-from evalkit.card import metric
-from evalkit.measure import Measure
+from evalkit.metric_spec.metric_card import metric
+from evalkit.metric_spec.pixel_metric import Measure
 
 def mean(pixels):
     time.sleep({seconds})
@@ -176,7 +176,7 @@ def test_a_case_without_a_prompt_is_named_and_the_others_are_scored(run, weights
 def start(*words: object, cwd: Path) -> "subprocess.Popen[str]":
     """Start `evalkit score WORDS` in a process of its own."""
     # whoever starts the tests may have told them, and so this process, to ignore Ctrl-C
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from evalkit.cli import main; main()"
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from evalkit.cli.main import main; main()"
     command = [sys.executable, "-c", code, "score", *map(str, words)]
     return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

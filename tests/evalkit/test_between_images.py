@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
-from evalkit.cache import MemoryStore
-from evalkit.importing import import_images
-from evalkit.manifest import Manifest
+from evalkit.metric_spec.similarity import cosine_matrix, distance_to_others
 from evalkit.metrics import METRICS
-from evalkit.pairing import Pairing, pair_key, partners
-from evalkit.run_scoring import default_metrics, score_run
-from evalkit.similarity import cosine_matrix, distance_to_others
-from evalkit.weights import NO_WEIGHTS
+from evalkit.run.feature_cache import MemoryStore
+from evalkit.run.import_images import import_images
+from evalkit.run.manifest import Manifest
+from evalkit.scoring.pixel_pairs import Pairing, pair_key, partners
+from evalkit.scoring.run_scorer import default_metrics, score_run
+from evalkit.weights.lookup import NO_WEIGHTS
 from tests.evalkit.conftest import picture
 
 PIXELS = ["arm_psnr", "arm_ssim"]

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from evalkit.cache import FeatureCache, MemoryStore
 from evalkit.errors import UserError
+from evalkit.run.feature_cache import FeatureCache, MemoryStore
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from evalkit.cache import FeatureCache
+from evalkit.run.feature_cache import FeatureCache
 with FeatureCache(Path(sys.argv[1])) as cache:
     for number in range(150):
         cache.put("r", {f"{sys.argv[2]}-{number}": np.full(64, number, dtype=np.float32), f"both-{number}": np.ones(4)})

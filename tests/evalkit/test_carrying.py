@@ -39,7 +39,7 @@ def evalkit(
     theirs = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     online = {"HF_ENDPOINT": endpoint} if endpoint else {"HF_HUB_OFFLINE": "1"}
     env = {**theirs, "HF_HOME": str(tmp_path / "nothing"), "TORCH_HOME": str(tmp_path / "nothing"), **online, **environment}
-    code = "from evalkit.cli import main; main()"
+    code = "from evalkit.cli.main import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, words)], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -148,7 +148,7 @@ def test_an_experiment_brings_its_loras_and_needs_no_weights_it_has(tmp_path, hu
 
 
 def test_an_experiments_base_model_is_fetched_as_drawing_would(tmp_path):
-    from generation.hub_needs import hub_needs
+    from generation.hub_requirements import hub_needs
 
     (tmp_path / "e.toml").write_text(EXPERIMENT.replace('"base"', '"some/base"'))
     needs = hub_needs(str(tmp_path / "e.toml"))
@@ -211,8 +211,8 @@ def spoil(folder: Path, how: str) -> None:
 def test_verify_names_what_is_wrong(tmp_path, how, message, monkeypatch):
     from typer.testing import CliRunner
 
+    from evalkit.cli.weights import app
     from evalkit.errors import UserError
-    from evalkit.weights_command import app
 
     name = "hub/models--x/snapshots/1/model.safetensors"
     folder = tmp_path / "carry"

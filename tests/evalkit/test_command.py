@@ -4,9 +4,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from evalkit import command
+from evalkit.cli import commands as command
 from evalkit.errors import UserError
-from evalkit.scores import read_scores
+from evalkit.run.score_table import read_scores
 
 
 @pytest.fixture
@@ -91,16 +91,16 @@ def test_doctor_says_what_is_there_and_what_is_not(app, weights):
 
 
 def test_only_sqlite_versions_with_the_fix_pass():
-    from evalkit.doctor import _wal_is_safe
+    from evalkit.cli.doctor import _wal_is_safe
 
     numbers = [(3, 40, 1), (3, 44, 6), (3, 45, 0), (3, 50, 7), (3, 51, 2), (3, 51, 3), (3, 60, 0)]
     assert [_wal_is_safe(number) for number in numbers] == [False, True, False, True, False, True, True]
 
 
 def test_a_table_keeps_two_recipes_of_a_metric_apart_and_says_which_is_which(capsys):
-    from evalkit.scored import Scored
-    from evalkit.scoring import Score
-    from evalkit.showing import show
+    from evalkit.cli.output import show
+    from evalkit.scoring.in_memory import Score
+    from evalkit.scoring.result import Scored
 
     rows = [
         Score(name, "0", "m", "", value, "none", recipe) for name, value, recipe in [("a", 1.0, "m|one"), ("b", 3.0, "m|two")]

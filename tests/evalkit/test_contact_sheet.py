@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalkit.contact_sheet import GAP, sheet
 from evalkit.errors import UserError
-from evalkit.images import image_path
+from evalkit.run.contact_sheet import GAP, sheet
+from evalkit.run.image_records import image_path
 from tests.command_line import call, check_line
 from tests.runs import SIDE, THREE_ARMS, make_run
 

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from evalkit import digests
-from evalkit.digests import FILE_NAME, SMALLEST, known_sha256
-from evalkit.files import sha256_bytes, sha256_file
+from evalkit.io.atomic_files import sha256_bytes, sha256_file
+from evalkit.weights import hash_cache as digests
+from evalkit.weights.hash_cache import FILE_NAME, SMALLEST, known_sha256
 
 LARGE = bytes(SMALLEST)
 

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evalkit.encoders.dino import DINO, load_dino
-from evalkit.pixels import Pixels
-from evalkit.weights import find
+from evalkit.io.image_reader import Pixels
+from evalkit.weights.lookup import find
 from tests.evalkit.conftest import picture
 
 WIDTH, DEPTH = 384, 12

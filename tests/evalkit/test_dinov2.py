@@ -12,8 +12,8 @@ from torchvision.transforms import InterpolationMode
 import evalkit
 from evalkit.encoders.dino import DINOV2, V2_ARCHITECTURE, load_dinov2
 from evalkit.errors import UserError
-from evalkit.pixels import convert
-from evalkit.weights import find
+from evalkit.io.image_reader import convert
+from evalkit.weights.lookup import find
 from tests.evalkit.conftest import picture
 
 WIDTH = 384

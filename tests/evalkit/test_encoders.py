@@ -17,8 +17,8 @@ import evalkit
 from evalkit.encoders.clip import ARCHITECTURE, CLIP, load_clip
 from evalkit.encoders.dino import DINO, load_dino
 from evalkit.errors import UserError
-from evalkit.pixels import convert
-from evalkit.weights import find
+from evalkit.io.image_reader import convert
+from evalkit.weights.lookup import find
 from tests.evalkit.conftest import picture
 
 IMAGES = [picture(seed, size) for seed, size in enumerate([(80, 72), (64, 130), (200, 90)])]

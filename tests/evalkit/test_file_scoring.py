@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from evalkit.cli import build
+from evalkit.cli.main import build
 from evalkit.errors import UserError
-from evalkit.file_scoring import find_pictures, score_files
+from evalkit.scoring.file_scorer import find_pictures, score_files
 from tests.evalkit.conftest import picture
 
 

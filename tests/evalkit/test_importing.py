@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from evalkit.errors import UserError
-from evalkit.importing import import_images
-from evalkit.manifest import Manifest
+from evalkit.run.import_images import import_images
+from evalkit.run.manifest import Manifest
 from tests.evalkit.conftest import picture
 
 
@@ -145,7 +145,7 @@ def test_a_mistake_is_one_line_with_its_place_and_leaves_nothing(folder, tmp_pat
 
 
 def test_a_failure_while_copying_leaves_nothing(folder, tmp_path, monkeypatch):
-    import evalkit.importing
+    import evalkit.run.import_images
 
     count = 0
 
@@ -157,7 +157,7 @@ def test_a_failure_while_copying_leaves_nothing(folder, tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
 
-    monkeypatch.setattr(evalkit.importing, "write_atomic", full)
+    monkeypatch.setattr(evalkit.run.import_images, "write_atomic", full)
     with pytest.raises(UserError, match="No space left"):
         import_images(folder, tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["images"]

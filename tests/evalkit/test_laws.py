@@ -13,11 +13,11 @@ from PIL import Image, ImageFilter, ImageOps
 from torchvision.transforms.functional import pil_to_tensor
 
 import evalkit
-from evalkit.cache import MemoryStore
-from evalkit.extract import Item, extract
-from evalkit.pixels import Pixels
-from evalkit.scoring import choose, load_encoders, mean_cosine
-from evalkit.similarity import cosine, cosine_matrix
+from evalkit.io.image_reader import Pixels
+from evalkit.metric_spec.similarity import cosine, cosine_matrix
+from evalkit.run.feature_cache import MemoryStore
+from evalkit.scoring.feature_extraction import Item, extract
+from evalkit.scoring.in_memory import choose, load_encoders, mean_cosine
 from tests.evalkit.conftest import picture
 
 PHOTOS = ("dog6", "teapot", "backpack", "wolf_plushie", "cat2", "rc_car")

@@ -13,11 +13,11 @@ from torchvision.transforms.functional import pil_to_tensor
 from evalkit.encoders.lpips import BACKBONE, CHANNELS, LPIPS
 from evalkit.encoders.quality import replaced
 from evalkit.errors import UserError
-from evalkit.importing import import_images
+from evalkit.metric_spec.similarity import vendi
 from evalkit.metrics import METRICS
-from evalkit.run_scoring import score_run
-from evalkit.similarity import vendi
-from evalkit.weights import find
+from evalkit.run.import_images import import_images
+from evalkit.scoring.run_scorer import score_run
+from evalkit.weights.lookup import find
 from tests.evalkit.conftest import picture
 from tests.evalkit.random_weights import save_lpips
 

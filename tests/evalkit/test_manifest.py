@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from evalkit.errors import UserError
-from evalkit.images import Image, Images, image_path
-from evalkit.manifest import FILE_NAME, Arm, Case, Concept, Manifest, Places
+from evalkit.run.image_records import Image, Images, image_path
+from evalkit.run.manifest import FILE_NAME, Arm, Case, Concept, Manifest, Places
 
 
 def image(case: str, arm: str, seed: int, **other: object) -> Image:

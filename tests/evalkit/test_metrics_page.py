@@ -4,11 +4,11 @@ import re
 import tomllib
 from pathlib import Path
 
-from evalkit.description import Description
+from evalkit.metric_spec.signature import Recipe, sign
 from evalkit.metrics import METRICS
-from evalkit.models import known_sources
-from evalkit.sets import SET_METRICS
-from evalkit.signature import Recipe, sign
+from evalkit.metrics.models import known_sources
+from evalkit.run.import_description import Description
+from evalkit.set_metrics import SET_METRICS
 from tests.evalkit.conftest import picture
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
@@ -55,7 +55,7 @@ def test_the_example_of_a_metric_runs_as_a_plugin_as_written(tmp_path):
 
     from typer.testing import CliRunner
 
-    from evalkit.cli import build
+    from evalkit.cli.main import build
 
     example = blocks("python")[1]
     assert len(example.splitlines()) <= 15

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from evalkit.errors import UserError
-from evalkit.pixels import convert, decode, fingerprint, load
+from evalkit.io.image_reader import convert, decode, fingerprint, load
 from tests.evalkit.conftest import picture
 
 

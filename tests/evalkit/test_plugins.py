@@ -8,13 +8,13 @@ from PIL import Image
 
 import evalkit
 from evalkit.errors import UserError
-from evalkit.measure import Measure
-from evalkit.plugins import known_metrics, load_plugin
+from evalkit.metric_spec.pixel_metric import Measure
+from evalkit.metrics.plugins import known_metrics, load_plugin
 from tests.evalkit.conftest import picture
 
 PLUGIN = '''
-from evalkit.card import metric
-from evalkit.measure import Measure
+from evalkit.metric_spec.metric_card import metric
+from evalkit.metric_spec.pixel_metric import Measure
 from evalkit.metrics.piqe import piqe
 
 def mean(pixels):
@@ -102,7 +102,7 @@ def test_an_installed_package_brings_metrics_by_entry_point(tmp_path, monkeypatc
         (row,) = evalkit.score([picture(1)], ["from_package"])
         assert row.metric == "from_package"
         (info / "entry_points.txt").write_text("[evalkit.metrics]\nfrom_package = from_package:mean\n")
-        with pytest.raises(UserError, match="entry point from_package = from_package:mean: is no metric"):
+        with pytest.raises(UserError, match="entry point from_package = from_package:mean: is not a metric"):
             evalkit.list_metrics()
     finally:
         sys.modules.pop("from_package", None)

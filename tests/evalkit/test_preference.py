@@ -12,13 +12,13 @@ from safetensors.torch import load_file, save_file
 from torchvision.transforms import functional
 
 import evalkit
+from evalkit.cli.model_checks import faults
 from evalkit.encoders.clip_names import in_open_clips_names
 from evalkit.encoders.preference import ARCHITECTURE, HPSV2, load_hpsv2
 from evalkit.errors import MissingWeightsError, UserError
+from evalkit.io.image_reader import Pixels
 from evalkit.metrics import METRICS
-from evalkit.pixels import Pixels
-from evalkit.probing import faults
-from evalkit.weights import Weights, find
+from evalkit.weights.lookup import Weights, find
 from tests.evalkit.conftest import picture
 from tests.evalkit.transformers_clip import SIDE, load_peer
 

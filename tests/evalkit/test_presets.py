@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import evalkit
-from evalkit.convention import Convention
-from evalkit.converting import convert
 from evalkit.encoders.dino import DINO_S8, load_dino_s8
 from evalkit.errors import UserError
+from evalkit.metric_spec.cosine_convention import Convention
+from evalkit.metric_spec.signature import preset_of
 from evalkit.metrics import METRICS
-from evalkit.presets import PRESETS, with_preset
-from evalkit.run_scoring import score_run
-from evalkit.scores import read_scores
-from evalkit.signature import preset_of
-from evalkit.weights import Weights
+from evalkit.metrics.preset_conversion import convert
+from evalkit.metrics.presets import PRESETS, with_preset
+from evalkit.run.score_table import read_scores
+from evalkit.scoring.run_scorer import score_run
+from evalkit.weights.lookup import Weights
 from tests.evalkit.conftest import picture
 from tests.evalkit.tiny_encoders import save_tiny_dino
 
@@ -134,7 +134,7 @@ def test_a_convention_keeps_order_and_can_be_undone_above_0(cosine, factor, clam
 
 
 def test_a_run_scored_under_another_preset_has_its_rows_replaced_and_nothing_encoded_again(run, weights):
-    from evalkit.command import score as command
+    from evalkit.cli.commands import score as command
 
     places = [f"--weights={name}={path}" for name, path in weights.items()]
     import typer

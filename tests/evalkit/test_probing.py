@@ -6,12 +6,12 @@ import shutil
 import pytest
 import torch
 
-from evalkit.doctor import examined
+from evalkit.cli.doctor import examined
+from evalkit.cli.model_checks import faults
 from evalkit.encoders import clip as clip_module
 from evalkit.encoders import dino as dino_module
 from evalkit.metrics import METRICS
-from evalkit.probing import faults
-from evalkit.weights import NO_WEIGHTS, Weights, find
+from evalkit.weights.lookup import NO_WEIGHTS, Weights, find
 
 MODULES = {"clip": clip_module, "dino": dino_module}
 OPENAI_B32 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
@@ -101,9 +101,9 @@ def test_the_doctor_examines_what_is_here_and_skips_what_is_not(weights, tmp_pat
 def test_the_doctor_and_the_list_of_weights_know_every_model_that_score_takes(dino_folder):
     from typer.testing import CliRunner
 
-    from evalkit.doctor import weights_found
-    from evalkit.models import known_sources
-    from evalkit.weights_command import app
+    from evalkit.cli.doctor import weights_found
+    from evalkit.cli.weights import app
+    from evalkit.metrics.models import known_sources
 
     shown = {name: state for name, state, _ in weights_found({"dino_s8": dino_folder})}
     assert shown.keys() == known_sources().keys() >= {"clip", "dino_s8", "inception", "vae"}

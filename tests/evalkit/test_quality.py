@@ -15,7 +15,7 @@ import evalkit
 from evalkit.encoders.quality import replaced
 from evalkit.errors import MissingWeightsError, UserError
 from evalkit.metrics import METRICS
-from evalkit.weights import NO_WEIGHTS
+from evalkit.weights.lookup import NO_WEIGHTS
 from tests.evalkit.conftest import picture
 from tests.evalkit.random_weights import save_arniqa, save_random
 

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from evalkit.file_scoring import score_files
-from evalkit.importing import import_images
-from evalkit.manifest import Manifest
 from evalkit.metrics import METRICS
-from evalkit.run_scoring import score_run
-from evalkit.scores import read_scores
+from evalkit.run.import_images import import_images
+from evalkit.run.manifest import Manifest
+from evalkit.run.score_table import read_scores
+from evalkit.scoring.file_scorer import score_files
+from evalkit.scoring.run_scorer import score_run
 from tests.evalkit.random_weights import save_arniqa, save_brisque, save_lpips, save_niqe, save_random
 
 # Nets that cost seconds a photo see it at half its side. TReS takes 50 crops of any size, some 10 s: half an hour for all.

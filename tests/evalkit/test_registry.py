@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 import evalkit
-from evalkit.card import REDUCTION, by_name, metric, pick
 from evalkit.errors import UserError
+from evalkit.metric_spec.metric_card import REDUCTION, by_name, metric, pick
+from evalkit.metric_spec.signature import Recipe, sign
 from evalkit.metrics import METRICS
-from evalkit.signature import Recipe, sign
-from evalkit.weights import NO_WEIGHTS, Source, find
+from evalkit.weights.lookup import NO_WEIGHTS, Source, find
 from tests.evalkit.conftest import picture
 
 # The metrics whose model is small enough here to run; the others' nets have tests of their own in test_quality.

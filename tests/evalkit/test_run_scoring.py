@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from evalkit.errors import UserError
-from evalkit.manifest import Manifest
-from evalkit.run_scoring import default_metrics, score_run
-from evalkit.scores import read_scores
+from evalkit.run.manifest import Manifest
+from evalkit.run.score_table import read_scores
+from evalkit.scoring.run_scorer import default_metrics, score_run
 
 METRICS = ["clip_t", "clip_i", "dino", "arm_similarity", "piqe"]
 
@@ -51,7 +51,7 @@ def test_the_model_itself_sees_as_many_batches_as_are_counted(run, weights, monk
 
 
 def test_ten_metrics_share_one_decode_of_each_picture(run, weights, monkeypatch):
-    from evalkit import extract
+    from evalkit.scoring import feature_extraction as extract
 
     names = ["clip_t", "clip_i", "dino", "arm_similarity", "arm_dino", "arm_psnr", "diversity_clip", "diversity_dino"]
     seen = []
@@ -74,7 +74,7 @@ def test_prompts_are_encoded_once_and_references_with_the_images(run, weights, m
 
 
 def test_a_batch_of_one_and_a_full_one_give_the_same_bits(run, weights, tmp_path, folder):
-    from evalkit.importing import import_images
+    from evalkit.run.import_images import import_images
 
     import_images(folder, tmp_path / "second")
     names = ["clip_t", "clip_i", "dino", "arm_similarity"]
@@ -116,7 +116,7 @@ def test_other_weights_replace_the_scores_and_say_so(run, weights, tmp_path):
 
 
 def test_batch_size_changes_no_score(run, weights, tmp_path, folder):
-    from evalkit.importing import import_images
+    from evalkit.run.import_images import import_images
 
     import_images(folder, tmp_path / "second")
     one = score_run(run, METRICS, weights=weights, batch_size=1)
@@ -168,7 +168,7 @@ def test_a_run_names_its_own_weights(run, weights, clip_folder):
 
 
 def test_without_references_or_other_arms_a_metric_is_not_offered_and_refused_when_asked_for(tmp_path, folder):
-    from evalkit.importing import import_images
+    from evalkit.run.import_images import import_images
 
     text = (folder / "import.toml").read_text().replace('references = "references/star"\n', "")
     (folder / "references").rename(tmp_path / "away")
@@ -192,7 +192,7 @@ def test_a_damaged_score_file_is_made_anew(run: Path):
 
 
 def test_an_arm_equal_to_another_has_similarity_1(run, folder, weights, tmp_path):
-    from evalkit.importing import import_images
+    from evalkit.run.import_images import import_images
 
     for case in ("both", "alone"):
         for seed in (0, 7):

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import evalkit
+from evalkit.cli.output import show
 from evalkit.errors import UserError
-from evalkit.scored import Scored
-from evalkit.scores import ScoreRow
-from evalkit.showing import show
-from evalkit.similarity import cosine, cosine_matrix
-from evalkit.summary import summarise
+from evalkit.metric_spec.similarity import cosine, cosine_matrix
+from evalkit.run.score_table import ScoreRow
+from evalkit.scoring.result import Scored
+from evalkit.scoring.summary import summarise
 from tests.evalkit.conftest import picture
 
 VECTORS = arrays(np.float32, (3, 8), elements=st.floats(-10, 10, width=32)).filter(

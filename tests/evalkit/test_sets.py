@@ -14,16 +14,16 @@ from safetensors.torch import save_file
 from torchvision.transforms.functional import pil_to_tensor
 from typer.testing import CliRunner
 
-from evalkit.cache import MemoryStore
-from evalkit.cli import build
+from evalkit.cli.main import build
 from evalkit.encoders.clip import load_clip_l
 from evalkit.encoders.vae import load_vae
 from evalkit.errors import UserError
-from evalkit.pixels import Pixels
-from evalkit.sets import SET_METRICS
-from evalkit.sets.histograms import density, kullback_leibler
-from evalkit.sets.scoring import score_sets
-from evalkit.weights import find
+from evalkit.io.image_reader import Pixels
+from evalkit.metric_spec.histograms import density, kullback_leibler
+from evalkit.run.feature_cache import MemoryStore
+from evalkit.scoring.set_scorer import score_sets
+from evalkit.set_metrics import SET_METRICS
+from evalkit.weights.lookup import find
 from tests.evalkit.conftest import picture
 
 VAE_CONFIG = {
@@ -203,7 +203,7 @@ def test_fid_of_two_normal_distributions_is_their_frechet_distance():
 
 
 def test_a_latent_kl_of_two_normal_distributions_is_the_closed_form():
-    from evalkit.sets.histograms import binned
+    from evalkit.metric_spec.histograms import binned
 
     rng = np.random.default_rng(0)
     one, other = rng.normal(0.5, 1, (1, 1000, 1000)), rng.normal(0, 1, (1, 1000, 1000))

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from evalkit.errors import UserError
-from evalkit.importing import import_images
-from evalkit.manifest import Manifest
-from evalkit.plugins import load_plugin
-from evalkit.run_scoring import score_run
-from evalkit.scores import read_scores
-from evalkit.shard import Shard
+from evalkit.metrics.plugins import load_plugin
+from evalkit.run.import_images import import_images
+from evalkit.run.manifest import Manifest
+from evalkit.run.score_table import read_scores
+from evalkit.run.shard import Shard
+from evalkit.scoring.run_scorer import score_run
 from tests.evalkit.conftest import DESCRIPTION
 
 METRICS = ["clip_t", "clip_i", "dino", "arm_similarity", "arm_psnr", "diversity_dino", "entropy"]
@@ -26,8 +26,8 @@ concepts = ["star", "circle"]
 prompt = "a <s> star on a <c> circle"
 """
 PLUGIN = '''
-from evalkit.card import metric
-from evalkit.measure import Measure
+from evalkit.metric_spec.metric_card import metric
+from evalkit.metric_spec.pixel_metric import Measure
 
 def mean(pixels):
     return pixels.mean()

@@ -11,8 +11,8 @@ import evalkit
 from evalkit.encoders.clip import CLIP
 from evalkit.encoders.dino import DINO
 from evalkit.errors import MissingWeightsError, UserError
-from evalkit.files import sha256_file
-from evalkit.weights import check_names, find, parse_options, read_table
+from evalkit.io.atomic_files import sha256_file
+from evalkit.weights.lookup import check_names, find, parse_options, read_table
 from tests.evalkit.conftest import picture
 
 

@@ -12,14 +12,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from evalkit.errors import UserError
-from generation.lora import Factors, Lora, load_lora
-from generation.merge import MERGE_METHODS
+from generation.experiment_file import read_experiment
+from generation.lora_file import Factors, Lora, load_lora
 from generation.merge.apply import Merge
-from generation.merge.drawing import Drawing
 from generation.merge.layer import Layer
-from generation.merge.parts import Weighted, at_work
+from generation.merge.methods import MERGE_METHODS
+from generation.merge.sampling_state import Drawing
+from generation.merge.setup import Weighted, at_work
 from generation.pipeline import Pipeline, check_scheduler, load_pipeline
-from generation.reading import read_experiment
 from tests.merging import INPUTS, as_trained, lora_parts, merged
 from tests.tiny import adapted, save_peft_lora
 from tests.unet import unet_inputs

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from evalkit.errors import UserError
-from generation.lora import Factors
-from generation.merge import MERGE_METHODS, on_calibration
+from generation.lora_file import Factors
 from generation.merge.apply import Merge
 from generation.merge.calibration import Moments
-from generation.merge.drawing import Drawing
-from generation.merge.parts import dense, layers_of
+from generation.merge.methods import MERGE_METHODS, on_calibration
+from generation.merge.sampling_state import Drawing
+from generation.merge.setup import dense, layers_of
 from generation.pipeline import Pipeline
 from tests.merging import INPUTS, RANKS, changes, close, fitted, inputs, lora_parts, loras_of, plain_sum, same
 

@@ -9,15 +9,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from evalkit.errors import UserError
-from evalkit.files import sha256_file
-from generation.embeddings import NewWords, Vocabulary, blocks, read_words, readers, write_words
+from evalkit.io.atomic_files import sha256_file
+from generation.experiment_file import read_experiment
 from generation.pipeline import Pipeline, load_pipeline, quiet
-from generation.reading import read_experiment
 from generation.run import generate
 from generation.tinyworld import weights_folder
+from generation.token_embeddings import NewWords, Vocabulary, blocks, read_words, readers, write_words
 from generation.train.recipe import Recipe, read_recipe
+from generation.train.token_training import begin_words, without_words
 from generation.train.trainer import train_lora
-from generation.train.words import begin_words, without_words
 
 # diffusers' scheduler on numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from generation.merge import entries
+from generation.merge import elementwise as entries
 from generation.pipeline import Pipeline
 from tests.merging import INPUTS, PRUNED, RANKS, changes, close, lora_parts, loras_of, matrix_part, merged, plain_sum, same
 

@@ -7,8 +7,8 @@ import pytest
 
 from evalkit.errors import UserError
 from generation.experiment import find_experiment
-from generation.reading import read_experiment
-from generation.shipped import shipped
+from generation.experiment_file import read_experiment
+from generation.shipped_files import shipped
 
 Write = Callable[..., Path]
 ORTHOGONAL = "parameters = { p = 0.5 }"

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from evalkit.errors import UserError
-from generation.lora import Factors
-from generation.merge import MERGE_METHODS
+from generation.lora_file import Factors
 from generation.merge.layer import Layer
 from generation.merge.lowrank import axes, cut
-from generation.merge.parts import Weighted
+from generation.merge.methods import MERGE_METHODS
+from generation.merge.setup import Weighted
 from generation.pipeline import Pipeline
 from tests.merging import INPUTS, OUTPUTS, RANKS, changes, close, lora_parts, loras_of, matrix_part, merged, plain_sum, same
 

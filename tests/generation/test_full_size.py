@@ -16,14 +16,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from generation.artist import Artist, Cell
 from generation.experiment import Arm, Case
-from generation.lora import load_lora
-from generation.merge import MERGE_METHODS, on_outputs
-from generation.merge.parts import Weighted, module_of
-from generation.merged_file import spelt, write_merge
+from generation.experiment_file import read_experiment
+from generation.lora_file import load_lora
+from generation.merge.export import spelt, write_merge
+from generation.merge.methods import MERGE_METHODS, on_outputs
+from generation.merge.setup import Weighted, module_of
 from generation.pipeline import Pipeline, quiet
-from generation.reading import read_experiment
+from generation.sampler import Artist, Cell
 from generation.seeds import initial_noise
 from tests.full_size import LAYERS, SIDE, Family, save_lora, save_model, save_trained_apart
 from tests.tiny import adapted

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evalkit.errors import UserError
-from evalkit.files import sha256_file
-from evalkit.manifest import Manifest
-from generation.artist import Artist, Cell
+from evalkit.io.atomic_files import sha256_file
+from evalkit.run.manifest import Manifest
 from generation.command import generate as command
+from generation.experiment_file import read_experiment
 from generation.journal import Journal
 from generation.pipeline import Pipeline, load_pipeline
-from generation.reading import read_experiment
 from generation.run import generate
+from generation.sampler import Artist, Cell
 from generation.seeds import initial_noise, noise_sha256
 from tests.conftest import REPOSITORY
 
@@ -62,7 +62,7 @@ def test_one_pipeline_serves_any_number_of_arms(
         return plain_draw(self, cells)
 
     plain_draw = Artist.draw
-    monkeypatch.setattr("generation.artist.load_pipeline", load)
+    monkeypatch.setattr("generation.sampler.load_pipeline", load)
     monkeypatch.setattr(Artist, "draw", count_and_draw)
     arms = "".join(f'[[arms]]\nlabel = "again{number}"\nmethod = "ties"\n\n' for number in range(5))
     path = experiment_file(("[[arms]]", f"{arms}[[arms]]"), ("seeds = 2", "seeds = 1"))
@@ -229,7 +229,7 @@ def test_a_full_disk_leaves_nothing_half_written(
         if room[0] < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("evalkit.files.os.fsync", full)
+    monkeypatch.setattr("evalkit.io.atomic_files.os.fsync", full)
     with pytest.raises(UserError, match="No space left on device"):
         draw(path, run)
     monkeypatch.undo()
@@ -280,7 +280,7 @@ def test_the_command_draws_and_says_what_comes_next(
 
 def test_methods_lists_the_registry(capsys: pytest.CaptureFixture[str]) -> None:
     from generation.command import methods
-    from generation.merge import MERGE_METHODS
+    from generation.merge.methods import MERGE_METHODS
 
     methods()
     said = capsys.readouterr().out

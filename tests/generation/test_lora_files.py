@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from evalkit.errors import UserError
-from evalkit.files import sha256_file
-from generation.lora import find_adapter, load_lora
+from evalkit.io.atomic_files import sha256_file
+from generation.lora_file import find_adapter, load_lora
 from generation.pipeline import Pipeline
 from tests.tiny import adapted, factors, kohya_name, save_kohya_lora, save_peft_lora
 

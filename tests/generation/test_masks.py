@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generation.merge import MERGE_METHODS
-from generation.merge.masks import CHANNEL_STEP, TOKEN_STEP, TOLERANCE, Draws, channel_words, mix, row_words, signed
+from generation.merge.dropout_masks import CHANNEL_STEP, TOKEN_STEP, TOLERANCE, Draws, channel_words, mix, row_words, signed
+from generation.merge.dropout_rates import check_disjoint
+from generation.merge.methods import MERGE_METHODS
 from generation.merge.official import dropout_masks, orthogonal_masks
-from generation.merge.rates import check_disjoint
 from generation.seeds import derived
 
 CPU = torch.device("cpu")

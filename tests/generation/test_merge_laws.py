@@ -9,15 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from generation.lora import Factors, load_lora
-from generation.merge import MERGE_METHODS
+from generation.batch_invariant import added
+from generation.lora_file import Factors, load_lora
+from generation.merge.dropout_masks import Draws, channel_words, row_words
 from generation.merge.lowrank import side_by_side
-from generation.merge.masks import Draws, channel_words, row_words
-from generation.merge.on_columns import Trial
+from generation.merge.methods import MERGE_METHODS
+from generation.merge.on_input_columns import Trial
 from generation.merge.on_steps import Course
-from generation.merge.parts import Weighted, dense, module_of
+from generation.merge.setup import Weighted, dense, module_of
 from generation.pipeline import Pipeline
-from generation.steady import added
 from tests.merging import INPUTS, OUTPUTS, changes, fitted, inputs, lora_parts, merged
 from tests.tiny import adapted, save_peft_lora
 

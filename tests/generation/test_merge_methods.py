@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from generation.lora import Factors, load_lora
-from generation.merge import MERGE_METHODS
+from generation.lora_file import Factors, load_lora
 from generation.merge.apply import Merge
-from generation.merge.drawing import Drawing
-from generation.merge.masks import MaskOptions
+from generation.merge.dropout_masks import MaskOptions
 from generation.merge.method import by_name
-from generation.merge.parts import Observer, Weighted, module_of
+from generation.merge.methods import MERGE_METHODS
+from generation.merge.sampling_state import Drawing
+from generation.merge.setup import Observer, Weighted, module_of
 from generation.pipeline import Pipeline, components, load_pipeline
 from tests.merging import as_trained, loras_of
 from tests.tiny import adapted, save_peft_lora

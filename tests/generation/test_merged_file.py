@@ -11,15 +11,15 @@ import torch
 from safetensors import safe_open
 
 from evalkit.errors import UserError
-from evalkit.files import sha256_file
-from generation.artist import Artist, Cell
+from evalkit.io.atomic_files import sha256_file
 from generation.experiment import Experiment
-from generation.lora import load_lora
-from generation.merge_command import Precision, merge
-from generation.merged_file import choose
+from generation.experiment_file import read_experiment
+from generation.lora_file import load_lora
+from generation.merge.command import Precision, merge
+from generation.merge.export import choose
 from generation.pipeline import Pipeline, load_pipeline, quiet
-from generation.reading import read_experiment
 from generation.run import generate
+from generation.sampler import Artist, Cell
 from tests.merging import same
 
 Write = Callable[..., Path]
@@ -134,7 +134,7 @@ def test_a_cut_says_how_much_it_keeps(experiment_file: Write, tmp_path: Path, ca
 
 
 def test_a_delta_holds_the_arm_s_weights_to_the_bit(experiment_file: Write, tmp_path: Path, sdxl: Pipeline) -> None:
-    from generation.merge.parts import module_of
+    from generation.merge.setup import module_of
     from tests.merging import changes, loras_of
 
     path, out = experiment_file(with_arm("ties")), tmp_path / "delta.safetensors"

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from generation.artist import Artist, Cell
+from generation.experiment_file import read_experiment
 from generation.pipeline import components, quiet
 from generation.provenance import Provenance
-from generation.reading import read_experiment
 from generation.run import generate
+from generation.sampler import Artist, Cell
 from generation.seeds import image_key
 
 Write = Callable[..., Path]

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from evalkit.errors import UserError
-from evalkit.files import sha256_file
-from evalkit.manifest import Manifest
-from evalkit.shard import Shard
+from evalkit.io.atomic_files import sha256_file
+from evalkit.run.manifest import Manifest
+from evalkit.run.shard import Shard
+from generation.experiment_file import read_experiment
 from generation.provenance import Provenance
-from generation.reading import read_experiment
 from generation.run import generate
-from generation.tally import Tally
+from generation.timings import Tally
 
 Write = Callable[..., Path]
 

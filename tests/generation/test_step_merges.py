@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from generation.lora import Factors
-from generation.merge import MERGE_METHODS
+from generation.lora_file import Factors
 from generation.merge.apply import Merge
-from generation.merge.drawing import Drawing
+from generation.merge.methods import MERGE_METHODS
 from generation.merge.on_steps import Course
-from generation.merge.parts import Weighted
+from generation.merge.sampling_state import Drawing
+from generation.merge.setup import Weighted
 from generation.pipeline import Pipeline, load_pipeline, quiet
 from tests.merging import lora_parts, loras_of
 from tests.unet import unet_inputs

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from evalkit.manifest import Manifest
-from generation.artist import Artist, Cell
+from evalkit.run.manifest import Manifest
 from generation.experiment import Experiment
-from generation.merge.parts import module_of
-from generation.reading import read_experiment
+from generation.experiment_file import read_experiment
+from generation.merge.setup import module_of
 from generation.run import generate
-from generation.shipped import shipped
+from generation.sampler import Artist, Cell
+from generation.shipped_files import shipped
 from generation.tinyworld.concepts import CONCEPTS
 
 CPU = torch.device("cpu")

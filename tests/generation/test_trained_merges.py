@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from evalkit.errors import UserError
-from generation.lora import Factors, Lora
-from generation.merge import MERGE_METHODS
+from generation.lora_file import Factors, Lora
 from generation.merge.layer import Layer
+from generation.merge.methods import MERGE_METHODS
 from tests.merging import INPUTS, OUTPUTS, close, lora_parts, merged, plain_sum
 
 NAME = "unet.mid_block.to_q"

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from generation.experiment import Experiment
-from generation.merge import MERGE_METHODS
-from generation.reading import read_experiment
-from generation.shipped import shipped
+from generation.experiment_file import read_experiment
+from generation.merge.methods import MERGE_METHODS
+from generation.schedule import plan_work
+from generation.shipped_files import shipped
 from generation.train.series import read_recipes
-from generation.work import plan_work
 
 TWINS = {name: path for name, path in shipped("experiments").items() if name.startswith("tinyworld")}
 TRAINED = {name: read_recipes(path) for name, path in shipped("recipes").items()}

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from generation.lora import Factors, Lora
-from generation.merge import MERGE_METHODS
+from generation.lora_file import Factors, Lora
 from generation.merge.apply import Merge
-from generation.merge.drawing import Drawing
-from generation.merge.parts import module_of
+from generation.merge.methods import MERGE_METHODS
+from generation.merge.sampling_state import Drawing
+from generation.merge.setup import module_of
 from generation.pipeline import Pipeline
 from tests.merging import INPUTS, OUTPUTS, PRUNED, RANKS, changes, close, lora_parts, loras_of, merged, plain_sum
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from generation.lora import load_lora
-from generation.merge import MERGE_METHODS
+from generation.lora_file import load_lora
 from generation.merge.apply import Merge
-from generation.merge.drawing import Drawing
-from generation.merge.on_columns import Trial, _Bench
-from generation.merge.parts import Weighted, at_work, layers_of, module_of
+from generation.merge.methods import MERGE_METHODS
+from generation.merge.on_input_columns import Trial, _Bench
+from generation.merge.sampling_state import Drawing
+from generation.merge.setup import Weighted, at_work, layers_of, module_of
 from generation.pipeline import Pipeline, quiet
 from tests.merging import changes, loras_of
 from tests.tiny import adapted, save_peft_lora

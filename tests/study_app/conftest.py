@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from db.moments import utc_now
 from db.session import Database, write
-from evalkit.manifest import Manifest
-from study_app.plan.begin import begin_study
+from db.utc import utc_now
+from evalkit.run.manifest import Manifest
 from study_app.plan.design import Design
+from study_app.plan.initialize import begin_study
 from study_app.service.participants import add_participant
 from tests.runs import make_run
 

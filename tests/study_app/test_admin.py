@@ -10,10 +10,10 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
-from db.moments import utc_now
 from db.session import Database, write
+from db.utc import utc_now
 from evalkit.errors import UserError
-from study_app.conduct import acts as conduct
+from study_app.conduct import actions as conduct
 from study_app.conduct import password
 from study_app.plan.design import Checks, Design, Rules
 from study_app.service.study import StudyService

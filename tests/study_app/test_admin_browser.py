@@ -7,10 +7,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from db.session import open_database
-from study_app import conduct_command
+from study_app.conduct import command as conduct_command
 from study_app.conduct.password import set_password
-from study_app.plan.begin import begin_study
 from study_app.plan.design import Checks, Design, Rules
+from study_app.plan.initialize import begin_study
 from study_app.simulation.people import Behaviour, simulate
 from tests.accessibility import hold_to_axe
 from tests.runs import make_run

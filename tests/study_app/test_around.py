@@ -12,17 +12,17 @@ from pydantic import ValidationError
 from sqlalchemy import select
 
 from db.models import Event, Participant, Reply, Screen
-from db.moments import utc_now
 from db.session import read, write
+from db.utc import utc_now
 from evalkit.errors import UserError
-from study_app.conduct.acts import erase
+from study_app.conduct.actions import erase
 from study_app.conduct.export import export_study
+from study_app.plan.color_plates import POOL, draw_plate, plate_number
 from study_app.plan.design import Design
 from study_app.plan.flow import Step, next_step
-from study_app.plan.plates import POOL, draw_plate, plate_number
 from study_app.plan.questionnaire import Question, Translation
-from study_app.plan.screen import Page, ScreenRule
-from study_app.service.judge import Timing
+from study_app.plan.screen_check import Page, ScreenRule
+from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
 from study_app.simulation.people import Behaviour, simulate
 from tests.study_app.conftest import begin

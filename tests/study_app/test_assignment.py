@@ -9,12 +9,12 @@ from sqlalchemy import event, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db.models import Assignment, Comparison, Image, Judgment, Participant
-from db.moments import utc_now
 from db.session import open_database, read, write
+from db.utc import utc_now
 from study_app.plan.design import Design
 from study_app.service.assignment import LEASE, expire_lapsed, reserve
-from study_app.service.judge import Timing, record_judgment
-from study_app.service.past import find_person
+from study_app.service.participant_state import find_person
+from study_app.service.record_judgment import Timing, record_judgment
 from study_app.service.study import StudyService
 from tests.study_app.conftest import begin
 

@@ -11,9 +11,9 @@ from db.backup import check_sqlite
 from db.session import open_database
 from study_app.conduct import backups as scheduled
 from study_app.conduct.backups import KEPT, backups
-from study_app.plan.begin import begin_study
 from study_app.plan.design import Design
-from study_app.service.judge import Timing
+from study_app.plan.initialize import begin_study
+from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
 from tests.runs import make_run
 

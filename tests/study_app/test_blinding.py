@@ -11,11 +11,11 @@ from PIL import Image, PngImagePlugin
 
 from db.session import Database
 from evalkit.errors import UserError
-from evalkit.manifest import Manifest
+from evalkit.run.manifest import Manifest
 from study_app.plan import blinding
 from study_app.plan.blinding import encode, make_stimuli, read_secret
 from study_app.plan.design import Design
-from study_app.service.judge import Timing
+from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
 from tests.runs import make_run
 from tests.study_app.conftest import begin

@@ -14,10 +14,10 @@ from sqlalchemy import func, select
 
 from db.models import Comparison, Judgment, Participant
 from db.session import open_database, read
-from evalkit.manifest import Manifest
-from study_app.plan.begin import begin_study
+from evalkit.run.manifest import Manifest
 from study_app.plan.design import Design
-from study_app.plan.sentences import load_sentences
+from study_app.plan.initialize import begin_study
+from study_app.plan.texts import load_sentences
 from tests.runs import make_run
 from tests.served import PATIENCE, Server
 from tests.study_app.png import chunks

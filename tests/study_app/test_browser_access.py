@@ -9,9 +9,9 @@ from sqlalchemy import select
 
 from db.models import Comparison, Participant
 from db.session import open_database, read
-from study_app.plan.begin import begin_study
 from study_app.plan.design import Design
-from study_app.plan.sentences import Sentences, load_sentences
+from study_app.plan.initialize import begin_study
+from study_app.plan.texts import Sentences, load_sentences
 from tests.accessibility import hold_to_axe
 from tests.runs import make_run
 from tests.served import PATIENCE, Server

@@ -174,12 +174,12 @@ def test_help_needs_no_database_and_no_streamlit() -> None:
 WORKER = """
 import sys
 from pathlib import Path
-from db.moments import utc_now
+from db.utc import utc_now
 from db.session import default_url, open_database, write
 from study_app.service.assignment import reserve
-from study_app.plan.begin import find_study
-from study_app.service.judge import record_judgment
-from study_app.service.past import find_person
+from study_app.plan.initialize import find_study
+from study_app.service.record_judgment import record_judgment
+from study_app.service.participant_state import find_person
 from study_app.service.participants import add_participant
 
 run = Path(sys.argv[1])

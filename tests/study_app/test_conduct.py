@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from analysis.data import read_run
+from analysis.database_rows import read_run
 from db.models import Assignment, Check, Comparison, Event, Identity, Judgment, Participant, Study
-from db.moments import utc_now
 from db.session import read, write
+from db.utc import utc_now
 from evalkit.errors import UserError
-from study_app.conduct import acts as conduct
-from study_app.conduct.rules import conduct_of_all
-from study_app.conduct.watch import watch
+from study_app.conduct import actions as conduct
+from study_app.conduct.careless_rules import conduct_of_all
+from study_app.conduct.live_statistics import watch
 from study_app.plan.design import Checks, Design, Gold, Rules
 from study_app.plan.recruitment import Recruited
-from study_app.service.judge import Recorded, Timing
 from study_app.service.participants import find_participant
+from study_app.service.record_judgment import Recorded, Timing
 from study_app.service.study import StudyService
 from study_app.simulation.people import Behaviour, simulate
 from tests.runs import make_run

@@ -61,7 +61,7 @@ def test_a_server_for_the_network_asks_nobody_outside_and_makes_its_last_copy_wh
     make_run(run, arms=("plain", "fancy"), scores=False)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", "from evalkit.cli import main; main()", "study", "serve", str(run)]
+    command = [sys.executable, "-c", "from evalkit.cli.main import main; main()", "study", "serve", str(run)]
     with socket.create_server(("127.0.0.1", 0)) as outside:
         way_out = f"http://127.0.0.1:{outside.getsockname()[1]}"
         with subprocess.Popen(

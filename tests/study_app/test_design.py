@@ -11,9 +11,9 @@ from db import schema
 from db.models import Assignment, Judgment, Study
 from db.session import default_url, open_database, read
 from evalkit.errors import UserError
-from study_app.plan.begin import begin_study
 from study_app.plan.comparisons import plan_comparisons
 from study_app.plan.design import Checks, Design, Selection, read_design
+from study_app.plan.initialize import begin_study
 from study_app.service.study import StudyService
 from study_app.simulation.people import Behaviour, simulate
 from tests.runs import make_run

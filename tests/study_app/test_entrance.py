@@ -13,7 +13,7 @@ from db.models import Identity, Participant
 from db.session import Database, read
 from study_app.plan.design import Design, Entry
 from study_app.plan.recruitment import Recruited
-from study_app.service.judge import Timing
+from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
 from study_app.web.server import SecurityHeaders, own_routes
 from tests.study_app.conftest import begin

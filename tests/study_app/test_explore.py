@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.cases import against_people, comparisons_of, part_of
+from analysis.comparison_table import against_people, comparisons_of, part_of
 from analysis.papers.script import read_findings
-from db.load import load_run
+from db.run_loader import load_run
 from db.session import default_url, open_database
 from study_app.explore import page as explore_page
 from study_app.explore.page import Explored

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from analysis.cases import comparisons_of
+from analysis.comparison_table import comparisons_of
 from analysis.papers.script import read_findings
-from db.load import load_run
+from db.run_loader import load_run
 from db.session import default_url, open_database
 from tests.accessibility import hold_to_axe
 from tests.analysis.study_rows import add_judgments

@@ -7,12 +7,12 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db.models import Assignment, Comparison, Judgment
-from db.moments import utc_now
 from db.session import read, write
+from db.utc import utc_now
 from evalkit.errors import UserError
 from study_app.service.assignment import LEASE, expire_lapsed, reserve
-from study_app.service.judge import Recorded, record_judgment
-from study_app.service.past import find_person
+from study_app.service.participant_state import find_person
+from study_app.service.record_judgment import Recorded, record_judgment
 
 
 def reserved(study, participant):

@@ -8,16 +8,16 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from db.models import Event, FurtherImage, FurtherPicture, Judgment, Reply, Screen
-from db.moments import utc_now
 from db.session import Database, read, write
-from study_app.conduct.acts import erase
+from db.utc import utc_now
+from study_app.conduct.actions import erase
 from study_app.conduct.doctor import examine
 from study_app.conduct.export import export_study
 from study_app.conduct.verify import verify_export
 from study_app.plan.design import Checks, Design
 from study_app.plan.questionnaire import Question
-from study_app.plan.screen import Page, ScreenRule
-from study_app.service.judge import Timing
+from study_app.plan.screen_check import Page, ScreenRule
+from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
 from tests.study_app.conftest import begin
 

@@ -10,15 +10,16 @@ from streamlit.testing.v1 import AppTest
 
 from db.models import Judgment, Participant, Withdrawal
 from db.session import Database, read
-from evalkit.records import Record
-from study_app.plan.begin import begin_study
+from evalkit.run.file_record import Record
 from study_app.plan.design import Design
-from study_app.plan.sentences import FOLDER, languages, load_sentences
-from study_app.service.judge import Timing
+from study_app.plan.initialize import begin_study
+from study_app.plan.texts import FOLDER, languages, load_sentences
+from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
-from study_app.web import pages, running
+from study_app.web import current_study as running
+from study_app.web import pages
+from study_app.web.comparison_page import read_answer
 from study_app.web.server import ENTRY
-from study_app.web.trial_page import read_answer
 from tests.runs import make_run
 
 ARMS = ("zzmarkerone", "zzmarkertwo")

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import func, select, update
 
 from db.models import Assignment, Comparison, Judgment
-from db.moments import utc_now
 from db.session import read, write
+from db.utc import utc_now
 from study_app.service.assignment import LEASE
-from study_app.service.judge import Recorded, Timing
+from study_app.service.record_judgment import Recorded, Timing
 from study_app.service.study import StudyService
 from tests.study_app.test_conduct import live
 

@@ -15,18 +15,18 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from db.models import Participant
-from db.moments import utc_now
 from db.session import Database, read, write
-from study_app.conduct import acts as conduct
+from db.utc import utc_now
+from study_app.conduct import actions as conduct
 from study_app.conduct.export import export_study
+from study_app.conduct.live_statistics import watch
 from study_app.conduct.progress import CaseProgress, Group, study_status
 from study_app.conduct.verify import verify_export
-from study_app.conduct.watch import watch
 from study_app.plan.design import Design, Rules
 from study_app.plan.questionnaire import Question
-from study_app.service.judge import Timing
+from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
-from study_app.service.told import Trial
+from study_app.service.view_models import Trial
 from study_app.web.dashboard import dashboard_page
 from study_app.web.server import POLICY_VIOLATION, SecurityHeaders, own_routes
 from tests.study_app.conftest import begin

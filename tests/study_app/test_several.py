@@ -15,14 +15,14 @@ from sqlalchemy.exc import IntegrityError
 from db.models import Assignment, Check, Comparison, FurtherImage, Judgment, Withdrawal
 from db.session import read, write
 from evalkit.errors import UserError
+from study_app.conduct.careless_rules import conduct_of_all
 from study_app.conduct.export import export_study
 from study_app.conduct.progress import study_status
-from study_app.conduct.rules import conduct_of_all
 from study_app.conduct.verify import verify_export
-from study_app.plan.arrangement import arrange, best_first, is_answer, places, press, standing
 from study_app.plan.comparisons import plan_comparisons
 from study_app.plan.design import Checks, Design, Gold
-from study_app.service.judge import Recorded, Timing
+from study_app.plan.page_layout import arrange, best_first, is_answer, places, press, standing
+from study_app.service.record_judgment import Recorded, Timing
 from study_app.service.study import StudyService
 from study_app.simulation.people import Behaviour, simulate
 from tests.runs import make_run

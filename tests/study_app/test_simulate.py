@@ -6,15 +6,15 @@ import pytest
 from sqlalchemy import select
 
 from db.models import Arm, Assignment, Comparison, Image, Judgment, Participant
-from db.moments import utc_now
 from db.session import open_database, read, write
+from db.utc import utc_now
 from evalkit.errors import UserError
 from study_app.conduct.progress import study_status
-from study_app.plan.begin import begin_study
 from study_app.plan.design import Design
+from study_app.plan.initialize import begin_study
 from study_app.service.assignment import reserve
-from study_app.service.judge import record_judgment
-from study_app.service.past import find_person
+from study_app.service.participant_state import find_person
+from study_app.service.record_judgment import record_judgment
 from study_app.simulation.people import Behaviour, has_simulated, simulate
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from db.models import Assignment, Comparison, Judgment, Participant
 from db.session import open_database, read
-from study_app.plan.arrangement import best_first, standing
+from study_app.plan.page_layout import best_first, standing
 from study_app.simulation.browser import chromium
 from tests.runs import make_run
 from tests.study_app.test_command import call

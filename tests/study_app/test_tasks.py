@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import select, update
 
 from db.models import Answer, Check, Image, Judgment
-from db.moments import utc_now
 from db.session import read, write
+from db.utc import utc_now
 from evalkit.errors import UserError
 from study_app.plan.design import Checks, Design, Gold, Sessions
 from study_app.service import tasks
 from study_app.service.checks import due
-from study_app.service.judge import Recorded, Timing
+from study_app.service.record_judgment import Recorded, Timing
 from study_app.service.study import StudyService
 from study_app.simulation.people import Behaviour, simulate
 from tests.study_app.conftest import begin

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import event, select
 
 from db.models import Judgment
-from db.moments import utc_now
 from db.session import Database, DatabaseError, open_database, read, write
-from study_app.plan.begin import begin_study
-from study_app.plan.chain import append
+from db.utc import utc_now
+from study_app.plan.audit_log import append
 from study_app.plan.design import Design
+from study_app.plan.initialize import begin_study
 from study_app.service.study import StudyService
 from tests.runs import make_run
 from tests.study_app.test_pages import Walk, ready

@@ -6,11 +6,11 @@ from pathlib import Path
 from sqlalchemy import func, select, update
 
 from db.models import Answer, Assignment, Comparison, Judgment, Withdrawal
-from db.moments import utc_now
 from db.session import read, write
+from db.utc import utc_now
 from study_app.plan.design import Design
 from study_app.service.assignment import LEASE
-from study_app.service.judge import Timing
+from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
 from tests.study_app.conftest import begin
 

@@ -10,12 +10,12 @@ from sqlalchemy import select
 
 from db.models import Judgment, Participant, Reply
 from db.session import open_database
-from study_app.plan.begin import begin_study
+from study_app.plan.color_plates import plate_number
 from study_app.plan.design import Design, Entry, Sessions
-from study_app.plan.plates import plate_number
+from study_app.plan.initialize import begin_study
 from study_app.plan.questionnaire import Question
-from study_app.plan.screen import ScreenRule, plates_of
-from study_app.plan.sentences import load_sentences
+from study_app.plan.screen_check import ScreenRule, plates_of
+from study_app.plan.texts import load_sentences
 from tests.accessibility import hold_to_axe
 from tests.runs import make_run
 from tests.served import PATIENCE, Server

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from generation.lora import load_lora
+from generation.lora_file import load_lora
 from generation.pipeline import Pipeline, load_pipeline
 from generation.tinyworld import weights_folder
 from generation.tinyworld.card import listed, weight_files
@@ -36,7 +36,7 @@ def pipeline() -> Pipeline:
 
 
 def test_the_card_lists_every_file_with_its_sha256():
-    from evalkit.files import sha256_file
+    from evalkit.io.atomic_files import sha256_file
 
     assert listed(WEIGHTS) == {path: sha256_file(WEIGHTS / path) for path in weight_files(WEIGHTS)}
 

@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 from torch import Generator, Tensor, nn
 
 from evalkit.errors import UserError
-from generation.lora import Factors, load_lora
+from generation.lora_file import Factors, load_lora
 from generation.pipeline import Pipeline, load_pipeline
 from generation.seeds import derived
 from generation.train.adapters import NAME, add_adapters
-from generation.train.basis import basis_rows, basis_sha256, random_rows, slot_rows
-from generation.train.blocks import slot_mask, slot_places
+from generation.train.orthogonal_basis import basis_rows, basis_sha256, random_rows, slot_rows
 from generation.train.recipe import Blocks, read_recipe
+from generation.train.row_blocks import slot_mask, slot_places
 from tests.train.conftest import Train, recipe_file
 
 # diffusers' scheduler on numpy 2

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from evalkit.errors import UserError
-from evalkit.manifest import Manifest
-from generation.lora import load_lora
+from evalkit.run.manifest import Manifest
+from generation.experiment_file import read_experiment
+from generation.lora_file import load_lora
 from generation.pipeline import load_pipeline
-from generation.reading import read_experiment
 from generation.run import generate
 from generation.tinyworld import weights_folder
 from generation.train.recipe import read_recipe

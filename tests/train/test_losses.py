@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Generator, Tensor
 
 from evalkit.errors import UserError
-from generation.lora import load_lora
+from generation.lora_file import load_lora
 from generation.pipeline import Pipeline, load_pipeline
 from generation.seeds import derived
 from generation.train.adapters import add_adapters, without_adapters

@@ -8,7 +8,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from evalkit.errors import UserError
-from generation.shipped import shipped
+from generation.shipped_files import shipped
 from generation.tinyworld.concepts import ALL_CONCEPTS
 from generation.train.command import train
 from generation.train.series import find_recipes, read_recipes, train_series

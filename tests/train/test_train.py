@@ -9,12 +9,12 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from evalkit.errors import UserError
-from generation.lora import load_lora
+from generation.lora_file import load_lora
 from generation.pipeline import load_pipeline
 from generation.train.command import train
-from generation.train.pictures import prior_images
 from generation.train.recipe import Recipe, read_recipe
 from generation.train.trainer import train_lora
+from generation.train.training_images import prior_images
 from tests.train.conftest import recipe_file
 
 # diffusers' scheduler on numpy 2

@@ -1,0 +1,198 @@
+"""People against metrics: does a metric foresee what people say of two images, and how near does it come to other people?
+
+One row per vote, so that every number here is on the scale of the noise ceiling and has the project's default error. Metrics
+without a direction take no part: they do not say which of two images is better.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.contrast import Contrast, holm
+from analysis.database_rows import RunData
+from analysis.grouping import by_signature, votes_of
+from analysis.inference.dyadic_errors import Codes, ConceptSets, Floats
+from analysis.results import Result
+from analysis.votes.agreement import noise_ceiling
+from analysis.votes.metric_votes import area_under_curve, logistic_slope, predicted, rank_correlation, some_votes, vote_contrast
+from analysis.votes.preference import CANNOT_TELL, FIRST, SECOND, Votes
+from evalkit.errors import UserError
+
+ALL_ARMS = "all arms"
+# With four arms even a perfect order has an exact two-sided p of 2 / 4! = .083.
+LEAST_ARMS = 5
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One metric beside the votes on one pair of arms, or on all of them.
+
+    `gap` is, for each vote, the metric's lead of the first arm's image over the second's, positive where the metric finds the
+    first one better; `pair` tells pairs of arms apart.
+    """
+
+    metric: str
+    signature: str
+    votes: Votes
+    gap: Floats
+    pair: Codes
+    left_out: int = 0
+    """Votes on comparisons where an image lacks its score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foresight(Result):
+    """How well one metric foresees votes. What is undefined has no estimate, and its notes say why."""
+
+    metric: str
+    signature: str
+    first: str
+    second: str
+    votes: int
+    left_out: int
+    tie_width: float
+    """Median of the cross-validated widths: leads up to it are taken for `cannot tell`."""
+    baseline: float
+    """Share of votes that the most frequent answer foresees."""
+    accuracy: Contrast
+    """Share of votes foreseen, `cannot tell` among them."""
+    above_baseline: Contrast
+    """Accuracy minus baseline, in the same votes."""
+    ceiling: Contrast
+    """Share of votes that the other votes on the same comparison foresee."""
+    auc: Contrast
+    correlation: Contrast
+    slope: Contrast
+
+
+def foresight(data: Judged) -> Foresight:
+    """Return how well a metric foresees the votes, each number with an interval that allows for concepts and participants."""
+    votes = data.votes
+    if not len(votes.choice):
+        raise UserError(f"{data.metric}: there are no votes on images that it scored; nothing can be said of it")
+    right, width = predicted(data.gap, votes)
+    counts = [float(np.mean(votes.choice == answer)) for answer in (FIRST, SECOND, CANNOT_TELL)]
+    usual = np.asarray(votes.choice == (FIRST, SECOND, CANNOT_TELL)[int(np.argmax(counts))], np.float64)
+    accuracy = vote_contrast(right, votes, "share of votes foreseen", 0.5, (0.0, 1.0))
+    return Foresight(
+        data.metric,
+        data.signature,
+        votes.first,
+        votes.second,
+        len(votes.choice),
+        data.left_out,
+        width,
+        max(counts),
+        replace(accuracy, p=None),
+        vote_contrast(right - usual, votes, "share of votes foreseen beyond the most frequent answer", 0.0),
+        noise_ceiling(votes),
+        area_under_curve(data.gap, votes),
+        rank_correlation(data.gap, votes),
+        logistic_slope(data.gap, data.pair, votes),
+    )
+
+
+def people_and_metrics(data: RunData | Iterable[Judged]) -> tuple[Foresight, ...]:
+    """Return how well every metric foresees people: for each pair of arms, and for all arms where there are several pairs.
+
+    All arms together mix two things, which arm is better and which image of two given arms is; the pairs hold the second
+    alone. The p-values of one pair of arms are corrected over the metrics (Holm 1979).
+    """
+    found = [foresight(each) for each in (judged(data) if isinstance(data, RunData) else data)]
+    corrected: dict[tuple[str, str], list[Foresight]] = {}
+    for each in found:
+        corrected.setdefault((each.first, each.second), []).append(each)
+    return tuple(each for family in corrected.values() for each in _holm(family))
+
+
+def _holm(family: list[Foresight]) -> Iterator[Foresight]:
+    columns = [
+        holm([each.above_baseline for each in family]),
+        holm([each.auc for each in family]),
+        holm([each.correlation for each in family]),
+        holm([each.slope for each in family]),
+    ]
+    for each, ahead, auc, correlation, slope in zip(family, *columns, strict=True):
+        yield replace(each, above_baseline=ahead, auc=auc, correlation=correlation, slope=slope)
+
+
+def judged(data: RunData) -> Iterator[Judged]:
+    """Yield every metric with a direction beside the votes, pair of arms by pair of arms, then all of them."""
+    together = votes_of(data)
+    own = data.scores[(data.scores["other_arm"] == "") & (data.scores["direction"] != "none")]
+    for name, rows in by_signature(own):
+        wide = rows.pivot(index=["case", "seed", "concept"], columns="arm", values="value")
+        sign = 1.0 if rows["direction"].iloc[0] == "higher" else -1.0
+        signature, parts = str(rows["signature"].iloc[0]), []
+        for place, votes in enumerate(together):
+            cells = data.judgments[(data.judgments["first"] == votes.first) & (data.judgments["second"] == votes.second)]
+            gap = sign * _leads(wide, votes.first, votes.second, cells)
+            kept = np.isfinite(gap)
+            if kept.any():
+                pair = np.full(int(kept.sum()), place, np.int64)
+                parts.append(Judged(name, signature, some_votes(votes, kept), gap[kept], pair, int((~kept).sum())))
+        yield from parts
+        if len(parts) > 1:
+            yield _all_arms(data, parts)
+
+
+def _leads(wide: pd.DataFrame, first: str, second: str, cells: pd.DataFrame) -> Floats:
+    """Return the first arm's lead in every row of `cells`, averaged over concepts; not a number where a score is missing."""
+    if not {first, second} <= set(wide.columns):
+        return np.full(len(cells), np.nan)
+    lead = wide[first] - wide[second]
+    grouped = lead.groupby(level=["case", "seed"])
+    found = grouped.mean().where(grouped.count() == grouped.size()).reindex(pd.MultiIndex.from_frame(cells[["case", "seed"]]))
+    return np.asarray(found, np.float64)
+
+
+def _all_arms(data: RunData, parts: list[Judged]) -> Judged:
+    """Return the votes of all pairs of arms as one; comparisons and participants keep their own codes."""
+    people = data.judgments["participant"]
+    known = {who: code for code, who in enumerate(dict.fromkeys(people.tolist()))}
+    comparison, participant, members, offset = [], [], [], 0
+    for part in parts:
+        votes = part.votes
+        of_pair = (data.judgments["first"] == votes.first) & (data.judgments["second"] == votes.second)
+        names = list(dict.fromkeys(people[of_pair].tolist()))
+        participant.append(np.array([known[who] for who in names], np.int64)[votes.participant])
+        comparison.append(votes.comparison + offset)
+        offset += int(votes.comparison.max()) + 1
+        members += [tuple(votes.sets.members[code]) for code in votes.sets.codes]
+    votes = Votes(
+        ALL_ARMS, "", np.concatenate([part.votes.choice for part in parts]), np.concatenate(comparison),
+        np.concatenate(participant), ConceptSets.of(members),
+    )  # fmt: skip
+    gap, pair = np.concatenate([part.gap for part in parts]), np.concatenate([part.pair for part in parts])
+    return Judged(parts[0].metric, parts[0].signature, votes, gap, pair, sum(part.left_out for part in parts))
+
+
+@dataclass(frozen=True, slots=True)
+class ArmCorrelation(Result):
+    """How alike a metric and people order whole arms; arms are the rows, so it says nothing of other images of these arms."""
+
+    arms: int
+    tau: float
+    p: float
+
+
+def arm_correlation(metric: Mapping[str, float], people: Mapping[str, float]) -> ArmCorrelation:
+    """Return Kendall's tau_b between two numbers per arm, with its exact p (Kendall 1938).
+
+    Raises UserError for fewer than five arms: no order of four can have p < .05, and three arms are three points.
+    """
+    if set(metric) != set(people):
+        raise UserError(f"correlation over arms: the metric knows {', '.join(metric)}, the votes {', '.join(people)}")
+    if len(metric) < LEAST_ARMS:
+        raise UserError(
+            f"correlation over arms: {len(metric)} arms are {len(metric)} points, and even a perfect order of them is no "
+            f"evidence; {LEAST_ARMS} are needed, so correlate comparison by comparison instead"
+        )
+    values = [np.array([numbers[arm] for arm in metric]) for numbers in (metric, people)]
+    if any(float(np.ptp(numbers)) == 0.0 for numbers in values):
+        raise UserError("correlation over arms: all arms have the same value on one side, so they have no order")
+    found = stats.kendalltau(*values)
+    return ArmCorrelation(len(metric), float(found.statistic), float(found.pvalue))

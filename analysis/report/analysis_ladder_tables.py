@@ -1,0 +1,92 @@
+"""The tables behind a verdict: both tests it rests on, and what every other analysis of the same votes would say."""
+
+from analysis.contrast import Contrast
+from analysis.findings import Findings
+from analysis.grouping import votes_of
+from analysis.number_format import ABSENT, interval_cell, mean_cell, p_value, percent, plain_cell, share_cell, word_cell
+from analysis.report.study_tables import arm_pair
+from analysis.tables import Cell, Column, Table
+from analysis.votes.analysis_ladder import LOGIT, Rung, ladder
+
+
+def verdict_table(found: Findings) -> Table | None:
+    """Return how each verdict comes about: the test of a difference, the test of equivalence, and what they hold for."""
+    if not found.preferences:
+        return None
+    rows = tuple(
+        (word_cell(arm_pair(each)), *_verdict_row(contrast, label))
+        for each in found.preferences
+        for contrast, label in ((each.clustered, "votes, default"), (each.naive, "majority outcomes, naive"))
+    )
+    columns = (
+        Column("comparison", "words"), Column("test", "words"), Column("share for first [95 % CI]"),
+        Column("p (difference, Holm)"), Column("90 % CI"), Column("margin"), Column("p (equivalence, Holm)"),
+        Column("verdict", "words"), Column("holds for other", "words"),
+    )  # fmt: skip
+    notes = (
+        "Different: p (difference) < .05. Equivalent: two one-sided tests put the difference within the margin, p "
+        "(equivalence) < .05, which is when the uncorrected 90 % CI lies within it. Both: different, but within the margin. "
+        "Neither: inconclusive; that nothing was found does not mean that nothing is there.",
+        "The report's verdicts are those of the default test. A margin holds on the scale it was set on alone.",
+        "Naive: exact binomial, 95 % CI by Wilson, 90 % CI by Clopper and Pearson; it takes comparisons for independent.",
+    )
+    return Table("verdicts", "How the verdicts come about", columns, rows, notes, found.simulated)
+
+
+def _verdict_row(contrast: Contrast, label: str) -> tuple[Cell, ...]:
+    narrow = contrast.narrow_interval
+    return (
+        word_cell(label),
+        share_cell(contrast),
+        plain_cell(contrast.p_adjusted, p_value(contrast.p_adjusted)),
+        Cell(ABSENT, (("low", None), ("high", None)))
+        if narrow is None
+        else Cell(f"{percent(narrow[0])} to {percent(narrow[1])}", (("low", narrow[0]), ("high", narrow[1]))),
+        plain_cell(contrast.margin, ABSENT if contrast.margin is None else f"± {percent(contrast.margin)}"),
+        plain_cell(contrast.p_equivalence_adjusted, p_value(contrast.p_equivalence_adjusted)),
+        word_cell(ABSENT if contrast.p is None else str(contrast.verdict)),
+        word_cell(", ".join(contrast.scope) or ABSENT),
+    )
+
+
+def ladder_table(found: Findings) -> Table | None:
+    """Return every analysis of every pair of arms, A to G, each with what it treats as a random sample."""
+    if not found.preferences:
+        return None
+    rows: list[tuple[Cell, ...]] = []
+    reasons: dict[str, None] = {}
+    for votes, model in zip(votes_of(found.data), found.models, strict=True):
+        for rung in ladder(votes, model=model):
+            rows.append(_rung_row(rung))
+            if rung.contrast.p is None and rung.contrast.notes:
+                reasons[f"{rung.rung}, {arm_pair(rung.contrast)}: {' '.join(rung.contrast.notes)}"] = None
+    columns = (
+        Column("comparison", "words"), Column("", "words"), Column("analysis", "words"), Column("scale", "words"),
+        Column("estimate [95 % CI]"), Column("p"), Column("holds for other", "words"), Column("right when", "words"),
+    )  # fmt: skip
+    notes = (
+        "D is the default and alone decides the verdicts. A is the test that papers print. Where A is much surer than D, what "
+        "looks like a result may be these concepts' or these people's. p: not corrected over the comparisons of arms.",
+        "No difference: 50 % of votes or outcomes, log odds of 0. E's log odds are a typical person's, F's the population's.",
+        *reasons,
+    )
+    return Table("ladder", "The same votes under every analysis", columns, tuple(rows), notes, found.simulated)
+
+
+def _rung_row(rung: Rung) -> tuple[Cell, ...]:
+    contrast = rung.contrast
+    logit = contrast.scale == LOGIT
+    if logit and contrast.estimate is not None:
+        estimate = interval_cell(contrast.estimate, contrast.interval, 2)
+    else:
+        estimate = mean_cell(contrast) if logit else share_cell(contrast)
+    return (
+        word_cell(arm_pair(contrast)),
+        word_cell(rung.rung),
+        word_cell(rung.analysis),
+        word_cell("log odds" if logit else f"share of {contrast.measure}"),
+        estimate,
+        plain_cell(contrast.p, p_value(contrast.p)),
+        word_cell(", ".join(contrast.scope) or ABSENT),
+        word_cell(rung.holds_when),
+    )

@@ -1,0 +1,293 @@
+"""Load a run folder's manifest and scores into the database; loading again changes nothing."""
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from db import models
+from db.session import Database, write
+from db.utc import utc_now
+from evalkit.errors import UserError
+from evalkit.io.atomic_files import sha256_file
+from evalkit.run.image_records import Cell
+from evalkit.run.manifest import FILE_NAME as MANIFEST_NAME
+from evalkit.run.manifest import Manifest, Places
+from evalkit.run.score_table import FILE_NAME as SCORES_NAME
+from evalkit.run.score_table import GROUP, ScoreRow, stored_scores
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a run folder gave: the run's id and how many images, metrics and scores; no score file gives 0 of these."""
+
+    run_id: int
+    images: int
+    metrics: int
+    scores: int
+
+
+def load_run(database: Database, run: Path) -> Loaded:
+    """Bring the run's manifest and scores into the database, in one transaction.
+
+    A run is known by its experiment's sha256; a second load of the same folder changes nothing. Scores replace those of the
+    same metric and signature; those of another signature stay beside them.
+
+    Raises:
+        UserError: images are missing, scores are of other images than the manifest's, or the manifest no longer fits the
+            comparisons people were given.
+    """
+    manifest = Manifest.load(run).complete(run)
+    rows = stored_scores(run) if (run / SCORES_NAME).exists() else ()
+    metrics = _check_scores(run, manifest, rows)
+    with write(database) as session:
+        row = _run_row(session, run, manifest)
+        scores_sha256 = sha256_file(run / SCORES_NAME) if rows else None
+        if scores_sha256 is not None and row.scores_sha256 != scores_sha256:
+            _replace_scores(session, run, _Ids(session, row.id, manifest), metrics, rows)
+            row.scores_sha256 = scores_sha256
+        return Loaded(run_id=row.id, images=len(manifest.images), metrics=len(metrics), scores=len(rows))
+
+
+class _Ids:
+    """The database ids of a run and its concepts, arms, cases and images, by their names."""
+
+    def __init__(self, session: Session, run_id: int, manifest: Manifest) -> None:
+        self.run = run_id
+        arms = session.execute(select(models.Arm.label, models.Arm.id).where(models.Arm.run_id == run_id))
+        concepts = session.execute(select(models.Concept.name, models.Concept.id).where(models.Concept.run_id == run_id))
+        cases = session.execute(select(models.Case.key, models.Case.id).where(models.Case.run_id == run_id))
+        self.arms: dict[str, int] = {label: identifier for label, identifier in arms}
+        self.concepts: dict[str, int] = {name: identifier for name, identifier in concepts}
+        self.cases: dict[str, int] = {key: identifier for key, identifier in cases}
+        self._places = Places(manifest)
+        # by their place in the manifest, 8 bytes each
+        self._images = array("q", bytes(8 * len(manifest.images)))
+        images = session.execute(
+            select(models.Case.key, models.Arm.label, models.Image.seed, models.Image.id)
+            .join(models.Image.case)
+            .join(models.Image.arm)
+            .where(models.Case.run_id == run_id)
+            .execution_options(yield_per=GROUP)
+        )
+        for case, arm, seed, identifier in images:
+            self._images[self._place((case, arm, seed))] = identifier
+
+    def image(self, cell: Cell) -> int:
+        """Return the id of a cell's image."""
+        return self._images[self._place(cell)]
+
+    def _place(self, cell: Cell) -> int:
+        place = self._places.find(cell)
+        if place is None:
+            raise KeyError(cell)
+        return place
+
+
+def _check_scores(run: Path, manifest: Manifest, rows: Iterable[ScoreRow]) -> dict[tuple[str, str], str]:
+    """Hold score rows to the manifest: every name known, every image the one that was scored.
+
+    Return the direction of each metric under each signature.
+    """
+    places = Places(manifest)
+    concepts = {concept.name for concept in manifest.concepts}
+    again = f"score the run again with `evalkit score {run}`"
+    directions: dict[tuple[str, str], str] = {}
+    for row in rows:
+        place = f"{run / SCORES_NAME}: {row.metric} of {row.case}/{row.arm}/{row.seed}"
+        image = places.find((row.case, row.arm, row.seed))
+        if image is None or manifest.images[image].sha256 != row.image_sha256:
+            raise UserError(f"{place}: is the score of another image than the manifest's; {again}")
+        if row.concept and row.concept not in concepts:
+            raise UserError(f"{place}: no concept {row.concept!r} in the manifest; {again}")
+        if row.other_arm and places.find((row.case, row.other_arm, row.seed)) is None:
+            raise UserError(f"{place}: no image of arm {row.other_arm!r} in the manifest; {again}")
+        if directions.setdefault((row.metric, row.signature), row.direction) != row.direction:
+            raise UserError(f"{run / SCORES_NAME}: {row.metric} has two directions under one signature; {again}")
+    return directions
+
+
+def _run_row(session: Session, run: Path, manifest: Manifest) -> models.Run:
+    """Return the run's row, its manifest loaded."""
+    sha256 = sha256_file(run / MANIFEST_NAME)
+    row = session.scalar(select(models.Run).where(models.Run.experiment_sha256 == manifest.experiment_sha256))
+    if row is not None and row.manifest_sha256 == sha256:
+        return row
+    if row is None:
+        row = models.Run(
+            name=manifest.name,
+            experiment_sha256=manifest.experiment_sha256,
+            manifest_sha256=sha256,
+            source=manifest.source,
+            loaded_at=utc_now(),
+        )
+        session.add(row)
+        session.flush()
+        _insert_manifest(session, row.id, manifest)
+        return row
+    has_study = session.scalar(select(models.Study.id).where(models.Study.run_id == row.id)) is not None
+    if has_study:
+        _refuse_contradiction(session, row.id, run, manifest)
+    else:
+        _forget_manifest(session, row.id)
+        _insert_manifest(session, row.id, manifest)
+        row.scores_sha256 = None
+    row.manifest_sha256 = sha256
+    row.name = manifest.name
+    row.loaded_at = utc_now()
+    return row
+
+
+def _refuse_contradiction(session: Session, run_id: int, run: Path, manifest: Manifest) -> None:
+    """Raise a UserError where a study's images, arms or cases are no longer the manifest's."""
+    stored = session.execute(
+        select(models.Case.key, models.Arm.label, models.Image.seed, models.Image.sha256)
+        .join(models.Image.case)
+        .join(models.Image.arm)
+        .where(models.Case.run_id == run_id)
+    )
+    before: dict[Cell, str] = {(case, arm, seed): sha256 for case, arm, seed, sha256 in stored}
+    now = {image.cell: image.sha256 for image in manifest.images}
+    for cell in sorted(before.keys() | now.keys()):
+        if before.get(cell) != now.get(cell):
+            case, arm, seed = cell
+            what = "is another one now" if cell in before and cell in now else "is new" if cell in now else "is gone"
+            raise UserError(
+                f"{run}: the image of case {case}, arm {arm}, seed {seed} {what}, but a study of this run has begun; "
+                "bring the old images back, or make a new run in another folder"
+            )
+
+
+def _forget_manifest(session: Session, run_id: int) -> None:
+    cases = select(models.Case.id).where(models.Case.run_id == run_id)
+    session.execute(delete(models.Metric).where(models.Metric.run_id == run_id))
+    session.execute(delete(models.Image).where(models.Image.case_id.in_(cases)))
+    for table in (models.Case, models.Arm, models.Concept):
+        session.execute(delete(table).where(table.run_id == run_id))
+
+
+def _insert_manifest(session: Session, run_id: int, manifest: Manifest) -> None:
+    """Insert concepts, arms, cases and images in bulk."""
+    _insert(
+        session,
+        models.Concept,
+        ({"run_id": run_id, "name": c.name, "words": c.words, "class_word": c.class_word} for c in manifest.concepts),
+    )
+    _insert(
+        session,
+        models.Arm,
+        (
+            {
+                "run_id": run_id,
+                "label": arm.label,
+                "method": arm.method,
+                "parameters": dict(arm.parameters),
+                "position": position,
+            }
+            for position, arm in enumerate(manifest.arms)
+        ),
+    )
+    _insert(
+        session,
+        models.Case,
+        (
+            {"run_id": run_id, "key": case.id, "prompt": case.prompt, "plain_prompt": case.plain_prompt}
+            for case in manifest.cases
+        ),
+    )
+    ids = _Ids(session, run_id, manifest)
+    _insert(
+        session,
+        models.Reference,
+        (
+            {"concept_id": ids.concepts[concept.name], "position": position, "path": picture.path, "sha256": picture.sha256}
+            for concept in manifest.concepts
+            for position, picture in enumerate(concept.references)
+        ),
+    )
+    _insert(
+        session,
+        models.CaseConcept,
+        (
+            {"case_id": ids.cases[case.id], "position": position, "concept_id": ids.concepts[name]}
+            for case in manifest.cases
+            for position, name in enumerate(case.concepts)
+        ),
+    )
+    _insert(
+        session,
+        models.Image,
+        (
+            {
+                "case_id": ids.cases[image.case],
+                "arm_id": ids.arms[image.arm],
+                **image.model_dump(include={"seed", "path", "sha256", "width", "height", "latents_sha256"}),
+            }
+            for image in manifest.images
+        ),
+    )
+
+
+def _replace_scores(
+    session: Session, run: Path, ids: _Ids, directions: Mapping[tuple[str, str], str], rows: Iterable[ScoreRow]
+) -> None:
+    """Put the rows in the place of all earlier ones of the same metrics and signatures.
+
+    Raises:
+        UserError: a score stands there twice, which the database's own index finds.
+    """
+    metrics: dict[tuple[str, str], int] = {}
+    for (name, signature), direction in sorted(directions.items()):
+        metric = session.scalar(
+            select(models.Metric).where(
+                models.Metric.run_id == ids.run, models.Metric.name == name, models.Metric.signature == signature
+            )
+        )
+        if metric is None:
+            metric = models.Metric(run_id=ids.run, name=name, signature=signature)
+            session.add(metric)
+        else:
+            session.execute(delete(models.Score).where(models.Score.metric_id == metric.id))
+        metric.direction = direction
+        metric.loaded_at = utc_now()
+        session.flush()
+        metrics[name, signature] = metric.id
+    values: Iterator[dict[str, object]] = (
+        {
+            "metric_id": metrics[row.metric, row.signature],
+            "image_id": ids.image((row.case, row.arm, row.seed)),
+            "concept_id": ids.concepts[row.concept] if row.concept else None,
+            "other_image_id": ids.image((row.case, row.other_arm, row.seed)) if row.other_arm else None,
+            "value": row.value,
+        }
+        for row in rows
+    )
+    try:
+        _insert(session, models.Score, values)
+    except IntegrityError as error:
+        raise UserError(
+            f"{run / SCORES_NAME}: {_twice(rows)} stands there twice; score the run again with `evalkit score {run}`"
+        ) from error
+
+
+def _twice(rows: Iterable[ScoreRow]) -> str:
+    """Return the first score that stands among the rows a second time, in words."""
+    seen = set()
+    for row in rows:
+        key = (row.case, row.arm, row.seed, row.metric, row.signature, row.concept, row.other_arm)
+        if key in seen:
+            return f"{row.metric} of {row.case}/{row.arm}/{row.seed}"
+        seen.add(key)
+    return "a score"
+
+
+def _insert(session: Session, table: type[models.Table], rows: Iterable[dict[str, object]]) -> None:
+    """Insert rows, some thousand at a time."""
+    coming = iter(rows)
+    while group := list(islice(coming, GROUP)):
+        session.execute(insert(table), group)

@@ -1,0 +1,1 @@
+"""Metric specification: metric cards, signatures, conventions, similarities."""

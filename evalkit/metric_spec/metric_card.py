@@ -1,0 +1,189 @@
+"""Metric cards: what a metric is, what it needs, and how its model is loaded; the list of cards is the registry."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+from evalkit.errors import unknown
+from evalkit.io.image_reader import Pixels
+from evalkit.metric_spec.cosine_convention import PLAIN, Convention
+from evalkit.metric_spec.signature import Recipe, sign
+from evalkit.run.score_table import Direction
+from evalkit.weights.lookup import Source, Weights
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+# What an image is compared with: nothing, its prompt, a concept's references, another arm's image at its case and seed (by
+# features, or by a model that sees both), or the images of its own case and arm at the other seeds (the same two ways); or
+# all of these are judged together, and each has the value of all.
+Needs = Literal[
+    "image", "prompt", "references", "other_arm", "other_arm_pixels", "other_seeds", "other_seeds_pixels", "all_seeds"
+]
+# How features become a score for each of them; part of the signature.
+REDUCTION: Mapping[Needs, str] = MappingProxyType(
+    {
+        "image": "score",
+        "prompt": "cos",
+        "references": "cos-mean-refs",
+        "other_arm": "cos",
+        "other_arm_pixels": "pair",
+        "other_seeds": "1-cos-mean-seeds",
+        "other_seeds_pixels": "pair-mean-seeds",
+        "all_seeds": "vendi-cos",
+    }
+)
+
+
+class Model(Protocol):
+    """What every model says of itself, and how it prepares a picture."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """Return how this model turns a picture into features."""
+
+    @property
+    def largest_batch(self) -> int:
+        """Return how many pictures go through at once at most."""
+
+    @property
+    def smallest_side(self) -> int:
+        """Return the shortest side in pixels this model can read."""
+
+    def prepare(self, pixels: Pixels) -> "Tensor":
+        """Return a picture as this model's input before normalisation: uint8, 3 x H x W. Safe in any thread."""
+
+
+class Encoder(Model, Protocol):
+    """A model that turns pictures into features: an embedding, or for a quality metric the score itself (d = 1)."""
+
+    def features(self, batch: "Tensor") -> "NDArray[np.float32]":
+        """Return the features of prepared pictures, uint8 n x 3 x H x W to n x d."""
+
+
+class TextEncoder(Encoder, Protocol):
+    """An encoder that puts texts into the same space as pictures."""
+
+    def texts(self, texts: Sequence[str]) -> "NDArray[np.float32]":
+        """Return the features of texts, n x d."""
+
+    def truncated(self, texts: Sequence[str]) -> tuple[bool, ...]:
+        """Return which of the texts are longer than the model reads; they are cut before their end token."""
+
+
+class PairEncoder(Model, Protocol):
+    """A model that sees two pictures at once, whose order must not matter."""
+
+    def compare(self, left: "Tensor", right: "Tensor") -> float:
+        """Return the score of two prepared pictures of one size; infinity where it has no bound and they are equal."""
+
+
+Loader = Callable[[Weights, str], Model]
+
+
+class Loadable(Protocol):
+    """What has a model, whatever it makes of its features."""
+
+    @property
+    def model(self) -> str:
+        """Return what names the model."""
+
+    @property
+    def weights(self) -> Source | None:
+        """Return the weights it needs, if any."""
+
+    @property
+    def load(self) -> Loader:
+        """Return what takes weights and a device and makes the model."""
+
+
+@dataclass(frozen=True)
+class MetricCard:
+    """What a metric is. `load` takes weights and a device and imports what it needs."""
+
+    name: str
+    summary: str
+    direction: Direction
+    unit: str
+    # lowest and highest value; None where there is no bound
+    limits: tuple[float | None, float | None]
+    # who defined it: author year
+    source: str
+    needs: Needs
+    weights: Source | None
+    licence: str
+    load: Loader = field(repr=False)
+    # a run is scored with it only where it is named: it is none of the papers' metrics, or costs much
+    on_request: bool = False
+    # whose numbers these are, empty where no preset concerns them; what that means for a cosine with a prompt or references
+    preset: str = ""
+    convention: Convention = PLAIN
+
+    @property
+    def model(self) -> str:
+        """Return what names the model; metrics with the same one share it, and its features."""
+        return self.weights.name if self.weights else self.name
+
+    def signature(self, recipe: Recipe) -> str:
+        """Return the recipe of this metric's scores in one line."""
+        return sign(self.name, recipe, self.convention.reduction(REDUCTION[self.needs]), self.preset)
+
+
+def metric(
+    *,
+    direction: Direction,
+    unit: str,
+    limits: tuple[float | None, float | None],
+    source: str,
+    needs: Needs = "image",
+    weights: Source | None = None,
+    licence: str | None = None,
+    on_request: bool = False,
+    preset: str = "",
+) -> Callable[[Loader], MetricCard]:
+    """Return a decorator that makes a metric's card of its loader; name and summary are the loader's own.
+
+    Nothing is registered: `by_name` makes the registry of a list of cards. The licence is that of the weights unless said.
+    """
+    if needs not in get_args(Needs):
+        raise ValueError(f"a metric needs one of {', '.join(get_args(Needs))}, not {needs!r}")
+    terms = licence or (weights.licence if weights else None)
+    if not terms:
+        raise ValueError("say the licence of what this metric uses")
+
+    def card(load: Loader) -> MetricCard:
+        name = getattr(load, "__name__", "")
+        summary = (load.__doc__ or "").strip().partition("\n")[0]
+        if not summary:
+            raise ValueError(f"metric {name}: its loader needs a docstring that says what it measures")
+        return MetricCard(name, summary, direction, unit, limits, source, needs, weights, terms, load, on_request, preset)
+
+    return card
+
+
+def by_name(*cards: MetricCard) -> Mapping[str, MetricCard]:
+    """Return the registry of these cards, in their order.
+
+    Raises:
+        ValueError: two have the same name, or share a model's name but not what it is.
+    """
+    registry: dict[str, MetricCard] = {}
+    models: dict[str, Source | None] = {}
+    for card in cards:
+        if card.name in registry:
+            raise ValueError(f"two metrics are called {card.name!r}")
+        if models.setdefault(card.model, card.weights) != card.weights:
+            raise ValueError(f"metric {card.name!r}: another metric already means other weights by {card.model!r}")
+        registry[card.name] = card
+    return MappingProxyType(registry)
+
+
+def pick(registry: Mapping[str, MetricCard], names: Sequence[str]) -> list[MetricCard]:
+    """Return the cards called `names`, in the registry's order, each once; raise a UserError that names the known ones."""
+    for name in names:
+        if name not in registry:
+            raise unknown("no metric", name, registry)
+    return [card for name, card in registry.items() if name in names]

@@ -1,0 +1,1 @@
+"""The run folder: manifest, image records, score table, feature cache, import."""

@@ -1,0 +1,87 @@
+"""import.toml: what a person says about images made elsewhere."""
+
+import tomllib
+from pathlib import Path
+
+from pydantic import Field, JsonValue, ValidationError
+
+from evalkit.errors import UserError
+from evalkit.run.file_record import Name, Record, first_mistake
+
+FILE_NAME = "import.toml"
+
+
+class ImportedConcept(Record):
+    """A concept; `references` is a folder of pictures, relative to the file."""
+
+    name: Name
+    # the words that stand for it in prompts, modifier token included
+    words: str = Field(min_length=1)
+    # the same without the modifier token
+    class_word: str = Field(min_length=1)
+    references: str | None = None
+
+
+class ImportedArm(Record):
+    """An arm; its label is its folder's name."""
+
+    label: Name
+    method: str | None = None
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class ImportedCase(Record):
+    """A case; its id is its folder's name."""
+
+    id: Name
+    concepts: tuple[Name, ...] = ()
+    prompt: str = Field(min_length=1)
+    # the prompt without modifier tokens; made of `prompt` where it isn't given
+    plain_prompt: str | None = None
+    negative_prompt: str | None = None
+
+
+class Description(Record):
+    """All of import.toml. Without `arms`, every folder in a case is an arm, in the order of their names."""
+
+    name: str = Field(min_length=1)
+    concepts: tuple[ImportedConcept, ...] = ()
+    arms: tuple[ImportedArm, ...] | None = None
+    cases: tuple[ImportedCase, ...] = Field(min_length=1)
+
+    def plain_prompt(self, case: ImportedCase, place: str) -> str:
+        """Return a case's prompt with every concept's words replaced by its class word.
+
+        Raises:
+            UserError: the words of a concept aren't in the prompt, so nobody knows what to take out.
+        """
+        if case.plain_prompt is not None:
+            return case.plain_prompt
+        text = case.prompt
+        known = {concept.name: concept for concept in self.concepts}
+        # longer words first: "[D] cat toy" must not be cut short by "[D] cat"
+        for concept in sorted((known[name] for name in case.concepts if name in known), key=lambda one: -len(one.words)):
+            if concept.words not in case.prompt:
+                missing = f"the words {concept.words!r} of {concept.name} are not in its prompt"
+                raise UserError(f"{place}: case {case.id}: {missing}; give plain_prompt")
+            text = text.replace(concept.words, concept.class_word)
+        return text
+
+
+def read_description(path: Path) -> Description:
+    """Return what an import.toml says.
+
+    Raises:
+        UserError: it can't be read, or what it says doesn't hold; all mistakes in one line, each with its place.
+    """
+    try:
+        with path.open("rb") as stream:
+            table = tomllib.load(stream)
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror or error}; docs/metrics.md shows one") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is no TOML: {error}") from error
+    try:
+        return Description.model_validate(table)
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_mistake(error)}") from error

@@ -1,0 +1,239 @@
+"""Bring images made elsewhere into a run: FOLDER/<case>/<arm>/<seed>.png and a small TOML with prompts and references."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from evalkit.errors import UserError
+from evalkit.io.atomic_files import sha256_bytes, write_atomic
+from evalkit.io.image_reader import decode, read_bytes
+from evalkit.run.file_record import check_name, first_mistake
+from evalkit.run.image_records import Image, Picture, image_path
+from evalkit.run.import_description import FILE_NAME, Description, ImportedCase, read_description
+from evalkit.run.manifest import FILE_NAME as MANIFEST
+from evalkit.run.manifest import Arm, Case, Concept, Manifest
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A run that was imported: its manifest, and what was found out about its pictures."""
+
+    manifest: Manifest
+    notes: tuple[str, ...]
+    # the run was there already, the same
+    again: bool
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A picture file, where it goes in the run, and its cell where it is an image."""
+
+    source: Path
+    target: str
+
+
+def import_images(folder: Path, run: Path, *, describe: Path | None = None, progress: Progress | None = None) -> Imported:
+    """Copy images and references into a new run, bytes unchanged, and write its manifest; every picture is decoded once.
+
+    The run appears whole or not at all. Importing the same again changes nothing, but puts back files that were lost.
+
+    Raises:
+        UserError: files lack, are alien or unreadable, or the run folder already holds something else.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is no folder; give one with <case>/<arm>/<seed>.png in it")
+    described = describe or folder / FILE_NAME
+    text = read_description(described)
+    references = {concept.name: _references(described, concept.name, concept.references) for concept in text.concepts}
+    _no_aliens(folder, described, text, [files[0].source.parent for files in references.values() if files])
+    arms = _arms(folder, text)
+    cells = [found for case in text.cases for found in _cells(folder, case, [arm.label for arm in arms])]
+    files = [*(found for group in references.values() for found in group), *(found for _, found in cells)]
+    pictures, notes = _pictures(files, progress)
+    manifest = _manifest(described, text, arms, cells, references, pictures)
+    again = _settle(run, manifest, files)
+    return Imported(manifest, notes, again)
+
+
+def _references(described: Path, name: str, place: str | None) -> list[_Found]:
+    """Return a concept's reference pictures in the order of their names, numbered from 00."""
+    if place is None:
+        return []
+    folder = described.parent / place
+    if not folder.is_dir():
+        raise UserError(f"{described}: concept {name}: its references {folder} are no folder")
+    files = sorted(_visible(folder))
+    for file in files:
+        if file.suffix.lower() not in SUFFIXES:
+            raise UserError(f"{file}: is no picture ({', '.join(SUFFIXES)}); a references folder holds nothing else")
+    if not files:
+        raise UserError(f"{described}: concept {name}: {folder} holds no pictures; leave `references` out where there are none")
+    return [_Found(file, f"references/{name}/{number:02d}{file.suffix.lower()}") for number, file in enumerate(files)]
+
+
+def _no_aliens(folder: Path, described: Path, text: Description, references: Sequence[Path]) -> None:
+    """Raise a UserError that names the first entry of the folder that is no case, reference folder or description."""
+    known = {case.id for case in text.cases}
+    for entry in sorted(_visible(folder)):
+        holds_references = any(place.resolve().is_relative_to(entry.resolve()) for place in references)
+        if entry.name in known and entry.is_dir():
+            continue
+        if not holds_references and entry.resolve() != described.resolve() and entry.name != FILE_NAME:
+            raise UserError(f"{entry}: is no case of {described}; add it there as a [[cases]] entry, or take it away")
+    for case in text.cases:
+        if not (folder / case.id).is_dir():
+            raise UserError(f"{folder}: case {case.id} of {described} has no folder there")
+
+
+def _arms(folder: Path, text: Description) -> tuple[Arm, ...]:
+    """Return the arms as described, else every folder found in a case, by name."""
+    if text.arms is not None:
+        return tuple(Arm(label=arm.label, method=arm.method or arm.label, parameters=arm.parameters) for arm in text.arms)
+    labels = sorted({entry.name for case in text.cases for entry in _visible(folder / case.id) if entry.is_dir()})
+    return tuple(Arm(label=check_name("arm", label), method=label) for label in labels)
+
+
+def _cells(folder: Path, case: ImportedCase, arms: Sequence[str]) -> Iterator[tuple[tuple[str, str, int], _Found]]:
+    """Yield the images of a case, arm by arm and seed by seed; every arm must have the same seeds."""
+    for entry in sorted(_visible(folder / case.id)):
+        if entry.name not in arms or not entry.is_dir():
+            raise UserError(f"{entry}: is no arm; known arms: {', '.join(arms) or 'none'}")
+    by_arm = {arm: _seeds(folder / case.id / arm) for arm in arms}
+    seeds = sorted({seed for found in by_arm.values() for seed in found})
+    if not seeds:
+        raise UserError(f"{folder / case.id}: holds no images; expected <arm>/<seed>.png")
+    lacking = [f"{arm}/{seed}" for arm in arms for seed in seeds if seed not in by_arm[arm]]
+    if lacking:
+        raise UserError(
+            f"{folder / case.id}: {len(lacking)} images are missing, the first is {lacking[0]}; every arm needs the same seeds"
+        )
+    for arm in arms:
+        for seed in seeds:
+            file = by_arm[arm][seed]
+            target = Path(image_path(case.id, arm, seed)).with_suffix(file.suffix.lower()).as_posix()
+            yield (case.id, arm, seed), _Found(file, target)
+
+
+def _seeds(folder: Path) -> dict[int, Path]:
+    """Return the images of an arm by seed."""
+    found: dict[int, Path] = {}
+    for file in sorted(_visible(folder)) if folder.is_dir() else ():
+        digits = file.stem
+        if file.suffix.lower() not in SUFFIXES or not (digits.isascii() and digits.isdigit()) or not file.is_file():
+            raise UserError(f"{file}: is no image of a seed; expected a number with one of {', '.join(SUFFIXES)}")
+        if int(digits) in found:
+            raise UserError(f"{file}: and {found[int(digits)].name} are both of seed {int(digits)}; keep one")
+        found[int(digits)] = file
+    return found
+
+
+def _pictures(files: Sequence[_Found], progress: Progress | None) -> tuple[dict[str, Picture], tuple[str, ...]]:
+    """Return every file as a picture by its place in the run, and what was done to read it."""
+    pictures: dict[str, Picture] = {}
+    notes: list[str] = []
+    for done, found in enumerate(files, start=1):
+        data = read_bytes(found.source)
+        pixels = decode(data, str(found.source))
+        width, height = pixels.image.size
+        pictures[found.target] = Picture(path=found.target, sha256=sha256_bytes(data), width=width, height=height)
+        if pixels.notes:
+            notes.append(f"{found.source}: {', '.join(pixels.notes)}")
+        if progress is not None:
+            progress(done, len(files))
+    return pictures, tuple(notes)
+
+
+def _manifest(
+    described: Path,
+    text: Description,
+    arms: tuple[Arm, ...],
+    cells: Sequence[tuple[tuple[str, str, int], _Found]],
+    references: dict[str, list[_Found]],
+    pictures: dict[str, Picture],
+) -> Manifest:
+    """Return the manifest; what names the run is the hash of everything else in it."""
+    images = []
+    seeds: dict[str, dict[int, None]] = {}
+    for (case_id, arm, seed), found in cells:
+        picture = pictures[found.target]
+        images.append(Image(**picture.model_dump(), case=case_id, arm=arm, seed=seed))
+        seeds.setdefault(case_id, {})[seed] = None
+    concepts = tuple(
+        Concept(
+            name=concept.name,
+            words=concept.words,
+            class_word=concept.class_word,
+            references=tuple(pictures[found.target] for found in references[concept.name]),
+        )
+        for concept in text.concepts
+    )
+    try:
+        cases = tuple(
+            Case(
+                id=case.id,
+                concepts=case.concepts,
+                prompt=case.prompt,
+                plain_prompt=text.plain_prompt(case, str(described)),
+                negative_prompt=case.negative_prompt,
+                seeds=tuple(seeds[case.id]),
+            )
+            for case in text.cases
+        )
+        whole = Manifest(
+            name=text.name,
+            experiment_sha256="0" * 64,
+            source="imported",
+            concepts=concepts,
+            arms=arms,
+            cases=cases,
+            images=tuple(images),
+        )
+    except ValidationError as error:
+        raise UserError(f"{described}: {first_mistake(error)}") from error
+    return whole.model_copy(update={"experiment_sha256": sha256_bytes(whole.model_dump_json().encode())})
+
+
+def _settle(run: Path, manifest: Manifest, files: Sequence[_Found]) -> bool:
+    """Put the run in its place; tell whether it was there already.
+
+    Raises:
+        UserError: another run, or something that is no run, is there.
+    """
+    if (run / MANIFEST).exists():
+        there = Manifest.load(run)
+        if there != manifest:
+            raise UserError(f"{run}: holds another run, {there.name!r}; choose another folder for --run")
+        for found in files:
+            if not (run / found.target).is_file():
+                write_atomic(run / found.target, read_bytes(found.source))
+        return True
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise UserError(f"{run}: is not empty and holds no run; choose another folder for --run")
+    try:
+        run.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{run.name}.", suffix=".part", dir=run.parent))
+    except OSError as error:
+        raise UserError(f"{run}: can't be made: {error.strerror or error}") from error
+    try:
+        part.chmod(0o755)
+        for found in files:
+            write_atomic(part / found.target, read_bytes(found.source))
+        manifest.save(part)
+        part.replace(run)
+    except OSError as error:
+        raise UserError(f"{run}: can't be made: {error.strerror or error}; nothing was changed") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return False
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """Yield a folder's entries but for hidden ones, which systems strew about."""
+    return (entry for entry in folder.iterdir() if not entry.name.startswith("."))

@@ -1,0 +1,1 @@
+"""Scoring: decode, extract features, compare, write rows."""

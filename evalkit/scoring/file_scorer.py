@@ -1,0 +1,137 @@
+"""Score pictures that lie anywhere: a folder, a pattern or single files in, one row per picture and metric out."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from glob import glob
+from pathlib import Path
+
+from evalkit.errors import UserError
+from evalkit.io.atomic_files import sha256_bytes
+from evalkit.io.image_reader import read_bytes
+from evalkit.metric_spec.metric_card import MetricCard, Model
+from evalkit.run.feature_cache import FeatureCache, own_folder
+from evalkit.run.score_table import GROUP, StoredRows, write_rows
+from evalkit.scoring.feature_extraction import Item, Problem, extract, file_loader
+from evalkit.scoring.in_memory import Score, choose, load_encoders
+from evalkit.scoring.result import Scored
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+# What a metric compares an image with, in the words of whoever asks for it without a run.
+LACKING = {"prompt": "prompts", "references": "references"}
+
+
+def find_pictures(places: Sequence[str]) -> list[Path]:
+    """Return the picture files that folders, patterns and paths name, in the order of their names, each once.
+
+    Raises:
+        UserError: a place is nowhere, or holds no picture.
+    """
+    found: dict[Path, None] = {}
+    for place in places:
+        path = Path(place)
+        if path.is_dir():
+            files = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and _visible(file.relative_to(path))]
+            if not files:
+                raise UserError(
+                    f"{path}: no manifest.json there, so it is no run, and no picture either ({', '.join(SUFFIXES)}); "
+                    f"make a run with `evalkit generate EXPERIMENT.toml --run {path}`, or give a folder of pictures"
+                )
+        elif path.is_file():
+            files = [path]
+        else:
+            files = [Path(name) for name in glob(place, recursive=True) if Path(name).is_file()]
+            if not files:
+                raise UserError(f"{place}: no such file or folder, and no file matches it; give RUN, FOLDER or 'PATTERN'")
+        found.update(dict.fromkeys(sorted(files)))
+    return list(found)
+
+
+def score_files(
+    paths: Sequence[Path],
+    metrics: Sequence[str | MetricCard],
+    *,
+    weights: Mapping[str, Path] | None = None,
+    device: str | None = None,
+    batch_size: int = 32,
+    out: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scored[Score]:
+    """Score picture files with metrics that need nothing but an image.
+
+    The rows are written to `out`, whole or not at all, and read from there as they are asked for; without it, they are kept.
+
+    What was computed once is kept in the user's cache folder by the picture's bytes and the recipe. A file that can't be read
+    costs its own rows and nothing else. `progress` is told how many pictures are finished, of how many.
+
+    Raises:
+        UserError: a metric compares images with what only a run has.
+    """
+    cards = choose(metrics)
+    for card in cards:
+        reason = needs_run(card)
+        if reason is not None:
+            raise UserError(f"{card.name}: {reason}")
+    encoders, missing = load_encoders(cards, weights or {}, device)
+    result: Scored[Score] = Scored(None, missing=missing, not_run=tuple(card.name for card in cards if card.model in missing))
+    cards = [card for card in cards if card.model in encoders]
+    models = tuple(encoders)
+    items = [item for path in paths if (item := file_item(path, models, result.problems)) is not None]
+    done = len(paths) - len(items)
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, len(paths))
+
+    step(0)
+    with FeatureCache(own_folder() / "features.sqlite") as store:
+        result.tally = extract(items, encoders, store, batch_size=batch_size, progress=step)
+        result.problems.extend(result.tally.problems)
+        rows = _rows(cards, encoders, items, store)
+        if out is None:
+            result.found = list(rows)
+        else:
+            result.path = write_rows(out, Score, rows)
+            result.found = StoredRows(out, Score)
+        result.notes.extend(store.notes)
+    result.notes.extend(result.tally.told())
+    return result
+
+
+def _rows(
+    cards: Sequence[MetricCard], encoders: Mapping[str, Model], items: Sequence[Item], store: FeatureCache
+) -> Iterator[Score]:
+    """Yield the rows of what is in the store, metric by metric."""
+    for card in cards:
+        recipe = encoders[card.model].recipe
+        signature = card.signature(recipe)
+        for start in range(0, len(items), GROUP):
+            part = items[start : start + GROUP]
+            values = store.get(recipe.key, [item.key for item in part])
+            for item in part:
+                if item.key in values:
+                    value = float(values[item.key][0])
+                    yield Score(item.name, item.key, card.name, "", value, card.direction, signature)
+
+
+def needs_run(card: MetricCard) -> str | None:
+    """Return why a metric can't score pictures that belong to no run, or None where it can."""
+    if card.needs == "image":
+        return None
+    what = LACKING.get(card.needs, "other images of its run")
+    return f"compares an image with {what}, which a run's manifest names; make a run with `evalkit import FOLDER --run RUN`"
+
+
+def file_item(path: Path, models: tuple[str, ...], problems: list[Problem]) -> Item | None:
+    """Return a file as something to read, or None and a problem where it can't be opened."""
+    try:
+        key = sha256_bytes(read_bytes(path))
+    except UserError as error:
+        problems.append(Problem(str(path), "", "", str(error)))
+        return None
+    return Item(key, str(path), file_loader(path, key), models)
+
+
+def _visible(path: Path) -> bool:
+    """Tell whether no part of a path is hidden."""
+    return not any(part.startswith(".") for part in path.parts)

@@ -1,0 +1,31 @@
+"""What scoring gave: rows, what it took, and what could not be scored and why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic
+
+from evalkit.run.score_table import Row, StoredRows
+from evalkit.scoring.feature_extraction import Problem, Tally
+
+
+@dataclass
+class Scored(Generic[Row]):
+    """Rows in order, the file that holds them (None where none was asked for), and all there is to say about them.
+
+    `found` are the rows, be it in memory or in the file, which reads them as they are asked for.
+    """
+
+    path: Path | None
+    found: "Sequence[Row] | StoredRows[Row]" = ()
+    # models without weights, each with how to get them; and the metrics that were not run for want of them
+    missing: dict[str, str] = field(default_factory=dict)
+    not_run: tuple[str, ...] = ()
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def rows(self) -> list[Row]:
+        """Return all rows in memory."""
+        return self.found if isinstance(self.found, list) else list(self.found)

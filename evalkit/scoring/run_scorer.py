@@ -1,0 +1,261 @@
+"""Score a run: its images, references and prompts in, RUN/scores.parquet out; what is there already is kept."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+
+from evalkit.errors import UserError
+from evalkit.metric_spec.metric_card import MetricCard, Model
+from evalkit.metric_spec.signature import DEFAULT_PRESET
+from evalkit.metrics import METRICS
+from evalkit.metrics.presets import with_preset
+from evalkit.run.feature_cache import FeatureCache, Store
+from evalkit.run.image_records import Image, Picture
+from evalkit.run.manifest import Case, Manifest, Places
+from evalkit.run.score_table import FILE_NAME, GROUP, ScoreRow, StoredRows, write_rows
+from evalkit.run.shard import Shard
+from evalkit.scoring.feature_comparison import Task, pairs_wanted, referenced
+from evalkit.scoring.feature_comparison import rows as compared
+from evalkit.scoring.feature_extraction import Item, extract, file_loader
+from evalkit.scoring.in_memory import choose, load_encoders
+from evalkit.scoring.ray_extraction import Settings, extract_with_ray
+from evalkit.scoring.result import Scored
+from evalkit.scoring.sharded_scores import (
+    bring_together,
+    cache_file,
+    check_sharing,
+    part_of,
+    score_file,
+    score_parts,
+    shard_caches,
+)
+from evalkit.weights.lookup import FILE_NAME as WEIGHTS_FILE
+from evalkit.weights.lookup import read_table
+
+Progress = Callable[[int, int], None]
+# The rows of a run that was scored before; none where it was not.
+Earlier = StoredRows[ScoreRow] | tuple[ScoreRow, ...]
+
+
+def score_run(
+    run: Path,
+    metrics: Sequence[str | MetricCard] | None = None,
+    *,
+    preset: str = DEFAULT_PRESET,
+    weights: Mapping[str, Path] | None = None,
+    device: str | None = None,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+    shard: Shard | None = None,
+    ray: str | None = None,
+    in_memory: bool = True,
+) -> Scored[ScoreRow]:
+    """Score a run with these metrics, or with all its manifest can serve, write its score file, and return all its rows.
+
+    Without `in_memory`, the rows stay in the file, and what returns reads them as they are asked for.
+
+    `preset` says whose numbers to make. Scores of metrics that are not asked for stay as they are. `progress` is told how many
+    pictures are finished, of how many.
+
+    With `shard`, only its cases are scored, into a file of their own, and the run's score file holds what is finished so far;
+    without it, what shards left is gathered first. With `ray`, the workers of that cluster compute
+    (see `evalkit.run.ray_workers`).
+    However a run is shared out, its rows are the same.
+
+    Raises:
+        UserError: the run lacks images, or a metric asked for can't be served by it.
+    """
+    whole = Manifest.load(run).complete(run)
+    _files_there(run, whole)
+    chosen = _serving(whole, choose(metrics)) if metrics is not None else default_metrics(whole)
+    cards = with_preset(chosen, preset)
+    manifest = part_of(whole, shard.of(whole.cases)) if shard else whole
+    if shard:
+        check_sharing(run, shard)
+    table = run / WEIGHTS_FILE
+    given = {**(read_table(table) if table.exists() else {}), **(weights or {})}
+    encoders, missing = load_encoders(cards, given, device)
+    path = score_file(run, shard)
+    result: Scored[ScoreRow] = Scored(path, (), missing, tuple(card.name for card in cards if card.model in missing))
+    cards = [card for card in cards if card.model in encoders]
+    earlier = _earlier(path, result.notes)
+    left = () if shard else (*shard_caches(run), *score_parts(run))
+    with FeatureCache(cache_file(run, shard)) as store:
+        for other in () if shard else shard_caches(run):
+            store.take_in(other)
+        _remember(earlier, cards, encoders, store)
+        count = _counter(progress, _how_many(manifest))
+        if ray is None:
+            items = chain(_of_cases(run, manifest, cards), _of_references(run, manifest, cards))
+            result.tally = extract(items, encoders, store, batch_size=batch_size, progress=count)
+        else:
+            settings = Settings.of(run, cards, given, device, batch_size, encoders)
+            groups = _groups(run, manifest, cards, batch_size)
+            result.tally = extract_with_ray(settings, groups, encoders, store, ray, count)
+        result.problems.extend(result.tally.problems)
+        tasks = [Task(manifest, card, encoders[card.model], store) for card in cards]
+        write_rows(path, ScoreRow, chain(_kept(earlier, manifest, tasks, result.notes), *map(compared, tasks)))
+        for task in tasks:
+            result.problems.extend(task.problems)
+            result.notes.extend(task.notes)
+        result.notes.extend(store.notes)
+    if shard:
+        found = bring_together(run, whole)
+        result.notes.append(f"{found} of {shard.count} parts are scored; {run / FILE_NAME} holds what they found")
+    for file in left:
+        file.unlink(missing_ok=True)
+    result.notes.extend(result.tally.told())
+    stored = StoredRows(path, ScoreRow)
+    result.found = list(stored) if in_memory else stored
+    return result
+
+
+def default_metrics(manifest: Manifest) -> list[MetricCard]:
+    """Return all metrics that a run can serve with its prompts, references and arms.
+
+    Those that are run on request only are left out.
+    """
+    return [card for card in METRICS.values() if not card.on_request and _why_not(manifest, card) is None]
+
+
+def _serving(manifest: Manifest, cards: Sequence[MetricCard]) -> list[MetricCard]:
+    """Return the cards; raise a UserError where the run lacks what one of them needs."""
+    for card in cards:
+        reason = _why_not(manifest, card)
+        if reason is not None:
+            raise UserError(f"{card.name}: {reason}")
+    return list(cards)
+
+
+def _why_not(manifest: Manifest, card: MetricCard) -> str | None:
+    """Return why a run can't serve a metric, or None where it can."""
+    if card.needs == "references" and not any(referenced(manifest, case) for case in manifest.cases):
+        return "no concept of this run has references; add some and import the run again"
+    if card.needs == "prompt" and not any(case.plain_prompt.strip() for case in manifest.cases):
+        return "no case of this run has a prompt"
+    if card.needs in ("other_arm", "other_arm_pixels") and len(manifest.arms) < 2:
+        return "this run has one arm, so there is none to compare it with"
+    if card.needs in ("other_seeds", "other_seeds_pixels", "all_seeds") and all(len(case.seeds) < 2 for case in manifest.cases):
+        return "no case of this run has two seeds"
+    return None
+
+
+def _files_there(run: Path, manifest: Manifest) -> None:
+    """Raise a UserError that names the first file of the manifest that is gone."""
+    pictures = chain(manifest.images, (shown for concept in manifest.concepts for shown in concept.references))
+    gone = (picture.path for picture in pictures if not (run / picture.path).is_file())
+    first = next(gone, None)
+    if first is not None:
+        count = 1 + sum(1 for _ in gone)
+        raise UserError(f"{run}: {count} files of its manifest are gone, the first is {first}; put them back")
+
+
+def _earlier(path: Path, notes: list[str]) -> Earlier:
+    """Return the rows of a score file, read as they are asked for; none, and a note, where it can't be read."""
+    if not path.exists():
+        return ()
+    try:
+        rows = StoredRows(path, ScoreRow)
+        # it must not happen half way that a damaged page is found
+        rows.read_through()
+    except UserError as error:
+        notes.append(f"made anew: {error}")
+        return ()
+    return rows
+
+
+def _remember(earlier: Earlier, cards: Sequence[MetricCard], encoders: Mapping[str, Model], store: Store) -> None:
+    """Put earlier scores that hold for an image by itself back into a store that lost them.
+
+    Scores against prompts, references or other arms are always made from features: the manifest might have other prompts or
+    references than when they were made.
+    """
+    recipes = {
+        card.signature(encoders[card.model].recipe): encoders[card.model].recipe.key for card in cards if card.needs == "image"
+    }
+    known = (row for row in earlier if row.signature in recipes)
+    while group := list(islice(known, GROUP)):
+        for signature, recipe in recipes.items():
+            values = {row.image_sha256: np.array([row.value], dtype=np.float32) for row in group if row.signature == signature}
+            there = store.get(recipe, list(values))
+            store.put(recipe, {key: value for key, value in values.items() if key not in there})
+
+
+def _kept(earlier: Earlier, manifest: Manifest, tasks: Sequence[Task], notes: list[str]) -> Iterator[ScoreRow]:
+    """Yield the earlier rows of other metrics whose image is still the manifest's; note the metrics with another recipe now."""
+    signatures = {task.card.name: task.signature for task in tasks}
+    places = Places(manifest)
+    replaced = set()
+    for row in earlier:
+        if row.metric not in signatures:
+            place = places.find((row.case, row.arm, row.seed))
+            if place is not None and manifest.images[place].sha256 == row.image_sha256:
+                yield row
+        elif row.signature != signatures[row.metric]:
+            replaced.add(row.metric)
+    notes.extend(f"{name}: earlier scores of another recipe were replaced" for name in sorted(replaced))
+
+
+def _how_many(manifest: Manifest) -> int:
+    """Return how many pictures there are to score: the different ones of each case, and the references."""
+    return sum(len({image.sha256 for image in images}) for _, images in manifest.by_case()) + len(_shown(manifest))
+
+
+def _of_cases(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[Item]:
+    """Yield the different pictures of each case, with the models that should see them, seed by seed."""
+    models = tuple(dict.fromkeys(card.model for card in cards))
+    for case, images in manifest.by_case():
+        pairs = pairs_wanted(manifest, cards, case, images)
+        different: dict[str, Picture] = {}
+        for image in sorted(images, key=lambda image: image.seed):
+            different.setdefault(image.sha256, image)
+        for key, picture in different.items():
+            partners = {model: known[key] for model, known in pairs.items() if key in known}
+            yield Item(key, picture.path, file_loader(run / picture.path, key), models, partners)
+
+
+def _of_references(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[Item]:
+    """Yield the different references of all cases, with the models that should see them."""
+    models = tuple(dict.fromkeys(card.model for card in cards if card.needs == "references"))
+    for key, picture in _shown(manifest).items():
+        yield Item(key, picture.path, file_loader(run / picture.path, key), models)
+
+
+def _shown(manifest: Manifest) -> dict[str, Picture]:
+    """Return the references of all cases by their sha256."""
+    return {picture.sha256: picture for case in manifest.cases for _, every in referenced(manifest, case) for picture in every}
+
+
+def _groups(run: Path, manifest: Manifest, cards: Sequence[MetricCard], batch_size: int) -> Iterator[list[Item]]:
+    """Yield the pictures of whole cases in groups that fill a batch at least.
+
+    A reference stands in the first group that needs it.
+    """
+    root, done = run.absolute(), set[str]()
+    cases: list[Case] = []
+    images: list[Image] = []
+    for case, own in manifest.by_case():
+        cases.append(case)
+        images.extend(own)
+        if case is manifest.cases[-1] or len(images) >= batch_size:
+            part = manifest.model_copy(update={"cases": tuple(cases), "images": tuple(images)})
+            references = [item for item in _of_references(root, part, cards) if item.key not in done]
+            done.update(item.key for item in references)
+            yield [*_of_cases(root, part, cards), *references]
+            cases, images = [], []
+
+
+def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
+    """Return what turns single steps into a running count."""
+    done = 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    step(0)
+    return step

@@ -1,0 +1,116 @@
+"""Hold whole sets of images against another set: paths in, one value per set and metric out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evalkit.errors import UserError, unknown
+from evalkit.metric_spec.set_metric import SetMetric
+from evalkit.run.feature_cache import Store
+from evalkit.run.score_table import Direction
+from evalkit.scoring.feature_extraction import Item, Problem, extract
+from evalkit.scoring.file_scorer import file_item
+from evalkit.scoring.in_memory import load_encoders
+from evalkit.scoring.result import Scored
+from evalkit.set_metrics import SET_METRICS
+
+if TYPE_CHECKING:
+    from evalkit.metric_spec.set_metric import Features
+
+PACKAGES = ("torch", "torch_fidelity", "diffusers")
+
+
+@dataclass(frozen=True, slots=True)
+class SetScore:
+    """How far a set of images is from the others by one metric; `images` and `others` count what was compared."""
+
+    set: str
+    metric: str
+    value: float
+    images: int
+    others: int
+    direction: Direction
+    signature: str
+
+
+def choose_sets(names: Sequence[str]) -> list[SetMetric]:
+    """Return the metrics of sets called so; raise a UserError that names the known ones where there is none."""
+    for name in names:
+        if name not in SET_METRICS:
+            raise unknown("no metric of sets", name, SET_METRICS)
+    return [metric for name, metric in SET_METRICS.items() if name in names]
+
+
+def score_sets(
+    sets: Mapping[str, Sequence[Path]],
+    others: Sequence[Path],
+    metrics: Sequence[str],
+    store: Store,
+    *,
+    weights: Mapping[str, Path] | None = None,
+    device: str | None = None,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scored[SetScore]:
+    """Return how far each set of images is from the others, in the order of metrics and sets.
+
+    Features of images are kept in `store`. An image that can't be read is left out of its set and named; a set that is
+    smaller than a metric needs is compared all the same, and a note says so. `progress` is told how many images are finished.
+
+    Raises:
+        UserError: a set has fewer than two images, a metric is unknown, or the extra `sets` is not installed.
+    """
+    chosen = choose_sets(metrics)
+    absent = [package for package in PACKAGES if find_spec(package) is None]
+    if absent:
+        raise UserError(f"metrics of sets need {' and '.join(absent)}; run: pip install 'evalkit[sets]'")
+    encoders, missing = load_encoders(chosen, weights or {}, device)
+    result: Scored[SetScore] = Scored(None, (), missing, tuple(each.name for each in chosen if each.model in missing))
+    groups = {name: _items(paths, tuple(encoders), result.problems) for name, paths in sets.items()}
+    against = _items(others, tuple(encoders), result.problems)
+    everything = [*against, *(item for group in groups.values() for item in group)]
+    done = 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, len(everything))
+
+    result.tally = extract(everything, encoders, store, batch_size=batch_size, progress=step)
+    result.problems.extend(result.tally.problems)
+    rows = []
+    for metric in chosen:
+        if metric.model not in encoders:
+            continue
+        recipe = encoders[metric.model].recipe
+        theirs = _features(store, recipe.key, against)
+        for name, group in groups.items():
+            own = _features(store, recipe.key, group)
+            if min(len(own), len(theirs)) < 2:
+                raise UserError(f"{metric.name} of {name}: {len(own)} images against {len(theirs)}; both need two at least")
+            if min(len(own), len(theirs)) < metric.least:
+                result.notes.append(
+                    f"{metric.name} of {name}: {len(own)} images against {len(theirs)} are few; "
+                    f"with fewer than {metric.least:,} on either side it says little"
+                )
+            value = metric.distance(own, theirs)
+            signature = metric.signature(recipe)
+            rows.append(SetScore(name, metric.name, value, len(own), len(theirs), metric.direction, signature))
+    result.found = rows
+    return result
+
+
+def _items(paths: Sequence[Path], models: tuple[str, ...], problems: list[Problem]) -> list[Item]:
+    return [item for path in paths if (item := file_item(path, models, problems)) is not None]
+
+
+def _features(store: Store, recipe: str, items: Sequence[Item]) -> "Features":
+    """Return the features of the items that have some, n x d; an image that is there twice counts twice."""
+    found = store.get(recipe, [item.key for item in items])
+    rows = [found[item.key] for item in items if item.key in found]
+    return np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)

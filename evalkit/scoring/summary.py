@@ -1,0 +1,79 @@
+"""Means for a first look at scores; claims are made by analysis."""
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+from evalkit.run.score_table import ScoreRow
+from evalkit.scoring.in_memory import Score
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A metric's mean over the images of an arm, or of two arms that it compares; `error` is None for a single image.
+
+    `arm` is empty for pictures that belong to no run. Of images with scores against several concepts, `least` tells whether the
+    least of these counts for an image, or their mean: a merge that keeps one concept and loses another has a fair mean.
+    """
+
+    metric: str
+    arm: str
+    signature: str
+    least: bool
+    mean: float
+    error: float | None
+    n: int
+
+
+class _Spread:
+    """A running mean and sum of squared deviations (Welford 1962), over images that come one by one."""
+
+    def __init__(self) -> None:
+        self.n, self.mean, self.squares = 0, 0.0, 0.0
+
+    def add(self, value: float) -> None:
+        self.n += 1
+        before = value - self.mean
+        self.mean += before / self.n
+        self.squares += before * (value - self.mean)
+
+    @property
+    def error(self) -> float | None:
+        """Return the standard error of the mean; None for a single image."""
+        return (self.squares / (self.n - 1) / self.n) ** 0.5 if self.n > 1 else None
+
+
+def summarise(rows: Iterable[ScoreRow | Score]) -> list[Mean]:
+    """Return the mean and its standard error over images per metric, recipe and arm, in the order they first appear.
+
+    An image's scores against several concepts are averaged first, so that it counts once; the least of them follow. Rows of one
+    metric and case (or one metric and picture, without a run) stand together, as they are written; no more than those are held.
+    """
+    groups: dict[tuple[str, bool, str, str], _Spread] = {}
+    for (metric, signature, _), part in groupby(rows, key=_together):
+        images: dict[tuple[str, str, int], list[float]] = {}
+        for row in part:
+            images.setdefault(_place(row), []).append(row.value)
+        for (arm, *_), scores in images.items():
+            groups.setdefault((metric, False, arm, signature), _Spread()).add(statistics.fmean(scores))
+            if len(scores) > 1:
+                groups.setdefault((metric, True, arm, signature), _Spread()).add(min(scores))
+    means = [
+        Mean(metric, arm, signature, least, spread.mean, spread.error, spread.n)
+        for (metric, least, arm, signature), spread in groups.items()
+    ]
+    order = list(dict.fromkeys(mean.metric for mean in means))
+    return sorted(means, key=lambda mean: (order.index(mean.metric), mean.least))
+
+
+def _together(row: ScoreRow | Score) -> tuple[str, str, str]:
+    """Return what rows that stand together have in common."""
+    return row.metric, row.signature, row.image if isinstance(row, Score) else row.case
+
+
+def _place(row: ScoreRow | Score) -> tuple[str, str, int]:
+    """Return the arm a row belongs to, if any, and what names its image there."""
+    if isinstance(row, Score):
+        return "", row.image, 0
+    return f"{row.arm} ~ {row.other_arm}" if row.other_arm else row.arm, row.case, row.seed

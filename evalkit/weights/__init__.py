@@ -1,0 +1,1 @@
+"""Model weights: lookup, hashes, offline bundles."""

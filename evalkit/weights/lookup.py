@@ -1,0 +1,222 @@
+"""Weights: what a model needs, where it is looked for, and what to do where it can't be had."""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from evalkit.errors import MissingWeightsError, UserError, unknown
+from evalkit.io.atomic_files import sha256_bytes
+from evalkit.weights.hash_cache import known_sha256
+
+VARIABLE = "EVALKIT_WEIGHTS"
+FILE_NAME = "weights.toml"
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".mat")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a model's weights are called and where the world keeps them."""
+
+    # the key in a weights table, and the file or folder below $EVALKIT_WEIGHTS
+    name: str
+    # a repository on the Hugging Face hub, and its files in the order the loader wants them; one kept elsewhere by its address,
+    # whose name ends in the first digits of its sha256
+    hub: str
+    files: tuple[str, ...]
+    licence: str
+    # a folder that holds this file describes its own architecture
+    config: str = ""
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """Return what its files are called in a folder."""
+        return tuple(file.rpartition("/")[2] for file in self.files)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weight files that were found."""
+
+    files: tuple[Path, ...]
+    # of the file's bytes; for several files, of their hashes one after another
+    sha256: str
+    origin: str
+    # set where the folder also describes the architecture
+    folder: Path | None = None
+
+    @property
+    def file(self) -> Path:
+        """Return the only file."""
+        (file,) = self.files
+        return file
+
+
+NO_WEIGHTS = Weights((), "", "needs none")
+
+
+def find(source: Source, given: Mapping[str, Path], *, download: bool = True) -> Weights:
+    """Return the weights of `source`: as given, else below $EVALKIT_WEIGHTS, else from the hub's cache or the hub itself.
+
+    Raises:
+        UserError: the place given for them doesn't hold them.
+        MissingWeightsError: they are nowhere, and the hub can't be reached.
+    """
+    if source.name in given:
+        return _at(source, given[source.name], f"given as {source.name}")
+    place = _below_variable(source)
+    if place is not None:
+        return _at(source, place, f"${VARIABLE}")
+    return _from_hub(source, download=download)
+
+
+def parse_options(options: Iterable[str]) -> dict[str, Path]:
+    """Return the weights that `--weights` options name: each NAME=PATH or a TOML file with a [weights] table."""
+    given: dict[str, Path] = {}
+    for option in options:
+        name, equals, path = option.partition("=")
+        if equals and not Path(option).exists():
+            given[name] = Path(path)
+        else:
+            given.update(read_table(Path(option)))
+    return given
+
+
+def read_table(path: Path) -> dict[str, Path]:
+    """Return the [weights] table of a TOML file; relative paths start at the file's folder.
+
+    Raises:
+        UserError: it can't be read, has no such table, or the table holds something else than paths.
+    """
+    try:
+        with path.open("rb") as stream:
+            table = tomllib.load(stream).get("weights")
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror or error}; give NAME=PATH or a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is no TOML: {error}") from error
+    if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
+        raise UserError(f'{path}: needs a table [weights] with lines such as clip = "folder/clip"')
+    return {name: path.parent / value for name, value in table.items()}
+
+
+def check_names(given: Mapping[str, Path], sources: Iterable[Source]) -> None:
+    """Raise a UserError where weights are given for a model that nobody knows."""
+    known = sorted(source.name for source in sources)
+    for name in given:
+        if name not in known:
+            raise unknown("weights: no model", name, known)
+
+
+def _at(source: Source, path: Path, origin: str) -> Weights:
+    """Return the weights at a path: a file, or a folder with one weight file (or with all files that the model has)."""
+    if path.is_file():
+        if len(source.files) > 1:
+            raise UserError(f"{path}: {source.name} needs a folder with {' and '.join(source.file_names)}, not one file")
+        return _hashed((path,), origin)
+    if not path.is_dir():
+        raise UserError(f"{path}: no weights of {source.name} there; give a file or a folder")
+    if len(source.files) > 1:
+        files = tuple(path / name for name in source.file_names)
+        for file in files:
+            if not file.is_file():
+                raise UserError(f"{path}: {file.name} is not there; {source.name} needs {' and '.join(source.file_names)}")
+        return _hashed(files, origin)
+    found = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise UserError(f"{path}: needs exactly one weight file ({', '.join(SUFFIXES)}), it holds: {names}")
+    described = bool(source.config) and (path / source.config).is_file()
+    return _hashed((found[0],), origin, path if described else None)
+
+
+def _hashed(files: tuple[Path, ...], origin: str, folder: Path | None = None) -> Weights:
+    hashes = [known_sha256(file) for file in files]
+    return Weights(files, hashes[0] if len(hashes) == 1 else sha256_bytes("".join(hashes).encode()), origin, folder)
+
+
+def _below_variable(source: Source) -> Path | None:
+    """Return the file or folder called like the model below $EVALKIT_WEIGHTS, or None."""
+    value = os.environ.get(VARIABLE)
+    if not value:
+        return None
+    root = Path(value)
+    if not root.is_dir():
+        raise UserError(f"${VARIABLE}: {root} is no folder")
+    there = [path for path in (root / source.name, *(root / f"{source.name}{end}" for end in SUFFIXES)) if path.exists()]
+    if len(there) > 1:
+        raise UserError(f"{root}: {there[0].name} and {there[1].name} both stand for {source.name}; keep one")
+    return there[0] if there else None
+
+
+def _from_hub(source: Source, *, download: bool) -> Weights:
+    """Return the weights from the hub's local cache, or download them where the hub can be reached."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        files = tuple(_file(source, name, download=False) for name in source.files)
+        return _hashed(files, f"hub cache, {source.hub}")
+    except LocalEntryNotFoundError:
+        pass
+    if not download:
+        raise MissingWeightsError(f"{source.name}: not in the hub's cache; {how_to_get(source)}")
+    if constants.HF_HUB_OFFLINE:
+        raise MissingWeightsError(f"{source.name}: not in the hub's cache, and HF_HUB_OFFLINE is set; {how_to_get(source)}")
+    if not _reachable(constants.ENDPOINT):
+        raise MissingWeightsError(f"{source.name}: not here, and {constants.ENDPOINT} can't be reached; {how_to_get(source)}")
+    try:
+        files = tuple(_file(source, name, download=True) for name in source.files)
+    # the bases of the hub's own error are those of its HTTP client, whichever that is in the installed version
+    except (*HfHubHTTPError.__bases__, OSError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise MissingWeightsError(f"{source.name}: can't be downloaded: {reason}; {how_to_get(source)}") from error
+    return _hashed(files, f"hub, {source.hub}")
+
+
+def _file(source: Source, file: str, *, download: bool) -> Path:
+    """Return one file of a model: from the hub's cache or the hub, and one with an address of its own as torch.hub keeps it."""
+    if "://" not in file:
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(source.hub, file, local_files_only=not download))
+    from huggingface_hub.errors import LocalEntryNotFoundError
+    from torch import hub
+
+    path = Path(hub.get_dir()) / "checkpoints" / file.rpartition("/")[2]
+    if not path.is_file():
+        if not download:
+            raise LocalEntryNotFoundError(f"{path.name} is not in {path.parent}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hub.download_url_to_file(file, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False)
+    return path
+
+
+def how_to_get(source: Source) -> str:
+    """Return how a person gets the weights of a model without a hub."""
+    one = len(source.files) == 1
+    theirs = [file for file in source.files if "://" not in file]
+    places = [f"{' and '.join(theirs)} from {source.hub} on huggingface.co"] if theirs else []
+    places += [file for file in source.files if "://" in file]
+    name = f"{source.name}{Path(source.files[0]).suffix}" if one else f"{source.name}/"
+    return (
+        f"get {' and '.join(places)}, then give "
+        f"--weights {source.name}={'FILE' if one else 'FOLDER'} or put it into ${VARIABLE} as {name}"
+    )
+
+
+@cache
+def _reachable(endpoint: str) -> bool:
+    """Tell within seconds whether the hub answers, once; its own client would retry for half a minute per file."""
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    try:
+        with urlopen(Request(endpoint, method="HEAD"), timeout=5):
+            return True
+    except HTTPError:
+        return True
+    except OSError:
+        return False

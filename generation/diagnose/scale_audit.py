@@ -1,0 +1,91 @@
+"""The scale of every layer of a LoRA file: what the file says, what diffusers makes of it, and how strong the change is."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from evalkit.errors import UserError
+from generation.diagnose.pairwise_overlap import inner
+from generation.lora_file import Factors, Lora
+from generation.merge.lowrank import flat, side_by_side
+from generation.merge.setup import Change, module_of
+from generation.pipeline import Pipeline, components, quiet
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One layer: alpha / rank by the file and as diffusers loads it (0: not at all), and ||Delta|| / ||W0|| (Frobenius)."""
+
+    lora: str
+    layer: str
+    rank: int
+    scale: float
+    scale_in_diffusers: float
+    strength: float
+
+    @property
+    def differs(self) -> bool:
+        """Return whether plain diffusers would draw with another strength than the file states."""
+        return abs(self.scale - self.scale_in_diffusers) > 1e-6 * abs(self.scale)
+
+
+def scales(name: str, lora: Lora, pipeline: Pipeline) -> list[Scale]:
+    """Return the scales of a LoRA's layers; the pipeline is left as it was."""
+    loaded = _in_diffusers(lora, pipeline)
+    found = []
+    for layer in sorted(lora.factors):
+        change = flat(lora.part(layer))
+        weight = float(torch.linalg.norm(module_of(pipeline, layer).weight.double()))
+        strength = inner(change, change) ** 0.5 / weight
+        found.append(Scale(name, layer, change.rank, lora.scales[layer], loaded.get(layer, 0.0), strength))
+    return found
+
+
+def _in_diffusers(lora: Lora, pipeline: Pipeline) -> dict[str, float]:
+    """Return the factor that diffusers multiplies each layer's change with, by the layer's name."""
+    from peft.tuners.lora import LoraLayer
+
+    with quiet(), warnings.catch_warnings():
+        # peft warns of alphas that match no layer: what is audited here
+        warnings.filterwarnings("ignore", ".*alpha_pattern keys did not match", RuntimeWarning)
+        pipeline.load_lora_weights(str(lora.path), adapter_name="audit")
+    found = {
+        f"{component}.{name}": float(layer.scaling["audit"])
+        for component, part in components(pipeline).items()
+        for name, layer in part.named_modules()
+        if isinstance(layer, LoraLayer) and "audit" in layer.scaling
+    }
+    pipeline.unload_lora_weights()
+    return found
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What an arm's merge leaves of its LoRAs: ||merge||^2 over the sum of theirs, and over that of their exact sum."""
+
+    arm: str
+    of_parts: float
+    of_sum: float
+
+
+def energy(arm: str, loras: Sequence[tuple[Lora, float]], changes: Mapping[str, Change]) -> Energy:
+    """Return the energy of a merge, over all layers; for white inputs it is that of the layers' outputs.
+
+    LoRAs that are orthogonal and merged by their sum have 1 and 1; weights of 1/n have 1/n of the parts; a wrong alpha shows.
+    """
+    merged = parts = whole = 0.0
+    for layer, make in changes.items():
+        made = make(torch.device("cpu"))
+        merged += _square(made) if isinstance(made, Factors) else float((made.double() ** 2).sum())
+        here = [lora.part(layer, weight) for lora, weight in loras if layer in lora.factors]
+        parts += sum(_square(part) for part in here)
+        whole += _square(side_by_side(here))
+    if not parts or not whole:
+        raise UserError(f"arm {arm}: the case's LoRAs, or their sum, change nothing; are all weights 0?")
+    return Energy(arm, merged / parts, merged / whole)
+
+
+def _square(part: Factors) -> float:
+    return inner(flat(part), flat(part))

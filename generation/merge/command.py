@@ -1,0 +1,54 @@
+"""The command `merge`: an arm's merge of a case's LoRAs, as one file."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evalkit.errors import UserError
+
+
+class Precision(StrEnum):
+    """The numbers' type in the file."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
+def merge(
+    experiment: Annotated[str, typer.Argument(help="An experiment file, or the name of a shipped one.")],
+    arm: Annotated[str, typer.Option("--arm", help="The label of the arm whose method merges.")],
+    case: Annotated[str, typer.Option("--case", help="The id of the case whose LoRAs are merged.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write; ends in .safetensors.")],
+    rank: Annotated[
+        int | None, typer.Option("--rank", min=1, help="Cut every layer to this rank at most; the share kept is stated.")
+    ] = None,
+    delta: Annotated[bool, typer.Option("--delta", help="Write the change of every weight, and no LoRA.")] = False,
+    dtype: Annotated[Precision, typer.Option("--dtype", help="The type of the file's numbers.")] = Precision.FLOAT32,
+) -> None:
+    """Write an arm's merge of one case as a LoRA file that any tool reads."""
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out {out}: must end in .safetensors")
+    if delta and rank is not None:
+        raise UserError("--rank and --delta: a delta has no rank; give one of the two")
+    import torch
+    from rich.console import Console
+
+    from generation.experiment import find_experiment
+    from generation.experiment_file import read_experiment
+    from generation.merge.export import choose, narrowed, write_merge
+    from generation.sampler import Artist
+
+    path, folder = find_experiment(experiment)
+    whole = read_experiment(path, folder)
+    chosen, one = choose(whole, arm, case)
+    artist = Artist(narrowed(whole, chosen, one), folder, torch.device("cpu"))
+    try:
+        written = write_merge(artist, chosen, one, out, rank=rank, delta=delta, dtype=dtype.value)
+    finally:
+        artist.close()
+    form = "changes of weights" if written.rank is None else f"a LoRA of rank {written.rank} at most"
+    kept = "" if rank is None else f", {100 * written.energy:.2f} % of the squared norm kept"
+    Console(stderr=True, soft_wrap=True).print(f"{out}: {written.layers} layers, {form}{kept}", markup=False)

@@ -1,0 +1,151 @@
+"""One file for a merge: a LoRA that any tool reads at the right scale, or the change of every weight."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evalkit.errors import UserError
+from evalkit.io.atomic_files import temporary_beside
+from generation import provenance
+from generation.experiment import Arm, Case, Experiment
+from generation.merge.lowrank import cut
+from generation.merge.setup import dense
+from generation.pipeline import Dtype
+from generation.sampler import Artist, lora_key
+from generation.tensor_file import TensorFile
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a file holds: layers, their highest rank (none for a delta), and the share of the merge's squared norm kept."""
+
+    layers: int
+    rank: int | None
+    energy: float
+
+
+def choose(experiment: Experiment, label: str, case: str) -> tuple[Arm, Case]:
+    """Return the arm and the case of these names.
+
+    Raises:
+        UserError: the experiment has no such arm or case.
+    """
+    arms = {arm.label: arm for arm in experiment.arms}
+    cases = {one.id: one for one in experiment.cases}
+    if label not in arms:
+        raise UserError(f"--arm {label}: {experiment.name} has no such arm; it has {', '.join(arms)}")
+    if case not in cases:
+        raise UserError(f"--case {case}: {experiment.name} has no such case; it has {', '.join(cases)}")
+    return arms[label], cases[case]
+
+
+def narrowed(experiment: Experiment, arm: Arm, case: Case) -> Experiment:
+    """Return the experiment with one arm, one case and its concepts, so that no other LoRA is read."""
+    concepts = tuple(concept for concept in experiment.concepts if concept.name in case.merged)
+    return experiment.model_copy(update={"arms": (arm,), "cases": (case,), "concepts": concepts})
+
+
+def write_merge(
+    artist: Artist, arm: Arm, case: Case, out: Path, *, rank: int | None = None, delta: bool = False, dtype: Dtype = "float32"
+) -> Written:
+    """Write an arm's merge of a case's LoRAs to `out`.
+
+    A LoRA's scales are folded into its factors, so that alpha = rank in every layer. `rank` cuts each layer to its best
+    approximation of that rank, and the header says which share of the squared Frobenius norm is kept; a merge that gives no
+    factors needs it. A delta holds `<layer>.diff`, to be added to the weights. The same arm gives the same bytes.
+
+    Raises:
+        UserError: no file of weights can hold the merge, or it is no LoRA and neither `rank` nor `delta` is given.
+    """
+    changes = artist.changes(arm, case.merged)
+    if changes is None:
+        raise UserError(
+            f"--arm {arm.label}: {arm.method} acts otherwise at every step, and no file of weights can hold that; "
+            "dropout merges can be written with preset = 'static'"
+        )
+    kept: dict[str, tuple[float, float]] = {}
+    with temporary_beside(out) as temporary, TemporaryFile(dir=out.parent) as data:
+        file, precision = TensorFile(data), getattr(torch, dtype)
+        for layer, make in changes.items():
+            made = make(artist.device)
+            if delta:
+                file.add(f"{spelt(layer)}.diff", dense(made).to(precision))
+                continue
+            if rank is not None:
+                made, part, whole = cut(made, rank)
+                kept[layer] = (part, whole)
+            if isinstance(made, Tensor):
+                raise UserError(
+                    f"--arm {arm.label}: {arm.method} gives whole weights and no LoRA; give --rank N for the nearest LoRA of "
+                    "that rank, or --delta"
+                )
+            if made.rank == 0:
+                continue
+            tail = (1,) * (made.down.dim() - 2)
+            file.add(f"{spelt(layer)}.lora_A.weight", made.down.to(precision))
+            file.add(f"{spelt(layer)}.lora_B.weight", made.up.reshape(*made.up.shape, *tail).to(precision))
+        if not file.entries:
+            raise UserError(f"--arm {arm.label}: the merge of {case.id} changes nothing; are all weights 0?")
+        total = sum(whole for _, whole in kept.values())
+        energy = sum(part for part, _ in kept.values()) / total if total else 1.0
+        header = {"evalkit": provenance.as_json({**_made_of(artist, arm, case), "energy_kept": energy})}
+        if not delta:
+            header["lora_adapter_metadata"] = provenance.as_json(_config(file.ranks()))
+        file.write(temporary, header)
+    ranks = file.ranks().values()
+    return Written(len(file.entries) if delta else len(ranks), max(ranks, default=None), energy)
+
+
+def spelt(layer: str) -> str:
+    """Return a layer's name as files spell it: text encoders with the prefix that transformers 5 dropped from the model."""
+    component, _, name = layer.partition(".")
+    if component == "unet" or name.startswith(("text_model.", "text_projection")):
+        return layer
+    return f"{component}.text_model.{name}"
+
+
+def _made_of(artist: Artist, arm: Arm, case: Case) -> dict[str, Any]:
+    """Return how to make the file again."""
+    setup = artist.merge(arm)
+    return {
+        "experiment": artist.experiment.name,
+        "base": artist.experiment.base.model,
+        "case": case.id,
+        "arm": arm.label,
+        "method": arm.method,
+        "parameters": setup.settings.model_dump(mode="json"),
+        "seed": setup.seed,
+        "sources": [
+            {"concept": name, "sha256": artist.adapters[lora_key(name, arm)], "weight": artist.experiment.concept(name).weight}
+            for name in case.merged
+        ],
+        "versions": provenance.versions(),
+    }
+
+
+def _config(found: Mapping[str, int]) -> dict[str, Any]:
+    """Return peft's configuration of each component from the ranks of its layers' first factors: rank and alpha, equal.
+
+    diffusers guesses where it is missing; releases before 2026-08 guess wrong for layers of different ranks.
+    """
+    config: dict[str, Any] = {}
+    for component in ("text_encoder", "text_encoder_2", "unet"):
+        start, end = f"{component}.", ".lora_A.weight"
+        # without text_model., a name fits encoders that have the prefix and those that dropped it
+        ranks = {
+            name.removeprefix(start).removeprefix("text_model.").removesuffix(end): rank
+            for name, rank in found.items()
+            if name.startswith(start)
+        }
+        if ranks:
+            highest = max(ranks.values())
+            other = {name: rank for name, rank in ranks.items() if rank != highest}
+            said = {"r": highest, "lora_alpha": highest, "target_modules": sorted(ranks)}
+            said |= {"rank_pattern": other, "alpha_pattern": other}
+            config |= {f"{start}{key}": value for key, value in said.items()}
+    return config

@@ -1,0 +1,143 @@
+"""Merges that weigh each LoRA's inputs by what the whole denoiser then guesses: gradients through it, its weights untouched."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from generation.batch_invariant import added
+from generation.lora_file import Factors
+from generation.merge.lowrank import side_by_side
+from generation.merge.on_calibration import draw_alone, in_words
+from generation.merge.sampling_state import Drawing
+from generation.merge.setup import Change, Setup, Weighted, at_work, folded, layers_of, module_of
+from generation.pipeline import Pipeline, quiet
+from generation.seeds import derived
+from generation.train.prompt_conditioning import Conditions
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a method that weighs inputs is told.
+
+    `columns` has, for each layer that several LoRAs adapt, a factor for every input of each of them, [LoRAs, inputs(, height,
+    width)], one at first and to be changed in place. `errors` yields for an update, LoRA by LoRA, how far the merge's guess is
+    from that LoRA's own on what it drew alone: the norm of the difference, at a step and noise that the update decides.
+    """
+
+    columns: Mapping[str, Tensor]
+    errors: Callable[[int], Iterator[Tensor]]
+
+
+def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing) -> Mapping[str, Change]:
+    """Return what the method's factors make of each layer of the UNet; changes of text encoders are added up.
+
+    Each LoRA alone draws its prompts, at the model's own size and from the arm's seed; that is noised anew for each update.
+
+    Raises:
+        UserError: a concept has no words to draw it by.
+    """
+    active = sorted(at_work(loras), key=lambda weighted: weighted.place)
+    layers = layers_of(active)
+    shared = {layer: here for layer, here in layers.items() if layer.startswith("unet.") and len(here) > 1}
+    columns: Mapping[str, Tensor] = {}
+    if shared:
+        own = setup.settings.model_dump(exclude={"prompts", "calibration_steps"})
+        with torch.enable_grad(), quiet(), _Bench(setup, pipeline, active, shared).set_up() as trial:
+            columns = setup.method.function(trial, **own)
+
+    def change(layer: str, device: torch.device) -> Factors:
+        parts = [weighted.part(layer, device) for weighted in layers[layer]]
+        if layer in columns:
+            parts = [Factors(part.down * column, part.up) for part, column in zip(parts, columns[layer], strict=True)]
+        return side_by_side(parts)
+
+    return {layer: partial(change, layer) for layer in layers}
+
+
+class _Bench:
+    """Asks the denoiser what it guesses with one LoRA alone, and with the merge as its factors are now."""
+
+    def __init__(
+        self, setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], shared: Mapping[str, Sequence[Weighted]]
+    ) -> None:
+        self.setup, self.pipeline, self.loras = setup, pipeline, loras
+        # the LoRA that acts alone, or none where all do
+        self.alone: Weighted | None = None
+        self.parts = {
+            layer: [(one, one.part(layer, module_of(pipeline, layer).weight.device)) for one in here]
+            for layer, here in layers_of(loras).items()
+            if layer.startswith("unet.")
+        }
+        self.columns = {
+            layer: torch.stack([torch.ones_like(part.down[0]) for _, part in self.parts[layer]]).requires_grad_()
+            for layer in shared
+        }
+
+    @contextmanager
+    def set_up(self) -> Iterator[Trial]:
+        """Let LoRAs act beside the UNet's layers while a block runs."""
+        from diffusers import DDPMScheduler
+
+        pipeline = self.pipeline
+        size = pipeline.unet.config.sample_size
+        side = (size if isinstance(size, int) else size[0]) * pipeline.vae_scale_factor
+        conditions = Conditions(pipeline, side, trained=True)
+        prompts = [in_words(self.setup, weighted) for weighted in self.loras]
+        latents, apart, together = [], [], []
+        with torch.no_grad():
+            for weighted, said in zip(self.loras, prompts, strict=True):
+                with folded(pipeline, {layer: partial(weighted.part, layer) for layer in weighted.lora.factors}):
+                    latents.append(draw_alone(self.setup, pipeline, said))
+                    apart.append(conditions(said))
+            with folded(pipeline, self._text()):
+                together = [conditions(said) for said in prompts]
+        scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
+
+        def errors(update: int) -> Iterator[Tensor]:
+            generator = Generator("cpu").manual_seed(derived("update", self.setup.seed, update))
+            noise = torch.randn(latents[0].shape, generator=generator).to(latents[0])
+            when = torch.randint(scheduler.config.num_train_timesteps, (1,), generator=generator).to(noise.device)
+            for number, weighted in enumerate(self.loras):
+                noisy = scheduler.add_noise(latents[number], noise, when.expand(len(noise)))
+                with torch.no_grad():
+                    wanted = self._guess(noisy, when, apart[number], weighted)
+                yield (self._guess(noisy, when, together[number], None).float() - wanted.float()).norm()
+
+        hooks = [
+            module_of(pipeline, layer).register_forward_hook(partial(self._add, layer=layer), with_kwargs=False)
+            for layer in self.parts
+        ]
+        pipeline.unet.enable_gradient_checkpointing()
+        try:
+            yield Trial(self.columns, errors)
+        finally:
+            pipeline.unet.disable_gradient_checkpointing()
+            for hook in hooks:
+                hook.remove()
+
+    def _text(self) -> dict[str, Change]:
+        def both(layer: str, device: torch.device) -> Factors:
+            return side_by_side([one.part(layer, device) for one in self.loras if layer in one.lora.factors])
+
+        return {layer: partial(both, layer) for layer in layers_of(self.loras) if not layer.startswith("unet.")}
+
+    def _guess(self, noisy: Tensor, when: Tensor, condition: dict[str, Any], alone: Weighted | None) -> Tensor:
+        self.alone = alone
+        guess: Tensor = self.pipeline.unet(noisy, when, **condition).sample
+        return guess
+
+    def _add(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor, layer: str) -> Tensor:
+        for number, (weighted, part) in enumerate(self.parts[layer]):
+            if self.alone is None:
+                down = part.down * self.columns[layer][number] if layer in self.columns else part.down
+            elif self.alone is weighted:
+                down = part.down
+            else:
+                continue
+            output = output + added(module, args[0], down.to(output.dtype), part.up.to(output.dtype))
+        return output

@@ -1,0 +1,137 @@
+"""Where a drawing stands: whose images the rows of a forward pass are, and how often each part of the model was called."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from generation.batch_invariant import steady
+from generation.merge.dropout_masks import MaskOptions, row_words
+from generation.pipeline import Pipeline, components
+from generation.seeds import derived
+
+
+class Drawing:
+    """Counts the forward passes of one batch of images, and keeps its images apart bit by bit (`generation.batch_invariant`).
+
+    The denoiser sees either one row per image, or all unguided rows followed by all guided ones. A text encoder is called once
+    for the prompts, then once for the negative prompts, one row per image each time.
+    """
+
+    def __init__(self, pipeline: Pipeline, steps: int = 1) -> None:
+        self.images: tuple[int, ...] = ()
+        self.batches = 0
+        # denoising steps asked for
+        self.steps = steps
+        self._scheduler = pipeline.scheduler
+        # denoiser calls per step: 2 for second-order samplers
+        self.order: int = getattr(pipeline.scheduler, "order", 1)
+        # while true, merges beside the layers are silent
+        self.bare = False
+        # weights that hold a merge, and what they are without it
+        self.folded: list[tuple[Tensor, Tensor]] = []
+        self._calls: dict[str, int] = {}
+        with ExitStack() as stack:
+            stack.enter_context(steady(pipeline))
+            for name, part in components(pipeline).items():
+                stack.callback(part.register_forward_pre_hook(self._counter(name)).remove)
+            self._stack = stack.pop_all()
+
+    def begin(self, images: Sequence[int]) -> None:
+        """Start a batch of images, given by their keys; its calls count from 0."""
+        self.images = tuple(images)
+        self.batches += 1
+        self._calls = {}
+
+    def close(self) -> None:
+        """Take the counters off the pipeline."""
+        self._stack.close()
+
+    @contextmanager
+    def without_merge(self) -> Iterator[None]:
+        """Leave the merge out while a block runs: weights change places with the kept ones, no number is computed."""
+        self._swap()
+        self.bare = True
+        try:
+            yield
+        finally:
+            self.bare = False
+            self._swap()
+
+    def _swap(self) -> None:
+        for weight, other in self.folded:
+            weight.data, other.data = other.data, weight.data
+
+    def call(self, component: str) -> int:
+        """Return the number of the running call of a component in this batch, from 0."""
+        return self._calls.get(component, 0)
+
+    def step(self) -> int:
+        """Return the number of the running denoising step, from 0.
+
+        Samplers of second order, and those with a longer start, call the denoiser more often than there are steps; `timesteps`
+        has one entry per call.
+        """
+        return min(self.steps - 1, self.call("unet") * self.steps // len(self._scheduler.timesteps))
+
+    def rows(self, component: str, count: int) -> list[tuple[int, int]]:
+        """Return image key and half (0 unguided, 1 guided) of each of a call's `count` rows."""
+        images = len(self.images)
+        if component == "unet":
+            halves = (0, 1) if count == 2 * images else (1,)
+        else:
+            halves = (1,) if self.call(component) == 0 else (0,)
+        if count != images * len(halves):
+            raise ValueError(f"{component} was called with {count} rows for a batch of {images} images")
+        return [(image, half) for half in halves for image in self.images]
+
+    def _counter(self, name: str) -> Any:  # noqa: ANN401 - a torch hook
+        def count(module: nn.Module, args: tuple[Any, ...]) -> None:
+            self._calls[name] = self._calls.get(name, -1) + 1
+
+        return count
+
+
+@dataclass
+class MaskSource:
+    """The row words of masks under `options`; kept while a call lasts, since most layers share them."""
+
+    seed: int
+    options: MaskOptions
+    drawing: Drawing
+
+    def __post_init__(self) -> None:
+        self._kept: dict[tuple[str, int, int], Tensor] = {}
+        self._moment: tuple[int, str, int] | None = None
+
+    def words(self, component: str, rows: int, tokens: int, device: torch.device) -> Tensor:
+        """Return one int32 word per row and token of a call, [rows * tokens]."""
+        moment = (self.drawing.batches, component, self.drawing.call(component))
+        if moment != self._moment:
+            self._moment, self._kept = moment, {}
+        key = (component, rows, tokens)
+        if key not in self._kept:
+            keys = [self._key(component, image, half) for image, half in self.drawing.rows(component, rows)]
+            self._kept[key] = row_words(keys, tokens, device)
+        return self._kept[key]
+
+    def run_words(self, device: torch.device) -> Tensor:
+        """Return the one word of masks that hold for the whole run, [1]."""
+        return row_words([self._key("unet", 0, 0)], 1, device)
+
+    def _key(self, component: str, image: int, half: int) -> int:
+        """Return what a row's masks depend on, as one number."""
+        call = self.drawing.call(component)
+        step = call // self.drawing.order if component == "unet" else call
+        # a text encoder's two calls are its two halves, not two steps
+        moment = {"forward": call, "step": step}.get(self.options.refresh, 0) if component == "unet" else 0
+        return derived(
+            "row",
+            self.seed,
+            image if self.options.refresh != "run" else 0,
+            half if self.options.cfg == "independent" else 0,
+            moment,
+        )

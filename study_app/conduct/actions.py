@@ -1,0 +1,144 @@
+"""What the researcher does to a study that runs: exclude and take back in, void, pause, lock, erase; each is logged."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from db.models import Assignment, Identity, Judgment, Participant, Reply, Screen, Study
+from evalkit.errors import UserError
+from study_app.conduct.careless_rules import broken_rules
+from study_app.plan.audit_log import append
+from study_app.service.assignment import free_place, take_place
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """A participant whom a rule of the design, or the researcher, left out, and why."""
+
+    participant_id: int
+    because: str
+
+
+def exclude(session: Session, study_id: int, participant_id: int, because: str, now: datetime) -> None:
+    """Leave a participant out: their judgments stay, marked, and their places go to others. Call it inside `write`.
+
+    Raises:
+        UserError: the study has no such participant, they are out already, no reason is given, or the study is locked.
+    """
+    participant = _participant(session, study_id, participant_id)
+    _refuse_locked(session, study_id)
+    if not because.strip():
+        raise UserError("a reason: is needed to leave a participant out; it stands in the export")
+    if participant.excluded_at is not None:
+        raise UserError(f"participant {participant_id}: is left out already: {participant.excluded_because}")
+    participant.excluded_at, participant.excluded_because = now, because
+    for assignment in _holding(session, participant_id, "open", "done"):
+        free_place(session, assignment)
+    append(session, study_id, "excluded", {"participant": participant_id, "because": because}, now)
+
+
+def exclude_by_rules(session: Session, study_id: int, now: datetime) -> list[Excluded]:
+    """Leave out everyone who breaks a rule of the design, and return them with what they broke."""
+    found = []
+    for participant_id, because in broken_rules(session, study_id):
+        exclude(session, study_id, participant_id, because, now)
+        found.append(Excluded(participant_id, because))
+    return found
+
+
+def include(session: Session, study_id: int, participant_id: int, now: datetime) -> None:
+    """Take a participant back in; judgments whose places others hold meanwhile stay outside the target.
+
+    Raises:
+        UserError: the study has no such participant, they are not out, or the study is locked.
+    """
+    participant = _participant(session, study_id, participant_id)
+    _refuse_locked(session, study_id)
+    if participant.excluded_at is None:
+        raise UserError(f"participant {participant_id}: is not left out")
+    participant.excluded_at = participant.excluded_because = None
+    for assignment in _holding(session, participant_id, "expired"):
+        judgment = session.scalar(select(Judgment).where(Judgment.assignment_id == assignment.id, ~Judgment.surplus))
+        if judgment is not None:
+            if take_place(session, assignment.comparison_id):
+                assignment.state = "done"
+            else:
+                judgment.surplus = True
+    session.flush()
+    append(session, study_id, "included", {"participant": participant_id}, now)
+
+
+def void(session: Session, study_id: int, participant_id: int, now: datetime) -> int:
+    """Give up what is reserved for a participant who will not come back, and return how many places that frees."""
+    _participant(session, study_id, participant_id)
+    held = _holding(session, participant_id, "open")
+    for assignment in held:
+        free_place(session, assignment)
+    append(session, study_id, "voided", {"participant": participant_id, "places": len(held)}, now)
+    return len(held)
+
+
+def pause(session: Session, study_id: int, now: datetime) -> None:
+    """Hand out nothing until `resume`; answers to what is on a page are still taken."""
+    study = _refuse_locked(session, study_id)
+    if study.paused_at is not None:
+        raise UserError("the study is paused already")
+    study.paused_at = now
+    append(session, study_id, "paused", {}, now)
+
+
+def resume(session: Session, study_id: int, now: datetime) -> None:
+    """Hand out comparisons again."""
+    study = _refuse_locked(session, study_id)
+    if study.paused_at is None:
+        raise UserError("the study is not paused")
+    study.paused_at = None
+    append(session, study_id, "resumed", {}, now)
+
+
+def lock(session: Session, study_id: int, now: datetime) -> None:
+    """End the study for good: no judgment is taken any more, and what was chosen may be looked at."""
+    study = _refuse_locked(session, study_id)
+    study.locked_at = now
+    append(session, study_id, "locked", {}, now)
+
+
+def erase(session: Session, study_id: int, participant_id: int, now: datetime) -> None:
+    """Forget who a participant is: the recruiter's id, the token their browser holds, their screen, and what they replied.
+
+    Their judgments stay, nobody's.
+    """
+    participant = _participant(session, study_id, participant_id)
+    session.execute(delete(Identity).where(Identity.participant_id == participant_id))
+    participant.token_sha256 = secrets.token_hex(32)
+    participant.completion_code = secrets.token_hex(8)
+    participant.language = None
+    for table in (Reply, Screen):
+        session.execute(delete(table).where(table.participant_id == participant_id))
+    append(session, study_id, "erased", {"participant": participant_id}, now)
+
+
+def _participant(session: Session, study_id: int, participant_id: int) -> Participant:
+    """Return a participant, locked: before the study, as an answer does, or the two could wait for each other for ever."""
+    found = session.scalar(
+        select(Participant).where(Participant.id == participant_id, Participant.study_id == study_id).with_for_update()
+    )
+    if found is None:
+        known = session.scalar(select(func.count()).select_from(Participant).where(Participant.study_id == study_id)) or 0
+        raise UserError(f"participant {participant_id}: the study has none of this number among its {known}")
+    return found
+
+
+def _refuse_locked(session: Session, study_id: int) -> Study:
+    study = session.scalars(select(Study).where(Study.id == study_id).with_for_update()).one()
+    if study.locked_at is not None:
+        raise UserError(f"the study was locked on {study.locked_at:%Y-%m-%d %H:%M} UTC; nothing of it can change any more")
+    return study
+
+
+def _holding(session: Session, participant_id: int, *states: str) -> list[Assignment]:
+    found = select(Assignment).where(Assignment.participant_id == participant_id, Assignment.state.in_(states))
+    return list(session.scalars(found.order_by(Assignment.id)))

@@ -1,0 +1,188 @@
+"""What participants read: every sentence of a language, from one file."""
+
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from evalkit.errors import UserError
+from evalkit.run.file_record import Record, first_mistake
+from study_app.plan.page_layout import MOST_AT_ONCE
+
+FOLDER = Path(__file__).parent / "text"
+
+
+class Welcome(Record):
+    """The page of a visitor who has not joined."""
+
+    heading: str
+    body: str
+    begin: str
+    recruited: str
+
+
+class Consent(Record):
+    """What a participant agrees to."""
+
+    heading: str
+    body: tuple[str, ...]
+    recruited: str
+    agree: str
+
+
+class Screen(Record):
+    """The check of the screen, and what is said to whom it keeps out."""
+
+    heading: str
+    body: str
+    plates: str
+    plate: str
+    number: str
+    check: str
+    too_small: str
+    not_read: str
+    refused_heading: str
+    refused_body: str
+
+
+class Questionnaire(Record):
+    """The words around the questions at the end; the questions themselves are the design's."""
+
+    heading: str
+    body: str
+    optional: str
+    wrong: str
+    this_one: str
+    send: str
+
+
+class Instructions(Record):
+    """How to judge."""
+
+    heading: str
+    pair: tuple[str, ...]
+    best: tuple[str, ...]
+    ranking: tuple[str, ...]
+    zoom: str
+    cannot_tell: str
+    practice_ahead: str
+    next: str
+
+
+class Practice(Record):
+    """What marks a comparison that doesn't count, and what is said after one."""
+
+    badge: str
+    right: str
+    wrong: str
+
+
+class Questions(Record):
+    """What is asked about the images of a case with one, two, more or no concepts, about one of them, about quality."""
+
+    one: str
+    two: str
+    more: str
+    none: str
+    concept: str
+    quality: str
+
+    def of(self, concepts: int) -> str:
+        """Return the first question for a case of so many concepts."""
+        return {0: self.none, 1: self.one, 2: self.two}.get(concepts, self.more)
+
+
+class Asked(Record):
+    """The questions about two images, about several of which the best is picked, and about several that are ranked."""
+
+    pair: Questions
+    best: Questions
+    ranking: Questions
+
+
+class Trial(Record):
+    """The words around the images."""
+
+    concept: str
+    reference: str
+    left: str
+    right: str
+    cannot_tell: str
+    left_image: str
+    right_image: str
+    image: str
+    ranks: tuple[str, ...] = Field(min_length=MOST_AT_ONCE, max_length=MOST_AT_ONCE)
+    order_empty: str
+    confirm: str
+    progress: str
+    minutes_left: str
+    too_soon: str
+    undo: str
+    images: str
+
+
+class Rest(Record):
+    """The pages between: a break, the end of a session, a study that is not open just now."""
+
+    break_heading: str
+    break_body: str
+    go_on: str
+    session_heading: str
+    session_body: str
+    paused_heading: str
+    paused_body: str
+
+
+class Thanks(Record):
+    """The last page."""
+
+    heading: str
+    body: str
+    none: str
+    code: str
+    back: str
+    close: str
+
+
+class Trouble(Record):
+    """What is said when something can't go on."""
+
+    cookies: str
+    storage: str
+    picture: str
+
+
+class Sentences(Record):
+    """All sentences of a language."""
+
+    title: str
+    welcome: Welcome
+    consent: Consent
+    screen: Screen
+    instructions: Instructions
+    practice: Practice
+    questions: Asked
+    trial: Trial
+    rest: Rest
+    questionnaire: Questionnaire
+    thanks: Thanks
+    trouble: Trouble
+
+
+@cache
+def languages() -> tuple[str, ...]:
+    """Return the languages there are, by their codes."""
+    return tuple(sorted(file.stem for file in FOLDER.glob("*.toml")))
+
+
+@cache
+def load_sentences(language: str) -> Sentences:
+    """Return the sentences of a language; raise a UserError for one there is no file of, or whose file is wrong."""
+    if language not in languages():
+        raise UserError(f"language {language!r}: there is none; known: {', '.join(languages())}")
+    path = FOLDER / f"{language}.toml"
+    try:
+        return Sentences.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_mistake(error)}") from error

@@ -1,0 +1,48 @@
+"""What the study's commands share: their arguments, and the way to the database of a run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from db.session import Database
+
+Run = Annotated[Path, typer.Argument(help="The run folder.")]
+# So that a password need not stand among the arguments, which everybody on the machine can read.
+DB_VARIABLE = "EVALKIT_DB"
+Db = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        envvar=DB_VARIABLE,
+        help="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME. Default: RUN/study.db.",
+    ),
+]
+
+
+@contextmanager
+def opened(run: Path, db: str | None) -> "Iterator[Database]":
+    """Give the database of a run, closed on leaving; a folder that is no run is refused before anything is made in it."""
+    from db.session import default_url, open_database
+    from evalkit.run.manifest import Manifest
+
+    Manifest.load(run)
+    database = open_database(db or default_url(run))
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def begun(database: "Database", run: Path) -> int:
+    """Return the id of a run's study; raise a UserError where none was begun."""
+    from evalkit.errors import UserError
+    from study_app.plan.initialize import find_study
+
+    study = find_study(database, run)
+    if study is None:
+        raise UserError(f"{run}: no study was begun; begin it with `evalkit study init {run}`")
+    return study.id

@@ -1,0 +1,174 @@
+"""Record a judgment, once. Nothing else in the project writes judgments."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from db.models import Answer, Assignment, Judgment, Study
+from evalkit.errors import UserError
+from study_app.plan.audit_log import append
+from study_app.plan.design import Design, design_of
+from study_app.plan.page_layout import CANNOT_TELL, is_answer, places, standing
+from study_app.service.assignment import take_place
+from study_app.service.participant_state import ASSIGNMENTS, JUDGMENTS, Person
+
+# A place of the page (left, right, or 1, 2, ... of more than two images), all of them ranked (3 1 2), or cannot_tell.
+Choice = str
+# The queries of every judgment, built once.
+_LOCKED = select(Assignment).where(Assignment.id == bindparam("assignment")).with_for_update()
+_A, _J = ASSIGNMENTS.c, JUDGMENTS.c
+_ASKED = (
+    select(_A.participant_id, _A.comparison_id, _A.left, _A.arrangement, _A.state, _J.id.label("judged"))
+    .outerjoin(JUDGMENTS, _J.assignment_id == _A.id)
+    .where(_A.id == bindparam("assignment"))
+    .with_for_update(of=ASSIGNMENTS)
+)
+_DONE = update(ASSIGNMENTS).where(_A.id == bindparam("assignment")).values(state="done")
+_STORE = {
+    dialect.__name__.rpartition(".")[2]: dialect.insert(JUDGMENTS)
+    .on_conflict_do_nothing(index_elements=["assignment_id"])
+    .returning(_J.id)
+    for dialect in (sqlite, postgresql)
+}
+# A browser left open overnight still says something true; more than a day is a mistake or an invention.
+_MOST_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the participant's browser measured, as in `db.study_tables.Measured`; None where it could not be."""
+
+    reaction_ms: int | None = None
+    loaded_ms: int | None = None
+    hidden_ms: int | None = None
+    focus_losses: int | None = None
+
+    @classmethod
+    def told(cls, given: Mapping[str, object]) -> "Timing":
+        """Return what a browser claims, without anything that can't be true."""
+        kept: dict[str, int | None] = {}
+        for name in cls.__dataclass_fields__:
+            value = given.get(name)
+            whole = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST_MS
+            kept[name] = round(value) if whole and isinstance(value, int | float) else None
+        return cls(**kept)
+
+    def columns(self) -> dict[str, int | None]:
+        """Return the values by the names of their columns."""
+        return asdict(self)
+
+
+class Recorded(StrEnum):
+    """What became of an answer."""
+
+    STORED = "stored"
+    # the same assignment was answered before: nothing changed, and the participant need not know
+    ALREADY = "already"
+    # its place was given to another meanwhile: kept, outside the target
+    SURPLUS = "surplus"
+    # sooner than the design's minimum: not taken
+    TOO_SOON = "too soon"
+    # the study was locked meanwhile: not taken
+    LOCKED = "locked"
+
+
+def record_judgment(
+    session: Session,
+    person: Person,
+    assignment_id: int,
+    choice: Choice,
+    now: datetime,
+    timing: Timing | None = None,
+) -> Recorded:
+    """Store a participant's answer to an assignment and tell what became of it; the first answer stands.
+
+    An answer that comes after its reservation lapsed still counts where the comparison has room, and is kept as surplus where
+    it has none. Call it inside the `write` that found the person: once that returns, the judgment is on disk.
+
+    Raises:
+        UserError: the assignment is not this participant's, or the study does not offer this choice.
+    """
+    assignment = session.execute(_ASKED, {"assignment": assignment_id}).first()
+    if assignment is None or assignment.participant_id != person.id:
+        raise UserError(f"assignment {assignment_id}: is not this participant's; only the one on the page can be judged")
+    stand = standing(assignment.left, assignment.arrangement)
+    offered(design_of(session, person.study_id), choice, len(stand))
+    if assignment.judged is not None:
+        return Recorded.ALREADY
+    if person.locked_at is not None:
+        return Recorded.LOCKED
+    surplus = person.excluded_at is not None or (
+        assignment.state == "expired" and not take_place(session, assignment.comparison_id)
+    )
+    judgment = {"assignment_id": assignment_id, "choice": choice, "surplus": surplus, "judged_at": now}
+    judgment |= (timing or Timing()).columns()
+    if session.execute(_STORE[session.get_bind().dialect.name], judgment).first() is None:
+        raise RuntimeError(f"assignment {assignment_id} was locked and yet judged by another")
+    if not surplus:
+        session.execute(_DONE, {"assignment": assignment_id})
+    content: dict[str, object] = {
+        "assignment": assignment_id, "comparison": assignment.comparison_id, "participant": person.id,
+        "left": assignment.left, "choice": choice,
+    }  # fmt: skip
+    if assignment.arrangement is not None:
+        content["arrangement"] = assignment.arrangement
+    append(session, person.study_id, "judged", content, now)
+    return Recorded.SURPLUS if surplus else Recorded.STORED
+
+
+def record_answer(
+    session: Session,
+    participant_id: int,
+    assignment_id: int,
+    question: str,
+    choice: Choice,
+    now: datetime,
+    timing: Timing | None = None,
+) -> Recorded:
+    """Store the answer to a further question about an assignment that was judged; the first answer stands.
+
+    Raises:
+        UserError: the assignment is not this participant's or not judged yet, or the study does not ask or offer this.
+    """
+    assignment = session.scalar(_LOCKED, {"assignment": assignment_id})
+    judged = session.scalar(select(Judgment.id).where(Judgment.assignment_id == assignment_id))
+    if assignment is None or assignment.participant_id != participant_id or judged is None:
+        raise UserError(f"assignment {assignment_id}: is not one this participant has judged; answer what is on the page")
+    study = session.get_one(Study, assignment.comparison.study_id)
+    if study.locked_at is not None:
+        return Recorded.LOCKED
+    design = design_of(session, study.id)
+    asked = design.questions(len(assignment.comparison.case.concepts))[1:]
+    if question not in asked:
+        raise UserError(f"question {question!r}: this study asks {', '.join(asked) or 'no further ones'}")
+    offered(design, choice, len(standing(assignment.left, assignment.arrangement)))
+    found = select(Answer.id).where(Answer.assignment_id == assignment_id, Answer.question == question)
+    if session.scalar(found) is not None:
+        return Recorded.ALREADY
+    session.add(
+        Answer(
+            assignment_id=assignment_id,
+            question=question,
+            choice=choice,
+            answered_at=now,
+            **(timing or Timing()).columns(),
+        )
+    )
+    session.flush()
+    append(session, study.id, "answered", {"assignment": assignment_id, "question": question, "choice": choice}, now)
+    return Recorded.STORED
+
+
+def offered(design: Design, choice: str, count: int) -> None:
+    """Raise a UserError for a choice the study does not offer on a page of so many images."""
+    if choice == CANNOT_TELL and design.cannot_tell:
+        return
+    if not is_answer(choice, count, design.answer):
+        allowed = [*places(count), *([CANNOT_TELL] if design.cannot_tell else [])]
+        said = ", all ranked, the best first" if design.answer == "ranking" and count > 2 else ""
+        raise UserError(f"choice {choice!r}: this study offers {', '.join(allowed)}{said}")

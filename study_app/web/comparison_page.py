@@ -1,0 +1,197 @@
+"""The page of one comparison: references, question, images, answers; a script measures times and zooms where it can run."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from study_app.plan.page_layout import CANNOT_TELL, is_answer, press
+from study_app.plan.texts import Sentences
+from study_app.plan.texts import Trial as Words
+from study_app.service.record_judgment import Choice, Timing
+from study_app.service.study import StudyService
+from study_app.service.view_models import Trial, letter
+
+SCRIPT = Path(__file__).parent / "static" / "trial.js"
+Answered = Callable[[Choice, Timing], None]
+
+
+def show_trial(
+    service: StudyService, sentences: Sentences, language: str, trial: Trial, answered: Answered, said: str | None = None
+) -> None:
+    """Show a comparison, and call `answered` with what was chosen; `said` is about the page before and moves nothing.
+
+    The keys name the assignment, and what they call holds it: a second click on a page that is already gone answers the old
+    assignment again, which changes nothing, and never the next one unseen. The script takes clicks and keys before the buttons
+    do and sends the answer with its times; without the script the buttons answer. A ranking is pressed place by place and then
+    confirmed; what is pressed so far is kept in the session alone.
+    """
+    words = sentences.trial
+    badge = f'<div class="study-center"><span class="study-badge">{escape(sentences.practice.badge)}</span></div>'
+    top = badge if trial.kind == "practice" else _progress(words, trial)
+    note = f'<div class="study-said" role="status"><span>{escape(said)}</span></div>' if said else ""
+    # every element is a message of its own and costs the server as much as its words: so as few as can be
+    st.html(
+        f'<div class="study-top" lang="{language}">{top}{note}{_concepts(words, trial)}</div>'
+        f'<h1 class="study-question" tabindex="-1" lang="{language}">{escape(_question(sentences, trial))}</h1>'
+        + _images(words, trial, language)
+    )
+    pressed = f"pressed-{trial.key}"
+    if trial.ranking:
+        st.html(_order(words, st.session_state.get(pressed, ""), language))
+
+    def chosen(choice: Choice) -> None:
+        if trial.ranking and choice != CANNOT_TELL:
+            st.session_state[pressed] = press(st.session_state.get(pressed, ""), choice, len(trial.places))
+        else:
+            answered(choice, Timing())
+
+    choices = _choices(service, words, trial)
+    with st.container(key="answers", horizontal=True):
+        for choice, label, shortcut in choices:
+            # the keys of a ranking are the script's alone: with two who count, a quick press would count out of turn
+            native = None if trial.ranking else shortcut
+            st.button(label, key=f"{choice}-{trial.key}", shortcut=native, width="stretch", on_click=chosen, args=(choice,))
+    if trial.ranking:
+        order = st.session_state.get(pressed, "")
+        whole = is_answer(order, len(trial.places), "ranking")
+        with st.container(key="confirm"):
+            st.button(
+                words.confirm,
+                key=f"confirm-{trial.key}",
+                type="primary",
+                disabled=not whole,
+                on_click=answered,
+                args=(order, Timing()),
+            )
+    key = f"script-{trial.key}"
+
+    def told() -> None:
+        sent = st.session_state[key].get("answer")
+        found = read_answer(sent, trial.places)
+        if found is None:
+            return
+        choice, timing = found
+        whole = is_answer(choice, len(trial.places), "ranking" if trial.ranking else "best")
+        if choice == CANNOT_TELL or (whole and (not trial.ranking or sent.get("confirmed") is True)):
+            answered(choice, timing)
+        elif trial.ranking:
+            st.session_state[pressed] = choice
+
+    _script()(
+        key=key,
+        # in a list: whatever stands in a dict Streamlit would ask pandas about, which it would import to do so
+        data=[
+            {
+                "key": trial.key,
+                "language": language,
+                "choices": {shortcut: choice for choice, _, shortcut in choices},
+                "ranks": list(words.ranks) if trial.ranking else None,
+                "pressed": st.session_state.get(pressed, ""),
+                "minimum_ms": 0 if trial.kind == "practice" else round(1000 * service.design.minimum_seconds),
+                "upcoming": list(trial.upcoming),
+                "lost": sentences.trouble.picture,
+            }
+        ],
+        on_answer_change=told,
+    )
+
+
+def read_answer(told: object, places: tuple[str, ...]) -> tuple[Choice, Timing] | None:
+    """Return what the script sent about a page with these places, held to what it may send; None for anything else.
+
+    Of a ranking it may send a part.
+    """
+    choice = told.get("choice") if isinstance(told, Mapping) else None
+    if not isinstance(told, Mapping) or not isinstance(choice, str):
+        return None
+    named = choice.split()
+    if named != [CANNOT_TELL] and (not set(named) <= set(places) or len(set(named)) < len(named)):
+        return None
+    return " ".join(named), Timing.told(told)
+
+
+def _choices(service: StudyService, words: Words, trial: Trial) -> list[tuple[Choice, str, str]]:
+    """Return the answers of a page, in the order of its buttons: what it means, what it says, its key."""
+    last = str(len(trial.places) + 1)
+    if len(trial.places) == 2:
+        choices = [("left", words.left, "1"), ("right", words.right, "2")]
+        place = 1
+    else:
+        choices = [(place, words.image.format(number=place), place) for place in trial.places]
+        place = len(choices)
+    if service.design.cannot_tell:
+        choices.insert(place, (CANNOT_TELL, words.cannot_tell, last))
+    return choices
+
+
+@cache
+def _script() -> Any:  # noqa: ANN401 -- Streamlit's renderer of a component
+    return st.components.v2.component("study_trial", js=SCRIPT.read_text(encoding="utf-8"))
+
+
+def _question(sentences: Sentences, trial: Trial) -> str:
+    asked = sentences.questions.ranking if trial.ranking else sentences.questions.pair
+    if not trial.ranking and len(trial.places) > 2:
+        asked = sentences.questions.best
+    if trial.question == "quality":
+        return asked.quality
+    if trial.question.startswith("concept "):
+        return asked.concept.format(letter=letter(int(trial.question.removeprefix("concept "))))
+    return asked.of(len(trial.concepts))
+
+
+def _progress(words: Words, trial: Trial) -> str:
+    text = words.progress.format(done=trial.done, total=trial.total)
+    if trial.minutes_left is not None:
+        text += f" · {words.minutes_left.format(minutes=trial.minutes_left)}"
+    percent = 100 * trial.done / max(trial.total, 1)
+    return (
+        f'<div class="study-progress"><div class="bar" role="progressbar" aria-label="{escape(text)}" aria-valuemin="0" '
+        f'aria-valuemax="{trial.total}" aria-valuenow="{trial.done}"><div style="width:{percent:.1f}%"></div></div>'
+        f"<span>{escape(text)}</span></div>"
+    )
+
+
+def _concepts(words: Words, trial: Trial) -> str:
+    cards = []
+    for concept in trial.concepts:
+        count = len(concept.references)
+        pictures = "".join(
+            f'<img src="{url}" alt="{escape(words.reference.format(letter=concept.letter, number=number, count=count))}">'
+            for number, url in enumerate(concept.references, 1)
+        )
+        name = f"{escape(words.concept.format(letter=concept.letter))} <span>{escape(concept.word)}</span>"
+        cards.append(f'<div class="study-concept"><div class="name">{name}</div><div class="row">{pictures}</div></div>')
+    return f'<div class="study-concepts">{"".join(cards)}</div>'
+
+
+def _images(words: Words, trial: Trial, language: str) -> str:
+    width, height = trial.size
+    count = len(trial.places)
+    columns = count if count <= 4 else (count + 1) // 2
+    figures = "".join(
+        f'<div class="place" data-place="{place}">{f"<b>{place}</b>" if count > 2 else ""}<div class="view">'
+        f'<img src="{url}" alt="{escape(_alt(words, place))}" width="{width}" height="{height}" draggable="false"></div></div>'
+        for place, url in zip(trial.places, trial.images, strict=True)
+    )
+    # how wide the images become follows from how tall the screen lets them be; the answers stand below, as wide as all
+    return (
+        f"<style>:root {{ --ratio: {width / height:.4f}; --columns: {columns}; --rows: {-(-count // columns)}; "
+        f"--beside: {14.6 if count == 2 else 20.4 if trial.ranking else 16.1}rem; }}</style>"
+        f'<div class="study-pair{" many" if count > 2 else ""}" data-page="{trial.key}" lang="{language}" role="group" '
+        f'aria-label="{escape(words.images)}">{figures}</div>'
+    )
+
+
+def _alt(words: Words, place: str) -> str:
+    return {"left": words.left_image, "right": words.right_image}.get(place) or words.image.format(number=place)
+
+
+def _order(words: Words, pressed: str, language: str) -> str:
+    """Return what is ranked so far, told to screen readers whenever it changes."""
+    named = [f"{words.image.format(number=place)}: {rank}" for place, rank in zip(pressed.split(), words.ranks, strict=False)]
+    return f'<p class="study-order" lang="{language}" role="status">{escape(" · ".join(named) or words.order_empty)}</p>'

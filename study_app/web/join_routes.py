@@ -1,0 +1,48 @@
+"""How participants come in and go: a token for their browser, no recruiter's id left in any address, and the way back."""
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from study_app.plan.recruitment import read_parameters
+from study_app.plan.texts import languages
+from study_app.service.study import StudyService
+
+COOKIE_SECONDS = 90 * 24 * 3600
+
+
+def entrance(service: StudyService) -> list[Route]:
+    """Return the routes `/join`, which makes a participant, and `/done`, which sends one who has finished back."""
+    name, entry = service.blinding.cookie_name(), service.design.entry
+
+    async def join(request: Request) -> Response:
+        """Make a participant, unless the browser has one, and hand over their token in a cookie scripts can't read."""
+        answer = _go("/")
+        recruited = None if entry.recruitment == "open" else read_parameters(entry.recruitment, request.query_params)
+        known = await run_in_threadpool(service.visitor, request.cookies.get(name))
+        if recruited is None and (known is not None or entry.recruitment != "open"):
+            return answer
+        wanted = request.query_params.get("lang")
+        language = wanted if wanted in languages() else None
+        token = await run_in_threadpool(service.join, recruited, language)
+        answer.set_cookie(name, token, max_age=COOKIE_SECONDS, httponly=True, samesite="lax", secure=is_secure(request))
+        return answer
+
+    async def done(request: Request) -> Response:
+        """Send a participant who has finished to where the design says, with their code; anyone else to their page."""
+        visitor = await run_in_threadpool(service.visitor, request.cookies.get(name))
+        if entry.completion_url is None or visitor is None or not (visitor.progress.finished and visitor.progress.questioned):
+            return _go("/")
+        return _go(entry.completion_url.replace("{code}", entry.completion_code or visitor.completion_code))
+
+    return [Route("/join", join), Route("/done", done)]
+
+
+def is_secure(request: Request) -> bool:
+    """Tell whether the browser speaks TLS; behind a proxy that speaks it for us, only the proxy knows."""
+    return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
+
+
+def _go(where: str) -> RedirectResponse:
+    return RedirectResponse(where, status_code=303, headers={"Cache-Control": "no-store"})

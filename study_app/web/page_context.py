@@ -1,0 +1,53 @@
+"""What all pages share: the study and the sentences of the moment, prose, the button onward, and a database that fails."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+
+import streamlit as st
+
+from db.session import DatabaseError
+from study_app.plan.texts import Sentences
+from study_app.service.study import StudyService
+from study_app.service.view_models import Turn
+
+TROUBLE = "trouble"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What every page needs: the study, and the sentences in the visitor's language."""
+
+    service: StudyService
+    words: Sentences
+    language: str
+    # what is told about the page before
+    said: str | None
+    # what comes next, where the answer to the page before has told so
+    turn: Turn | None = None
+
+    def prose(self, heading: str, body: str) -> None:
+        """Show a heading and HTML below it."""
+        st.html(f'<div class="study-prose" lang="{self.language}"><h1>{escape(heading)}</h1>{body}</div>')
+
+    def onward(self, label: str, key: str, finish: Callable[[], object]) -> None:
+        """Show the button that leads on."""
+        with st.container(key="onward"):
+            st.button(label, key=f"onward-{key}", type="primary", on_click=safely(finish))
+
+
+def paragraphs(lines: tuple[str, ...]) -> str:
+    """Return lines as paragraphs of HTML, escaped."""
+    return "".join(f"<p>{escape(line)}</p>" for line in lines)
+
+
+def safely(callback: Callable[..., object]) -> Callable[..., None]:
+    """Return the callback so that a database that fails is told to the participant, on the same page."""
+
+    def call(*arguments: object) -> None:
+        try:
+            callback(*arguments)
+        except DatabaseError:
+            st.session_state[TROUBLE] = True
+
+    return call
