@@ -8,7 +8,7 @@ from starlette.middleware import Middleware
 from study_app.explore.page import Explored, use
 from study_app.web.server import CONFIG, SecurityHeaders
 
-ENTRY = Path(__file__).with_name("entry.py")
+ENTRY = Path(__file__).with_name("streamlit_script.py")
 
 
 def serve(explored: Explored, port: int) -> None:

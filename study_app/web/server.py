@@ -23,7 +23,7 @@ from study_app.web import current_study as running
 from study_app.web.admin import admin
 from study_app.web.join_routes import entrance
 
-ENTRY = Path(__file__).with_name("entry.py")
+ENTRY = Path(__file__).with_name("streamlit_script.py")
 # Why each: reference settings for a study page. The first alone makes a page turn ten times as fast, since Streamlit
 # otherwise collects all garbage after every run of the script.
 CONFIG = {
