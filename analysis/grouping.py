@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis.database_rows import RunData
-from analysis.inference.dyadic_errors import ConceptSets, codes_of
+from analysis.inference.concept_sets import ConceptSets, codes_of
 from analysis.metrics.paired import Measured
 from analysis.votes.preference import Votes
 

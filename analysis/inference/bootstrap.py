@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.contrast import ALPHA
-from analysis.inference.dyadic_errors import Codes, ConceptSets, Floats
+from analysis.inference.concept_sets import Codes, ConceptSets, Floats
 from evalkit.errors import UserError
 
 # Draws whose counts fit into a processor's cache.

@@ -15,8 +15,9 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from analysis.contrast import Contrast
-from analysis.inference.dyadic_errors import Codes, ConceptSets, Floats, correct
-from analysis.inference.intervals import contrast_of_mean
+from analysis.inference.concept_sets import Codes, ConceptSets, Floats
+from analysis.inference.dyadic_standard_errors import correct
+from analysis.inference.mean_contrast import contrast_of_mean
 from analysis.inference.paired_comparisons import Comparisons, Counts, check_connected
 from analysis.results import Result
 from evalkit.errors import UserError
@@ -246,7 +247,7 @@ def contrasts(
     """Return every difference of two strengths with the project's default errors, the dyadic + participant max-rule.
 
     A difference moves with each vote by the vote's influence on it (score times inverse information), so it is treated as
-    the mean of one number per vote (`analysis.inference.dyadic_errors`). `fit` must hold the covariance it was fitted with.
+    the mean of one number per vote (`analysis.inference.mean_contrast`). `fit` must hold the covariance it was fitted with.
     """
     if fit.errors != "votes":
         raise UserError(f"strengths: contrasts need the fit without clusters, not one clustered by {fit.errors}")

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import optimize, stats
 from threadpoolctl import threadpool_limits
 
-from analysis.inference.dyadic_errors import Floats
+from analysis.inference.concept_sets import Floats
 from analysis.inference.laplace import Laplace, maximize, minimize
 from analysis.inference.random_effects import RandomTerm, design_of
 from analysis.results import Result

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import optimize, special
 
-from analysis.inference.dyadic_errors import Codes, Floats
+from analysis.inference.concept_sets import Codes, Floats
 from analysis.inference.random_effects import Design, Factor, factorize
 from evalkit.errors import UserError
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.sparse import csgraph
 
-from analysis.inference.dyadic_errors import Codes, Floats
+from analysis.inference.concept_sets import Codes, Floats
 from evalkit.errors import UserError
 
 

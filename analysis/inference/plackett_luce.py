@@ -14,8 +14,8 @@ from scipy import special
 from threadpoolctl import threadpool_limits
 
 from analysis.contrast import Contrast
-from analysis.inference.dyadic_errors import Codes, ConceptSets, Floats
-from analysis.inference.intervals import contrast_of_mean
+from analysis.inference.concept_sets import Codes, ConceptSets, Floats
+from analysis.inference.mean_contrast import contrast_of_mean
 from analysis.inference.paired_comparisons import Counts, check_connected
 from analysis.results import Result
 from evalkit.errors import UserError

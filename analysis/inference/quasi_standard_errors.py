@@ -8,7 +8,7 @@ import numpy as np
 from scipy import optimize
 
 from analysis.inference.bradley_terry import Strengths
-from analysis.inference.dyadic_errors import Floats
+from analysis.inference.concept_sets import Floats
 from analysis.results import Result
 from evalkit.errors import UserError
 

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg, sparse
 
-from analysis.inference.dyadic_errors import Codes, Floats
+from analysis.inference.concept_sets import Codes, Floats
 from evalkit.errors import UserError
 
 ABSENT = -1

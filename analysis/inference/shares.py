@@ -8,8 +8,9 @@ import numpy as np
 from scipy import stats
 
 from analysis.contrast import ALPHA, Contrast
-from analysis.inference.dyadic_errors import Codes, ConceptSets, Floats, robust_variance
-from analysis.inference.intervals import contrast_of_mean
+from analysis.inference.concept_sets import Codes, ConceptSets, Floats
+from analysis.inference.dyadic_standard_errors import robust_variance
+from analysis.inference.mean_contrast import contrast_of_mean
 from analysis.results import Result
 from evalkit.errors import UserError
 
@@ -99,7 +100,7 @@ def shares(votes: Choices) -> tuple[Share, ...]:
 
 
 def share_differences(votes: Choices) -> tuple[Contrast, ...]:
-    """Return the difference of every two arms' shares with the project's default errors (`analysis.inference.dyadic_errors`).
+    """Return the difference of every two arms' shares with the project's default errors.
 
     Correct the family with `analysis.contrast.holm`.
     """

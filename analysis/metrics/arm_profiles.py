@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from analysis.inference.bootstrap import crossed_weights, percentile_interval
-from analysis.inference.dyadic_errors import MIN_CONCEPTS, Floats
+from analysis.inference.concept_sets import MIN_CONCEPTS, Floats
 from analysis.metrics.paired import Measured
 from analysis.results import Result
 from evalkit.errors import UserError

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.contrast import ALPHA
-from analysis.inference.dyadic_errors import Floats
+from analysis.inference.concept_sets import Floats
 from analysis.metrics.paired import Measured
 from analysis.metrics.paired_effects import by_set
 from analysis.results import Result

@@ -14,7 +14,7 @@ from scipy import stats
 from analysis.contrast import Contrast, holm
 from analysis.database_rows import RunData
 from analysis.grouping import by_signature, votes_of
-from analysis.inference.dyadic_errors import Codes, ConceptSets, Floats
+from analysis.inference.concept_sets import Codes, ConceptSets, Floats
 from analysis.results import Result
 from analysis.votes.agreement import noise_ceiling
 from analysis.votes.metric_votes import area_under_curve, logistic_slope, predicted, rank_correlation, some_votes, vote_contrast

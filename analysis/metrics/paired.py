@@ -7,8 +7,8 @@ from itertools import combinations
 import numpy as np
 
 from analysis.contrast import Contrast, holm
-from analysis.inference.dyadic_errors import Codes, ConceptSets, Floats
-from analysis.inference.intervals import contrast_of_mean
+from analysis.inference.concept_sets import Codes, ConceptSets, Floats
+from analysis.inference.mean_contrast import contrast_of_mean
 from analysis.results import Result
 
 
@@ -56,7 +56,7 @@ def measure(data: Measured, families: Sequence[tuple[str, str]] | None = None) -
     """Return the means per arm and the paired contrasts of all pairs of arms (or of `families`), Holm over the pairs.
 
     The unit is the paired difference within a case and seed. Seeds are not the replicates that matter: the variance is that of
-    rows that share concepts (`analysis.inference.dyadic_errors`), the t has concepts - 1 degrees of freedom.
+    rows that share concepts (`analysis.inference.dyadic_standard_errors`), the t has concepts - 1 degrees of freedom.
     """
     pairs = list(combinations(data.arms, 2)) if families is None else list(families)
     means = tuple(mean_of(data.values[:, place], data.sets, data.metric, arm) for place, arm in enumerate(data.arms))

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.contrast import ALPHA
-from analysis.inference.dyadic_errors import Codes, Floats
+from analysis.inference.concept_sets import Codes, Floats
 from analysis.metrics.paired import Measured
 from analysis.results import Result
 from evalkit.errors import UserError

@@ -14,8 +14,8 @@ import numpy as np
 from analysis.contrast import Contrast
 from analysis.figure_style import Drawing
 from analysis.findings import Findings
-from analysis.inference.dyadic_errors import ConceptSets, codes_of
-from analysis.inference.intervals import contrast_of_mean
+from analysis.inference.concept_sets import ConceptSets, codes_of
+from analysis.inference.mean_contrast import contrast_of_mean
 from analysis.inference.shares import Share
 from analysis.metrics.concept_count import by_concepts, by_concepts_plot, by_concepts_table
 from analysis.metrics.paired import Measured, measure

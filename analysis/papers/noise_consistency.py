@@ -13,7 +13,7 @@ import numpy as np
 
 from analysis.contrast import Contrast
 from analysis.findings import Findings
-from analysis.inference.dyadic_errors import ConceptSets
+from analysis.inference.concept_sets import ConceptSets
 from analysis.metrics.paired import mean_of
 from analysis.number_format import ABSENT, mean_cell, number, plain_cell
 from analysis.papers.script import main

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from analysis.contrast import ALPHA
-from analysis.inference.dyadic_errors import MIN_CONCEPTS, ConceptSets, Floats
+from analysis.inference.concept_sets import MIN_CONCEPTS, ConceptSets, Floats
 from analysis.results import Result
 from analysis.votes.preference import Votes, clustered_preference
 from evalkit.errors import UserError

@@ -12,7 +12,7 @@ from scipy import stats
 
 from analysis.contrast import Contrast
 from analysis.figure_style import BLUE, GREY, SETTINGS, WIDTH, canvas, lines
-from analysis.inference.dyadic_errors import Floats
+from analysis.inference.concept_sets import Floats
 from analysis.metrics.paired import Measured, MetricResult
 from analysis.report.metric_tables import heading
 from analysis.report.vote_figures import bar

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from analysis.contrast import ALPHA, Contrast
-from analysis.inference.dyadic_errors import MIN_CONCEPTS, Codes, ConceptSets, Floats
-from analysis.inference.intervals import contrast_of_mean
+from analysis.inference.concept_sets import MIN_CONCEPTS, Codes, ConceptSets, Floats
+from analysis.inference.mean_contrast import contrast_of_mean
 from analysis.results import Result
 from analysis.votes.preference import CANNOT_TELL, Votes
 from evalkit.errors import UserError
@@ -251,7 +251,7 @@ def noise_ceiling(votes: Votes) -> Contrast:
     """Return how often a vote is what most of the other votes on its comparison say: what no metric can be asked to beat.
 
     One row per decided vote on a comparison with other votes; an even split of the others counts half. The error is the
-    project's default (`analysis.inference.dyadic_errors`).
+    project's default (`analysis.inference.dyadic_standard_errors`).
     """
     lean = votes.choice - 0.5
     unit = np.unique(votes.comparison, return_inverse=True)[1]

@@ -12,9 +12,10 @@ from scipy import stats
 
 from analysis.contrast import ALPHA, Contrast
 from analysis.inference.bootstrap import crossed_weights, percentile_interval
-from analysis.inference.dyadic_errors import MIN_CONCEPTS, Codes, cluster_meat, correct
+from analysis.inference.concept_sets import MIN_CONCEPTS, Codes
+from analysis.inference.dyadic_standard_errors import cluster_meat, correct
 from analysis.inference.glmm import INTERCEPT
-from analysis.inference.intervals import t_contrast
+from analysis.inference.mean_contrast import t_contrast
 from analysis.results import Result
 from analysis.votes.preference import CANNOT_TELL, SCALES, Votes, clustered_preference, naive_preference
 from analysis.votes.vote_models import VoteModel, vote_model

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.contrast import Contrast, holm
 from analysis.database_rows import RunData
 from analysis.grouping import votes_of
-from analysis.inference.dyadic_errors import Floats
+from analysis.inference.concept_sets import Floats
 from analysis.results import Result
 from analysis.votes.metric_votes import some_votes, vote_contrast
 from analysis.votes.preference import Votes, clustered_preference

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from analysis.contrast import Contrast
-from analysis.inference.dyadic_errors import Codes, Floats, robust_variance
-from analysis.inference.intervals import UNANIMOUS, contrast_of_mean, t_contrast
+from analysis.inference.concept_sets import Codes, Floats
+from analysis.inference.dyadic_standard_errors import robust_variance
+from analysis.inference.mean_contrast import UNANIMOUS, contrast_of_mean, t_contrast
 from analysis.votes.preference import CANNOT_TELL, FIRST, SECOND, Votes
 
 # Beyond this many logits a slope only grows because the metric decides every vote.

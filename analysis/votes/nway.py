@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.contrast import Contrast, holm
 from analysis.database_rows import RunData
-from analysis.inference.dyadic_errors import Codes, ConceptSets, codes_of
+from analysis.inference.concept_sets import Codes, ConceptSets, codes_of
 from analysis.inference.plackett_luce import Rankings, Worths, fit_rankings, worth_contrasts
 from analysis.inference.shares import Choices, Share, share_differences, shares
 from analysis.results import Result

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.contrast import ALPHA, Contrast, holm
-from analysis.inference.dyadic_errors import Codes, ConceptSets, Floats
-from analysis.inference.intervals import contrast_of_mean
+from analysis.inference.concept_sets import Codes, ConceptSets, Floats
+from analysis.inference.mean_contrast import contrast_of_mean
 from analysis.results import Result
 
 # A judgment as a number: 1 for the first arm, 0 for the second, half a vote for each where a participant cannot tell.
@@ -98,7 +98,7 @@ def _exact_tost(wins: int, decided: int, margin: float) -> float:
 
 
 def clustered_preference(votes: Votes, margin: float | None = None) -> Contrast:
-    """Return the share of votes for the first arm with the dyadic + participant max-rule (`analysis.inference.dyadic_errors`).
+    """Return the share of votes for the first arm with the dyadic + participant max-rule.
 
     Every judgment counts as it was given; `cannot tell` is half a vote for each arm.
     """

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from analysis.contrast import Contrast
-from analysis.inference.dyadic_errors import Codes, Floats
+from analysis.inference.concept_sets import Codes, Floats
 from analysis.results import Result
 from analysis.votes.metric_votes import some_votes
 from analysis.votes.preference import CANNOT_TELL, FIRST, Votes, clustered_preference

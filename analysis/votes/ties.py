@@ -10,7 +10,7 @@ from scipy import stats
 
 from analysis.contrast import ALPHA, Contrast
 from analysis.inference.bradley_terry import SCALE, contrasts, fit_strengths
-from analysis.inference.intervals import contrast_of_mean
+from analysis.inference.mean_contrast import contrast_of_mean
 from analysis.inference.paired_comparisons import Comparisons
 from analysis.results import Result
 from analysis.votes.preference import (

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.contrast import Contrast, holm
 from analysis.inference.bradley_terry import Strengths, contrasts, fit_strengths
-from analysis.inference.dyadic_errors import Codes, ConceptSets, codes_of
+from analysis.inference.concept_sets import Codes, ConceptSets, codes_of
 from analysis.inference.glmm import MixedFit, fit_mixed
 from analysis.inference.paired_comparisons import Comparisons
 from analysis.inference.quasi_standard_errors import QuasiErrors, quasi_errors

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from analysis.inference.bootstrap import cluster_bootstrap, cluster_counts, crossed_weights
-from analysis.inference.dyadic_errors import ConceptSets, cluster_meat
+from analysis.inference.concept_sets import ConceptSets
+from analysis.inference.dyadic_standard_errors import cluster_meat
 from analysis.metrics.arm_profiles import middle_mean, middle_means, profiles
 from analysis.metrics.arm_ranks import arm_ranks, nemenyi_quantile
 from analysis.metrics.paired import Measured

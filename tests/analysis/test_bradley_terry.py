@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.special import gammaln
 
 from analysis.inference.bradley_terry import Strengths, cluster_strengths, contrasts, fit_strengths
-from analysis.inference.dyadic_errors import ConceptSets, robust_variance
+from analysis.inference.concept_sets import ConceptSets
+from analysis.inference.dyadic_standard_errors import robust_variance
 from analysis.inference.paired_comparisons import Comparisons, Counts
 from analysis.inference.quasi_standard_errors import quasi_errors
 from evalkit.errors import UserError

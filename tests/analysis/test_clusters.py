@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.inference.dyadic_errors import ConceptSets, cluster_meat, codes_of, correct, robust_variance
+from analysis.inference.concept_sets import ConceptSets, codes_of
+from analysis.inference.dyadic_standard_errors import cluster_meat, correct, robust_variance
 from tests.analysis.gold_tables import GOLD, columns_of
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from analysis.figure_style import Drawing
-from analysis.inference.dyadic_errors import ConceptSets
+from analysis.inference.concept_sets import ConceptSets
 from analysis.metrics.arm_profiles import profiles
 from analysis.metrics.arm_ranks import arm_ranks
 from analysis.metrics.calibration import calibration, calibration_plot

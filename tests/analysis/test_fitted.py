@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.inference.dyadic_errors import ConceptSets
+from analysis.inference.concept_sets import ConceptSets
 from analysis.votes.preference import Votes
 from analysis.votes.vote_models import SIDE, arm_strengths, vote_model
 

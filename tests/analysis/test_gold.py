@@ -14,7 +14,7 @@ from statsmodels.stats import inter_rater
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import multinomial_proportions_confint
 
-from analysis.inference.dyadic_errors import ConceptSets
+from analysis.inference.concept_sets import ConceptSets
 from analysis.inference.shares import conditional_sign_test
 from analysis.metrics.arm_ranks import arm_ranks
 from analysis.metrics.paired import Measured, paired_contrast

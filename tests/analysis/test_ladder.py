@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from analysis.database_rows import read_run
-from analysis.inference.dyadic_errors import ConceptSets
+from analysis.inference.concept_sets import ConceptSets
 from analysis.results import markdown_of
 from analysis.votes.analysis_ladder import ladder
 from analysis.votes.biases import biases, null_pairs, share_slope, side_bias

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from analysis.inference.dyadic_errors import ConceptSets
+from analysis.inference.concept_sets import ConceptSets
 from analysis.metrics.paired import Measured, measure, paired_contrast
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from analysis.database_rows import ArmInfo
 from analysis.figure_style import Drawing
-from analysis.inference.dyadic_errors import ConceptSets
+from analysis.inference.concept_sets import ConceptSets
 from analysis.inference.shares import Choices, shares
 from analysis.metrics.concept_count import by_concepts, by_concepts_plot, by_concepts_table
 from analysis.metrics.paired import Measured

@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis.contrast import Contrast
 from analysis.database_rows import read_run
-from analysis.inference.dyadic_errors import ConceptSets
+from analysis.inference.concept_sets import ConceptSets
 from analysis.metrics.human_agreement import Judged, arm_correlation, foresight, people_and_metrics
 from analysis.votes.metric_votes import _tau, area_under_curve, logistic_slope, predicted, rank_correlation, tie_width
 from analysis.votes.preference import Votes

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.inference.bradley_terry import contrasts, fit_strengths
-from analysis.inference.dyadic_errors import ConceptSets
+from analysis.inference.concept_sets import ConceptSets
 from analysis.inference.paired_comparisons import Comparisons
 from analysis.inference.plackett_luce import Rankings, fit_rankings, worth_contrasts
 from evalkit.errors import UserError

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from analysis.contrast import Contrast, Verdict, holm
-from analysis.inference.dyadic_errors import ConceptSets
-from analysis.inference.intervals import contrast_of_mean
+from analysis.inference.concept_sets import ConceptSets
+from analysis.inference.mean_contrast import contrast_of_mean
 from analysis.votes.preference import Votes, clustered_preference, naive_preference, outcomes, preference, preferences
 from evalkit.errors import UserError
 

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.contrast import Contrast
 from analysis.inference.bradley_terry import fit_strengths
-from analysis.inference.dyadic_errors import ConceptSets
+from analysis.inference.concept_sets import ConceptSets
 from analysis.inference.glmm import fit_mixed
 from analysis.inference.paired_comparisons import Comparisons
 from analysis.inference.plackett_luce import Rankings, fit_rankings

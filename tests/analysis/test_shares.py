@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.proportion import multinomial_proportions_confint
 
-from analysis.inference.dyadic_errors import ConceptSets
+from analysis.inference.concept_sets import ConceptSets
 from analysis.inference.shares import Choices, conditional_sign_test, goodman_interval, share_differences, shares
 from evalkit.errors import UserError
 

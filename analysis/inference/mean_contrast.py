@@ -6,7 +6,8 @@ import numpy as np
 from scipy import stats
 
 from analysis.contrast import ALPHA, Contrast
-from analysis.inference.dyadic_errors import Codes, ConceptSets, Floats, Robust, robust_variance
+from analysis.inference.concept_sets import Codes, ConceptSets, Floats
+from analysis.inference.dyadic_standard_errors import Robust, robust_variance
 
 DYADIC = "t, dyadic + participant, max-rule"
 DYADIC_ALONE = "t, dyadic, max-rule"
