@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from generation.lora_file import Factors, Lora
 from generation.merge.apply import Merge
 from generation.merge.methods import MERGE_METHODS
-from generation.merge.official import orthogonal_masks
-from generation.merge.sampling_state import Drawing
-from generation.merge.setup import Weighted
+from generation.merge.sampling_state import SamplingState
+from generation.merge.setup import WeightedLora
+from tests.official_masks import orthogonal_masks
 
 WIDTH, TOKENS, RANK, RATE = 640, 4096, 128, 0.5
 LAYER = "unet.to_q"
@@ -64,11 +64,11 @@ def merged(parts: list[Factors], stack: ExitStack, name: str, **parameters: obje
     """Return the layer under one of our merges, put in as a run puts it in."""
     block = Block()
     pipeline = SimpleNamespace(unet=block, scheduler=SimpleNamespace(order=1))
-    drawing = Drawing(pipeline)
-    loras = [Weighted(Lora(Path(), "", {LAYER: part}, {LAYER: 1.0}), 1.0, place) for place, part in enumerate(parts)]
+    state = SamplingState(pipeline)
+    loras = [WeightedLora(Lora(Path(), "", {LAYER: part}, {LAYER: 1.0}), 1.0, place) for place, part in enumerate(parts)]
     method = MERGE_METHODS[name]
-    stack.enter_context(Merge(method, method.settings(parameters), 0).applied(pipeline, loras, drawing))
-    drawing.begin([1])
+    stack.enter_context(Merge(method, method.settings(parameters), 0).applied(pipeline, loras, state))
+    state.begin([1])
     return block
 
 

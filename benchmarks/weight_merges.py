@@ -19,7 +19,7 @@ from generation.lora_file import Factors, Lora
 from generation.merge.layer import Layer
 from generation.merge.lowrank import axes
 from generation.merge.methods import MERGE_METHODS
-from generation.merge.setup import Weighted
+from generation.merge.setup import WeightedLora
 
 # Shapes (outputs, inputs) of SDXL's layers and how many of each: transformer blocks of the UNet, layers of its text encoders.
 BLOCKS: tuple[tuple[int, dict[tuple[int, int], int]], ...] = (
@@ -51,18 +51,18 @@ def shapes() -> Counter[tuple[int, int]]:
     return found
 
 
-def loras(shape: tuple[int, int], count: int, rank: int) -> list[Weighted]:
+def loras(shape: tuple[int, int], count: int, rank: int) -> list[WeightedLora]:
     """Return LoRAs with random factors of one layer, in half precision as files hold them."""
     rng, (outputs, inputs) = torch.Generator().manual_seed(0), shape
     made = []
     for place in range(count):
         down = (torch.randn(rank, inputs, generator=rng) / 25).half()
         up = (torch.randn(outputs, rank, generator=rng) / 25).half()
-        made.append(Weighted(Lora(Path(), "", {LAYER: Factors(down, up)}, {LAYER: 1.0}), 1.0, place))
+        made.append(WeightedLora(Lora(Path(), "", {LAYER: Factors(down, up)}, {LAYER: 1.0}), 1.0, place))
     return made
 
 
-def seconds(name: str, parameters: dict[str, object], given: list[Weighted]) -> float:
+def seconds(name: str, parameters: dict[str, object], given: list[WeightedLora]) -> float:
     """Return the processor time of merging one layer, its factors brought to float32 on the way as in a run."""
     method = MERGE_METHODS[name]
     settings = method.settings(parameters).model_dump()
@@ -72,7 +72,7 @@ def seconds(name: str, parameters: dict[str, object], given: list[Weighted]) -> 
     return time.process_time() - start
 
 
-def bases(given: list[Weighted]) -> float:
+def bases(given: list[WeightedLora]) -> float:
     """Return the processor time of the two bases of the LoRAs' core space."""
     parts = [one.part(LAYER, torch.device("cpu")) for one in given]
     start = time.process_time()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from generation.merge.sampling_state import Drawing
+from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import instead
 from generation.pipeline import Pipeline
 
@@ -15,7 +15,7 @@ from generation.pipeline import Pipeline
 @contextmanager
 def rewarded(
     pipeline: Pipeline,
-    drawing: Drawing,
+    state: SamplingState,
     strength: float,
     prompts: Sequence[str],
     negative: Sequence[str] | None,
@@ -29,7 +29,7 @@ def rewarded(
     the unguided text u and on `prompts` p without new words; e the merge on the case's own prompt c; w the guidance scale. The
     pipeline guides as ever: both halves it asks for get the last term. Three rows per image and step instead of two.
     """
-    with drawing.without_merge(), torch.no_grad():
+    with state.without_merge(), torch.no_grad():
         states, *pooled = _text(pipeline, prompts, negative, guidance=guidance, clip_skip=clip_skip)
     count = len(prompts)
     forward = pipeline.unet.forward
@@ -40,7 +40,7 @@ def rewarded(
         if pooled:
             known = {**added, "text_embeds": pooled[0]}
             own = {key: value[-count:] for key, value in added.items()}
-        with drawing.without_merge():
+        with state.without_merge():
             base = forward(sample, timestep, encoder_hidden_states=states, added_cond_kwargs=known, **named)[0]
         text = encoder_hidden_states[-count:]
         merged = forward(sample[-count:], timestep, encoder_hidden_states=text, added_cond_kwargs=own, **named)[0]

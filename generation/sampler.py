@@ -19,8 +19,8 @@ from generation.experiment import Arm, Case, Experiment
 from generation.experiment_file import find_method
 from generation.lora_file import Lora, load_lora
 from generation.merge.apply import Merge
-from generation.merge.sampling_state import Drawing
-from generation.merge.setup import Change, Observer, Weighted
+from generation.merge.sampling_state import SamplingState
+from generation.merge.setup import Change, Observer, WeightedLora
 from generation.paths import adapter_file, embeddings_file, model_folder
 from generation.pipeline import check_scheduler, components, load_pipeline, quiet
 from generation.reward_guidance import rewarded
@@ -70,12 +70,12 @@ class Artist:
         told = {concept.name: file for concept in experiment.concepts if (file := embeddings_file(concept, folder)) is not None}
         self.embeddings = {name: sha256_file(file) for name, file in told.items()}
         self._vocabulary = Vocabulary(self.pipeline, [read_words(f, self.pipeline) for f in told.values()]) if told else None
-        self.drawing = Drawing(self.pipeline, experiment.sampling.steps)
+        self.state = SamplingState(self.pipeline, experiment.sampling.steps)
         self._arm = ""
 
     def close(self) -> None:
         """Leave the pipeline as it was loaded."""
-        self.drawing.close()
+        self.state.close()
         if self._vocabulary is not None:
             self._vocabulary.close()
 
@@ -92,7 +92,7 @@ class Artist:
         """
         start = time.perf_counter()
         merge = self.merge(arm)
-        with merge.applied(self.pipeline, self.weighted(concepts, arm), self.drawing, observe):
+        with merge.applied(self.pipeline, self.weighted(concepts, arm), self.state, observe):
             self.tally.merge[arm.label] += time.perf_counter() - start
             self.tally.note(arm.label, concepts, merge.energies)
             self._arm = arm.label
@@ -100,13 +100,13 @@ class Artist:
 
     def changes(self, arm: Arm, concepts: Sequence[str]) -> Mapping[str, Change] | None:
         """Return the change of each layer's weight that is an arm's merge, or None where it changes while drawing."""
-        return self.merge(arm).changes(self.pipeline, self.weighted(concepts, arm), self.drawing)
+        return self.merge(arm).changes(self.pipeline, self.weighted(concepts, arm), self.state)
 
-    def weighted(self, concepts: Sequence[str], arm: Arm | None = None) -> list[Weighted]:
+    def weighted(self, concepts: Sequence[str], arm: Arm | None = None) -> list[WeightedLora]:
         """Return the LoRAs of a case with their weights, in the order of the concepts' names."""
         places = sorted(range(len(concepts)), key=lambda place: concepts[place])
         found = [(place, self.experiment.concept(concepts[place])) for place in places]
-        return [Weighted(self.lora(concept.name, arm), concept.weight, place, concept.words) for place, concept in found]
+        return [WeightedLora(self.lora(concept.name, arm), concept.weight, place, concept.words) for place, concept in found]
 
     def draw(self, cells: Sequence[Cell]) -> list[NDArray[np.uint8]]:
         """Return the images of `cells`, [height, width, 3] each; they must agree on having a negative prompt.
@@ -123,7 +123,7 @@ class Artist:
         start = time.perf_counter()
         try:
             with quiet(), self._guided(cells):
-                self.drawing.begin([image_key(cell.case.id, cell.seed) for cell in cells])
+                self.state.begin([image_key(cell.case.id, cell.seed) for cell in cells])
                 images: NDArray[Any] = self.pipeline(
                     prompt=[cell.case.prompt for cell in cells],
                     negative_prompt=None if negative[0] is None else negative,
@@ -150,7 +150,7 @@ class Artist:
             return nullcontext()
         return rewarded(
             self.pipeline,
-            self.drawing,
+            self.state,
             sampling.reward_guidance,
             [self.experiment.plain_prompt(cell.case) for cell in cells],
             [text for text in negative if text is not None] or None,

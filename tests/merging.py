@@ -14,8 +14,8 @@ from generation.merge.apply import Merge
 from generation.merge.calibration import Moments
 from generation.merge.layer import Layer
 from generation.merge.methods import MERGE_METHODS
-from generation.merge.sampling_state import Drawing
-from generation.merge.setup import Weighted, layers_of, module_of
+from generation.merge.sampling_state import SamplingState
+from generation.merge.setup import WeightedLora, layers_of, module_of
 from generation.pipeline import Pipeline
 
 RANKS = (4, 2, 3)
@@ -38,7 +38,7 @@ def merged(
     settings = found.settings(parameters).model_dump()
     places = range(len(parts)) if places is None else places
     loras = [
-        Weighted(Lora(Path(f"{place}.safetensors"), "", {name: part}, {name: 1.0}), 1.0, place)
+        WeightedLora(Lora(Path(f"{place}.safetensors"), "", {name: part}, {name: 1.0}), 1.0, place)
         for place, part in zip(places, parts, strict=True)
     ]
     trained = as_trained(method, loras)
@@ -68,14 +68,14 @@ def fitted(method: str, parts: Sequence[Factors], seen: Sequence[Tensor], **para
     return result
 
 
-def as_trained(method: str, loras: Sequence[Weighted]) -> list[Weighted]:
+def as_trained(method: str, loras: Sequence[WeightedLora]) -> list[WeightedLora]:
     """Return LoRAs as if they had been trained for a method that asks for it: in slots of rows, or on one basis."""
 
     def row(value: Factors, slot: int) -> Factors:
         mine = torch.arange(value.up.shape[0]) % 9 == slot
         return Factors(value.down, value.up * mine[:, None])
 
-    def told(one: Weighted, factors: Mapping[str, Factors], **notes: Any) -> Weighted:
+    def told(one: WeightedLora, factors: Mapping[str, Factors], **notes: Any) -> WeightedLora:
         header = {f"evalkit.{key}": json.dumps(value) for key, value in notes.items()}
         return replace(one, lora=replace(one.lora, factors=factors, header=header))
 
@@ -105,21 +105,23 @@ def matrix_part(rows: list[list[float]]) -> Factors:
     return Factors(torch.eye(len(rows[0])), torch.tensor(rows))
 
 
-def loras_of(world: Path, pipeline: Pipeline, *names: str, weights: Sequence[float] = (), words: bool = True) -> list[Weighted]:
+def loras_of(
+    world: Path, pipeline: Pipeline, *names: str, weights: Sequence[float] = (), words: bool = True
+) -> list[WeightedLora]:
     loras = [load_lora(world / f"{name}.safetensors", pipeline) for name in names]
     found = enumerate(zip(loras, weights or [1.0] * 9, names, strict=False))
-    return [Weighted(lora, weight, place, name if words else "") for place, (lora, weight, name) in found]
+    return [WeightedLora(lora, weight, place, name if words else "") for place, (lora, weight, name) in found]
 
 
-def changes(pipeline: Pipeline, loras: Sequence[Weighted], method: str, **parameters: Any) -> dict[str, Tensor]:
+def changes(pipeline: Pipeline, loras: Sequence[WeightedLora], method: str, **parameters: Any) -> dict[str, Tensor]:
     """Return the weights of all layers the LoRAs adapt, under a merge of them."""
     found = MERGE_METHODS[method]
-    drawing = Drawing(pipeline)
+    state = SamplingState(pipeline)
     try:
-        with Merge(found, found.settings(parameters), seed=11).applied(pipeline, as_trained(method, loras), drawing):
+        with Merge(found, found.settings(parameters), seed=11).applied(pipeline, as_trained(method, loras), state):
             return {name: module_of(pipeline, name).weight.clone() for name in layers_of(loras)}
     finally:
-        drawing.close()
+        state.close()
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

@@ -80,24 +80,24 @@ def _latents(artist: "Artist", images: Path, prior: Path, out: Path) -> str:
 def _outputs(artist: "Artist", case: "Case", out: Path) -> str:
     """Draw with every arm and write what its layers gave; return it as Markdown."""
     from generation.diagnose import report
-    from generation.diagnose.layer_outputs import disturbances, meetings
+    from generation.diagnose.layer_outputs import input_crosstalk, output_overlaps
 
-    found = [meetings(artist, arm, case) for arm in artist.experiment.arms]
+    found = [output_overlaps(artist, arm, case) for arm in artist.experiment.arms]
     met = [row for rows, _ in found for row in rows]
     strong = [row for _, rows in found for row in rows]
     report.write_table(out, "strengths", strong)
     report.draw_strengths(out, strong)
     if met:
         report.write_table(out, "meetings", met)
-        report.draw_meetings(out, met)
+        report.draw_overlaps(out, met)
     text = f"\n## Outputs while {case.id} is drawn, mean over layers and steps\n\n" + report.markdown(
         report.by_arm(met, strong)
     )
-    disturbed = disturbances(artist, case)
+    disturbed = input_crosstalk(artist, case)
     if disturbed:
         report.write_table(out, "crosstalk", disturbed)
         text += "\n## What a LoRA does to the inputs of another's images, mean over layers\n\n"
-        text += report.markdown(report.by_disturbance(disturbed))
+        text += report.markdown(report.by_crosstalk(disturbed))
     return text
 
 
@@ -106,7 +106,7 @@ def _loras(artist: "Artist", case: "Case", out: Path) -> str:
     from generation.diagnose import report
     from generation.diagnose.pairwise_overlap import pairs
     from generation.diagnose.scale_audit import energy, scales
-    from generation.diagnose.sign_conflicts import conflicts
+    from generation.diagnose.sign_conflicts import sign_conflicts
 
     experiment = artist.experiment
     loras = {concept.name: artist.lora(concept.name) for concept in experiment.concepts}
@@ -118,7 +118,7 @@ def _loras(artist: "Artist", case: "Case", out: Path) -> str:
         text += "\n## Pairs, mean over the layers both adapt\n\n" + report.markdown(report.by_pair(found))
     shared = set.intersection(*(set(lora.factors) for lora in loras.values()))
     if len(loras) > 1 and shared:
-        signs = conflicts(list(loras.values()))
+        signs = sign_conflicts(list(loras.values()))
         report.write_table(out, "signs", signs)
         report.draw_conflicts(out, signs)
         text += f"\n## Sign conflicts, over the {len(shared)} layers all adapt\n\n" + report.markdown(

@@ -19,7 +19,7 @@ NORMAL = 1.96
 
 
 @dataclass(frozen=True)
-class Divergence:
+class LatentDivergence:
     """In nats, of all values or of one channel: KL(images || prior) with a 95 % interval, the reverse, Jensen-Shannon.
 
     `of` is the arm that drew the images, or "images" where they are not a run's.
@@ -76,7 +76,7 @@ def latent_counts(pipeline: Pipeline, found: Sequence[Path]) -> Counts:
     return np.array(counts, dtype=np.float64)
 
 
-def divergences(of: str, images: Counts, prior: Counts) -> list[Divergence]:
+def divergences(of: str, images: Counts, prior: Counts) -> list[LatentDivergence]:
     """Return the divergences of all values and of each channel; intervals are the jackknife's over images, not pixels.
 
     NCR (arXiv 2506.06483), Figure 6. The paper states neither bins nor direction; here 200 bins on [-5, 5] and two for what
@@ -96,13 +96,13 @@ def divergences(of: str, images: Counts, prior: Counts) -> list[Divergence]:
     return [_divergence(of, name, one, other) for name, one, other in wholes]
 
 
-def _divergence(of: str, name: str, images: Counts, prior: Counts) -> Divergence:
+def _divergence(of: str, name: str, images: Counts, prior: Counts) -> LatentDivergence:
     p, q = density(images.sum(0)), density(prior.sum(0))
     middle = (p + q) / 2
     forward, reach = kullback_leibler(p, q), NORMAL * _error(images, prior)
     shannon = (kullback_leibler(p, middle) + kullback_leibler(q, middle)) / 2
     low, high = max(0.0, forward - reach), forward + reach
-    return Divergence(of, name, len(images), forward, low, high, kullback_leibler(q, p), shannon)
+    return LatentDivergence(of, name, len(images), forward, low, high, kullback_leibler(q, p), shannon)
 
 
 def _error(images: Counts, prior: Counts) -> float:

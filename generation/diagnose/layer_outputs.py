@@ -15,12 +15,12 @@ from generation.batch_invariant import added
 from generation.experiment import Arm, Case
 from generation.lora_file import Factors
 from generation.merge.apply import HOOKED
-from generation.merge.setup import Observer, Weighted, layers_of, module_of
+from generation.merge.setup import Observer, WeightedLora, layers_of, module_of
 from generation.sampler import Artist, Cell
 
 
 @dataclass(frozen=True)
-class Meeting:
+class OutputOverlap:
     """Two LoRAs' outputs in a layer at a step: their |inner product| per token, mean and largest, and their cosine.
 
     Outputs are as the arm adds them, masked and scaled; an arm of fixed weights adds none apart, so they are each LoRA's own.
@@ -37,7 +37,7 @@ class Meeting:
 
 
 @dataclass(frozen=True)
-class Strength:
+class OutputStrength:
     """Norms of outputs in a layer at a step, over the norm of what the layer gives without LoRAs.
 
     `before` is that of the LoRAs' exact sum, `after` that of what the arm adds; `together` is ||sum_j y_j|| / sum_j ||y_j||,
@@ -53,7 +53,7 @@ class Strength:
 
 
 @dataclass(frozen=True)
-class Disturbance:
+class InputCrosstalk:
     """What LoRA j does to a layer's inputs X_i while LoRA i alone draws its concept, over all steps.
 
     `crosstalk` is ||Delta_j X_i|| / ||Delta_i X_i||, `strength` ||Delta_j X_i|| over the norm of what the layer gives.
@@ -66,7 +66,7 @@ class Disturbance:
     strength: float
 
 
-def meetings(artist: Artist, arm: Arm, case: Case) -> tuple[list[Meeting], list[Strength]]:
+def output_overlaps(artist: Artist, arm: Arm, case: Case) -> tuple[list[OutputOverlap], list[OutputStrength]]:
     """Draw a case's first seed with an arm; return how its LoRAs meet and how strong they are, per layer and step.
 
     Whatever its kind, the merge works beside the layers, so that what a layer gives without it is seen. Only sums are kept.
@@ -76,7 +76,7 @@ def meetings(artist: Artist, arm: Arm, case: Case) -> tuple[list[Meeting], list[
     plain: dict[str, Tensor] = {}
 
     def here(layer: str) -> _Sums:
-        return sums[layer, artist.drawing.step() if layer.startswith("unet.") else 0]
+        return sums[layer, artist.state.step() if layer.startswith("unet.") else 0]
 
     def open_(layer: str, module: nn.Module, x: Tensor, output: Tensor) -> None:
         plain[layer] = output.clone()
@@ -94,11 +94,11 @@ def meetings(artist: Artist, arm: Arm, case: Case) -> tuple[list[Meeting], list[
         stack.enter_context(_beside(artist, arm, case.concepts, look))
         _watch(stack, artist, layers, close)
         artist.draw([Cell(case, case.seeds[0])])
-    met = [Meeting(arm.label, *key, *names, *numbers) for key, found in sums.items() for names, numbers in found.met()]
-    return met, [Strength(arm.label, *key, *found.strengths()) for key, found in sums.items()]
+    met = [OutputOverlap(arm.label, *key, *names, *numbers) for key, found in sums.items() for names, numbers in found.met()]
+    return met, [OutputStrength(arm.label, *key, *found.strengths()) for key, found in sums.items()]
 
 
-def disturbances(artist: Artist, case: Case) -> list[Disturbance]:
+def input_crosstalk(artist: Artist, case: Case) -> list[InputCrosstalk]:
     """Draw each concept of a case alone, prompted by its words; return what the others' LoRAs would do to the same inputs.
 
     Orthogonal Adaptation (Po et al. 2024, arXiv 2312.02432) calls ||Delta_j X_i|| crosstalk and asks that it vanish.
@@ -124,7 +124,7 @@ def disturbances(artist: Artist, case: Case) -> list[Disturbance]:
         for (layer, acting), square in squares.items():
             if acting != drawn and squares.get((layer, drawn)):
                 ratios = _ratio(square, squares[layer, drawn]), _ratio(square, plain[layer])
-                found.append(Disturbance(layer, acting, drawn, *ratios))
+                found.append(InputCrosstalk(layer, acting, drawn, *ratios))
     return found
 
 
@@ -170,7 +170,7 @@ class _Look(Protocol):
     def __call__(self, layer: str, module: nn.Module, x: Tensor, output: Tensor) -> None: ...
 
 
-def _named(artist: Artist, case: Case) -> Mapping[str, list[tuple[str, Weighted]]]:
+def _named(artist: Artist, case: Case) -> Mapping[str, list[tuple[str, WeightedLora]]]:
     """Return the LoRAs of every layer, each with its concept's name."""
     found = layers_of(artist.weighted(case.concepts))
     return {layer: [(case.concepts[weighted.place], weighted) for weighted in here] for layer, here in found.items()}
@@ -191,10 +191,10 @@ def _beside(artist: Artist, arm: Arm, concepts: Sequence[str], observe: Observer
     """Hold an arm's merge beside the layers while a block runs, even where fixed weights would hold it."""
     merge, loras = artist.merge(arm), artist.weighted(concepts, arm)
     if merge.method.acts_on in HOOKED:
-        with HOOKED[merge.method.acts_on](merge, artist.pipeline, loras, artist.drawing, observe):
+        with HOOKED[merge.method.acts_on](merge, artist.pipeline, loras, artist.state, observe):
             yield
         return
-    changes = merge.changes(artist.pipeline, loras, artist.drawing) or {}
+    changes = merge.changes(artist.pipeline, loras, artist.state) or {}
     with ExitStack() as stack:
         for layer, here in layers_of(loras).items():
             module = module_of(artist.pipeline, layer)

@@ -12,7 +12,7 @@ from generation.merge.lowrank import flat, span
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairOverlap:
     """One layer of two LoRAs: cosine in -1 .. 1, the rest in 0 .. 1."""
 
     layer: str
@@ -24,7 +24,7 @@ class Pair:
     crosstalk: float
 
 
-def pairs(loras: dict[str, Lora]) -> list[Pair]:
+def pairs(loras: dict[str, Lora]) -> list[PairOverlap]:
     """Return every layer of every two LoRAs that both adapt it, but for those where one of them is zero."""
     found = []
     for (first, one), (second, other) in combinations(loras.items(), 2):
@@ -32,7 +32,7 @@ def pairs(loras: dict[str, Lora]) -> list[Pair]:
             a, b = flat(one.part(layer)), flat(other.part(layer))
             if inner(a, a) > 0 and inner(b, b) > 0:
                 overlap = subspace_overlap(a.down.T, b.down.T), subspace_overlap(a.up, b.up)
-                found.append(Pair(layer, first, second, cosine(a, b), *overlap, crosstalk(a, b)))
+                found.append(PairOverlap(layer, first, second, cosine(a, b), *overlap, crosstalk(a, b)))
     return found
 
 

@@ -13,9 +13,9 @@ from matplotlib.ticker import MaxNLocator
 
 from evalkit.io.atomic_files import write_atomic
 from evalkit.metric_spec.histograms import REACH, Counts, density
-from generation.diagnose.layer_outputs import Disturbance, Meeting, Strength
-from generation.diagnose.pairwise_overlap import Pair
-from generation.diagnose.sign_conflicts import Conflict
+from generation.diagnose.layer_outputs import InputCrosstalk, OutputOverlap, OutputStrength
+from generation.diagnose.pairwise_overlap import PairOverlap
+from generation.diagnose.sign_conflicts import SignConflict
 
 
 def write_table(folder: Path, name: str, rows: Sequence[Any]) -> None:
@@ -36,7 +36,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def by_pair(found: Sequence[Pair]) -> list[dict[str, Any]]:
+def by_pair(found: Sequence[PairOverlap]) -> list[dict[str, Any]]:
     """Return the means over layers of every two LoRAs."""
     rows = []
     for first, second in dict.fromkeys((pair.first, pair.second) for pair in found):
@@ -61,7 +61,7 @@ def by_pair(found: Sequence[Pair]) -> list[dict[str, Any]]:
     return rows
 
 
-def by_arm(met: Sequence[Meeting], strong: Sequence[Strength]) -> list[dict[str, Any]]:
+def by_arm(met: Sequence[OutputOverlap], strong: Sequence[OutputStrength]) -> list[dict[str, Any]]:
     """Return the means over layers, steps and pairs of what every arm's LoRAs do to each other."""
     rows = []
     for arm in dict.fromkeys(row.arm for row in strong):
@@ -80,7 +80,7 @@ def by_arm(met: Sequence[Meeting], strong: Sequence[Strength]) -> list[dict[str,
     return rows
 
 
-def by_disturbance(found: Sequence[Disturbance]) -> list[dict[str, Any]]:
+def by_crosstalk(found: Sequence[InputCrosstalk]) -> list[dict[str, Any]]:
     """Return the means over layers of what each LoRA does to the inputs of another's images."""
     rows = []
     for drawn, acting in dict.fromkeys((row.drawn, row.acting) for row in found):
@@ -90,7 +90,7 @@ def by_disturbance(found: Sequence[Disturbance]) -> list[dict[str, Any]]:
     return rows
 
 
-def draw_cosines(folder: Path, found: Sequence[Pair]) -> None:
+def draw_cosines(folder: Path, found: Sequence[PairOverlap]) -> None:
     """Draw each layer's mean |cosine| over all pairs, in the order of the layers' names (BlockLoRA, Figure 4 left)."""
     layers = sorted({pair.layer for pair in found})
     means = [float(np.mean([abs(pair.cosine) for pair in found if pair.layer == layer])) for layer in layers]
@@ -102,12 +102,12 @@ def draw_cosines(folder: Path, found: Sequence[Pair]) -> None:
     _save(figure, folder / "cosines.svg")
 
 
-def draw_meetings(folder: Path, met: Sequence[Meeting]) -> None:
+def draw_overlaps(folder: Path, met: Sequence[OutputOverlap]) -> None:
     """Draw, for every arm, the mean |cosine| of LoRAs' outputs against the step."""
     _by_step(folder / "meetings.svg", met, lambda row: abs(row.cosine), "mean |cosine| of outputs")
 
 
-def draw_strengths(folder: Path, strong: Sequence[Strength]) -> None:
+def draw_strengths(folder: Path, strong: Sequence[OutputStrength]) -> None:
     """Draw, for every arm, how strong what it adds is against the step."""
     _by_step(folder / "strengths.svg", strong, lambda row: row.after, "merge over layer's own output")
 
@@ -132,7 +132,7 @@ def _by_step(path: Path, rows: Sequence[Any], value: Callable[[Any], float], lab
     _save(figure, path)
 
 
-def draw_conflicts(folder: Path, found: Sequence[Conflict]) -> None:
+def draw_conflicts(folder: Path, found: Sequence[SignConflict]) -> None:
     """Draw sign conflicts and cancelled magnitude against the number of LoRAs, each with its chance line."""
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()

@@ -15,7 +15,7 @@ from generation.pipeline import Pipeline, components, quiet
 
 
 @dataclass(frozen=True)
-class Scale:
+class LayerScale:
     """One layer: alpha / rank by the file and as diffusers loads it (0: not at all), and ||Delta|| / ||W0|| (Frobenius)."""
 
     lora: str
@@ -31,7 +31,7 @@ class Scale:
         return abs(self.scale - self.scale_in_diffusers) > 1e-6 * abs(self.scale)
 
 
-def scales(name: str, lora: Lora, pipeline: Pipeline) -> list[Scale]:
+def scales(name: str, lora: Lora, pipeline: Pipeline) -> list[LayerScale]:
     """Return the scales of a LoRA's layers; the pipeline is left as it was."""
     loaded = _in_diffusers(lora, pipeline)
     found = []
@@ -39,7 +39,7 @@ def scales(name: str, lora: Lora, pipeline: Pipeline) -> list[Scale]:
         change = flat(lora.part(layer))
         weight = float(torch.linalg.norm(module_of(pipeline, layer).weight.double()))
         strength = inner(change, change) ** 0.5 / weight
-        found.append(Scale(name, layer, change.rank, lora.scales[layer], loaded.get(layer, 0.0), strength))
+        found.append(LayerScale(name, layer, change.rank, lora.scales[layer], loaded.get(layer, 0.0), strength))
     return found
 
 
@@ -62,7 +62,7 @@ def _in_diffusers(lora: Lora, pipeline: Pipeline) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Energy:
+class MergeEnergy:
     """What an arm's merge leaves of its LoRAs: ||merge||^2 over the sum of theirs, and over that of their exact sum."""
 
     arm: str
@@ -70,7 +70,7 @@ class Energy:
     of_sum: float
 
 
-def energy(arm: str, loras: Sequence[tuple[Lora, float]], changes: Mapping[str, Change]) -> Energy:
+def energy(arm: str, loras: Sequence[tuple[Lora, float]], changes: Mapping[str, Change]) -> MergeEnergy:
     """Return the energy of a merge, over all layers; for white inputs it is that of the layers' outputs.
 
     LoRAs that are orthogonal and merged by their sum have 1 and 1; weights of 1/n have 1/n of the parts; a wrong alpha shows.
@@ -84,7 +84,7 @@ def energy(arm: str, loras: Sequence[tuple[Lora, float]], changes: Mapping[str, 
         whole += _square(side_by_side(here))
     if not parts or not whole:
         raise UserError(f"arm {arm}: the case's LoRAs, or their sum, change nothing; are all weights 0?")
-    return Energy(arm, merged / parts, merged / whole)
+    return MergeEnergy(arm, merged / parts, merged / whole)
 
 
 def _square(part: Factors) -> float:

@@ -14,7 +14,7 @@ ENTRIES = 1 << 22
 
 
 @dataclass(frozen=True)
-class Conflict:
+class SignConflict:
     """`count` LoRAs: share of entries with both signs, share of magnitude that cancels, and both for independent numbers."""
 
     count: int
@@ -29,7 +29,7 @@ def by_chance(count: int) -> tuple[float, float]:
     return 1 - 2.0 ** (1 - count), 1 - count**-0.5
 
 
-def conflicts(loras: Sequence[Lora], orders: int = 10, seed: int = 0) -> list[Conflict]:
+def sign_conflicts(loras: Sequence[Lora], orders: int = 10, seed: int = 0) -> list[SignConflict]:
     """Return the conflicts among 2, 3, ... LoRAs, over all entries of the layers that all adapt, mean of random orders.
 
     BlockLoRA, Figure 4 (right), shows the first number alone; chance has its curve too, so it says little without it. The
@@ -54,7 +54,7 @@ def conflicts(loras: Sequence[Lora], orders: int = 10, seed: int = 0) -> list[Co
                     left[place] += counts[1]
                     whole[place] += counts[2]
     return [
-        Conflict(
+        SignConflict(
             place + 1,
             float(both[place]) / (entries * orders),
             1 - float(left[place] / whole[place]) if whole[place] else 0.0,

@@ -7,30 +7,32 @@ from dataclasses import dataclass
 from generation.merge import on_calibration, on_outputs, on_steps, on_weights
 from generation.merge import on_input_columns as on_columns
 from generation.merge.method import Kind, Needs
-from generation.merge.sampling_state import Drawing
-from generation.merge.setup import Change, Observer, Setup, Weighted, folded
+from generation.merge.sampling_state import SamplingState
+from generation.merge.setup import Change, Observer, Setup, WeightedLora, folded
 from generation.pipeline import Pipeline
 
 # What makes a calibrated merge, by what it needs to know.
-CALIBRATED: Mapping[Needs, Callable[[Setup, Pipeline, Sequence[Weighted], Drawing], Mapping[str, Change]]] = {
+CALIBRATED: Mapping[Needs, Callable[[Setup, Pipeline, Sequence[WeightedLora], SamplingState], Mapping[str, Change]]] = {
     "inputs": on_calibration.changes,
     "hidden": on_calibration.changes,
     "columns": on_columns.changes,
 }
 
 
-def _calibrated(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing) -> Mapping[str, Change]:
-    return CALIBRATED[setup.method.needs](setup, pipeline, loras, drawing)
+def _calibrated(setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState) -> Mapping[str, Change]:
+    return CALIBRATED[setup.method.needs](setup, pipeline, loras, state)
 
 
 # Per kind that fixed weights may hold: the changes of weights that are the merge, or None where these settings need more.
-CHANGES: Mapping[Kind, Callable[[Setup, Pipeline, Sequence[Weighted], Drawing], Mapping[str, Change] | None]] = {
+CHANGES: Mapping[Kind, Callable[[Setup, Pipeline, Sequence[WeightedLora], SamplingState], Mapping[str, Change] | None]] = {
     "weights": on_weights.changes,
     "calibrated": _calibrated,
     "outputs": on_outputs.changes,
 }
 # Per kind that fixed weights may not hold: what works beside the layers.
-HOOKED: Mapping[Kind, Callable[[Setup, Pipeline, Sequence[Weighted], Drawing, Observer | None], AbstractContextManager[None]]]
+HOOKED: Mapping[
+    Kind, Callable[[Setup, Pipeline, Sequence[WeightedLora], SamplingState, Observer | None], AbstractContextManager[None]]
+]
 HOOKED = {"outputs": on_outputs.hooked, "steps": on_steps.hooked}
 
 
@@ -38,23 +40,23 @@ HOOKED = {"outputs": on_outputs.hooked, "steps": on_steps.hooked}
 class Merge(Setup):
     """A method with its settings and the seed of its masks, ready to be put into a model."""
 
-    def changes(self, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing) -> Mapping[str, Change] | None:
+    def changes(self, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState) -> Mapping[str, Change] | None:
         """Return the change of each layer's weight that is this merge, or None where the merge changes while drawing."""
         made = CHANGES.get(self.method.acts_on)
-        return None if made is None else made(self, pipeline, loras, drawing)
+        return None if made is None else made(self, pipeline, loras, state)
 
     @contextmanager
     def applied(
-        self, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing, observe: Observer | None = None
+        self, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState, observe: Observer | None = None
     ) -> Iterator[None]:
         """Hold the merge of `loras` in the model while a block runs; leave every weight as it was, bit by bit."""
-        changes = self.changes(pipeline, loras, drawing)
+        changes = self.changes(pipeline, loras, state)
         if changes is None:
-            with HOOKED[self.method.acts_on](self, pipeline, loras, drawing, observe):
+            with HOOKED[self.method.acts_on](self, pipeline, loras, state, observe):
                 yield
             return
-        with folded(pipeline, changes) as drawing.folded:
+        with folded(pipeline, changes) as state.folded:
             try:
                 yield
             finally:
-                drawing.folded = []
+                state.folded = []

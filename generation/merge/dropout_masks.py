@@ -115,7 +115,7 @@ def channel_words(layer: str, channels: int, draw: int, device: torch.device) ->
     return count_words(derived("layer", layer, draw), channels, CHANNEL_STEP, device)
 
 
-class Draws:
+class MaskDraws:
     """One uniform number per element, for each `draw`: elements are [rows, channels]."""
 
     def __init__(self, rows: Tensor, channels: Sequence[Tensor], dtype: torch.dtype, scratch: Scratch | None = None) -> None:
@@ -126,7 +126,7 @@ class Draws:
         # by draw: its words, and whether their last scrambling is done
         self._words: dict[int, tuple[Tensor, bool]] = {}
 
-    def split(self, blocks: int) -> Iterator["Draws"]:
+    def split(self, blocks: int) -> Iterator["MaskDraws"]:
         """Yield the draws of as many blocks of rows, one after the other in the same memory."""
         for rows in torch.tensor_split(self._rows, blocks):
             block = copy(self)

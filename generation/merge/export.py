@@ -21,7 +21,7 @@ from generation.tensor_file import TensorFile
 
 
 @dataclass(frozen=True)
-class Written:
+class MergedFileSummary:
     """What a file holds: layers, their highest rank (none for a delta), and the share of the merge's squared norm kept."""
 
     layers: int
@@ -52,7 +52,7 @@ def narrowed(experiment: Experiment, arm: Arm, case: Case) -> Experiment:
 
 def write_merge(
     artist: Artist, arm: Arm, case: Case, out: Path, *, rank: int | None = None, delta: bool = False, dtype: Dtype = "float32"
-) -> Written:
+) -> MergedFileSummary:
     """Write an arm's merge of a case's LoRAs to `out`.
 
     A LoRA's scales are folded into its factors, so that alpha = rank in every layer. `rank` cuts each layer to its best
@@ -98,7 +98,7 @@ def write_merge(
             header["lora_adapter_metadata"] = provenance.as_json(_config(file.ranks()))
         file.write(temporary, header)
     ranks = file.ranks().values()
-    return Written(len(file.entries) if delta else len(ranks), max(ranks, default=None), energy)
+    return MergedFileSummary(len(file.entries) if delta else len(ranks), max(ranks, default=None), energy)
 
 
 def spelt(layer: str) -> str:

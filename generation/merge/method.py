@@ -27,12 +27,14 @@ OPTIONS: Mapping[Kind, type[Record]] = {
 class MergeMethod:
     """A way to merge LoRAs: name, what it acts on, its source, and the function that does it.
 
-    A method on weights gets the LoRAs' `Factors` of a layer, already scaled by weight * alpha / rank, and the `Layer`; it
-    returns the merged `Factors` or a dense change of the weight. A method on outputs gets the layer's `Draws` and one dropout
-    rate per LoRA; it returns, per LoRA, what its output is multiplied with. A method on steps gets the `Course` of a drawing
-    and returns, per layer, a table of what each LoRA's output is multiplied with. A calibrated method gets
-    what a method on weights gets and the layer's `Moments`, or it gets a `Trial` of the whole denoiser and returns, per layer,
-    what each LoRA's inputs are multiplied with. Parameters follow as keywords.
+    The function's positional arguments depend on `acts_on`; the method's parameters follow as keywords.
+
+    - weights: the LoRAs' `Factors` in a layer, scaled by weight * alpha / rank, and the `Layer`. Returns the merged `Factors`,
+      or a dense change of the weight.
+    - outputs: the layer's `MaskDraws` and one dropout rate per LoRA. Returns one multiplier of each LoRA's output.
+    - steps: the `StepPlan` of a sampling run. Returns, per layer, a table of multipliers of the LoRAs' outputs.
+    - calibrated: as weights, plus the layer's `Moments`; or, if it needs columns, a `ColumnObjective` of the whole denoiser.
+      The latter returns, per layer, multipliers of the LoRAs' inputs.
     """
 
     name: str

@@ -12,8 +12,8 @@ from evalkit.errors import UserError
 from generation.lora_file import Factors
 from generation.merge.calibration import Moments
 from generation.merge.on_weights import told
-from generation.merge.sampling_state import Drawing
-from generation.merge.setup import Change, Setup, Weighted, at_work, folded, layers_of, module_of
+from generation.merge.sampling_state import SamplingState
+from generation.merge.setup import Change, Setup, WeightedLora, at_work, folded, layers_of, module_of
 from generation.pipeline import Pipeline, quiet
 from generation.seeds import derived, initial_noise, step_generator
 
@@ -21,7 +21,7 @@ from generation.seeds import derived, initial_noise, step_generator
 MOMENTS = 1 << 31
 
 
-def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing) -> Mapping[str, Change]:
+def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState) -> Mapping[str, Change]:
     """Return what the method makes of each layer after watching it.
 
     Text encoders come first: each LoRA alone reads its prompts. The UNet is watched while each LoRA alone acts in it below the
@@ -47,7 +47,7 @@ def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing
 
 
 def _watched(
-    setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], layers: Mapping[str, list[Weighted]], run: Any  # noqa: ANN401
+    setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], layers: Mapping[str, list[WeightedLora]], run: Any  # noqa: ANN401
 ) -> dict[str, Change]:  # fmt: skip
     """Run each LoRA alone in `layers` and return what the method makes of them, one group of layers after the other.
 
@@ -84,12 +84,12 @@ def _hidden(setup: Setup) -> bool:
     return setup.method.needs == "hidden"
 
 
-def _downs(pipeline: Pipeline, layer: str, here: Sequence[Weighted]) -> list[Tensor]:
+def _downs(pipeline: Pipeline, layer: str, here: Sequence[WeightedLora]) -> list[Tensor]:
     device = module_of(pipeline, layer).weight.device
     return [weighted.part(layer, device).down for weighted in here]
 
 
-def _groups(setup: Setup, layers: Mapping[str, list[Weighted]]) -> Iterator[list[str]]:
+def _groups(setup: Setup, layers: Mapping[str, list[WeightedLora]]) -> Iterator[list[str]]:
     """Share the layers out so that no group's moments take more than `MOMENTS`, but for a layer that does so alone."""
     group: list[str] = []
     size = 0
@@ -113,7 +113,7 @@ def _read(pipeline: Pipeline, prompts: list[str]) -> None:
     )
 
 
-def in_words(setup: Setup, weighted: Weighted) -> list[str]:
+def in_words(setup: Setup, weighted: WeightedLora) -> list[str]:
     """Return the prompts of calibration in the words of a LoRA's concept; raise a UserError where it has none."""
     if not weighted.words:
         raise UserError(f"{weighted.lora.path.name}: its concept has no words to calibrate with; give the concept words")

@@ -13,15 +13,15 @@ from generation.batch_invariant import added
 from generation.lora_file import Factors
 from generation.merge.lowrank import side_by_side
 from generation.merge.on_calibration import draw_alone, in_words
-from generation.merge.sampling_state import Drawing
-from generation.merge.setup import Change, Setup, Weighted, at_work, folded, layers_of, module_of
+from generation.merge.sampling_state import SamplingState
+from generation.merge.setup import Change, Setup, WeightedLora, at_work, folded, layers_of, module_of
 from generation.pipeline import Pipeline, quiet
 from generation.seeds import derived
-from generation.train.prompt_conditioning import Conditions
+from generation.train.prompt_conditioning import PromptConditions
 
 
 @dataclass(frozen=True)
-class Trial:
+class ColumnObjective:
     """What a method that weighs inputs is told.
 
     `columns` has, for each layer that several LoRAs adapt, a factor for every input of each of them, [LoRAs, inputs(, height,
@@ -33,7 +33,7 @@ class Trial:
     errors: Callable[[int], Iterator[Tensor]]
 
 
-def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing) -> Mapping[str, Change]:
+def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState) -> Mapping[str, Change]:
     """Return what the method's factors make of each layer of the UNet; changes of text encoders are added up.
 
     Each LoRA alone draws its prompts, at the model's own size and from the arm's seed; that is noised anew for each update.
@@ -47,8 +47,8 @@ def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing
     columns: Mapping[str, Tensor] = {}
     if shared:
         own = setup.settings.model_dump(exclude={"prompts", "calibration_steps"})
-        with torch.enable_grad(), quiet(), _Bench(setup, pipeline, active, shared).set_up() as trial:
-            columns = setup.method.function(trial, **own)
+        with torch.enable_grad(), quiet(), _Bench(setup, pipeline, active, shared).set_up() as objective:
+            columns = setup.method.function(objective, **own)
 
     def change(layer: str, device: torch.device) -> Factors:
         parts = [weighted.part(layer, device) for weighted in layers[layer]]
@@ -63,11 +63,11 @@ class _Bench:
     """Asks the denoiser what it guesses with one LoRA alone, and with the merge as its factors are now."""
 
     def __init__(
-        self, setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], shared: Mapping[str, Sequence[Weighted]]
+        self, setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], shared: Mapping[str, Sequence[WeightedLora]]
     ) -> None:
         self.setup, self.pipeline, self.loras = setup, pipeline, loras
         # the LoRA that acts alone, or none where all do
-        self.alone: Weighted | None = None
+        self.alone: WeightedLora | None = None
         self.parts = {
             layer: [(one, one.part(layer, module_of(pipeline, layer).weight.device)) for one in here]
             for layer, here in layers_of(loras).items()
@@ -79,14 +79,14 @@ class _Bench:
         }
 
     @contextmanager
-    def set_up(self) -> Iterator[Trial]:
+    def set_up(self) -> Iterator[ColumnObjective]:
         """Let LoRAs act beside the UNet's layers while a block runs."""
         from diffusers import DDPMScheduler
 
         pipeline = self.pipeline
         size = pipeline.unet.config.sample_size
         side = (size if isinstance(size, int) else size[0]) * pipeline.vae_scale_factor
-        conditions = Conditions(pipeline, side, trained=True)
+        conditions = PromptConditions(pipeline, side, trained=True)
         prompts = [in_words(self.setup, weighted) for weighted in self.loras]
         latents, apart, together = [], [], []
         with torch.no_grad():
@@ -114,7 +114,7 @@ class _Bench:
         ]
         pipeline.unet.enable_gradient_checkpointing()
         try:
-            yield Trial(self.columns, errors)
+            yield ColumnObjective(self.columns, errors)
         finally:
             pipeline.unet.disable_gradient_checkpointing()
             for hook in hooks:
@@ -126,7 +126,7 @@ class _Bench:
 
         return {layer: partial(both, layer) for layer in layers_of(self.loras) if not layer.startswith("unet.")}
 
-    def _guess(self, noisy: Tensor, when: Tensor, condition: dict[str, Any], alone: Weighted | None) -> Tensor:
+    def _guess(self, noisy: Tensor, when: Tensor, condition: dict[str, Any], alone: WeightedLora | None) -> Tensor:
         self.alone = alone
         guess: Tensor = self.pipeline.unet(noisy, when, **condition).sample
         return guess

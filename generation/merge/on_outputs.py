@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from generation.batch_invariant import convolve, linear
 from generation.lora_file import Factors
-from generation.merge.dropout_masks import Draws, Scratch, channel_words
+from generation.merge.dropout_masks import MaskDraws, Scratch, channel_words
 from generation.merge.dropout_rates import expand
 from generation.merge.method import MergeMethod
-from generation.merge.sampling_state import Drawing, MaskSource
-from generation.merge.setup import Change, Observer, Setup, Weighted, at_work, instead, layers_of, module_of
+from generation.merge.sampling_state import MaskSource, SamplingState
+from generation.merge.setup import Change, Observer, Setup, WeightedLora, at_work, instead, layers_of, module_of
 from generation.pipeline import Pipeline
 
 # Elements of a LoRA's output made and masked at once: on the CPU what a block needs stays in the last cache, elsewhere blocks
@@ -24,15 +24,17 @@ LARGE_BLOCK = 1 << 24
 LOWEST = 64
 
 
-def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing) -> Mapping[str, Change] | None:
+def changes(
+    setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState
+) -> Mapping[str, Change] | None:
     """Return the changes of weights that hold masks fixed for the whole run, or None where masks change on the way."""
     if not setup.settings.foldable:
         return None
-    makers = _makers(setup, loras, drawing)
+    makers = _makers(setup, loras, state)
     return {layer: partial(_masked, makers[layer], here) for layer, here in layers_of(at_work(loras)).items()}
 
 
-def _masked(maker: "_Maker", here: Sequence[Weighted], device: torch.device) -> Factors:
+def _masked(maker: "_Maker", here: Sequence[WeightedLora], device: torch.device) -> Factors:
     parts = [weighted.part(maker.layer, device) for weighted in here]
     gains = maker.gains(maker.draws(maker.source.run_words(device), parts[0].up))
     ups = [part.up * gain[0][:, None] for part, gain in zip(parts, gains, strict=True)]
@@ -41,10 +43,10 @@ def _masked(maker: "_Maker", here: Sequence[Weighted], device: torch.device) -> 
 
 @contextmanager
 def hooked(
-    setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing, observe: Observer | None
+    setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState, observe: Observer | None
 ) -> Iterator[None]:
     """Mask the LoRAs' outputs beside the layers while a block runs."""
-    makers = _makers(setup, loras, drawing)
+    makers = _makers(setup, loras, state)
     with ExitStack() as stack:
         for layer, here in layers_of(at_work(loras)).items():
             module = module_of(pipeline, layer)
@@ -57,8 +59,8 @@ def hooked(
         yield
 
 
-def _makers(setup: Setup, loras: Sequence[Weighted], drawing: Drawing) -> dict[str, "_Maker"]:
-    source = MaskSource(setup.seed, setup.settings.resolved, drawing)
+def _makers(setup: Setup, loras: Sequence[WeightedLora], state: SamplingState) -> dict[str, "_Maker"]:
+    source = MaskSource(setup.seed, setup.settings.resolved, state)
     rates, scratch = expand(setup.settings.p, len(loras)), Scratch()
     return {
         layer: _Maker(setup.method, layer, tuple(rates[weighted.place] for weighted in here), source, scratch)
@@ -74,13 +76,13 @@ class _Maker:
         self.component = layer.partition(".")[0]
         self._channels: list[Tensor] = []
 
-    def draws(self, rows: Tensor, like: Tensor) -> Draws:
+    def draws(self, rows: Tensor, like: Tensor) -> MaskDraws:
         """Return the draws of row words, in the type of `like` [channels, ...]."""
         if not self._channels:
             self._channels = [channel_words(self.layer, like.shape[0], draw, like.device) for draw in range(len(self.rates))]
-        return Draws(rows, self._channels, like.dtype, self.scratch)
+        return MaskDraws(rows, self._channels, like.dtype, self.scratch)
 
-    def gains(self, draws: Draws) -> list[Tensor]:
+    def gains(self, draws: MaskDraws) -> list[Tensor]:
         """Return one tensor per LoRA, [rows, channels]."""
         merged: list[Tensor] = self.method.function(draws, self.rates)
         return merged
@@ -105,7 +107,7 @@ class _OutputHook:
 
     def added(self, x: Tensor, output: Tensor) -> Tensor:
         """Return the layer's output with what the LoRAs add."""
-        if self.maker.source.drawing.bare:
+        if self.maker.source.state.bare:
             return output
         hidden = self._hidden(x)
         rows, tokens = hidden.shape[0], hidden.shape[1]
@@ -126,7 +128,7 @@ class _OutputHook:
             return torch.mm(flat, self.down.T, out=hidden).view(x.shape[0], -1, len(self.down))
         return convolve(self.conv, x, self.down).flatten(2).transpose(1, 2)
 
-    def _draws(self, rows: int, tokens: int) -> Draws:
+    def _draws(self, rows: int, tokens: int) -> MaskDraws:
         words = self.maker.source.words(self.maker.component, rows, tokens, self.down.device)
         return self.maker.draws(words, self.ups[0])
 
@@ -138,7 +140,7 @@ class _OutputHook:
         """
         outputs, inputs = self.weight.shape
         tokens = x[0].numel() // inputs
-        if self.maker.source.drawing.bare or tokens * (outputs + inputs) < outputs * inputs:
+        if self.maker.source.state.bare or tokens * (outputs + inputs) < outputs * inputs:
             return self.added(x, before(x))
         made = x.new_empty(x.shape[0], tokens, outputs)
         weight = self.maker.scratch.take("weight", self.weight.shape, x.dtype, x.device)

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from generation.batch_invariant import added
 from generation.lora_file import Factors
 from generation.merge.lowrank import side_by_side
-from generation.merge.sampling_state import Drawing
-from generation.merge.setup import Observer, Setup, Weighted, at_work, instead, layers_of, module_of
+from generation.merge.sampling_state import SamplingState
+from generation.merge.setup import Observer, Setup, WeightedLora, at_work, instead, layers_of, module_of
 from generation.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
-class Course:
+class StepPlan:
     """What a method on steps is told: how many steps there are, and which LoRAs are at work.
 
     LoRAs go by their place in the case's list of concepts: `order` has those at work, `layers` those that adapt a layer;
@@ -33,7 +33,7 @@ class Course:
 
 @contextmanager
 def hooked(
-    setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing, observe: Observer | None
+    setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState, observe: Observer | None
 ) -> Iterator[None]:
     """Let LoRAs act by the method's tables while a block runs.
 
@@ -52,8 +52,8 @@ def hooked(
         return by_place[place].part(layer, module_of(pipeline, layer).weight.device)
 
     places = {layer: [weighted.place for weighted in here] for layer, here in layers.items()}
-    tables = setup.method.function(Course(drawing.steps, sorted(by_place), places, part), **setup.settings.model_dump())
-    clock = _Clock(drawing)
+    tables = setup.method.function(StepPlan(state.steps, sorted(by_place), places, part), **setup.settings.model_dump())
+    clock = _Clock(state)
     with ExitStack() as stack:
         for layer, table in tables.items():
             parts = [part(layer, place) for place in places[layer]]
@@ -69,11 +69,11 @@ def hooked(
 class _Clock:
     """Says which row of a table holds now."""
 
-    drawing: Drawing
+    state: SamplingState
     number: int = 0
 
     def gains(self, table: Tensor, component: str) -> tuple[float, ...]:
-        now = table[self.number, self.drawing.step()] if component == "unet" else table[:, 0].amax(0)
+        now = table[self.number, self.state.step()] if component == "unet" else table[:, 0].amax(0)
         return tuple(now.tolist())
 
 
@@ -97,7 +97,7 @@ class _StepHook:
         return merged.down.to(self.weight), merged.up.to(self.weight)
 
     def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if self.clock.drawing.bare:
+        if self.clock.state.bare:
             return output
         gains = self.clock.gains(self.table, self.component)
         acting = self.acting(gains)

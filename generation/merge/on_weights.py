@@ -8,18 +8,18 @@ from torch import Tensor
 
 from generation.lora_file import Factors
 from generation.merge.layer import Layer
-from generation.merge.sampling_state import Drawing
-from generation.merge.setup import Change, Setup, Weighted, at_work, layers_of
+from generation.merge.sampling_state import SamplingState
+from generation.merge.setup import Change, Setup, WeightedLora, at_work, layers_of
 from generation.pipeline import Pipeline
 
 
-def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[Weighted], drawing: Drawing) -> Mapping[str, Change]:
+def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState) -> Mapping[str, Change]:
     """Return what the method makes of each layer that some LoRA adapts."""
     active = at_work(loras)
     return {layer: partial(_change, setup, active, layer, here) for layer, here in layers_of(active).items()}
 
 
-def told(setup: Setup, loras: Sequence[Weighted], layer: str, here: Sequence[Weighted]) -> Layer:
+def told(setup: Setup, loras: Sequence[WeightedLora], layer: str, here: Sequence[WeightedLora]) -> Layer:
     """Return what a method is told of a layer that the LoRAs `here`, among all `loras` at work, adapt."""
     return Layer(
         layer,
@@ -32,7 +32,7 @@ def told(setup: Setup, loras: Sequence[Weighted], layer: str, here: Sequence[Wei
 
 
 def _change(
-    setup: Setup, loras: Sequence[Weighted], layer: str, here: Sequence[Weighted], device: torch.device
+    setup: Setup, loras: Sequence[WeightedLora], layer: str, here: Sequence[WeightedLora], device: torch.device
 ) -> Factors | Tensor:
     parts = [weighted.part(layer, device) for weighted in here]
     merged: Factors | Tensor = setup.method.function(parts, told(setup, loras, layer, here), **setup.settings.model_dump())

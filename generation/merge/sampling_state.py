@@ -14,7 +14,7 @@ from generation.pipeline import Pipeline, components
 from generation.seeds import derived
 
 
-class Drawing:
+class SamplingState:
     """Counts the forward passes of one batch of images, and keeps its images apart bit by bit (`generation.batch_invariant`).
 
     The denoiser sees either one row per image, or all unguided rows followed by all guided ones. A text encoder is called once
@@ -101,7 +101,7 @@ class MaskSource:
 
     seed: int
     options: MaskOptions
-    drawing: Drawing
+    state: SamplingState
 
     def __post_init__(self) -> None:
         self._kept: dict[tuple[str, int, int], Tensor] = {}
@@ -109,12 +109,12 @@ class MaskSource:
 
     def words(self, component: str, rows: int, tokens: int, device: torch.device) -> Tensor:
         """Return one int32 word per row and token of a call, [rows * tokens]."""
-        moment = (self.drawing.batches, component, self.drawing.call(component))
+        moment = (self.state.batches, component, self.state.call(component))
         if moment != self._moment:
             self._moment, self._kept = moment, {}
         key = (component, rows, tokens)
         if key not in self._kept:
-            keys = [self._key(component, image, half) for image, half in self.drawing.rows(component, rows)]
+            keys = [self._key(component, image, half) for image, half in self.state.rows(component, rows)]
             self._kept[key] = row_words(keys, tokens, device)
         return self._kept[key]
 
@@ -124,8 +124,8 @@ class MaskSource:
 
     def _key(self, component: str, image: int, half: int) -> int:
         """Return what a row's masks depend on, as one number."""
-        call = self.drawing.call(component)
-        step = call // self.drawing.order if component == "unet" else call
+        call = self.state.call(component)
+        step = call // self.state.order if component == "unet" else call
         # a text encoder's two calls are its two halves, not two steps
         moment = {"forward": call, "step": step}.get(self.options.refresh, 0) if component == "unet" else 0
         return derived(

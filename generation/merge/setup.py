@@ -19,7 +19,7 @@ Observer: TypeAlias = Callable[[str, list[Tensor], list[Tensor]], None]
 
 
 @dataclass(frozen=True)
-class Weighted:
+class WeightedLora:
     """A LoRA with its weight, its place in the case's list of concepts, and its concept's words in a prompt."""
 
     lora: Lora
@@ -44,13 +44,13 @@ class Setup:
     energies: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
-def layers_of(loras: Sequence[Weighted]) -> dict[str, list[Weighted]]:
+def layers_of(loras: Sequence[WeightedLora]) -> dict[str, list[WeightedLora]]:
     """Return, for every layer that some LoRA adapts, the LoRAs that do, in the order of `loras`; layers sorted by name."""
     names = {name for weighted in loras for name in weighted.lora.factors}
     return {name: [weighted for weighted in loras if name in weighted.lora.factors] for name in sorted(names)}
 
 
-def at_work(loras: Sequence[Weighted]) -> list[Weighted]:
+def at_work(loras: Sequence[WeightedLora]) -> list[WeightedLora]:
     """Return the LoRAs whose weight is not zero: the others are not there, whatever a method would make of their zeros."""
     return [weighted for weighted in loras if weighted.weight != 0]
 

@@ -78,7 +78,7 @@ def _flag(u: Field, v: Field) -> tuple[Mask, Field]:
 
 
 @dataclass(frozen=True)
-class Concept:
+class ToyConcept:
     """A look that only a LoRA can teach: `token` is the prompt word for it, `class_word` what kind of thing it is."""
 
     name: str
@@ -124,15 +124,15 @@ _ODD: tuple[tuple[str, str, int], ...] = (
     ("topped_triangle", "triangle", 3),
 )
 
-CONCEPTS: Mapping[str, Concept] = {
-    name: Concept(name, token, word, look) for (name, word, look), token in zip(_LOOKS, CONCEPT_TOKENS, strict=False)
+CONCEPTS: Mapping[str, ToyConcept] = {
+    name: ToyConcept(name, token, word, look) for (name, word, look), token in zip(_LOOKS, CONCEPT_TOKENS, strict=False)
 }
 """The concepts that come with a LoRA each."""
 
-ODD_CONCEPTS: Mapping[str, Concept] = {
-    name: Concept(name, token, word, draw_look(np.random.default_rng(seed), word))
+ODD_CONCEPTS: Mapping[str, ToyConcept] = {
+    name: ToyConcept(name, token, word, draw_look(np.random.default_rng(seed), word))
     for (name, word, seed), token in zip(_ODD, CONCEPT_TOKENS[len(_LOOKS) :], strict=False)
 }
 """More of them, for experiments that merge more: looks drawn by chance, whose LoRAs the reader trains."""
 
-ALL_CONCEPTS: Mapping[str, Concept] = {**CONCEPTS, **ODD_CONCEPTS}
+ALL_CONCEPTS: Mapping[str, ToyConcept] = {**CONCEPTS, **ODD_CONCEPTS}

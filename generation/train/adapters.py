@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from evalkit.errors import UserError
 from generation.pipeline import Pipeline
 from generation.tensor_file import write_tensors
-from generation.train.dropout import Chance
+from generation.train.dropout import TrainingDropout
 from generation.train.orthogonal_basis import basis_rows, basis_sha256, random_rows, slot_rows
-from generation.train.recipe import Basis, Blocks, Recipe
+from generation.train.recipe import Basis, Blocks, TrainingRecipe
 from generation.train.row_blocks import slot_mask
 
 NAME = "default"
@@ -29,12 +29,12 @@ class Adapters:
     unet: list[nn.Parameter]
     text: list[nn.Parameter]
     numbers: int
-    chance: Chance
+    chance: TrainingDropout
     # what the file's header says beside diffusers' own, as JSON by key
     notes: dict[str, str]
 
 
-def add_adapters(pipeline: Pipeline, recipe: Recipe) -> Adapters:
+def add_adapters(pipeline: Pipeline, recipe: TrainingRecipe) -> Adapters:
     """Freeze the pipeline and add LoRA layers whose weights are float32, held and masked as the recipe says.
 
     The first factor is drawn from N(0, 1 / rank^2), the second is zero (peft's "gaussian", the default of diffusers' example).
@@ -44,7 +44,7 @@ def add_adapters(pipeline: Pipeline, recipe: Recipe) -> Adapters:
     """
     parts = _adapted(pipeline, recipe)
     trained: dict[str, list[nn.Parameter]] = {}
-    chance, held = Chance(recipe), 0
+    chance, held = TrainingDropout(recipe), 0
     sums: dict[str, str] = {}
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
@@ -115,7 +115,7 @@ def _hold_rows(part: nn.Module, place: str, layer: Any, blocks: Blocks) -> int: 
     return int((~mine).sum()) * int(up[0].numel())
 
 
-def _notes(recipe: Recipe, sums: dict[str, str]) -> dict[str, str]:
+def _notes(recipe: TrainingRecipe, sums: dict[str, str]) -> dict[str, str]:
     """Return what a merge must know of the file."""
     notes: dict[str, Any] = {}
     if recipe.blocks is not None:
@@ -125,7 +125,7 @@ def _notes(recipe: Recipe, sums: dict[str, str]) -> dict[str, str]:
     return {f"evalkit.{key}": json.dumps(value) for key, value in notes.items()}
 
 
-def _adapted(pipeline: Pipeline, recipe: Recipe) -> list[tuple[str, Any, Any]]:
+def _adapted(pipeline: Pipeline, recipe: TrainingRecipe) -> list[tuple[str, Any, Any]]:
     from peft import LoraConfig
 
     def config(rank: int, targets: tuple[str, ...]) -> LoraConfig:

@@ -14,7 +14,7 @@ from torch import Generator, nn
 
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import temporary_beside, write_atomic
-from generation.train.recipe import Recipe
+from generation.train.recipe import TrainingRecipe
 from generation.train.training_images import Captioned
 
 Row = Mapping[str, float]
@@ -30,7 +30,7 @@ class Checkpoint:
     def __init__(
         self,
         folder: Path,
-        recipe: Recipe,
+        recipe: TrainingRecipe,
         images: Sequence[Captioned],
         weights: Sequence[nn.Parameter],
         optimizer: Any,  # noqa: ANN401 - accelerate's wrapper has no types
@@ -79,7 +79,7 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-def _fingerprint(recipe: Recipe, images: Sequence[Captioned]) -> str:
+def _fingerprint(recipe: TrainingRecipe, images: Sequence[Captioned]) -> str:
     """Return what stands for all that decides a run: the recipe, and the pictures and prompts it learns from."""
     digest = hashlib.sha256(recipe.model_dump_json().encode())
     for image, prompt in images:

@@ -8,7 +8,7 @@ import typer
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
-    from generation.train.recipe import Recipe
+    from generation.train.recipe import TrainingRecipe
 
 
 def train(
@@ -48,7 +48,7 @@ def train(
     _train_with_bar(next(iter(wanted.values())), folder, out, out.parent / "prior" if prior is None else prior, device)
 
 
-def _train_with_bar(recipe: "Recipe", folder: Path, out: Path, prior: Path, device: str | None) -> None:
+def _train_with_bar(recipe: "TrainingRecipe", folder: Path, out: Path, prior: Path, device: str | None) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -11,16 +11,16 @@ import torch
 from torch import Generator, Tensor, nn
 
 from generation.seeds import derived
-from generation.train.recipe import Recipe
+from generation.train.recipe import TrainingRecipe
 
 
-class Chance:
+class TrainingDropout:
     """Draws the masks of a step; each is a function of the recipe's seed, the kind, the layer and the step alone.
 
     While `step` is None nothing is set to zero.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: TrainingRecipe) -> None:
         self.recipe = recipe
         self.step: int | None = None
 

@@ -9,14 +9,14 @@ from torch import Generator, Tensor
 
 from generation.seeds import derived
 from generation.train.losses import dco_loss, modulated, squared_error, wanted
-from generation.train.recipe import Recipe
+from generation.train.recipe import TrainingRecipe
 
 # Noisy latents, steps and prompts in; the UNet's guess out.
 Predict = Callable[[Tensor, Tensor, list[str]], Tensor]
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """Clean latents, their noise, steps and prompts, one row each; the concept's `subjects` rows first, then prior."""
 
     clean: Tensor
@@ -33,11 +33,11 @@ class Objective:
     from a generator of its own, so recipes that differ in their terms alone see the same batches.
     """
 
-    def __init__(self, recipe: Recipe, scheduler: Any, predict: Predict, reference: Predict) -> None:  # noqa: ANN401 - diffusers
+    def __init__(self, recipe: TrainingRecipe, scheduler: Any, predict: Predict, reference: Predict) -> None:  # noqa: ANN401 - diffusers
         self.recipe, self.scheduler, self.predict, self.reference = recipe, scheduler, predict, reference
         self.generator = Generator("cpu").manual_seed(derived("modulation", recipe.seed))
 
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
+    def terms(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Return the unweighted terms: `subject` and, if asked for, `prior`, `prior_consistency`, `subject_consistency`.
 
         All rows that need a gradient go through the UNet as one batch: concept, prior, then the modulated concept.
@@ -78,7 +78,7 @@ class Objective:
                 sum_ = sum_ + weight * terms[name]
         return sum_
 
-    def _base(self, batch: Batch, noisy: Tensor) -> Tensor:
+    def _base(self, batch: TrainingBatch, noisy: Tensor) -> Tensor:
         """Return the base model's guesses where a term compares with them: concept rows for DCO, prior rows for L_cp."""
         consistency = self.recipe.consistency
         start = 0 if self.recipe.dco is not None else batch.subjects

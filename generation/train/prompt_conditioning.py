@@ -8,7 +8,7 @@ from torch import Tensor
 from generation.pipeline import Pipeline
 
 
-class Conditions:
+class PromptConditions:
     """Encodes prompts for Stable Diffusion 1.5 and XL; each once where the encoders stay as they are."""
 
     def __init__(self, pipeline: Pipeline, size: int, *, trained: bool) -> None:

@@ -104,7 +104,7 @@ class Embeddings(Record):
     learning_rate: Rate = 1e-3
 
 
-class Recipe(Record):
+class TrainingRecipe(Record):
     """A concept and how its LoRA is trained; the defaults are those of diffusers' DreamBooth example for SDXL.
 
     A text file beside an image of the same name (`3.txt` beside `3.png`) replaces `prompt` for that image.
@@ -166,7 +166,7 @@ class Recipe(Record):
         return raw
 
     @model_validator(mode="after")
-    def _says_its_words(self) -> "Recipe":
+    def _says_its_words(self) -> "TrainingRecipe":
         for word in () if self.embeddings is None else self.embeddings.words:
             if word not in self.prompt.split():
                 raise ValueError(
@@ -175,7 +175,7 @@ class Recipe(Record):
         return self
 
     @model_validator(mode="after")
-    def _priors_are_there(self) -> "Recipe":
+    def _priors_are_there(self) -> "TrainingRecipe":
         if self.consistency is not None and self.consistency.prior > 0 and self.prior_images == 0:
             raise ValueError("consistency.prior: needs prior images; set prior_images above 0, or consistency.prior to 0")
         return self
@@ -193,7 +193,7 @@ class Recipe(Record):
         return (self.class_prompt,) if isinstance(self.class_prompt, str) else self.class_prompt
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path) -> TrainingRecipe:
     """Return the recipe in `path`.
 
     Raises:
@@ -212,9 +212,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: is no TOML: {error}") from error
 
 
-def parse_recipe(raw: dict[str, Any], place: str) -> Recipe:
+def parse_recipe(raw: dict[str, Any], place: str) -> TrainingRecipe:
     """Return the recipe that a TOML table holds; raise a UserError that begins with `place` and names every mistake."""
     try:
-        return Recipe.model_validate(raw)
+        return TrainingRecipe.model_validate(raw)
     except ValidationError as error:
         raise UserError(f"{place}: {'; '.join(mistakes(error))}") from error

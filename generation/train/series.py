@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from evalkit.errors import UserError
 from evalkit.run.file_record import Name, Record, mistakes
 from generation.shipped_files import find
-from generation.train.recipe import Recipe, parse_recipe, read_toml
+from generation.train.recipe import TrainingRecipe, parse_recipe, read_toml
 
 
 def find_recipes(wish: str) -> tuple[Path, Path]:
@@ -26,7 +26,7 @@ class _Variant(Record):
     only: tuple[Name, ...] | None = None
 
 
-def read_recipes(path: Path) -> dict[str, Recipe]:
+def read_recipes(path: Path) -> dict[str, TrainingRecipe]:
     """Return the recipes of a file by the name of the LoRA they train: "variant/concept", or the concept's alone.
 
     A file with `[[concepts]]` and, if it likes, `[[variants]]` holds a recipe for each pair: the keys above them, then the
@@ -45,7 +45,7 @@ def read_recipes(path: Path) -> dict[str, Recipe]:
     concepts, variants = (_tables(raw, key, path) for key in ("concepts", "variants"))
     if not concepts:
         raise UserError(f"{path}: concepts: missing; write [[concepts]]")
-    found: dict[str, Recipe] = {}
+    found: dict[str, TrainingRecipe] = {}
     for number, variant in enumerate(variants or [{}]):
         given = {key: value for key, value in variant.items() if key in _Variant.model_fields}
         try:
@@ -82,7 +82,12 @@ def _placed(raw: dict[str, Any], place: int) -> dict[str, Any]:
 
 
 def train_series(
-    wanted: Mapping[Path, Recipe], folder: Path, prior: Path, device: str | None, workers: int, say: Callable[[str], None]
+    wanted: Mapping[Path, TrainingRecipe],
+    folder: Path,
+    prior: Path,
+    device: str | None,
+    workers: int,
+    say: Callable[[str], None],
 ) -> None:
     """Train each recipe into its file, `workers` at a time with one thread each; files that are there already are kept.
 
@@ -104,7 +109,7 @@ def train_series(
             say(done.result())
 
 
-def train_one(out: Path, recipe: Recipe, folder: Path, prior: Path, device: str | None, threads: int | None) -> str:
+def train_one(out: Path, recipe: TrainingRecipe, folder: Path, prior: Path, device: str | None, threads: int | None) -> str:
     """Train one recipe into `out` and return a line about it; `threads` is the processor's share, None leaves it as it is."""
     import time
 

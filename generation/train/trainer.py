@@ -14,10 +14,10 @@ from generation.pipeline import Pipeline
 from generation.token_embeddings import Vocabulary, readers, write_words
 from generation.train.adapters import add_adapters, without_adapters, write_adapters
 from generation.train.checkpoint import Checkpoint, Row, write_losses, write_samples
-from generation.train.objective import Batch, Objective
+from generation.train.objective import Objective, TrainingBatch
 from generation.train.precision import accelerator_for
-from generation.train.prompt_conditioning import Conditions
-from generation.train.recipe import Recipe
+from generation.train.prompt_conditioning import PromptConditions
+from generation.train.recipe import TrainingRecipe
 from generation.train.token_training import begin_words, without_words
 from generation.train.training_images import Captioned, draw, instance_images, prior_images
 
@@ -38,7 +38,7 @@ class Trained:
 
 def train_lora(
     pipeline: Pipeline,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     folder: Path,
     out: Path,
     kept: Path,
@@ -77,7 +77,7 @@ def train_lora(
         torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=recipe.weight_decay)
     )
     scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
-    conditions = Conditions(pipeline, recipe.size, trained=bool(adapters.text or vectors))
+    conditions = PromptConditions(pipeline, recipe.size, trained=bool(adapters.text or vectors))
     objective = _objective(pipeline, recipe, scheduler, conditions, accelerator)
     checkpoint = None
     if on_the_way is not None:
@@ -123,7 +123,7 @@ def _compute_twice(pipeline: Pipeline, *, text: bool) -> None:
                 layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
 
 
-def _look(pipeline: Pipeline, recipe: Recipe, folder: Path, rows: list[Row]) -> None:
+def _look(pipeline: Pipeline, recipe: TrainingRecipe, folder: Path, rows: list[Row]) -> None:
     """Write the losses so far, and images of the concept as the LoRA draws it now."""
     write_losses(folder, rows)
     if recipe.samples:
@@ -133,9 +133,9 @@ def _look(pipeline: Pipeline, recipe: Recipe, folder: Path, rows: list[Row]) -> 
 
 def _objective(
     pipeline: Pipeline,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     scheduler: Any,  # noqa: ANN401 - diffusers ships no types
-    conditions: Conditions,
+    conditions: PromptConditions,
     accelerator: Any,  # noqa: ANN401 - nor does accelerate
 ) -> Objective:
     def ask(noisy: Tensor, when: Tensor, told: dict[str, Any]) -> Tensor:
@@ -152,14 +152,14 @@ def _objective(
 
 def _batch(
     own: list[Captioned], prior: list[Captioned], latents: Tensor, size: int, timesteps: int, generator: torch.Generator
-) -> Batch:
+) -> TrainingBatch:
     """Return `size` rows of the concept and as many of the prior, if there is one, drawn with replacement."""
     mine = torch.randint(len(own), (size,), generator=generator).tolist()
     others = (len(own) + torch.randint(len(prior), (size,), generator=generator)).tolist() if prior else []
     clean = latents[mine + others]
     noise = torch.randn(clean.shape, generator=generator).to(clean.device)
     when = torch.randint(timesteps, (len(clean),), generator=generator).to(clean.device)
-    return Batch(clean, noise, when, [(own + prior)[place][1] for place in mine + others], len(mine))
+    return TrainingBatch(clean, noise, when, [(own + prior)[place][1] for place in mine + others], len(mine))
 
 
 def encode(pipeline: Pipeline, images: list[Captioned], generator: torch.Generator) -> Tensor:

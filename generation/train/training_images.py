@@ -15,13 +15,13 @@ from generation.experiment import TINYWORLD
 from generation.paths import PICTURES
 from generation.pipeline import Pipeline
 from generation.seeds import initial_noise
-from generation.train.recipe import Recipe
+from generation.train.recipe import TrainingRecipe
 
 PRIOR_BATCH = 8
 Captioned = tuple[Image.Image, str]
 
 
-def instance_images(recipe: Recipe, folder: Path) -> list[Captioned]:
+def instance_images(recipe: TrainingRecipe, folder: Path) -> list[Captioned]:
     """Return the concept's images with their prompts; a relative `references` starts from `folder`.
 
     Raises:
@@ -57,7 +57,7 @@ def _caption(path: Path, prompt: str) -> str:
     return beside.read_text(encoding="utf-8").strip() if beside.is_file() else prompt
 
 
-def _rendered(recipe: Recipe) -> list[Captioned]:
+def _rendered(recipe: TrainingRecipe) -> list[Captioned]:
     from generation.tinyworld.concepts import ALL_CONCEPTS, REFERENCES
 
     if recipe.concept not in ALL_CONCEPTS:
@@ -72,7 +72,9 @@ def _rendered(recipe: Recipe) -> list[Captioned]:
     ]
 
 
-def prior_images(pipeline: Pipeline, recipe: Recipe, kept: Path, progress: Callable[[int, int], None]) -> list[Captioned]:
+def prior_images(
+    pipeline: Pipeline, recipe: TrainingRecipe, kept: Path, progress: Callable[[int, int], None]
+) -> list[Captioned]:
     """Return `prior_images` images the untrained model draws for the class prompts in turn, each from its own seed.
 
     They are kept below `kept` in a folder named after all that decides them, so they are drawn once.
@@ -94,7 +96,7 @@ def prior_images(pipeline: Pipeline, recipe: Recipe, kept: Path, progress: Calla
     return [(read(path), prompt) for path, prompt in zip(paths, prompts, strict=True)]
 
 
-def draw(pipeline: Pipeline, prompts: list[str], seeds: list[int], recipe: Recipe) -> list[Image.Image]:
+def draw(pipeline: Pipeline, prompts: list[str], seeds: list[int], recipe: TrainingRecipe) -> list[Image.Image]:
     """Return one image per prompt and seed, drawn with the prior's settings."""
     side = recipe.size // pipeline.vae_scale_factor
     noise = torch.stack([initial_noise(seed, (pipeline.unet.config.in_channels, side, side)) for seed in seeds])

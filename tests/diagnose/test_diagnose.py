@@ -19,7 +19,7 @@ from generation.diagnose import latent_divergence as latents
 from generation.diagnose.command import diagnose
 from generation.diagnose.pairwise_overlap import pairs
 from generation.diagnose.scale_audit import scales
-from generation.diagnose.sign_conflicts import by_chance, conflicts
+from generation.diagnose.sign_conflicts import by_chance, sign_conflicts
 from generation.lora_file import Lora, load_lora
 from generation.pipeline import Pipeline, load_pipeline
 from generation.train.orthogonal_basis import basis_rows, slot_rows
@@ -104,7 +104,7 @@ def test_a_lora_is_its_own_twin_and_orthogonal_rows_have_no_crosstalk(loras: dic
 def test_sign_conflicts_are_counted_entry_by_entry(loras: dict[str, Lora], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("generation.diagnose.sign_conflicts.ENTRIES", 500)
     layers = sorted(set.intersection(*(set(lora.factors) for lora in loras.values())))
-    found = {row.count: row for row in conflicts(list(loras.values()), orders=6)}
+    found = {row.count: row for row in sign_conflicts(list(loras.values()), orders=6)}
     dense = [torch.cat([lora.part(layer).dense().flatten().double() for layer in layers]) for lora in loras.values()]
 
     def literal(chosen: list[torch.Tensor]) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from generation.diagnose.command import diagnose
-from generation.diagnose.layer_outputs import disturbances, meetings
+from generation.diagnose.layer_outputs import input_crosstalk, output_overlaps
 from generation.experiment import Arm
 from generation.experiment_file import read_experiment
 from generation.merge.setup import module_of
@@ -66,7 +66,7 @@ def inputs_of(artist: Artist, layer: str, arm: Arm, concepts: tuple[str, ...], p
     read: dict[int, list[Tensor]] = defaultdict(list)
 
     def keep(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        read[artist.drawing.step()].append(args[0].flatten(0, -2))
+        read[artist.state.step()].append(args[0].flatten(0, -2))
 
     (case,) = artist.experiment.cases
     hook = module_of(artist.pipeline, layer).register_forward_pre_hook(keep)
@@ -78,7 +78,7 @@ def inputs_of(artist: Artist, layer: str, arm: Arm, concepts: tuple[str, ...], p
 
 def test_outputs_are_those_of_dense_changes(artist: Artist):
     (case,) = artist.experiment.cases
-    met, strong = meetings(artist, arm_of(artist, "half"), case)
+    met, strong = output_overlaps(artist, arm_of(artist, "half"), case)
     weight = module_of(artist.pipeline, LAYER).weight
     changes = [artist.lora(name).part(LAYER).dense() for name in ("moon", "star")]
     for step, x in inputs_of(artist, LAYER, arm_of(artist, "half"), case.concepts, case.prompt).items():
@@ -105,7 +105,7 @@ def test_looking_on_changes_no_image(artist: Artist, label: str, monkeypatch: py
     drawn = []
     draw = artist.draw
     monkeypatch.setattr(artist, "draw", lambda cells: drawn.extend(draw(cells)))
-    met, strong = meetings(artist, arm_of(artist, label), case)
+    met, strong = output_overlaps(artist, arm_of(artist, label), case)
     assert abs(drawn[0].astype(int) - expected.astype(int)).max() <= 1
     layers = {name for concept in case.concepts for name in artist.lora(concept).factors}
     assert {row.layer for row in strong} == layers
@@ -120,7 +120,7 @@ def test_looking_on_changes_no_image(artist: Artist, label: str, monkeypatch: py
 
 def test_crosstalk_is_that_of_the_inputs_of_one_concepts_image(artist: Artist):
     (case,) = artist.experiment.cases
-    found = {(row.layer, row.drawn, row.acting): row for row in disturbances(artist, case)}
+    found = {(row.layer, row.drawn, row.acting): row for row in input_crosstalk(artist, case)}
     alone = Arm(label="alone", method="direct")
     x = torch.cat(list(inputs_of(artist, LAYER, alone, ("moon",), "moon").values()))
     moon, star = (x @ artist.lora(name).part(LAYER).dense().T for name in ("moon", "star"))

@@ -17,8 +17,8 @@ from generation.lora_file import Factors, Lora, load_lora
 from generation.merge.apply import Merge
 from generation.merge.layer import Layer
 from generation.merge.methods import MERGE_METHODS
-from generation.merge.sampling_state import Drawing
-from generation.merge.setup import Weighted, at_work
+from generation.merge.sampling_state import SamplingState
+from generation.merge.setup import WeightedLora, at_work
 from generation.pipeline import Pipeline, check_scheduler, load_pipeline
 from tests.merging import INPUTS, as_trained, lora_parts, merged
 from tests.tiny import adapted, save_peft_lora
@@ -30,25 +30,25 @@ PAIRS = ("np_lora", "k_lora", "ziplora", "b_lora")
 
 
 @torch.no_grad()
-def guess(pipeline: Pipeline, method: str, loras: list[Weighted]) -> Tensor:
+def guess(pipeline: Pipeline, method: str, loras: list[WeightedLora]) -> Tensor:
     """Return the denoiser's guess under a merge, and see that it takes its leave."""
-    found, drawing = MERGE_METHODS[method], Drawing(pipeline)
+    found, state = MERGE_METHODS[method], SamplingState(pipeline)
     quick = {"calibration_steps": 1} if found.acts_on == "calibrated" else {}
     quick |= {"updates": 1} if method == "ziplora" else {}
     quick |= {"p": 0.5} if method == "orthogonal_mc_dropout" else {}
     blocks: Mapping[str, Any] = {"blocks": ["unet"] * len(loras)} if method == "b_lora" else {}
     try:
-        with Merge(found, found.settings({**quick, **blocks}), seed=0).applied(pipeline, as_trained(method, loras), drawing):
-            drawing.begin([1])
+        with Merge(found, found.settings({**quick, **blocks}), seed=0).applied(pipeline, as_trained(method, loras), state):
+            state.begin([1])
             guess: Tensor = pipeline.unet(**unet_inputs([1])).sample
             assert torch.isfinite(pipeline.text_encoder(torch.arange(10)[None])[0]).all()
         return guess
     finally:
-        drawing.close()
+        state.close()
 
 
 @pytest.fixture(scope="module")
-def odd(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pipeline, list[Weighted]]:
+def odd(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pipeline, list[WeightedLora]]:
     """Two LoRAs that have next to nothing in common: layers, ranks, number formats, components."""
     folder, pipeline = tmp_path_factory.mktemp("odd"), load_pipeline(world / "sdxl")
     one = save_peft_lora(folder / "one.safetensors", adapted(pipeline, r"to_[qv]$|q_proj$"), rank=5, seed=1)
@@ -56,11 +56,11 @@ def odd(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pipeline
     other = save_peft_lora(folder / "other.safetensors", unet, rank=2, seed=2)
     for path, dtype in ((one, torch.float16), (other, torch.bfloat16)):
         save_file({key: value.to(dtype) for key, value in load_file(path).items()}, path)
-    return pipeline, [Weighted(load_lora(path, pipeline), 1.0, n, "x") for n, path in enumerate((one, other))]
+    return pipeline, [WeightedLora(load_lora(path, pipeline), 1.0, n, "x") for n, path in enumerate((one, other))]
 
 
 @pytest.mark.parametrize("method", MERGE_METHODS)
-def test_layers_ranks_formats_and_components_may_differ(method: str, odd: tuple[Pipeline, list[Weighted]]) -> None:
+def test_layers_ranks_formats_and_components_may_differ(method: str, odd: tuple[Pipeline, list[WeightedLora]]) -> None:
     pipeline, loras = odd
     assert {part.down.dtype for one in loras for part in one.lora.factors.values()} == {torch.float16, torch.bfloat16}
     components = [{name.partition(".")[0] for name in one.lora.factors} for one in loras]
@@ -69,7 +69,7 @@ def test_layers_ranks_formats_and_components_may_differ(method: str, odd: tuple[
 
 
 @pytest.mark.parametrize("method", [name for name in MERGE_METHODS if name not in PAIRS])
-def test_one_lora_is_a_merge_too(method: str, odd: tuple[Pipeline, list[Weighted]]) -> None:
+def test_one_lora_is_a_merge_too(method: str, odd: tuple[Pipeline, list[WeightedLora]]) -> None:
     pipeline, (one, _) = odd
     assert torch.isfinite(guess(pipeline, method, [one])).all()
 
@@ -107,9 +107,9 @@ def test_the_same_lora_twice(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", [name for name, found in MERGE_METHODS.items() if found.acts_on != "weights"])
-def test_the_same_lora_twice_in_a_model(method: str, odd: tuple[Pipeline, list[Weighted]]) -> None:
+def test_the_same_lora_twice_in_a_model(method: str, odd: tuple[Pipeline, list[WeightedLora]]) -> None:
     pipeline, (one, _) = odd
-    twice = guess(pipeline, method, [one, Weighted(one.lora, 1.0, 1, "x")])
+    twice = guess(pipeline, method, [one, WeightedLora(one.lora, 1.0, 1, "x")])
     assert torch.isfinite(twice).all()
     # taking turns with oneself, or being the mean of oneself twice, is being alone
     if method in ("lora_switch", "lora_composite", "k_lora"):
@@ -221,8 +221,8 @@ def test_other_samplers_pass(name: str, world: Path) -> None:
     check_scheduler(load_pipeline(world / "sdxl", scheduler=name).scheduler, 5)
 
 
-def test_a_case_whose_weights_are_all_zero_is_the_base_model(odd: tuple[Pipeline, list[Weighted]]) -> None:
+def test_a_case_whose_weights_are_all_zero_is_the_base_model(odd: tuple[Pipeline, list[WeightedLora]]) -> None:
     pipeline, loras = odd
-    nothing = [Weighted(one.lora, 0.0, one.place, one.words) for one in loras]
+    nothing = [WeightedLora(one.lora, 0.0, one.place, one.words) for one in loras]
     assert not at_work(nothing)
     assert torch.equal(guess(pipeline, "direct", nothing), guess(pipeline, "direct", []))

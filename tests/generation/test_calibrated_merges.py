@@ -13,7 +13,7 @@ from generation.lora_file import Factors
 from generation.merge.apply import Merge
 from generation.merge.calibration import Moments
 from generation.merge.methods import MERGE_METHODS, on_calibration
-from generation.merge.sampling_state import Drawing
+from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import dense, layers_of
 from generation.pipeline import Pipeline
 from tests.merging import INPUTS, RANKS, changes, close, fitted, inputs, lora_parts, loras_of, plain_sum, same
@@ -135,10 +135,10 @@ def test_a_convolution_sees_its_windows(sdxl: Pipeline) -> None:
 @pytest.mark.parametrize("method", CALIBRATED)
 def test_a_concept_without_words_can_not_be_drawn(method: str, world: Path, sdxl: Pipeline) -> None:
     found, loras = MERGE_METHODS[method], loras_of(world, sdxl, "star", "ring", words=False)
-    drawing = Drawing(sdxl)
+    state = SamplingState(sdxl)
     with pytest.raises(UserError, match=r"star.safetensors: its concept has no words to calibrate with"):
-        Merge(found, found.settings({}), seed=0).changes(sdxl, loras, drawing)
-    drawing.close()
+        Merge(found, found.settings({}), seed=0).changes(sdxl, loras, state)
+    state.close()
 
 
 @pytest.mark.parametrize("prompts", [[], ["a photo"], ["{} and {}"], ["{0}"], ["{}}"]], ids=str)

@@ -15,7 +15,7 @@ from generation.pipeline import Pipeline, load_pipeline, quiet
 from generation.run import generate
 from generation.tinyworld import weights_folder
 from generation.token_embeddings import NewWords, Vocabulary, blocks, read_words, readers, write_words
-from generation.train.recipe import Recipe, read_recipe
+from generation.train.recipe import TrainingRecipe, read_recipe
 from generation.train.token_training import begin_words, without_words
 from generation.train.trainer import train_lora
 
@@ -175,7 +175,7 @@ def test_tinyworld_trains_words_beside_a_lora(tmp_path: Path) -> None:
 
 
 def test_a_prompt_without_new_words_says_the_class_word() -> None:
-    wanted = Recipe.model_validate(
+    wanted = TrainingRecipe.model_validate(
         {"concept": "c", "base": "b", "references": "r", "prompt": "a <c1> <c2>", "class_prompt": "q",
          "embeddings": {"words": ["<c1>", "<c2>"], "class_word": "cat"}}
     ).embeddings  # fmt: skip

@@ -21,7 +21,7 @@ from generation.experiment_file import read_experiment
 from generation.lora_file import load_lora
 from generation.merge.export import spelt, write_merge
 from generation.merge.methods import MERGE_METHODS, on_outputs
-from generation.merge.setup import Weighted, module_of
+from generation.merge.setup import WeightedLora, module_of
 from generation.pipeline import Pipeline, quiet
 from generation.sampler import Artist, Cell
 from generation.seeds import initial_noise
@@ -226,8 +226,8 @@ def test_every_merge_draws_within_20_gb(proof: Proof) -> None:
 def test_hooked_equals_folded(proof: Proof) -> None:
     arm, case = proof.arm("orthogonal_static")
     artist = proof.artist
-    loras = [Weighted(artist.lora(name), 1.0, case.concepts.index(name)) for name in sorted(case.concepts)]
-    with on_outputs.hooked(artist.merge(arm), artist.pipeline, loras, artist.drawing, None):
+    loras = [WeightedLora(artist.lora(name), 1.0, case.concepts.index(name)) for name in sorted(case.concepts)]
+    with on_outputs.hooked(artist.merge(arm), artist.pipeline, loras, artist.state, None):
         static = latents(artist.pipeline, lambda: artist.draw([Cell(case, 0)]))
     found = {label: proof.apart(*pair) for label, pair in {
         "direct": (proof.drawn["direct_hooked"], "direct"), "static": (static, "orthogonal_static"),

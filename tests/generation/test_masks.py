@@ -9,19 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generation.merge.dropout_masks import CHANNEL_STEP, TOKEN_STEP, TOLERANCE, Draws, channel_words, mix, row_words, signed
+from generation.merge.dropout_masks import CHANNEL_STEP, TOKEN_STEP, TOLERANCE, MaskDraws, channel_words, mix, row_words, signed
 from generation.merge.dropout_rates import check_disjoint
 from generation.merge.methods import MERGE_METHODS
-from generation.merge.official import dropout_masks, orthogonal_masks
 from generation.seeds import derived
+from tests.official_masks import dropout_masks, orthogonal_masks
 
 CPU = torch.device("cpu")
 ORTHOGONAL, DROPOUT = MERGE_METHODS["orthogonal_mc_dropout"].function, MERGE_METHODS["mc_dropout"].function
 
 
-def draws(keys: list[int], tokens: int, channels: int, layer: str = "unet.a", count: int = 4) -> Draws:
+def draws(keys: list[int], tokens: int, channels: int, layer: str = "unet.a", count: int = 4) -> MaskDraws:
     words = [channel_words(layer, channels, draw, CPU) for draw in range(count)]
-    return Draws(row_words(keys, tokens, CPU), words, torch.float32)
+    return MaskDraws(row_words(keys, tokens, CPU), words, torch.float32)
 
 
 def mixed(word: int) -> int:
@@ -52,7 +52,7 @@ def test_a_share_compares_the_whole_hash_of_row_and_channel(shares: list[tuple[f
     """Whatever steps are saved on the way, no mask may change by a bit."""
     rows, channels = row_words([key], 7, CPU), channel_words("unet.a", 9, 0, CPU)
     words = mix(rows[:, None] ^ channels[None, :]).to(torch.int64) + 2**31
-    drawn = Draws(rows, [channels], torch.float32)
+    drawn = MaskDraws(rows, [channels], torch.float32)
     bounds = [sorted(pair) for pair in [*shares, (0.25, 0.5)]]
     for (low, high), found in [(pair, drawn.share(*pair, gain=3.0)) for pair in bounds]:
         least, most = (min(round(bound * 2**32), 2**32 - 1) for bound in (low, high))

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from generation.batch_invariant import added
 from generation.lora_file import Factors, load_lora
-from generation.merge.dropout_masks import Draws, channel_words, row_words
+from generation.merge.dropout_masks import MaskDraws, channel_words, row_words
 from generation.merge.lowrank import side_by_side
 from generation.merge.methods import MERGE_METHODS
-from generation.merge.on_input_columns import Trial
-from generation.merge.on_steps import Course
-from generation.merge.setup import Weighted, dense, module_of
+from generation.merge.on_input_columns import ColumnObjective
+from generation.merge.on_steps import StepPlan
+from generation.merge.setup import WeightedLora, dense, module_of
 from generation.pipeline import Pipeline
 from tests.merging import INPUTS, OUTPUTS, changes, fitted, inputs, lora_parts, merged
 from tests.tiny import adapted, save_peft_lora
@@ -43,11 +43,11 @@ def weighed(method: str, parts: Sequence[Factors], places: Sequence[int], order:
         return merged(method, here, places=at, **blocks)
     if found.acts_on == "steps":
         by_place = dict(zip(at, here, strict=True))
-        course = Course(4, sorted(by_place), {"unet.a": at}, lambda layer, place: by_place[place])
-        table: Tensor = found.function(course)["unet.a"].double().mean(0)
+        plan = StepPlan(4, sorted(by_place), {"unet.a": at}, lambda layer, place: by_place[place])
+        table: Tensor = found.function(plan)["unet.a"].double().mean(0)
         return torch.einsum("sj,joi->soi", table, torch.stack([part.dense().double() for part in here]))
     if found.acts_on == "outputs":
-        draws = Draws(row_words([1, 2], 1, torch.device("cpu")), [channel_words("a", OUTPUTS, n, torch.device("cpu"))
+        draws = MaskDraws(row_words([1, 2], 1, torch.device("cpu")), [channel_words("a", OUTPUTS, n, torch.device("cpu"))
                       for n in range(len(here))], torch.float32)  # fmt: skip
         gains = found.function(draws, [1 - 1 / len(here)] * len(here))
         return torch.stack([gain[:, :, None] * part.dense() for gain, part in zip(gains, here, strict=True)]).sum(0)
@@ -66,8 +66,8 @@ def zipped(parts: Sequence[Factors], order: Sequence[int]) -> Tensor:
         for number, target in enumerate(targets):
             yield (columns[number] - target).norm()
 
-    trial = Trial({"unet.a": columns}, errors)
-    own: Mapping[str, Tensor] = MERGE_METHODS["ziplora"].function(trial, updates=20)
+    objective = ColumnObjective({"unet.a": columns}, errors)
+    own: Mapping[str, Tensor] = MERGE_METHODS["ziplora"].function(objective, updates=20)
     return side_by_side([Factors(p.down * m, p.up) for p, m in zip(parts, own["unet.a"], strict=True)]).dense()
 
 
@@ -150,7 +150,9 @@ def test_direct_exported_is_direct_folded(weights: tuple[float, float], sdxl: Pi
         save_peft_lora(tmp_path / f"{n}.safetensors", adapted(sdxl, r"conv1$|to_[qk]$|fc1$"), rank=2 + n, seed=n)
         for n in (0, 1)
     ]
-    loras = [Weighted(load_lora(file, sdxl), weight, n) for n, (file, weight) in enumerate(zip(files, weights, strict=True))]
+    loras = [
+        WeightedLora(load_lora(file, sdxl), weight, n) for n, (file, weight) in enumerate(zip(files, weights, strict=True))
+    ]
     folded = changes(sdxl, loras, "direct")
     tensors = {}
     for layer in folded:
@@ -158,7 +160,7 @@ def test_direct_exported_is_direct_folded(weights: tuple[float, float], sdxl: Pi
         tail = (1,) * (whole.down.dim() - 2)
         tensors |= {f"{layer}.lora_A.weight": whole.down, f"{layer}.lora_B.weight": whole.up.reshape(*whole.up.shape, *tail)}
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "out.safetensors")
-    again = changes(sdxl, [Weighted(load_lora(tmp_path / "out.safetensors", sdxl), 1.0, 0)], "direct")
+    again = changes(sdxl, [WeightedLora(load_lora(tmp_path / "out.safetensors", sdxl), 1.0, 0)], "direct")
     for layer, weight in folded.items():
         assert torch.allclose(again[layer], weight, atol=1e-5)
         assert module_of(sdxl, layer).weight.shape == weight.shape

@@ -15,8 +15,8 @@ from generation.merge.apply import Merge
 from generation.merge.dropout_masks import MaskOptions
 from generation.merge.method import by_name
 from generation.merge.methods import MERGE_METHODS
-from generation.merge.sampling_state import Drawing
-from generation.merge.setup import Observer, Weighted, module_of
+from generation.merge.sampling_state import SamplingState
+from generation.merge.setup import Observer, WeightedLora, module_of
 from generation.pipeline import Pipeline, components, load_pipeline
 from tests.merging import as_trained, loras_of
 from tests.tiny import adapted, save_peft_lora
@@ -45,18 +45,18 @@ def merge(name: str, **parameters: Any) -> Merge:
 
 @torch.no_grad()
 def denoise(
-    pipeline: Pipeline, wanted: Merge, loras: Sequence[Weighted], images: Sequence[int] = (1, 2), calls: int = 1,
+    pipeline: Pipeline, wanted: Merge, loras: Sequence[WeightedLora], images: Sequence[int] = (1, 2), calls: int = 1,
     observe: Observer | None = None,
 ) -> Tensor:  # fmt: skip
     """Return the UNet's last output for a batch under a merge."""
-    drawing = Drawing(pipeline)
+    state = SamplingState(pipeline)
     try:
-        with wanted.applied(pipeline, as_trained(wanted.method.name, loras), drawing, observe):
-            drawing.begin(images)
+        with wanted.applied(pipeline, as_trained(wanted.method.name, loras), state, observe):
+            state.begin(images)
             for _ in range(calls):
                 output: Tensor = pipeline.unet(**unet_inputs(images)).sample
     finally:
-        drawing.close()
+        state.close()
     return output
 
 
@@ -92,13 +92,13 @@ def test_a_method_keeps_shape_and_type_and_leaves_the_global_generator(method: s
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_method_works_in_half_precision(method: str, dtype: torch.dtype, world: Path) -> None:
     pipeline = load_pipeline(world / "sdxl", "float16" if dtype == torch.float16 else "bfloat16")
-    drawing = Drawing(pipeline)
+    state = SamplingState(pipeline)
     module = module_of(pipeline, LAYER)
     loras = as_trained(method, loras_of(world, pipeline, "star", "ring"))
-    with torch.no_grad(), merge(method).applied(pipeline, loras, drawing):
-        drawing.begin([1])
+    with torch.no_grad(), merge(method).applied(pipeline, loras, state):
+        state.begin([1])
         output = module(torch.ones(1, 5, module.in_features, dtype=dtype))
-    drawing.close()
+    state.close()
     assert output.dtype == dtype
     assert torch.isfinite(output).all()
 
@@ -115,7 +115,7 @@ def test_every_weight_is_back_bit_by_bit_after_a_merge(method: str, world: Path,
     before = weights()
     denoise(sdxl, merge(method), loras_of(world, sdxl, "star", "ring"))
     star = as_trained(method, loras_of(world, sdxl, "star"))
-    with pytest.raises(KeyboardInterrupt), merge(method).applied(sdxl, star, Drawing(sdxl)):
+    with pytest.raises(KeyboardInterrupt), merge(method).applied(sdxl, star, SamplingState(sdxl)):
         raise KeyboardInterrupt
     assert all(torch.equal(value, before[key]) for key, value in weights().items())
 
@@ -146,13 +146,13 @@ def test_one_lora_without_dropout_is_the_plain_lora_bit_by_bit(method: str, worl
     module = module_of(sdxl, LAYER)
     x = torch.randn(2, 7, module.in_features, generator=torch.Generator().manual_seed(0))
     part = star.lora.part(LAYER)
-    drawing = Drawing(sdxl)
+    state = SamplingState(sdxl)
     with torch.no_grad():
         plain = module(x) + nn.functional.linear(nn.functional.linear(x, part.down), part.up)
-        with merge(method, p=0).applied(sdxl, [star], drawing):
-            drawing.begin([1, 2])
+        with merge(method, p=0).applied(sdxl, [star], state):
+            state.begin([1, 2])
             assert torch.equal(module(x), plain)
-    drawing.close()
+    state.close()
 
 
 def test_static_masks_without_dropout_are_the_direct_merge_bit_by_bit(world: Path, sdxl: Pipeline) -> None:
@@ -185,12 +185,14 @@ def test_direct_equals_diffusers_and_peft(world: Path, sdxl: Pipeline, tmp_path:
     theirs.load_lora_weights(world / "star.safetensors", adapter_name="star")
     theirs.load_lora_weights(conv, adapter_name="conv")
     theirs.set_adapters(["star", "conv"], [1.0, 0.7])
-    loras = [Weighted(load_lora(path, sdxl), weight, 0) for path, weight in ((world / "star.safetensors", 1.0), (conv, 0.7))]
+    loras = [
+        WeightedLora(load_lora(path, sdxl), weight, 0) for path, weight in ((world / "star.safetensors", 1.0), (conv, 0.7))
+    ]
     ours = denoise(sdxl, merge("direct"), loras)
     with torch.no_grad():
         assert torch.allclose(theirs.unet(**unet_inputs((1, 2))).sample, ours, atol=2e-4, rtol=1e-4)
         ids = torch.arange(10)[None]
-        with merge("direct").applied(sdxl, loras, Drawing(sdxl)):
+        with merge("direct").applied(sdxl, loras, SamplingState(sdxl)):
             for encoder in ("text_encoder", "text_encoder_2"):
                 mine, peft = (getattr(pipe, encoder)(ids)[0] for pipe in (sdxl, theirs))
                 assert torch.allclose(mine, peft, atol=1e-5)
@@ -217,31 +219,31 @@ def test_the_mean_over_masks_is_the_direct_merge(method: str, world: Path, sdxl:
     loras = loras_of(world, sdxl, "star", "ring")
     module, count = module_of(sdxl, LAYER), 800
     x = torch.randn(1, 3, module.in_features, generator=torch.Generator().manual_seed(0))
-    drawing = Drawing(sdxl)
+    state = SamplingState(sdxl)
     with torch.no_grad():
-        with merge("direct").applied(sdxl, loras, drawing):
+        with merge("direct").applied(sdxl, loras, state):
             direct = module(x)
-        with merge(method, p=0.5).applied(sdxl, loras, drawing):
-            drawing.begin(range(count))
+        with merge(method, p=0.5).applied(sdxl, loras, state):
+            state.begin(range(count))
             outputs = module(x.expand(count, -1, -1))
-    drawing.close()
+    state.close()
     error = (outputs - direct).mean(0) / (outputs.std(0) / math.sqrt(count))
     assert error.abs().max().item() < 5
 
 
 def test_masks_per_channel_do_the_same_in_the_weight_and_beside_it(world: Path, sdxl: Pipeline) -> None:
-    module, drawing = module_of(sdxl, LAYER), Drawing(sdxl)
+    module, state = module_of(sdxl, LAYER), SamplingState(sdxl)
     x = torch.randn(4, 50, module.in_features, generator=torch.Generator().manual_seed(0))
     options = {"granularity": "channel", "refresh": "image"}
     with (
         torch.no_grad(),
-        merge("orthogonal_mc_dropout", **options).applied(sdxl, loras_of(world, sdxl, "star", "ring"), drawing),
+        merge("orthogonal_mc_dropout", **options).applied(sdxl, loras_of(world, sdxl, "star", "ring"), state),
     ):
-        drawing.begin([1, 2])
+        state.begin([1, 2])
         many = module(x)
         # a token alone is less work than a weight
         single = torch.cat([module(token) for token in torch.split(x, 1, dim=1)], dim=1)
-    drawing.close()
+    state.close()
     assert torch.allclose(many, single, atol=1e-5)
 
 

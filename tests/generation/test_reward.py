@@ -78,7 +78,7 @@ def test_it_is_the_formula_written_out(arm: str, experiment_file: Write) -> None
     e0 = [asked(drawn, text, first["latents"], first["when"]) for text in ("", "star ring")]
     assert case.prompt != "star ring" == drawn.experiment.plain_prompt(case)
     with drawn.merged(chosen, case.concepts):
-        drawn.drawing.begin([image_key(case.id, 0)])
+        drawn.state.begin([image_key(case.id, 0)])
         # the pipeline asks the text encoders for the prompt first: so do we, from the first call on
         mine = asked(drawn, case.prompt, first["latents"], first["when"])
     expected = e0[0] + 5 * (e0[1] - e0[0]) + 3 * (mine - e0[1])

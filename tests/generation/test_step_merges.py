@@ -10,9 +10,9 @@ from torch import Tensor
 from generation.lora_file import Factors
 from generation.merge.apply import Merge
 from generation.merge.methods import MERGE_METHODS
-from generation.merge.on_steps import Course
-from generation.merge.sampling_state import Drawing
-from generation.merge.setup import Weighted
+from generation.merge.on_steps import StepPlan
+from generation.merge.sampling_state import SamplingState
+from generation.merge.setup import WeightedLora
 from generation.pipeline import Pipeline, load_pipeline, quiet
 from tests.merging import lora_parts, loras_of
 from tests.unet import unet_inputs
@@ -35,18 +35,23 @@ def pipeline(world: Path) -> Pipeline:
 
 @torch.no_grad()
 def outputs(
-    pipeline: Pipeline, method: str, loras: Sequence[Weighted], steps: int, images: Sequence[int] = (1,), **parameters: object
+    pipeline: Pipeline,
+    method: str,
+    loras: Sequence[WeightedLora],
+    steps: int,
+    images: Sequence[int] = (1,),
+    **parameters: object,
 ) -> list[Tensor]:
     """Return what the UNet gives at each call of a drawing with as many steps."""
-    found, drawing = MERGE_METHODS[method], Drawing(pipeline, steps)
+    found, state = MERGE_METHODS[method], SamplingState(pipeline, steps)
     with quiet():
         pipeline.scheduler.set_timesteps(steps)
     try:
-        with Merge(found, found.settings(parameters), seed=0).applied(pipeline, loras, drawing):
-            drawing.begin(images)
+        with Merge(found, found.settings(parameters), seed=0).applied(pipeline, loras, state):
+            state.begin(images)
             return [pipeline.unet(**unet_inputs(images)).sample for _ in pipeline.scheduler.timesteps]
     finally:
-        drawing.close()
+        state.close()
 
 
 def close(one: Tensor, other: Tensor) -> bool:
@@ -60,7 +65,7 @@ def test_loras_take_turns_in_the_order_of_the_case(world: Path, pipeline: Pipeli
     assert [close(turn, alone[0]) for turn in turns] == [True, True, False, False, True]
     assert [close(turn, alone[1]) for turn in turns] == [False, False, True, True, False]
     # the place in the case decides, not the order in which LoRAs arrive
-    swapped = outputs(pipeline, "lora_switch", [Weighted(ring.lora, 1.0, 0), Weighted(star.lora, 1.0, 1)], 1)
+    swapped = outputs(pipeline, "lora_switch", [WeightedLora(ring.lora, 1.0, 0), WeightedLora(star.lora, 1.0, 1)], 1)
     assert close(swapped[0], alone[1])
 
 
@@ -69,9 +74,12 @@ def test_the_text_encoders_of_a_switch_see_the_first_lora(world: Path, pipeline:
     ids, found = torch.arange(10)[None], {}
     for method, chosen in (("lora_switch", loras), ("lora_composite", loras), ("direct", loras[:1]), ("direct ", loras)):
         name = MERGE_METHODS[method.strip()]
-        with torch.no_grad(), Merge(name, name.settings({}), seed=0).applied(pipeline, chosen, drawing := Drawing(pipeline)):
+        with (
+            torch.no_grad(),
+            Merge(name, name.settings({}), seed=0).applied(pipeline, chosen, state := SamplingState(pipeline)),
+        ):
             found[method] = pipeline.text_encoder(ids)[0]
-        drawing.close()
+        state.close()
     assert torch.allclose(found["lora_switch"], found["direct"], atol=1e-5)
     assert torch.allclose(found["lora_composite"], found["direct "], atol=1e-5)
 
@@ -94,8 +102,8 @@ def test_a_batch_of_one_equals_a_batch_of_three(method: str, world: Path, pipeli
         assert torch.equal(alone, together[[place, place + 3]])
 
 
-def course(parts: dict[str, list[Factors]], steps: int) -> Course:
-    return Course(
+def plan(parts: dict[str, list[Factors]], steps: int) -> StepPlan:
+    return StepPlan(
         steps, (0, 1), {layer: range(len(here)) for layer, here in parts.items()}, lambda layer, place: parts[layer][place]
     )
 
@@ -106,20 +114,20 @@ def test_k_lora_is_the_paper_s_comparison() -> None:
     deltas = {layer: [part.dense().abs() for part in here] for layer, here in parts.items()}
     gamma = sum(float(here[0].sum()) for here in deltas.values()) / sum(float(here[1].sum()) for here in deltas.values())
     steps = 10
-    tables = MERGE_METHODS["k_lora"].function(course(parts, steps))
+    tables = MERGE_METHODS["k_lora"].function(plan(parts, steps))
     for layer, (subject, style) in deltas.items():
         mine, theirs = (sum(sorted(sizes.flatten().tolist())[-6:]) for sizes in (subject, style))
         for step in range(steps):
             wins = mine >= theirs * gamma * (1.5 * step / steps + 0.5)
             assert tables[layer][0, step].tolist() == [float(wins), float(not wins)]
-    swapped = MERGE_METHODS["k_lora"].function(course({k: v[::-1] for k, v in parts.items()}, steps), style="first")
+    swapped = MERGE_METHODS["k_lora"].function(plan({k: v[::-1] for k, v in parts.items()}, steps), style="first")
     assert all(torch.equal(swapped[layer], tables[layer].flip(2)) for layer in tables)
 
 
 def test_k_lora_decides_alike_at_any_number_of_steps() -> None:
     parts = {f"unet.{seed}": lora_parts((2, 3), seed=seed) for seed in range(6)}
     parts["unet.single"] = lora_parts((2,))
-    coarse, fine = (MERGE_METHODS["k_lora"].function(course(parts, steps)) for steps in (10, 50))
+    coarse, fine = (MERGE_METHODS["k_lora"].function(plan(parts, steps)) for steps in (10, 50))
     assert all(torch.equal(coarse[layer], fine[layer][:, ::5]) for layer in parts)
     assert coarse["unet.single"].eq(1).all()
     share = torch.cat([table[0, :, 0] for layer, table in fine.items() if layer != "unet.single"]).mean()
@@ -136,14 +144,14 @@ def test_every_step_of_every_sampler_has_its_turn(sampler: str, steps: int, pipe
         # with its Runge-Kutta start, PNDM needs 4 steps or more
         scheduler = kind.from_config(pipeline.scheduler.config, skip_prk_steps=True)
         scheduler.set_timesteps(steps)
-    drawing = Drawing(pipeline, steps)
-    drawing._scheduler = scheduler
-    drawing.begin([1])
+    state = SamplingState(pipeline, steps)
+    state._scheduler = scheduler
+    state.begin([1])
     seen = []
     for call in range(len(scheduler.timesteps)):
-        drawing._calls["unet"] = call
-        seen.append(drawing.step())
-    drawing.close()
+        state._calls["unet"] = call
+        seen.append(state.step())
+    state.close()
     assert seen == sorted(seen)
     assert set(seen) == set(range(steps))
 

@@ -78,7 +78,7 @@ def test_the_mean_over_masks_is_direct(experiment: Experiment) -> None:
     with torch.no_grad():
         for arm in experiment.arms:
             with artist.merged(arm, case.concepts):
-                artist.drawing.begin(range(count))
+                artist.state.begin(range(count))
                 outputs[arm.method] = module(x.expand(count, -1, -1))
     artist.close()
     for method in ("mc_dropout", "orthogonal_mc_dropout"):

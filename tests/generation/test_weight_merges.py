@@ -10,7 +10,7 @@ import torch
 from generation.lora_file import Factors, Lora
 from generation.merge.apply import Merge
 from generation.merge.methods import MERGE_METHODS
-from generation.merge.sampling_state import Drawing
+from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import module_of
 from generation.pipeline import Pipeline
 from tests.merging import INPUTS, OUTPUTS, PRUNED, RANKS, changes, close, lora_parts, loras_of, merged, plain_sum
@@ -140,7 +140,7 @@ def test_a_layer_s_factors_are_made_when_they_are_folded(world: Path, sdxl: Pipe
 
     monkeypatch.setattr(Lora, "part", counted)
     loras, direct = loras_of(world, sdxl, "star", "ring"), MERGE_METHODS["direct"]
-    change = Merge(direct, direct.settings({}), seed=0).changes(sdxl, loras, Drawing(sdxl))
+    change = Merge(direct, direct.settings({}), seed=0).changes(sdxl, loras, SamplingState(sdxl))
     assert change is not None
     assert not made
     name = next(iter(change))

@@ -10,9 +10,9 @@ from torch import Tensor
 from generation.lora_file import load_lora
 from generation.merge.apply import Merge
 from generation.merge.methods import MERGE_METHODS
-from generation.merge.on_input_columns import Trial, _Bench
-from generation.merge.sampling_state import Drawing
-from generation.merge.setup import Weighted, at_work, layers_of, module_of
+from generation.merge.on_input_columns import ColumnObjective, _Bench
+from generation.merge.sampling_state import SamplingState
+from generation.merge.setup import WeightedLora, at_work, layers_of, module_of
 from generation.pipeline import Pipeline, quiet
 from tests.merging import changes, loras_of
 from tests.tiny import adapted, save_peft_lora
@@ -29,7 +29,7 @@ def found(targets: Tensor, **parameters: float) -> Mapping[str, Tensor]:
         for number in range(2):
             yield (columns["unet.a"][number] - targets[number]).norm()
 
-    result: Mapping[str, Tensor] = METHOD.function(Trial(columns, errors), **METHOD.settings(parameters).model_dump(
+    result: Mapping[str, Tensor] = METHOD.function(ColumnObjective(columns, errors), **METHOD.settings(parameters).model_dump(
         exclude={"prompts", "calibration_steps"}
     ))  # fmt: skip
     return result
@@ -50,11 +50,11 @@ def test_the_first_update_follows_the_gradient_written_out() -> None:
     assert torch.allclose(result, torch.tensor([[1.1, 0.9, 0.9], [0.9, 0.9, 0.9]]), atol=1e-4)
 
 
-def loras(world: Path, pipeline: Pipeline, folder: Path) -> list[Weighted]:
+def loras(world: Path, pipeline: Pipeline, folder: Path) -> list[WeightedLora]:
     """Return two LoRAs: attention and text, and convolutions as well, so that some layers have one LoRA only."""
     conv = save_peft_lora(folder / "conv.safetensors", adapted(pipeline, r"conv1$|to_q$|v_proj$"), rank=2, seed=5)
     other = save_peft_lora(folder / "other.safetensors", adapted(pipeline, r"conv1$|to_[qk]$|v_proj$"), rank=3, seed=6)
-    return [Weighted(load_lora(path, pipeline), weight, place, f"v{place}")
+    return [WeightedLora(load_lora(path, pipeline), weight, place, f"v{place}")
             for place, (path, weight) in enumerate(((conv, 1.0), (other, 0.7)))]  # fmt: skip
 
 
@@ -91,12 +91,12 @@ def test_the_merge_comes_nearer_to_what_each_lora_guesses_alone(world: Path, sdx
     both = at_work(loras(world, sdxl, tmp_path))
     setup = Merge(METHOD, METHOD.settings({"calibration_steps": 1, "similarity": 0.0, "updates": 20}), seed=3)
     shared = {layer: here for layer, here in layers_of(both).items() if layer.startswith("unet.") and len(here) > 1}
-    drawing = Drawing(sdxl)
-    with quiet(), _Bench(setup, sdxl, both, shared).set_up() as trial:
-        first = [sum(float(error.detach()) for error in trial.errors(update)) for update in range(100, 105)]
-        METHOD.function(trial, similarity=0.0, updates=20, learning_rate=0.05)
-        last = [sum(float(error.detach()) for error in trial.errors(update)) for update in range(100, 105)]
-    drawing.close()
+    state = SamplingState(sdxl)
+    with quiet(), _Bench(setup, sdxl, both, shared).set_up() as objective:
+        first = [sum(float(error.detach()) for error in objective.errors(update)) for update in range(100, 105)]
+        METHOD.function(objective, similarity=0.0, updates=20, learning_rate=0.05)
+        last = [sum(float(error.detach()) for error in objective.errors(update)) for update in range(100, 105)]
+    state.close()
     assert sum(last) < 0.98 * sum(first)
 
 

@@ -15,8 +15,8 @@ from generation.pipeline import Pipeline, load_pipeline
 from generation.seeds import derived
 from generation.train.adapters import add_adapters, without_adapters
 from generation.train.losses import dco_loss, modulated, squared_error, wanted
-from generation.train.objective import Batch, Objective
-from generation.train.recipe import Recipe, read_recipe
+from generation.train.objective import Objective, TrainingBatch
+from generation.train.recipe import TrainingRecipe, read_recipe
 from tests.train.conftest import Train, recipe_file
 
 # diffusers' scheduler on numpy 2
@@ -77,7 +77,7 @@ def test_dco_at_the_base_model_pulls_with_half_of_beta():
 ALL_TERMS = "[consistency]\nprior = 0.3\nsubject = 0.7\nsigma = 0.4\n"
 
 
-def _set_up(place: Path, folder: Path, lines: str) -> tuple[Pipeline, Recipe, Batch, dict[str, Tensor]]:
+def _set_up(place: Path, folder: Path, lines: str) -> tuple[Pipeline, TrainingRecipe, TrainingBatch, dict[str, Tensor]]:
     """Return a pipeline with a LoRA that is not zero, a recipe, a batch of 2 + 2 rows, and its conditions for one row."""
     pipeline = load_pipeline(place / "base")
     recipe = read_recipe(recipe_file(folder, lines))
@@ -86,7 +86,7 @@ def _set_up(place: Path, folder: Path, lines: str) -> tuple[Pipeline, Recipe, Ba
         weight.data = torch.randn(weight.shape, generator=generator) * 0.2
     clean, noise = (torch.randn(4, 4, 8, 8, generator=generator) for _ in range(2))
     told = {"states": torch.randn(1, 5, 32, generator=generator), "pooled": torch.randn(1, 16, generator=generator)}
-    return pipeline, recipe, Batch(clean, noise, torch.tensor([10, 400, 700, 950]), ["s"] * 2 + ["p"] * 2, 2), told
+    return pipeline, recipe, TrainingBatch(clean, noise, torch.tensor([10, 400, 700, 950]), ["s"] * 2 + ["p"] * 2, 2), told
 
 
 def _ask(pipeline: Pipeline, told: dict[str, Tensor], noisy: Tensor, when: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def _ask(pipeline: Pipeline, told: dict[str, Tensor], noisy: Tensor, when: Tenso
 def test_the_sum_is_the_papers_written_out_row_by_row(place: Path, tmp_path: Path, lines: str, names: set[str]):
     pipeline, recipe, batch, told = _set_up(place, tmp_path, lines)
     if not recipe.uses_prior:
-        batch = Batch(batch.clean[:2], batch.noise[:2], batch.when[:2], batch.prompts[:2], 2)
+        batch = TrainingBatch(batch.clean[:2], batch.noise[:2], batch.when[:2], batch.prompts[:2], 2)
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
 
     def reference(noisy: Tensor, when: Tensor, prompts: list[str]) -> Tensor:

@@ -12,7 +12,7 @@ from evalkit.errors import UserError
 from generation.lora_file import load_lora
 from generation.pipeline import load_pipeline
 from generation.train.command import train
-from generation.train.recipe import Recipe, read_recipe
+from generation.train.recipe import TrainingRecipe, read_recipe
 from generation.train.trainer import train_lora
 from generation.train.training_images import prior_images
 from tests.train.conftest import recipe_file
@@ -143,5 +143,5 @@ def test_a_broken_image_is_named(place: Path, tmp_path: Path):
 
 
 def test_defaults_are_those_of_the_reference():
-    recipe = Recipe(concept="c", base="b", references="r", prompt="p", class_prompt="q")
+    recipe = TrainingRecipe(concept="c", base="b", references="r", prompt="p", class_prompt="q")
     assert (recipe.rank, recipe.learning_rate, recipe.text_learning_rate, recipe.prior_weight) == (4, 1e-4, 5e-6, 1.0)

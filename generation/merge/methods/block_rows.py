@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from generation.lora_file import Factors
-from generation.merge.dropout_masks import Draws, channel_words, row_words
+from generation.merge.dropout_masks import MaskDraws, channel_words, row_words
 from generation.merge.layer import Layer
 from generation.merge.lowrank import side_by_side
 from generation.merge.method import merge_method
@@ -24,7 +24,7 @@ def block_rows(parts: Sequence[Factors], layer: Layer, *, rescale: bool = True) 
     """
     up = parts[0].up
     channels = channel_words(layer.name, up.shape[0], 0, up.device)
-    draws = Draws(row_words([derived("row", layer.seed, 0, 0, 0)], 1, up.device), [channels], up.dtype)
+    draws = MaskDraws(row_words([derived("row", layer.seed, 0, 0, 0)], 1, up.device), [channels], up.dtype)
     gains = orthogonal_mc_dropout.function(draws, [1 - 1 / layer.count] * len(parts))
     if not rescale:
         gains = [(gain != 0).to(gain) for gain in gains]

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from generation.merge.method import merge_method
-from generation.merge.on_steps import Course
+from generation.merge.on_steps import StepPlan
 from generation.merge.role_pairs import pair_of
 
 
@@ -18,7 +18,7 @@ from generation.merge.role_pairs import pair_of
     check=pair_of("k_lora", "one of them the style"),
 )
 def k_lora(
-    course: Course,
+    plan: StepPlan,
     *,
     alpha: Annotated[float, Field(ge=0)] = 1.5,
     beta: Annotated[float, Field(ge=0)] = 0.5,
@@ -32,22 +32,22 @@ def k_lora(
     alpha / rank, and all layers take part, not attention alone. A LoRA that is alone in a layer always acts there; text
     encoders see what acts at the first step.
     """
-    both = {layer for layer, places in course.layers.items() if len(places) == 2}
-    first, second = course.order[0], course.order[-1]
+    both = {layer for layer, places in plan.layers.items() if len(places) == 2}
+    first, second = plan.order[0], plan.order[-1]
     content, other = (first, second) if style == "second" else (second, first)
     strengths, totals = {}, torch.zeros(2, dtype=torch.float64)
     for layer in both:
-        parts = [course.part(layer, place) for place in (content, other)]
+        parts = [plan.part(layer, place) for place in (content, other)]
         sizes = [part.dense().abs().flatten() for part in parts]
         largest = min(parts[0].rank * parts[1].rank, len(sizes[0]))
         strengths[layer] = [float(size.topk(largest).values.sum(dtype=torch.float64)) for size in sizes]
         totals += torch.tensor([float(size.sum(dtype=torch.float64)) for size in sizes])
     gamma = float(totals[0] / totals[1]) if totals[1] > 0 else 0.0
-    bounds = [gamma * (alpha * step / course.steps + beta) for step in range(course.steps)]
+    bounds = [gamma * (alpha * step / plan.steps + beta) for step in range(plan.steps)]
     tables = {}
-    for layer, places in course.layers.items():
+    for layer, places in plan.layers.items():
         if layer not in both:
-            tables[layer] = torch.ones(1, course.steps, len(places))
+            tables[layer] = torch.ones(1, plan.steps, len(places))
             continue
         mine, theirs = strengths[layer]
         chosen = [content if mine >= theirs * bound else other for bound in bounds]

@@ -8,18 +8,18 @@ from pydantic import Field
 from torch import Tensor
 
 from generation.merge.method import merge_method
-from generation.merge.on_steps import Course
+from generation.merge.on_steps import StepPlan
 
 
 @merge_method(acts_on="steps", source="Zhong et al. 2024, arXiv 2402.16843")
-def lora_switch(course: Course, *, tau: Annotated[int, Field(ge=1)] = 5) -> Mapping[str, Tensor]:
+def lora_switch(plan: StepPlan, *, tau: Annotated[int, Field(ge=1)] = 5) -> Mapping[str, Tensor]:
     """Let each LoRA act alone for `tau` steps, in the order of a case's concepts, round and round.
 
     The paper puts characters first and finds that the order matters. Text encoders see the first LoRA alone, as in the
     authors' code. A step of a second-order sampler counts once.
     """
-    turn = [course.order[step // tau % len(course.order)] for step in range(course.steps)]
+    turn = [plan.order[step // tau % len(plan.order)] for step in range(plan.steps)]
     return {
         layer: torch.tensor([[[float(place == now) for place in places] for now in turn]])
-        for layer, places in course.layers.items()
+        for layer, places in plan.layers.items()
     }

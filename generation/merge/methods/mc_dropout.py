@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from generation.merge.dropout_masks import Draws
+from generation.merge.dropout_masks import MaskDraws
 from generation.merge.dropout_rates import Rates, check_count
 from generation.merge.method import merge_method
 
@@ -14,7 +14,7 @@ from generation.merge.method import merge_method
     source="Zhang et al. 2025, arXiv 2510.03262, equation 1",
     check=check_count,
 )
-def mc_dropout(draws: Draws, rates: Sequence[float], *, p: Rates = 0.5) -> list[Tensor]:
+def mc_dropout(draws: MaskDraws, rates: Sequence[float], *, p: Rates = 0.5) -> list[Tensor]:
     """Keep each output element with probability 1 - p, scaled by 1 / (1 - p), independently for every LoRA.
 
     A layer that one LoRA alone adapts is masked too, as in the authors' code.

@@ -5,7 +5,7 @@ from itertools import accumulate, pairwise
 
 from torch import Tensor
 
-from generation.merge.dropout_masks import Draws
+from generation.merge.dropout_masks import MaskDraws
 from generation.merge.dropout_rates import Rates, check_disjoint
 from generation.merge.method import merge_method
 
@@ -15,7 +15,7 @@ from generation.merge.method import merge_method
     source="Zhang et al. 2025, arXiv 2510.03262, section 3, theorems 1 and 2",
     check=check_disjoint,
 )
-def orthogonal_mc_dropout(draws: Draws, rates: Sequence[float], *, p: Rates = 0.5) -> list[Tensor]:
+def orthogonal_mc_dropout(draws: MaskDraws, rates: Sequence[float], *, p: Rates = 0.5) -> list[Tensor]:
     """Give each output element to one LoRA at most: to LoRA j with probability 1 - p_j, scaled by 1 / (1 - p_j).
 
     The paper draws k dependent Bernoulli masks. One uniform number per element that decides its owner follows the same joint

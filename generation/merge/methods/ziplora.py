@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from generation.merge.method import merge_method
-from generation.merge.on_input_columns import Trial
+from generation.merge.on_input_columns import ColumnObjective
 from generation.merge.role_pairs import pair_of
 
 
@@ -19,7 +19,7 @@ from generation.merge.role_pairs import pair_of
     needs="columns",
 )
 def ziplora(
-    trial: Trial,
+    objective: ColumnObjective,
     *,
     similarity: Annotated[float, Field(ge=0, le=1000)] = 0.01,
     updates: Annotated[int, Field(ge=1, le=10_000)] = 100,
@@ -32,14 +32,14 @@ def ziplora(
     Similarity 0.01 and 100 updates are the paper's; the learning rate, which it leaves open, is ours. So are the images x: what
     each LoRA draws alone stands in for those it was trained on. A layer that one LoRA alone adapts stays as it is.
     """
-    weights = list(trial.columns.values())
+    weights = list(objective.columns.values())
     search = torch.optim.Adam(weights, lr=learning_rate)
     for update in range(updates):
         search.zero_grad()
         # one error at a time: the graph of one pass through the denoiser is held, not of all
-        for error in trial.errors(update):
+        for error in objective.errors(update):
             error.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         loss = similarity * torch.stack([(first * second).sum().abs() for first, second in weights]).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         search.step()
-    return {layer: columns.detach() for layer, columns in trial.columns.items()}
+    return {layer: columns.detach() for layer, columns in objective.columns.items()}
