@@ -12,17 +12,19 @@ from pathlib import Path
 import numpy as np
 
 from analysis.contrast import Contrast
-from analysis.figure_style import Drawing
 from analysis.findings import Findings
 from analysis.inference.concept_sets import ConceptSets, codes_of
 from analysis.inference.mean_contrast import contrast_of_mean
 from analysis.inference.shares import Share
-from analysis.metrics.concept_count import by_concepts, by_concepts_plot, by_concepts_table
+from analysis.metrics.concept_count import by_concepts
 from analysis.metrics.paired import Measured, measure
-from analysis.number_format import ABSENT, count, error_words, number, percent, plain_cell, share_cell, word_cell
+from analysis.number_format import ABSENT, count, number, percent
 from analysis.papers.script import main
+from analysis.report.concept_count import by_concepts_plot, by_concepts_table
+from analysis.report.figure_style import ReportFigure
 from analysis.report.method_tables import MetricColumn, average, method_tables, named_columns
-from analysis.tables import Cell, Column, Table
+from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table_cells import error_words, plain_cell, share_cell, word_cell
 from evalkit.run.manifest import Manifest
 
 ALIGNMENT = {"clip_i": "Image Align", "clip_t": "Text Align"}
@@ -32,7 +34,7 @@ IDENTITY = {"clip_i": "blocklora_figure5", "dino": "blocklora_figure5_dino"}
 POST_TRAINING = ("gradient_fusion", "regmean", "ssr", "ziplora")
 
 
-def parts(found: Findings, run: Path) -> Iterator[Table | Drawing | None]:
+def parts(found: Findings, run: Path) -> Iterator[ReportTable | ReportFigure | None]:
     """Yield the paper's tables and its figure of a run.
 
     Where cases merge concepts beside those of their prompts, the tables are of the images with the most merged, as the paper's.
@@ -55,7 +57,7 @@ def parts(found: Findings, run: Path) -> Iterator[Table | Drawing | None]:
         caption = f"Identity against the number of merged concepts, by {identity.metric}"
         yield by_concepts_table(name, caption, counted, identity.signature)
         if counted:
-            yield Drawing(name, f"{caption}, with 95 % intervals.", by_concepts_plot(counted))
+            yield ReportFigure(name, f"{caption}, with 95 % intervals.", by_concepts_plot(counted))
 
 
 def of_cases(measured: Measured, cases: Collection[str]) -> Measured:
@@ -74,14 +76,14 @@ def alignment(measured: Sequence[Measured]) -> tuple[list[MetricColumn], list[st
     return columns, notes
 
 
-def merge_types(found: Findings) -> dict[str, Cell]:
+def merge_types(found: Findings) -> dict[str, TableCell]:
     """Return the paper's two kinds of merging, by arm."""
     return {
         arm.label: word_cell("Post-Training" if arm.method in POST_TRAINING else "Instant") for arm in found.data.arms
     }  # fmt: skip
 
 
-def merge_times(run: Path) -> dict[str, Cell]:
+def merge_times(run: Path) -> dict[str, TableCell]:
     """Return the seconds each arm's merge took, as the run's provenance has them; nothing for images made elsewhere."""
     path = run / "provenance.json"
     spent = json.loads(path.read_text(encoding="utf-8")).get("merge_seconds", {}) if path.exists() else {}
@@ -94,7 +96,7 @@ def _time(seconds: float) -> str:
     return f"{number(seconds, 0)} s" if seconds < 120 else f"{number(seconds / 60, 0)} min"
 
 
-def preference_tables(found: Findings) -> Iterator[Table]:
+def preference_tables(found: Findings) -> Iterator[ReportTable]:
     """Yield the share of all votes that each method got, without and with its uncertainty.
 
     The paper let people choose one of four images, and so does a study with `at_once = 4`. Where they compared two at a time
@@ -119,33 +121,33 @@ def preference_tables(found: Findings) -> Iterator[Table]:
         for share, chance in zip(shares, chances, strict=True)
     )
     printed = (Column("Method", "words"), Column("User Preference"), Column("chosen among all"))
-    yield Table("blocklora2", "Users' preference", printed, rows, notes, found.simulated)
+    yield ReportTable("blocklora2", "Users' preference", printed, rows, notes, found.simulated)
     exact = tuple((word_cell(share.first), share_cell(share)) for share in shares)
     columns = (Column("Method", "words"), Column("User Preference [95 % CI]"))
     words = (notes[0], error_words(shares))
     said = dict.fromkeys(note for share in shares for note in share.notes)
     kept = tuple(note for note in (*words, *said) if note)
-    yield Table("blocklora2_uncertainty", "Users' preference, with uncertainty", columns, exact, kept, found.simulated)
+    yield ReportTable("blocklora2_uncertainty", "Users' preference, with uncertainty", columns, exact, kept, found.simulated)
 
 
-def picked_tables(found: Findings, shares: Sequence[Share]) -> Iterator[Table]:
+def picked_tables(found: Findings, shares: Sequence[Share]) -> Iterator[ReportTable]:
     """Yield the share of first choices each method got where people picked the best of all images, as the paper asked them."""
     note = f"Share of {count(shares[0].total)} choices of the best image; {percent(1 / len(shares))} each if all are as good."
     rows = tuple((word_cell(each.arm), plain_cell(each.share, percent(each.share))) for each in shares)
     printed = (Column("Method", "words"), Column("User Preference"))
-    yield Table("blocklora2", "Users' preference", printed, rows, (note,), found.simulated)
+    yield ReportTable("blocklora2", "Users' preference", printed, rows, (note,), found.simulated)
     exact = tuple((word_cell(each.arm), _picked_cell(each)) for each in shares)
     columns = (Column("Method", "words"), Column("User Preference [95 % CI]"))
     sizes = ", ".join(f"{count(size)} {name}" for name, size in shares[0].clusters)
     how = f"Intervals hold for all methods at once (Goodman 1965); the error allows for what recurs ({sizes})."
     notes = (note, how, *dict.fromkeys(said for each in shares for said in each.notes))
-    yield Table("blocklora2_uncertainty", "Users' preference, with uncertainty", columns, exact, notes, found.simulated)
+    yield ReportTable("blocklora2_uncertainty", "Users' preference, with uncertainty", columns, exact, notes, found.simulated)
 
 
-def _picked_cell(share: Share) -> Cell:
+def _picked_cell(share: Share) -> TableCell:
     low, high = share.naive if share.clustered is None else share.clustered
     text = f"{percent(share.share)} [{number(100 * low, 1)}, {number(100 * high, 1)}]"
-    return Cell(text, (("", share.share), ("low", low), ("high", high)))
+    return TableCell(text, (("", share.share), ("low", low), ("high", high)))
 
 
 def vote_shares(found: Findings) -> list[Contrast]:

@@ -15,17 +15,18 @@ from analysis.contrast import Contrast
 from analysis.findings import Findings
 from analysis.inference.concept_sets import ConceptSets
 from analysis.metrics.paired import mean_of
-from analysis.number_format import ABSENT, mean_cell, number, plain_cell
+from analysis.number_format import ABSENT, number
 from analysis.papers.script import main
 from analysis.report.method_tables import MetricColumn, method_tables, named_columns
-from analysis.tables import Cell, Table
+from analysis.report.table import ReportTable, TableCell
+from analysis.report.table_cells import mean_cell, plain_cell
 from evalkit.errors import UserError
 
 METRICS = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T"}
 OF_REFERENCES = ("dino", "clip_i")
 
 
-def parts(found: Findings, run: Path) -> Iterator[Table]:
+def parts(found: Findings, run: Path) -> Iterator[ReportTable]:
     """Yield the paper's table of a run, as printed and with uncertainty."""
     columns, notes = named_columns(found.measured, METRICS)
     try:
@@ -69,7 +70,7 @@ def real_images(found: Findings, run: Path, columns: Sequence[MetricColumn]) -> 
     return found_real
 
 
-def _row(columns: Sequence[MetricColumn], real: dict[str, Contrast]) -> tuple[list[Cell], list[Cell]]:
+def _row(columns: Sequence[MetricColumn], real: dict[str, Contrast]) -> tuple[list[TableCell], list[TableCell]]:
     plain, exact = [], []
     for column in columns:
         mean = real.get(column.result.metric)

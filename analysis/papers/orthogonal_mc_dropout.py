@@ -12,10 +12,10 @@ from analysis.findings import Findings
 from analysis.papers.script import main
 from analysis.report.metric_tables import metric_contrasts, table_2, table_2_uncertainty
 from analysis.report.study_tables import preference_table, similarity_table, table_1
-from analysis.tables import Table
+from analysis.report.table import ReportTable
 
 
-def parts(found: Findings, run: Path) -> Iterator[Table | None]:
+def parts(found: Findings, run: Path) -> Iterator[ReportTable | None]:
     """Yield the paper's tables of a run, each followed by the same with its uncertainty."""
     yield table_1(found)
     yield preference_table(found)

@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from analysis.database_rows import read_run
-from analysis.figure_style import Drawing
 from analysis.findings import Findings, analyze_run
-from analysis.tables import Table
+from analysis.report.figure_style import ReportFigure
+from analysis.report.table import ReportTable
 from db.run_loader import load_run
 from db.session import default_url, open_database
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import write_atomic
 from evalkit.run.manifest import Manifest
 
-Parts = Callable[[Findings, Path], Iterable[Table | Drawing | None]]
+Parts = Callable[[Findings, Path], Iterable[ReportTable | ReportFigure | None]]
 
 
 def read_findings(run: Path, margin: float | None = 0.05, margin_scale: str = "votes") -> Findings:
@@ -41,7 +41,7 @@ def main(name: str, parts: Parts, arguments: Sequence[str]) -> int:
         run = Path(arguments[0])
         made = [part for part in parts(read_findings(run), run) if part is not None]
         for part in made:
-            if isinstance(part, Table):
+            if isinstance(part, ReportTable):
                 sys.stdout.write(part.to_markdown() + "\n")
         if len(arguments) == 2:
             for file, content in ((file, content) for part in made for file, content in part.files().items()):

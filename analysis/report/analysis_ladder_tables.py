@@ -3,13 +3,14 @@
 from analysis.contrast import Contrast
 from analysis.findings import Findings
 from analysis.grouping import votes_of
-from analysis.number_format import ABSENT, interval_cell, mean_cell, p_value, percent, plain_cell, share_cell, word_cell
+from analysis.number_format import ABSENT, p_value, percent
 from analysis.report.study_tables import arm_pair
-from analysis.tables import Cell, Column, Table
+from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table_cells import interval_cell, mean_cell, plain_cell, share_cell, word_cell
 from analysis.votes.analysis_ladder import LOGIT, Rung, ladder
 
 
-def verdict_table(found: Findings) -> Table | None:
+def verdict_table(found: Findings) -> ReportTable | None:
     """Return how each verdict comes about: the test of a difference, the test of equivalence, and what they hold for."""
     if not found.preferences:
         return None
@@ -30,18 +31,18 @@ def verdict_table(found: Findings) -> Table | None:
         "The report's verdicts are those of the default test. A margin holds on the scale it was set on alone.",
         "Naive: exact binomial, 95 % CI by Wilson, 90 % CI by Clopper and Pearson; it takes comparisons for independent.",
     )
-    return Table("verdicts", "How the verdicts come about", columns, rows, notes, found.simulated)
+    return ReportTable("verdicts", "How the verdicts come about", columns, rows, notes, found.simulated)
 
 
-def _verdict_row(contrast: Contrast, label: str) -> tuple[Cell, ...]:
+def _verdict_row(contrast: Contrast, label: str) -> tuple[TableCell, ...]:
     narrow = contrast.narrow_interval
     return (
         word_cell(label),
         share_cell(contrast),
         plain_cell(contrast.p_adjusted, p_value(contrast.p_adjusted)),
-        Cell(ABSENT, (("low", None), ("high", None)))
+        TableCell(ABSENT, (("low", None), ("high", None)))
         if narrow is None
-        else Cell(f"{percent(narrow[0])} to {percent(narrow[1])}", (("low", narrow[0]), ("high", narrow[1]))),
+        else TableCell(f"{percent(narrow[0])} to {percent(narrow[1])}", (("low", narrow[0]), ("high", narrow[1]))),
         plain_cell(contrast.margin, ABSENT if contrast.margin is None else f"± {percent(contrast.margin)}"),
         plain_cell(contrast.p_equivalence_adjusted, p_value(contrast.p_equivalence_adjusted)),
         word_cell(ABSENT if contrast.p is None else str(contrast.verdict)),
@@ -49,11 +50,11 @@ def _verdict_row(contrast: Contrast, label: str) -> tuple[Cell, ...]:
     )
 
 
-def ladder_table(found: Findings) -> Table | None:
+def ladder_table(found: Findings) -> ReportTable | None:
     """Return every analysis of every pair of arms, A to G, each with what it treats as a random sample."""
     if not found.preferences:
         return None
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[TableCell, ...]] = []
     reasons: dict[str, None] = {}
     for votes, model in zip(votes_of(found.data), found.models, strict=True):
         for rung in ladder(votes, model=model):
@@ -70,10 +71,10 @@ def ladder_table(found: Findings) -> Table | None:
         "No difference: 50 % of votes or outcomes, log odds of 0. E's log odds are a typical person's, F's the population's.",
         *reasons,
     )
-    return Table("ladder", "The same votes under every analysis", columns, tuple(rows), notes, found.simulated)
+    return ReportTable("ladder", "The same votes under every analysis", columns, tuple(rows), notes, found.simulated)
 
 
-def _rung_row(rung: Rung) -> tuple[Cell, ...]:
+def _rung_row(rung: Rung) -> tuple[TableCell, ...]:
     contrast = rung.contrast
     logit = contrast.scale == LOGIT
     if logit and contrast.estimate is not None:

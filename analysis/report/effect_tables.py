@@ -2,12 +2,13 @@
 
 from analysis.findings import Findings
 from analysis.metrics.paired_effects import PairedEffect, effects_of
-from analysis.number_format import ABSENT, count, interval_cell, number, p_value, percent, plain_cell, word_cell
+from analysis.number_format import ABSENT, count, number, p_value, percent
 from analysis.report.metric_tables import ARROW_NOTE, heading, signatures
-from analysis.tables import Cell, Column, Table
+from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table_cells import interval_cell, plain_cell, word_cell
 
 
-def effects_table(found: Findings) -> Table | None:
+def effects_table(found: Findings) -> ReportTable | None:
     """Return the matched effect sizes of every metric and pair of arms; None where fewer than two arms were measured."""
     effects = effects_of([each for each in found.measured if len(each.values)])
     if not effects:
@@ -30,10 +31,10 @@ def effects_table(found: Findings) -> Table | None:
     )
     arrows = {metric.metric: heading(metric) for metric in found.metrics}
     rows = tuple((word_cell(arrows.get(effect.metric, effect.metric)), *_row(effect)) for effect in effects)
-    return Table("effects", "Effect sizes of the metrics", columns, rows, notes)
+    return ReportTable("effects", "Effect sizes of the metrics", columns, rows, notes)
 
 
-def _row(effect: PairedEffect) -> tuple[Cell, ...]:
+def _row(effect: PairedEffect) -> tuple[TableCell, ...]:
     interval = effect.hodges_lehmann_interval
     return (
         word_cell(f"{effect.first} vs {effect.second}"),
@@ -47,5 +48,5 @@ def _row(effect: PairedEffect) -> tuple[Cell, ...]:
     )
 
 
-def _maybe(value: float | None) -> Cell:
+def _maybe(value: float | None) -> TableCell:
     return plain_cell(value, ABSENT if value is None else number(value, 2))

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis.figure_style import GREY, SETTINGS, WIDTH, mark
+from analysis.report.figure_style import GREY, SETTINGS, WIDTH, mark
 from analysis.report.gallery import Exhibit, Shown, Tally
 
 MOST_ROWS = 4

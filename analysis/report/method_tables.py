@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.metrics.paired import Measured, MetricResult, measure
-from analysis.number_format import ABSENT, ARROWS, decimals_for, error_words, mean_cell, number, plain_cell, word_cell
-from analysis.tables import Cell, Column, Table
+from analysis.number_format import ABSENT, ARROWS, decimals_for, number
+from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table_cells import error_words, mean_cell, plain_cell, word_cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,10 @@ def method_tables(
     arms: Sequence[str],
     columns: Sequence[MetricColumn],
     *,
-    before: Sequence[tuple[str, Mapping[str, Cell]]] = (),
-    extra: Sequence[tuple[str, Sequence[Cell], Sequence[Cell]]] = (),
+    before: Sequence[tuple[str, Mapping[str, TableCell]]] = (),
+    extra: Sequence[tuple[str, Sequence[TableCell], Sequence[TableCell]]] = (),
     notes: Sequence[str] = (),
-) -> tuple[Table, ...]:
+) -> tuple[ReportTable, ...]:
     """Return the table as printed and with uncertainty; nothing where there is no metric.
 
     `before` are columns of words by arm. `extra` are rows above the arms: a name, its cells as printed, and those with
@@ -75,11 +76,11 @@ def method_tables(
             said.append(error_words(mean for column in columns for mean in column.result.means))
             said.append("Bold: better than every other method, p < .05 after Holm over the pairs of methods.")
         kept = tuple(note for note in (*said, *notes) if note)
-        made.append(Table(f"{name}{suffix}", f"{caption}{label}", (*left, *right), tuple(rows), kept))
+        made.append(ReportTable(f"{name}{suffix}", f"{caption}{label}", (*left, *right), tuple(rows), kept))
     return tuple(made)
 
 
-def _scores(arm: str, columns: Sequence[MetricColumn], exact: bool) -> list[Cell]:
+def _scores(arm: str, columns: Sequence[MetricColumn], exact: bool) -> list[TableCell]:
     cells = []
     for column in columns:
         means = dict(zip(column.result.arms, column.result.means, strict=True))

@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from analysis.contrast import Contrast
-from analysis.figure_style import BLUE, GREY, SETTINGS, WIDTH, canvas, lines
 from analysis.inference.concept_sets import Floats
 from analysis.metrics.paired import Measured, MetricResult
+from analysis.report.figure_style import BLUE, GREY, SETTINGS, WIDTH, canvas, lines
 from analysis.report.metric_tables import heading
 from analysis.report.vote_figures import bar
 

@@ -5,20 +5,10 @@ from typing import Protocol
 
 from analysis.findings import Findings
 from analysis.metrics.paired import MetricResult
-from analysis.number_format import (
-    ABSENT,
-    ARROWS,
-    count,
-    decimals_for,
-    error_words,
-    mean_cell,
-    number,
-    p_value,
-    plain_cell,
-    word_cell,
-)
+from analysis.number_format import ABSENT, ARROWS, count, decimals_for, number, p_value
 from analysis.report.study_tables import arm_pair
-from analysis.tables import Cell, Column, Table
+from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table_cells import error_words, mean_cell, plain_cell, word_cell
 
 
 def heading(metric: MetricResult) -> str:
@@ -26,7 +16,7 @@ def heading(metric: MetricResult) -> str:
     return f"{ARROWS[metric.direction]} {metric.metric}".strip()
 
 
-def table_2(found: Findings) -> Table | None:
+def table_2(found: Findings) -> ReportTable | None:
     """Return Table 2 as printed: the mean of every metric per arm. Source: Orthogonal Monte Carlo Dropout, Table 2."""
     if not found.metrics:
         return None
@@ -34,10 +24,10 @@ def table_2(found: Findings) -> Table | None:
         (word_cell(heading(metric)), *(_printed(estimate) for estimate in _by_arm(found, metric))) for metric in found.metrics
     )
     columns = (Column("", "words"), *(Column(label) for label in found.data.labels))
-    return Table("table2", "Metrics per arm, as printed", columns, rows, (ARROW_NOTE, *signatures(found.metrics)))
+    return ReportTable("table2", "Metrics per arm, as printed", columns, rows, (ARROW_NOTE, *signatures(found.metrics)))
 
 
-def table_2_uncertainty(found: Findings) -> Table | None:
+def table_2_uncertainty(found: Findings) -> ReportTable | None:
     """Return the mean of every metric per arm with its interval; bold is what is separated from all other arms."""
     if not found.metrics:
         return None
@@ -47,7 +37,7 @@ def table_2_uncertainty(found: Findings) -> Table | None:
         means = dict(zip(metric.arms, metric.means, strict=True))
         decimals = max(decimals_for(mean) for mean in metric.means)
         cells = [
-            mean_cell(means[arm], decimals, arm == best) if arm in means else Cell(ABSENT, (("", None),))
+            mean_cell(means[arm], decimals, arm == best) if arm in means else TableCell(ABSENT, (("", None),))
             for arm in found.data.labels
         ]
         rows.append((word_cell(heading(metric)), *cells, plain_cell(metric.means[0].n, count(metric.means[0].n))))
@@ -61,10 +51,10 @@ def table_2_uncertainty(found: Findings) -> Table | None:
         *signatures(found.metrics),
         *_gaps(found),
     )
-    return Table("table2_uncertainty", "Metrics per arm, with uncertainty", columns, tuple(rows), notes)
+    return ReportTable("table2_uncertainty", "Metrics per arm, with uncertainty", columns, tuple(rows), notes)
 
 
-def metric_contrasts(found: Findings) -> Table | None:
+def metric_contrasts(found: Findings) -> ReportTable | None:
     """Return the paired difference of every metric for every pair of arms."""
     rows = tuple(
         (
@@ -95,7 +85,7 @@ def metric_contrasts(found: Findings) -> Table | None:
         *seen,
         *signatures(found.metrics),
     )
-    return Table("table2_contrasts", "Paired differences between arms", columns, rows, notes)
+    return ReportTable("table2_contrasts", "Paired differences between arms", columns, rows, notes)
 
 
 ARROW_NOTE = "↑ higher is better, ↓ lower is better, no arrow: neither."
@@ -131,5 +121,5 @@ def _by_arm(found: Findings, metric: MetricResult) -> list[float | None]:
     return [means.get(label) for label in found.data.labels]
 
 
-def _printed(value: float | None) -> Cell:
+def _printed(value: float | None) -> TableCell:
     return plain_cell(value, ABSENT if value is None else number(value, 4))

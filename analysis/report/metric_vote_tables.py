@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 from analysis.contrast import Contrast
 from analysis.findings import Findings
 from analysis.metrics.human_agreement import Foresight, people_and_metrics
-from analysis.number_format import ABSENT, count, error_words, mean_cell, p_value, percent, plain_cell, share_cell, word_cell
+from analysis.number_format import ABSENT, count, p_value, percent
 from analysis.report.metric_tables import signatures
-from analysis.tables import Cell, Column, Table
+from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table_cells import error_words, mean_cell, plain_cell, share_cell, word_cell
 
 TOGETHER = (
     "All arms together also hold which arm is better; the pairs hold what a metric knows of two given arms. Metrics are not "
@@ -15,13 +16,13 @@ TOGETHER = (
 )
 
 
-def foresight_tables(found: Findings) -> tuple[Table, ...]:
+def foresight_tables(found: Findings) -> tuple[ReportTable, ...]:
     """Return how well every metric with a direction foresees people; nothing without votes on images that were scored."""
     foreseen = people_and_metrics(found.judged) if found.preferences else ()
     return (_accuracy(found, foreseen), _association(found, foreseen)) if foreseen else ()
 
 
-def _accuracy(found: Findings, foreseen: Sequence[Foresight]) -> Table:
+def _accuracy(found: Findings, foreseen: Sequence[Foresight]) -> ReportTable:
     columns = (
         Column("metric", "words"), Column("comparison", "words"), Column("votes"), Column("accuracy [95 % CI]"),
         Column("baseline"), Column("beyond baseline [95 % CI]"), Column("p (Holm)"), Column("noise ceiling"),
@@ -46,10 +47,10 @@ def _accuracy(found: Findings, foreseen: Sequence[Foresight]) -> Table:
         )
         for each in foreseen
     )
-    return Table("foresight", "How many votes metrics foresee", columns, rows, notes, found.simulated)
+    return ReportTable("foresight", "How many votes metrics foresee", columns, rows, notes, found.simulated)
 
 
-def _association(found: Findings, foreseen: Sequence[Foresight]) -> Table:
+def _association(found: Findings, foreseen: Sequence[Foresight]) -> ReportTable:
     columns = (
         Column("metric", "words"), Column("comparison", "words"), Column("AUC [95 % CI]"), Column("τ_b [95 % CI]"),
         Column("slope [95 % CI]"), Column("p (slope)"), Column("p (slope, Holm)"),
@@ -71,10 +72,10 @@ def _association(found: Findings, foreseen: Sequence[Foresight]) -> Table:
         )
         for each in foreseen
     )
-    return Table("foresight_slopes", "How votes follow metrics' leads", columns, rows, notes, found.simulated)
+    return ReportTable("foresight_slopes", "How votes follow metrics' leads", columns, rows, notes, found.simulated)
 
 
-def _names(each: Foresight) -> tuple[Cell, Cell]:
+def _names(each: Foresight) -> tuple[TableCell, TableCell]:
     return word_cell(each.metric), word_cell(_arms(each))
 
 

@@ -4,9 +4,10 @@ import math
 
 from analysis.findings import Findings
 from analysis.inference.glmm import INTERCEPT
-from analysis.number_format import ABSENT, count, error_words, interval_cell, number, p_value, plain_cell, word_cell
+from analysis.number_format import ABSENT, count, number, p_value
 from analysis.report.study_tables import difference_rows
-from analysis.tables import Cell, Column, Table
+from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table_cells import error_words, interval_cell, plain_cell, word_cell
 from analysis.votes.vote_models import SIDE, ArmStrengths, VoteModel
 
 # Quasi standard errors that miss a difference's error by more than this are not to be trusted.
@@ -15,7 +16,7 @@ ROUGH = 0.1
 LEVELS = ("comparison", "pair", "concept set", "concept", "participant")
 
 
-def vote_model_table(found: Findings) -> Table | None:
+def vote_model_table(found: Findings) -> ReportTable | None:
     """Return the mixed model of every pair of arms: preference, side, how much each level makes votes differ."""
     fitted = [model.fit for model in found.models if model.fit is not None]
     if not fitted:
@@ -41,10 +42,10 @@ def vote_model_table(found: Findings) -> Table | None:
         ),
         *(model.note for model in found.models if model.note),
     )
-    return Table("variance", "What makes votes differ", columns, rows, tuple(dict.fromkeys(notes)), found.simulated)
+    return ReportTable("variance", "What makes votes differ", columns, rows, tuple(dict.fromkeys(notes)), found.simulated)
 
 
-def _model_row(model: VoteModel, levels: list[str]) -> tuple[Cell, ...]:
+def _model_row(model: VoteModel, levels: list[str]) -> tuple[TableCell, ...]:
     name = word_cell(f"{model.first} vs {model.second}")
     if model.fit is None:
         return (name, *(plain_cell(None, ABSENT) for _ in range(len(levels) + 4)))
@@ -66,7 +67,7 @@ def _model_row(model: VoteModel, levels: list[str]) -> tuple[Cell, ...]:
     )
 
 
-def strengths_table(found: Findings) -> Table | None:
+def strengths_table(found: Findings) -> ReportTable | None:
     """Return the log strength of every arm with its quasi standard error."""
     strengths = found.strengths
     if strengths is None or strengths.fit is None:
@@ -84,7 +85,7 @@ def strengths_table(found: Findings) -> Table | None:
         for value, arm, error in ranked
     )
     columns = (Column("arm", "words"), Column("log strength"), Column("quasi-SE"), Column("chance against an average arm"))
-    return Table(
+    return ReportTable(
         "strengths", "Strength of every arm, from all votes", columns, rows, _strength_notes(strengths), found.simulated
     )
 
@@ -110,7 +111,7 @@ def _strength_notes(strengths: ArmStrengths) -> tuple[str, ...]:
     return (*notes, *([strengths.note] if strengths.note else []))
 
 
-def strength_contrasts(found: Findings) -> Table | None:
+def strength_contrasts(found: Findings) -> ReportTable | None:
     """Return the difference of every two arms' log strengths."""
     if found.strengths is None or not found.strengths.differences:
         return None
@@ -123,4 +124,4 @@ def strength_contrasts(found: Findings) -> Table | None:
         *dict.fromkeys(n for each in made for n in each.notes),
     )
     kept = tuple(note for note in notes if note)
-    return Table("strengths_contrasts", "Differences of strengths", columns, rows, kept, found.simulated)
+    return ReportTable("strengths_contrasts", "Differences of strengths", columns, rows, kept, found.simulated)

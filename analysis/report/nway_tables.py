@@ -1,21 +1,14 @@
 """The tables of comparisons of more than two images: shares of first choices with their intervals, and strengths."""
 
 from analysis.findings import Findings
-from analysis.number_format import (
-    ABSENT,
-    count,
-    error_words,
-    number,
-    percent,
-    plain_cell,
-    word_cell,
-)  # fmt: skip
+from analysis.number_format import ABSENT, count, number, percent
 from analysis.report.study_tables import difference_rows
-from analysis.tables import Cell, Column, Table
+from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table_cells import error_words, plain_cell, word_cell
 from analysis.votes.nway import Several
 
 
-def shares_table(found: Findings) -> Table | None:
+def shares_table(found: Findings) -> ReportTable | None:
     """Return the share of votes each arm got where people picked the best of several, with its simultaneous intervals.
 
     Source: BlockLoRA, Table 2 (the shares); Goodman 1965 (the intervals).
@@ -44,10 +37,10 @@ def shares_table(found: Findings) -> Table | None:
         "counts the independent votes that these are worth (Korn and Graubard 1998).",
         *dict.fromkeys(note for share in several.shares for note in share.notes),
     ]
-    return Table("shares", "Which arm was chosen best of several", columns, rows, tuple(notes), found.simulated)
+    return ReportTable("shares", "Which arm was chosen best of several", columns, rows, tuple(notes), found.simulated)
 
 
-def share_differences_table(found: Findings) -> Table | None:
+def share_differences_table(found: Findings) -> ReportTable | None:
     """Return the difference of every two shares with its test."""
     several = found.several
     if several is None or not several.differences:
@@ -58,10 +51,10 @@ def share_differences_table(found: Findings) -> Table | None:
     )  # fmt: skip
     notes = (error_words(several.differences), *dict.fromkeys(note for each in several.differences for note in each.notes))
     kept = tuple(note for note in notes if note)
-    return Table("shares_contrasts", "Differences of the shares of first choices", columns, rows, kept, found.simulated)
+    return ReportTable("shares_contrasts", "Differences of the shares of first choices", columns, rows, kept, found.simulated)
 
 
-def worths_table(found: Findings) -> Table | None:
+def worths_table(found: Findings) -> ReportTable | None:
     """Return the strengths from whole answers with the difference of every two of them."""
     several = found.several
     if several is None or several.strengths is None:
@@ -84,7 +77,7 @@ def worths_table(found: Findings) -> Table | None:
         *dict.fromkeys(note for each in several.strength_contrasts for note in each.notes),
     ]
     caption = "Strengths of arms compared several at once"
-    return Table("worths", caption, columns, rows, tuple(note for note in notes if note), found.simulated)
+    return ReportTable("worths", caption, columns, rows, tuple(note for note in notes if note), found.simulated)
 
 
 def several_sentence(found: Findings) -> str:
@@ -112,7 +105,7 @@ def _counted(several: Several) -> str:
     return f"{count(several.votes)} {'rankings' if several.ranked else 'votes'}{undecided}"
 
 
-def _share_interval(interval: tuple[float, float] | None) -> Cell:
+def _share_interval(interval: tuple[float, float] | None) -> TableCell:
     if interval is None:
         return plain_cell(None, ABSENT)
-    return Cell(f"{percent(interval[0])} to {percent(interval[1])}", (("low", interval[0]), ("high", interval[1])))
+    return TableCell(f"{percent(interval[0])} to {percent(interval[1])}", (("low", interval[0]), ("high", interval[1])))

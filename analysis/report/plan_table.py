@@ -1,12 +1,12 @@
 """The table of what was planned: every tested difference, those of the frozen plan first."""
 
 from analysis.findings import Findings
-from analysis.number_format import word_cell
 from analysis.planning.preregistration import IN_DESIGN, VOTES, FrozenPlan, PlannedResult
-from analysis.tables import Column, Table
+from analysis.report.table import Column, ReportTable
+from analysis.report.table_cells import word_cell
 
 
-def planned_table(found: Findings, plan: FrozenPlan, results: tuple[PlannedResult, ...]) -> Table:
+def planned_table(found: Findings, plan: FrozenPlan, results: tuple[PlannedResult, ...]) -> ReportTable:
     """Return which results were planned and which are exploratory."""
     columns = (
         Column("measure", "words"), Column("comparison", "words"), Column("planned", "words"), Column("verdict", "words"),
@@ -29,4 +29,4 @@ def planned_table(found: Findings, plan: FrozenPlan, results: tuple[PlannedResul
         "Exploratory: found after a look at the data, so a reason for the next study and no test.",
     )
     of_votes = found.simulated and any(each.measure == VOTES for each in results)
-    return Table("planned", "Planned and exploratory results", columns, rows, notes, of_votes)
+    return ReportTable("planned", "Planned and exploratory results", columns, rows, notes, of_votes)

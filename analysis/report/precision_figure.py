@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis.contrast import ALPHA
-from analysis.figure_style import CYCLE, DASHES, GREY, MARKERS, SETTINGS, WIDTH, legend_below, mark
 from analysis.planning.precision import Spread, StudyDesign, outlook
+from analysis.report.figure_style import CYCLE, DASHES, GREY, MARKERS, SETTINGS, WIDTH, legend_below, mark
 
 SEEDS = (1, 2, 3, 5, 8, 12, 20, 35, 60)
 

@@ -6,9 +6,9 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figure_style import BLUE, CYCLE, DASHES, GREY, SETTINGS, WIDTH, legend_below, lines
 from analysis.metrics.arm_profiles import Profile
 from analysis.metrics.arm_ranks import ArmRanks
+from analysis.report.figure_style import BLUE, CYCLE, DASHES, GREY, SETTINGS, WIDTH, legend_below, lines
 
 
 def profile_plot(found: Sequence[Sequence[Profile]]) -> Figure:

@@ -11,13 +11,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from threadpoolctl import threadpool_limits
 
-from analysis.figure_style import Drawing
 from analysis.findings import Findings
 from analysis.number_format import count, counted
 from analysis.planning.preregistration import VOTES, FrozenPlan, PlannedResult, planned_results
 from analysis.report.analysis_ladder_tables import ladder_table, verdict_table
 from analysis.report.checklist import checklist, exclusions
 from analysis.report.effect_tables import effects_table
+from analysis.report.figure_style import ReportFigure
 from analysis.report.figures import FIGURE_NAMES, drawings, gallery_drawing
 from analysis.report.gallery import RULE, gallery
 from analysis.report.metric_tables import metric_contrasts, table_2, table_2_uncertainty
@@ -28,7 +28,7 @@ from analysis.report.plan_table import planned_table
 from analysis.report.robustness_tables import robustness_tables
 from analysis.report.sentences import cautions, metric_sentence, preference_sentence
 from analysis.report.study_tables import agreement_table, preference_table, similarity_table, table_1
-from analysis.tables import Table
+from analysis.report.table import ReportTable
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import write_atomic
 
@@ -54,7 +54,7 @@ class Written:
     """Every tested difference, planned ones first; empty without a plan."""
 
 
-def tables_of(found: Findings) -> tuple[Table, ...]:
+def tables_of(found: Findings) -> tuple[ReportTable, ...]:
     """Return every table the findings allow."""
     made = (
         table_1(found), preference_table(found), similarity_table(found), verdict_table(found), ladder_table(found),
@@ -69,8 +69,8 @@ def tables_of(found: Findings) -> tuple[Table, ...]:
 def render(
     found: Findings,
     run: Path,
-    made: Sequence[Drawing] | None = None,
-    listed: Sequence[Table] | None = None,
+    made: Sequence[ReportFigure] | None = None,
+    listed: Sequence[ReportTable] | None = None,
     planned: Sequence[PlannedResult] = (),
 ) -> str:
     """Return the report as one HTML page: images, figures and style inlined, nothing fetched from anywhere.
@@ -158,7 +158,7 @@ def _forget(folder: Path, ours: list[str], kept: Collection[str]) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _data_uri(drawing: Drawing) -> str:
+def _data_uri(drawing: ReportFigure) -> str:
     encoded = base64.b64encode(drawing.svg).decode()
     return f"data:image/svg+xml;base64,{encoded}"
 

@@ -6,20 +6,11 @@ from analysis.contrast import Contrast
 from analysis.findings import Findings
 from analysis.grouping import votes_of
 from analysis.metrics.arm_profiles import MiddleMean, middle_means
-from analysis.number_format import (
-    ABSENT,
-    count,
-    error_words,
-    interval_cell,
-    mean_cell,
-    p_value,
-    plain_cell,
-    share_cell,
-    word_cell,
-)
+from analysis.number_format import ABSENT, count, p_value
 from analysis.report.metric_tables import ARROW_NOTE, heading, signatures
 from analysis.report.study_tables import arm_pair
-from analysis.tables import Cell, Column, Table
+from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table_cells import error_words, interval_cell, mean_cell, plain_cell, share_cell, word_cell
 from analysis.votes.biases import biases, null_pairs
 from analysis.votes.screening import screen
 from analysis.votes.ties import TieTreatment, tie_treatments
@@ -28,14 +19,14 @@ from analysis.votes.ties import TieTreatment, tie_treatments
 DRAWS = 399
 
 
-def robustness_tables(found: Findings) -> tuple[Table, ...]:
+def robustness_tables(found: Findings) -> tuple[ReportTable, ...]:
     """Return what bears on votes (biases, ties, care of participants), then on metrics; each where there is any."""
     of_votes = (_biases(found), _ties(found), _screening(found)) if found.preferences else ()
     of_metrics = _middle_means(found)
     return of_votes if of_metrics is None else (*of_votes, of_metrics)
 
 
-def _biases(found: Findings) -> Table:
+def _biases(found: Findings) -> ReportTable:
     columns = (
         Column("influence", "words"), Column("comparison", "words"), Column("estimate [95 % CI]"), Column("without influence"),
         Column("p"), Column("p (Holm)"),
@@ -61,10 +52,12 @@ def _biases(found: Findings) -> Table:
         error_words(contrasts),
         *_reasons(contrasts),
     )
-    return Table("biases", "What should not move votes: side, order, time", columns, tuple(rows), _said(notes), found.simulated)
+    return ReportTable(
+        "biases", "What should not move votes: side, order, time", columns, tuple(rows), _said(notes), found.simulated
+    )
 
 
-def _ties(found: Findings) -> Table:
+def _ties(found: Findings) -> ReportTable:
     columns = (
         Column("comparison", "words"), Column("of", "words"), Column("ties", "words"), Column("first / tie / second"),
         Column("scale", "words"), Column("estimate [95 % CI]"), Column("p"),
@@ -78,23 +71,23 @@ def _ties(found: Findings) -> Table:
         *_reasons(each.contrast for each in treated),
     )
     rows = tuple(_tie_row(each) for each in treated)
-    return Table("ties", "What becomes of ties", columns, rows, _said(notes), found.simulated)
+    return ReportTable("ties", "What becomes of ties", columns, rows, _said(notes), found.simulated)
 
 
-def _tie_row(each: TieTreatment) -> tuple[Cell, ...]:
+def _tie_row(each: TieTreatment) -> tuple[TableCell, ...]:
     contrast, tallies = each.contrast, (each.for_first, each.ties, each.for_second)
     return (
         word_cell(arm_pair(contrast)),
         word_cell(each.unit),
         word_cell(each.treatment),
-        Cell(" / ".join(count(value) for value in tallies), tuple(zip(("first", "ties", "second"), tallies, strict=True))),
+        TableCell(" / ".join(count(value) for value in tallies), tuple(zip(("first", "ties", "second"), tallies, strict=True))),
         word_cell(contrast.scale),
         share_cell(contrast) if contrast.null == 0.5 else mean_cell(contrast, 2),
         plain_cell(contrast.p, p_value(contrast.p)),
     )
 
 
-def _screening(found: Findings) -> Table:
+def _screening(found: Findings) -> ReportTable:
     columns = (
         Column("comparison", "words"), Column("participants"), Column("pointed at"), Column("everybody [95 % CI]"), Column("p"),
         Column("without them [95 % CI]"), Column("p without them"),
@@ -120,10 +113,12 @@ def _screening(found: Findings) -> Table:
         f"Share of votes for the first arm. {error_words(contrasts)}".strip(),
         *_reasons(contrasts),
     )
-    return Table("screening", "The result without participants who may not have looked", columns, rows, notes, found.simulated)
+    return ReportTable(
+        "screening", "The result without participants who may not have looked", columns, rows, notes, found.simulated
+    )
 
 
-def _middle_means(found: Findings) -> Table | None:
+def _middle_means(found: Findings) -> ReportTable | None:
     kept = [each for each in found.measured if len(each.values)]
     if not kept:
         return None
@@ -139,10 +134,10 @@ def _middle_means(found: Findings) -> Table | None:
         *signatures(every),
     )
     columns = (Column("", "words"), *(Column(f"{label} [95 % CI]") for label in found.data.labels))
-    return Table("middle_means", "Interquartile means of the metrics per arm", columns, rows, notes)
+    return ReportTable("middle_means", "Interquartile means of the metrics per arm", columns, rows, notes)
 
 
-def _middle_cells(means: list[MiddleMean], labels: Iterable[str]) -> list[Cell]:
+def _middle_cells(means: list[MiddleMean], labels: Iterable[str]) -> list[TableCell]:
     by_arm = {mean.first: mean for mean in means}
     return [
         interval_cell(by_arm[label].estimate, by_arm[label].interval, 4) if label in by_arm else plain_cell(None, ABSENT)

@@ -4,21 +4,9 @@ from collections.abc import Sequence
 
 from analysis.contrast import Contrast
 from analysis.findings import Findings
-from analysis.number_format import (
-    ABSENT,
-    count,
-    counted,
-    error_words,
-    interval_cell,
-    mean_cell,
-    number,
-    p_value,
-    percent,
-    plain_cell,
-    share_cell,
-    word_cell,
-)
-from analysis.tables import Cell, Column, Table
+from analysis.number_format import ABSENT, count, counted, number, p_value, percent
+from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table_cells import error_words, interval_cell, mean_cell, plain_cell, share_cell, word_cell
 from analysis.votes.preference import Preference
 
 
@@ -27,7 +15,7 @@ def arm_pair(contrast: Contrast | Preference) -> str:
     return f"{contrast.first} vs {contrast.second}"
 
 
-def difference_rows(contrasts: Sequence[Contrast], digits: int) -> tuple[tuple[Cell, ...], ...]:
+def difference_rows(contrasts: Sequence[Contrast], digits: int) -> tuple[tuple[TableCell, ...], ...]:
     """Return a row for each difference of two arms: which, how large, p, and p after Holm's correction."""
     return tuple(
         (
@@ -40,7 +28,7 @@ def difference_rows(contrasts: Sequence[Contrast], digits: int) -> tuple[tuple[C
     )
 
 
-def table_1(found: Findings) -> Table | None:
+def table_1(found: Findings) -> ReportTable | None:
     """Return Table 1 as printed: similarity and user study per pair of arms; None where there is neither.
 
     The user study is the share of decided comparisons that the first arm won by majority vote. Source: Orthogonal Monte Carlo
@@ -62,10 +50,12 @@ def table_1(found: Findings) -> Table | None:
         notes.append("User study: share of comparisons won by the first arm by majority vote; ties are left out.")
         notes.append("As printed in the papers, without uncertainty; the next table has it.")
     columns = (Column("", "words"), *(Column(f"{first} vs {second}") for first, second in pairs))
-    return Table("table1", "Similarity and user study, as printed", columns, tuple(rows), tuple(notes), _from_simulation(found))
+    return ReportTable(
+        "table1", "Similarity and user study, as printed", columns, tuple(rows), tuple(notes), _from_simulation(found)
+    )
 
 
-def preference_table(found: Findings) -> Table | None:
+def preference_table(found: Findings) -> ReportTable | None:
     """Return Table 1's user study with its uncertainty: the naive test, and the one that respects what recurs."""
     if not found.preferences:
         return None
@@ -81,7 +71,7 @@ def preference_table(found: Findings) -> Table | None:
         Column("verdict", "words"),
     )
     rows = tuple(_preference_row(each, found.margin_scale) for each in found.preferences)
-    return Table(
+    return ReportTable(
         "table1_uncertainty",
         "Which arm people preferred, with uncertainty",
         columns,
@@ -91,12 +81,12 @@ def preference_table(found: Findings) -> Table | None:
     )
 
 
-def _preference_row(each: Preference, scale: str) -> tuple[Cell, ...]:
+def _preference_row(each: Preference, scale: str) -> tuple[TableCell, ...]:
     judged = each.clustered if scale == "votes" else each.naive
     tallies = (("first", each.first_wins), ("ties", each.ties), ("second", each.second_wins), ("votes", each.votes))
     return (
         word_cell(arm_pair(each)),
-        Cell(f"{count(each.first_wins)} / {count(each.ties)} / {count(each.second_wins)}", tallies),
+        TableCell(f"{count(each.first_wins)} / {count(each.ties)} / {count(each.second_wins)}", tallies),
         share_cell(each.naive),
         plain_cell(each.naive.p, p_value(each.naive.p)),
         share_cell(each.clustered),
@@ -128,7 +118,7 @@ def preference_notes(found: Findings) -> tuple[str, ...]:
     return (*notes, *seen)
 
 
-def similarity_table(found: Findings) -> Table | None:
+def similarity_table(found: Findings) -> ReportTable | None:
     """Return the mean similarity of every pair of arms with its interval."""
     rows = tuple(
         (
@@ -147,10 +137,10 @@ def similarity_table(found: Findings) -> Table | None:
     means = [mean for similarity in found.similarities for mean in similarity.means]
     notes.append(f"n: cases times seeds. {error_words(means)}".strip())
     seen = dict.fromkeys(note for mean in means for note in mean.notes)
-    return Table("table1_similarity", "How alike two arms' images are", columns, rows, (*notes, *seen))
+    return ReportTable("table1_similarity", "How alike two arms' images are", columns, rows, (*notes, *seen))
 
 
-def agreement_table(found: Findings) -> Table | None:
+def agreement_table(found: Findings) -> ReportTable | None:
     """Return how far participants agree on each pair of arms."""
     if not found.preferences:
         return None
@@ -181,20 +171,20 @@ def agreement_table(found: Findings) -> Table | None:
         "predict votes better than people do.",
         *dict.fromkeys(agreed.note for agreed in found.agreements if agreed.note),
     ]
-    return Table("agreement", "How far participants agree", columns, tuple(rows), tuple(notes), _from_simulation(found))
+    return ReportTable("agreement", "How far participants agree", columns, tuple(rows), tuple(notes), _from_simulation(found))
 
 
-def _agreed(value: float | None, interval: tuple[float, float] | None) -> Cell:
+def _agreed(value: float | None, interval: tuple[float, float] | None) -> TableCell:
     if value is None:
         return plain_cell(None, ABSENT)
     return interval_cell(value, interval, 3)
 
 
-def _printed(value: float | None) -> Cell:
+def _printed(value: float | None) -> TableCell:
     return plain_cell(value, ABSENT if value is None else number(value, 4))
 
 
-def _printed_share(value: float | None) -> Cell:
+def _printed_share(value: float | None) -> TableCell:
     return plain_cell(value, ABSENT if value is None else percent(value))
 
 

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.contrast import Contrast
-from analysis.figure_style import BAND, BLUE, GREY, ORANGE, SETTINGS, canvas, legend_below, mark
 from analysis.number_format import count
+from analysis.report.figure_style import BAND, BLUE, GREY, ORANGE, SETTINGS, canvas, legend_below, mark
 from analysis.votes.preference import Preference
 from analysis.votes.vote_models import ArmStrengths
 

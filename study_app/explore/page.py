@@ -10,10 +10,11 @@ import streamlit as st
 
 from analysis.comparison_table import against_people, comparisons_of, part_of
 from analysis.findings import Findings
-from analysis.number_format import count, mean_cell, number, share_cell
+from analysis.number_format import count, number
 from analysis.report.report_page import tables_of
 from analysis.report.sentences import metric_sentence, preference_sentence
-from analysis.tables import SIMULATED, Table
+from analysis.report.table import SIMULATED, ReportTable
+from analysis.report.table_cells import mean_cell, share_cell
 
 PER_PAGE = 5
 MOST_REFERENCES = 3
@@ -34,7 +35,7 @@ class Explored:
     run: Path
 
     @cached_property
-    def tables(self) -> dict[str, Table]:
+    def tables(self) -> dict[str, ReportTable]:
         """Return the report's tables by caption."""
         return {table.caption: table for table in tables_of(self.found)}
 

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.figure_style import Drawing
 from analysis.inference.concept_sets import ConceptSets
 from analysis.metrics.arm_profiles import profiles
 from analysis.metrics.arm_ranks import arm_ranks
-from analysis.metrics.calibration import calibration, calibration_plot
+from analysis.metrics.calibration import calibration
 from analysis.metrics.human_agreement import Judged
 from analysis.metrics.paired import Measured, measure
 from analysis.planning.precision import Spread, StudyDesign
+from analysis.report.calibration_figure import calibration_plot
+from analysis.report.figure_style import ReportFigure
 from analysis.report.gallery import Exhibit, Shown, Tally
 from analysis.report.gallery_figure import case_gallery
 from analysis.report.metric_figures import metric_forest, raincloud
@@ -59,7 +60,7 @@ def beside():
     ],
 )
 def test_a_figure_is_a_picture_in_three_formats(name, draw):
-    files = Drawing(name, "what it shows", draw()).files()
+    files = ReportFigure(name, "what it shows", draw()).files()
     assert set(files) == {f"{name}.svg", f"{name}.pdf", f"{name}.png"}
     assert files[f"{name}.svg"].startswith(b"<?xml")
     assert files[f"{name}.pdf"].startswith(b"%PDF")
@@ -77,7 +78,7 @@ def test_the_gallery_shows_references_and_arms_and_what_is_gone():
     exhibit = Exhibit("dog-$cat", 3, "a dog", references, arms, (Tally(ARMS[0], ARMS[1], 3, 1, 1),))
     figure = case_gallery([exhibit, Exhibit("alone", 0, "", (), arms[:1], ())], simulated=True)
     assert sum(bool(axes.images) for axes in figure.axes) == 2 + 2 + 1
-    files = Drawing("gallery", "told", figure).files()
+    files = ReportFigure("gallery", "told", figure).files()
     assert set(files) == {"gallery.svg", "gallery.pdf", "gallery.png"}
     assert Image.open(io.BytesIO(files["gallery.png"])).width > 1000
 

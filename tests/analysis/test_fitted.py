@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.inference.concept_sets import ConceptSets
+from analysis.report.result_markdown import markdown_of
 from analysis.votes.preference import Votes
 from analysis.votes.vote_models import SIDE, arm_strengths, vote_model
 
@@ -34,7 +35,7 @@ def test_every_level_that_recurs_is_a_term_and_finds_its_effect():
     assert names(model) == ["comparison", "pair", "concept", "participant"]
     assert 0.4 < model.fit.component("participant").deviation < 1.4
     assert 0.5 < model.fit.effect(SIDE).estimate < 1.6
-    assert "participant" in model.to_markdown()
+    assert "participant" in markdown_of(model)
 
 
 @pytest.mark.parametrize(

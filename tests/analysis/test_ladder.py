@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis.database_rows import read_run
 from analysis.inference.concept_sets import ConceptSets
-from analysis.results import markdown_of
+from analysis.report.result_markdown import markdown_of
 from analysis.votes.analysis_ladder import ladder
 from analysis.votes.biases import biases, null_pairs, share_slope, side_bias
 from analysis.votes.preference import Votes, clustered_preference, naive_preference

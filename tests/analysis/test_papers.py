@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 
 from analysis.database_rows import ArmInfo
-from analysis.figure_style import Drawing
 from analysis.inference.concept_sets import ConceptSets
 from analysis.inference.shares import Choices, shares
-from analysis.metrics.concept_count import by_concepts, by_concepts_plot, by_concepts_table
+from analysis.metrics.concept_count import by_concepts
 from analysis.metrics.paired import Measured
 from analysis.papers import blocklora, noise_consistency, orthogonal_mc_dropout
 from analysis.papers.blocklora import chosen_among_all, vote_shares
 from analysis.papers.script import main, read_findings
+from analysis.report.concept_count import by_concepts_plot, by_concepts_table
+from analysis.report.figure_style import ReportFigure
 from analysis.report.method_tables import average, named_columns
 from analysis.report.report_page import tables_of
-from analysis.tables import Cell, Table
+from analysis.report.table import ReportTable, TableCell
 from tests.analysis.test_report import run_of
 
 PAPERS = {"blocklora": blocklora, "noise_consistency": noise_consistency, "orthogonal_mc_dropout": orthogonal_mc_dropout}
@@ -44,7 +45,7 @@ def found(run):
 @pytest.fixture(scope="module")
 def tables(run, found):
     made = [*blocklora.parts(found, run), *orthogonal_mc_dropout.parts(found, run), *tables_of(found)]
-    return {part.name: part for part in made if isinstance(part, Table)}
+    return {part.name: part for part in made if isinstance(part, ReportTable)}
 
 
 def test_blocklora_has_its_three_tables_and_its_figure_with_and_without_uncertainty(run, found, tables):
@@ -59,7 +60,7 @@ def test_blocklora_has_its_three_tables_and_its_figure_with_and_without_uncertai
     first = tables["blocklora1"].to_markdown()
     assert re.search(r"\| direct \| Instant \| &lt;1 s \| 0\.\d{3} \| 0\.\d{3} \| 0\.\d{3} \|", first)
     assert "85 min" in first
-    figures = [part for part in blocklora.parts(found, run) if isinstance(part, Drawing)]
+    figures = [part for part in blocklora.parts(found, run) if isinstance(part, ReportFigure)]
     assert [figure.name for figure in figures] == ["blocklora_figure5", "blocklora_figure5_dino"]
 
 
@@ -115,7 +116,7 @@ def test_identity_is_counted_by_concepts_and_drawn():
     assert [each.means[0].estimate for each in found] == pytest.approx([0.7, 0.6, 0.5], abs=0.02)
     table = by_concepts_table("figure5", "Identity", found, "r")
     assert table.to_markdown().count("\n| ") == 4
-    assert Drawing("figure5", "Identity", by_concepts_plot(found)).rendered("png").startswith(b"\x89PNG")
+    assert ReportFigure("figure5", "Identity", by_concepts_plot(found)).rendered("png").startswith(b"\x89PNG")
     assert len(found[0].to_frame()) == 2
 
 
@@ -156,7 +157,7 @@ def test_latex_is_balanced_escaped_and_has_as_many_cells_in_every_row(tables):
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 def test_latex_compiles(tables, tmp_path):
     caption = r"50 % & $x$ \LaTeX {#} ~^ <a|b> " + '"q" α κ ± × − ↑ …'
-    hostile = Table("x_%", caption, tables["blocklora1"].columns[:1], ((Cell("[a]_"),),))
+    hostile = ReportTable("x_%", caption, tables["blocklora1"].columns[:1], ((TableCell("[a]_"),),))
     body = "\n".join(table.to_latex() for table in [*tables.values(), hostile])
     head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}"
     text = f"{head}\n{body}\n" + r"\end{document}"

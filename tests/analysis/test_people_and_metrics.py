@@ -13,6 +13,7 @@ from analysis.contrast import Contrast
 from analysis.database_rows import read_run
 from analysis.inference.concept_sets import ConceptSets
 from analysis.metrics.human_agreement import Judged, arm_correlation, foresight, people_and_metrics
+from analysis.report.result_markdown import markdown_of
 from analysis.votes.metric_votes import _tau, area_under_curve, logistic_slope, predicted, rank_correlation, tie_width
 from analysis.votes.preference import Votes
 from db.run_loader import load_run
@@ -193,7 +194,7 @@ def test_a_run_s_metrics_are_held_against_its_votes(database, tmp_path):
     assert lower[0].auc.estimate == pytest.approx(1 - without[0].auc.estimate)
     assert people_and_metrics(replace(data, scores=scores.assign(direction="none"))) == ()
     assert isinstance(together.to_frame(), pd.DataFrame)
-    assert "tau" in together.to_markdown()
+    assert "tau" in markdown_of(together)
 
 
 def test_three_arms_are_too_few_to_correlate():

@@ -11,6 +11,7 @@ from analysis.database_rows import read_run
 from analysis.planning.cheapest_design import PRICES, Target, cheapest, cost_of, prices_of
 from analysis.planning.pilot import spread_of
 from analysis.planning.precision import Spread, StudyDesign, equivalence_power, outlook, power_of, simulate, variance_terms
+from analysis.report.result_markdown import markdown_of
 from db.run_loader import load_run
 from db.session import default_url, open_database
 from evalkit.cli import main as cli
@@ -88,7 +89,7 @@ def test_the_cheapest_design_reaches_its_target_and_nothing_cheaper_of_the_grid_
     assert held.cost >= found.cost
     narrow = cheapest(Target(0.1, half_width=0.08), spread, small)
     assert narrow.outlook.half_width <= 0.08
-    assert "power" in narrow.to_markdown()
+    assert "power" in markdown_of(narrow)
 
 
 def test_a_target_below_the_floor_is_refused_with_the_floor():

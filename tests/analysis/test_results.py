@@ -17,7 +17,8 @@ from analysis.inference.quasi_standard_errors import quasi_errors
 from analysis.inference.random_effects import RandomTerm
 from analysis.inference.shares import Choices, shares
 from analysis.metrics.paired import Measured, measure
-from analysis.results import frame_of, markdown_of
+from analysis.report.result_markdown import markdown_of
+from analysis.results import frame_of
 from analysis.votes.agreement import agreement
 from analysis.votes.preference import Votes, preference
 
@@ -50,7 +51,7 @@ RESULTS = {
 @pytest.mark.parametrize("name", RESULTS)
 def test_rows_frame_and_markdown_say_the_same(name):
     result = RESULTS[name]()
-    records, frame, text = result.records(), result.to_frame(), result.to_markdown()
+    records, frame, text = result.records(), result.to_frame(), markdown_of(result)
     assert len(frame) == len(records) > 0
     assert text.startswith("**")
     assert not re.search(r"\b(nan|inf|None)\b", text)
@@ -85,9 +86,9 @@ def test_what_was_never_tested_has_no_verdict_and_no_interval():
     empty = Contrast("a", "b", "votes", "share", None, 0.5, None, None, 0, (), "none", ())
     assert empty.records()[0]["verdict"] is None
     assert empty.to_frame()["interval_low"].isna().all()
-    assert "inconclusive" not in empty.to_markdown()
+    assert "inconclusive" not in markdown_of(empty)
 
 
 def test_markdown_and_rows_need_no_pandas():
-    code = "import sys, analysis.contrast, analysis.results; sys.exit('pandas' in sys.modules)"
+    code = "import sys, analysis.contrast, analysis.report.result_markdown; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

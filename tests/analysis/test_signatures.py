@@ -8,7 +8,7 @@ import pytest
 from analysis.database_rows import read_run
 from analysis.findings import analyze_run
 from analysis.report.report_page import tables_of
-from analysis.tables import Table
+from analysis.report.table import ReportTable
 from db.run_loader import load_run
 from db.session import default_url, open_database
 from evalkit.run.score_table import write_scores
@@ -21,7 +21,7 @@ APART = 1000.0
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Table, ...]:
+def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportTable, ...]:
     """Return every table of a run whose images were scored under two recipes and judged."""
     folder: Path = tmp_path_factory.mktemp("mixed")
     manifest = make_run(folder, concepts=6, seeds=1)
@@ -35,7 +35,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Table, ...]:
     return tables_of(found)
 
 
-def words_of(table: Table) -> list[str]:
+def words_of(table: ReportTable) -> list[str]:
     """Return everything in a table that could name a metric: headings, cells of words, caption."""
     return [*(column.heading for column in table.columns), *(cell.text for row in table.rows for cell in row)]
 

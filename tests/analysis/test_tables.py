@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 import pytest
 
 from analysis.contrast import Contrast
-from analysis.number_format import mean_cell, number, p_value, percent, plain_cell, share_cell, word_cell
-from analysis.tables import Cell, Column, Table
+from analysis.number_format import number, p_value, percent
+from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table_cells import mean_cell, plain_cell, share_cell, word_cell
 
 HOSTILE = r"<script>alert('x')</script> a_b & 50% #1 $x$ {y} ~^\ | *z* [c]"
 
@@ -29,7 +30,7 @@ def table(simulated=False, name="numbers", caption="Numbers", word="direct"):
         for row, value in ((1234, 0.123456789), (2, -62.806312), (3, 0.5))
     )
     columns = (Column("", "words"), Column("mean"), Column("share"), Column("n"))
-    return Table(name, caption, columns, rows, ("One note.",), simulated)
+    return ReportTable(name, caption, columns, rows, ("One note.",), simulated)
 
 
 class Cells(HTMLParser):
@@ -96,7 +97,9 @@ def test_simulated_judgments_are_marked_in_every_format():
 
 
 def test_latex_escapes_names_captions_headings_and_notes():
-    made = Table("x_1", HOSTILE, (Column(HOSTILE, "words"), Column("50%")), ((word_cell(HOSTILE), Cell("[1]")),), (HOSTILE,))
+    made = ReportTable(
+        "x_1", HOSTILE, (Column(HOSTILE, "words"), Column("50%")), ((word_cell(HOSTILE), TableCell("[1]")),), (HOSTILE,)
+    )
     text = made.to_latex()
     # what is bare: the column separators of the heading and the one row
     bare = {sign: len(re.findall(rf"(?<!\\){re.escape(sign)}", text)) for sign in "&%#_$"}
@@ -107,7 +110,7 @@ def test_latex_escapes_names_captions_headings_and_notes():
 
 
 def test_html_escapes_names():
-    made = Table("x", HOSTILE, (Column(HOSTILE, "words"),), ((word_cell(HOSTILE),),), (HOSTILE,))
+    made = ReportTable("x", HOSTILE, (Column(HOSTILE, "words"),), ((word_cell(HOSTILE),),), (HOSTILE,))
     parser = Cells()
     parser.feed(made.to_html())
     assert "script" not in [tag for tag, _ in parser.tags]
@@ -118,17 +121,19 @@ def test_html_escapes_names():
 
 
 def test_markdown_and_csv_keep_hostile_names_in_their_cell():
-    made = Table("x", "c", (Column("name", "words"), Column("n")), ((word_cell(HOSTILE), plain_cell(1, "1")),))
+    made = ReportTable("x", "c", (Column("name", "words"), Column("n")), ((word_cell(HOSTILE), plain_cell(1, "1")),))
     line = made.to_markdown().splitlines()[4]
     assert len(re.findall(r"(?<!\\)\|", line)) == 3
     assert "<script>" not in line
     assert next(csv.DictReader(io.StringIO(made.to_csv())))["name"] == HOSTILE
-    formula = Table("x", "c", (Column("name", "words"),), ((word_cell("=1+1"),),))
+    formula = ReportTable("x", "c", (Column("name", "words"),), ((word_cell("=1+1"),),))
     assert next(csv.DictReader(io.StringIO(formula.to_csv())))["name"] == "'=1+1"
 
 
 def test_bold_is_in_every_format_that_has_it():
-    made = Table("x", "c", (Column("", "words"), Column("m")), ((word_cell("a"), Cell("0.5", (("", 0.5),), bold=True)),))
+    made = ReportTable(
+        "x", "c", (Column("", "words"), Column("m")), ((word_cell("a"), TableCell("0.5", (("", 0.5),), bold=True)),)
+    )
     assert "**0.5**" in made.to_markdown()
     assert r"\textbf{0.5}" in made.to_latex()
     assert "<strong>0.5</strong>" in made.to_html()
@@ -149,6 +154,6 @@ def test_numbers_have_a_true_minus_and_no_negative_zero():
 
 
 def test_a_missing_estimate_is_a_dash_and_an_empty_field():
-    made = Table("x", "c", (Column("", "words"), Column("m")), ((word_cell("a"), mean_cell(contrast(None))),))
+    made = ReportTable("x", "c", (Column("", "words"), Column("m")), ((word_cell("a"), mean_cell(contrast(None))),))
     assert "| – |" in made.to_markdown()
     assert made.to_csv().splitlines()[1] == "a,,,,no"

@@ -37,7 +37,7 @@ _METADATA: dict[str, dict[str, None]] = {
 
 
 @dataclass(frozen=True)
-class Drawing:
+class ReportFigure:
     """A figure: the name of its files, what it shows in a few sentences, and the picture."""
 
     name: str

@@ -25,7 +25,7 @@ _LATEX = {
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """What stands in a cell: its text, and the unrounded values behind it by name (CSV columns; `""` is the main one)."""
 
     text: str
@@ -42,14 +42,14 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table with a caption and footnotes. The first column names the rows."""
 
     name: str
     """Of its files, and the LaTeX label."""
     caption: str
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     notes: tuple[str, ...] = ()
     simulated: bool = False
     """Whether judgments of simulated participants are in it; every format then says so."""
@@ -102,7 +102,7 @@ class Table:
             f'<ul class="notes">{notes}</ul>\n</figure>\n' if notes else "</figure>\n"
         )
 
-    def _html_row(self, row: tuple[Cell, ...]) -> str:
+    def _html_row(self, row: tuple[TableCell, ...]) -> str:
         parts = []
         for place, (column, cell) in enumerate(zip(self.columns, row, strict=True)):
             text = f"<strong>{escape(cell.text)}</strong>" if cell.bold else escape(cell.text)
@@ -152,7 +152,7 @@ def _markdown(text: str) -> str:
     return kept.replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: TableCell) -> str:
     text = _markdown(cell.text)
     return f"**{text}**" if cell.bold and text else text
 
@@ -161,7 +161,7 @@ def _latex(text: str) -> str:
     return "".join(_LATEX.get(sign, sign) for sign in text.replace("\n", " "))
 
 
-def _latex_cell(cell: Cell) -> str:
+def _latex_cell(cell: TableCell) -> str:
     text = _latex(cell.text)
     # a cell that begins with a bracket would be read as the optional argument of the \\ before it
     text = f"{{}}{text}" if text.startswith("[") else text

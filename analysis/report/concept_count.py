@@ -1,0 +1,60 @@
+"""Table and figure of a metric against the number of merged concepts."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.metrics.concept_count import ByConcepts
+from analysis.number_format import count, decimals_for
+from analysis.report.figure_style import CYCLE, DASHES, MARKERS, SETTINGS, WIDTH, legend_below
+from analysis.report.table import Column, ReportTable
+from analysis.report.table_cells import error_words, mean_cell, plain_cell
+
+
+def by_concepts_table(name: str, caption: str, found: Sequence[ByConcepts], signature: str) -> ReportTable | None:
+    """Return one row per number of concepts, one column per arm."""
+    if not found:
+        return None
+    rows = tuple(
+        (
+            plain_cell(each.concepts, count(each.concepts)),
+            plain_cell(each.images, count(each.images)),
+            *(mean_cell(mean, max(decimals_for(other) for other in each.means)) for mean in each.means),
+        )
+        for each in found
+    )
+    arms = [mean.first for mean in found[0].means]
+    columns = (Column("concepts"), Column("images per method"), *(Column(f"{arm} [95 % CI]") for arm in arms))
+    said = dict.fromkeys(note for each in found for mean in each.means for note in mean.notes)
+    words = error_words(mean for each in found for mean in each.means)
+    notes = tuple(note for note in (f"{found[0].metric}: {signature}.", words, *said) if note)
+    return ReportTable(name, caption, columns, rows, notes)
+
+
+def by_concepts_plot(found: Sequence[ByConcepts]) -> Figure:
+    """Return one line per arm with 95 % intervals, against the number of concepts."""
+    sizes = [each.concepts for each in found]
+    with mpl.rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        arms = [mean.first for mean in found[0].means]
+        for place, arm in enumerate(arms):
+            means = [each.means[place] for each in found]
+            # neighbours stand apart, so that their intervals can be told
+            shifted = [size + 0.06 * (place - (len(arms) - 1) / 2) for size in sizes]
+            color = CYCLE[place % len(CYCLE)]
+            heights = np.array([mean.estimate for mean in means], np.float64)
+            dashes, marker = DASHES[place % len(DASHES)], MARKERS[place % len(MARKERS)]
+            axes.plot(shifted, heights, color=color, ls=dashes, marker=marker, ms=4, label=arm)
+            for x, mean in zip(shifted, means, strict=True):
+                if mean.interval is not None:
+                    axes.plot([x, x], mean.interval, color=color, lw=1.0)
+        axes.spines["left"].set_visible(True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("merged concepts")
+        axes.set_ylabel(f"{found[0].metric}, mean")
+        legend_below(figure)
+        return figure

@@ -1,0 +1,71 @@
+"""Table cells: a formatted number with the unrounded values behind it, and what the errors of a table allow for."""
+
+from collections.abc import Iterable
+
+from analysis.contrast import Contrast
+from analysis.number_format import ABSENT, count, decimals_for, number
+from analysis.report.table import TableCell
+
+
+def error_words(contrasts: Iterable[Contrast]) -> str:
+    """Return in one sentence what the errors of some contrasts allow for, each way said once; empty where none has an error."""
+    ways: dict[str, set[int]] = {}
+    for contrast in contrasts:
+        if contrast.standard_error is None:
+            continue
+        people = "participants" in contrast.scope
+        if "concepts" in contrast.scope:
+            what = "shared concepts and participants" if people else "shared concepts"
+        else:
+            levels = [name for name in contrast.scope if name != "seeds"] or ["comparisons"]
+            what = f"clusters by {' and '.join(levels)} alone"
+        named = ", ".join(f"{count(size)} {name}" for name, size in contrast.clusters)
+        test, _, df = contrast.test.partition(", df ")
+        ways.setdefault(f"{what} ({named}; {test}", set()).update([int(df)] if df else [])
+    said = [f"{way}{f', df {_range(held)}' if held else ''})" for way, held in ways.items()]
+    return f"The error allows for {'; or '.join(said)}." if said else ""
+
+
+def _range(values: set[int]) -> str:
+    low, high = min(values), max(values)
+    return count(low) if low == high else f"{count(low)} to {count(high)}"
+
+
+def share_cell(contrast: Contrast, bold: bool = False) -> TableCell:
+    """Return a share in per cent with its interval."""
+    return _cell(contrast, 1, 100.0, " %", bold)
+
+
+def mean_cell(contrast: Contrast, decimals: int | None = None, bold: bool = False) -> TableCell:
+    """Return a mean or a difference with its interval."""
+    return _cell(contrast, decimals_for(contrast) if decimals is None else decimals, 1.0, "", bold)
+
+
+def interval_cell(value: float, interval: tuple[float, float] | None, decimals: int) -> TableCell:
+    """Return a value with its interval where there is one."""
+    low, high = interval if interval is not None else (None, None)
+    text = number(value, decimals)
+    if low is not None and high is not None:
+        text += f" [{number(low, decimals)}, {number(high, decimals)}]"
+    return TableCell(text, (("", value), ("low", low), ("high", high)))
+
+
+def plain_cell(value: float | int | None, text: str) -> TableCell:
+    """Return a cell with one value behind it."""
+    return TableCell(text, (("", value),))
+
+
+def word_cell(text: str) -> TableCell:
+    """Return a cell that holds words."""
+    return TableCell(text, (("", text),))
+
+
+def _cell(contrast: Contrast, decimals: int, factor: float, unit: str, bold: bool) -> TableCell:
+    low, high = contrast.interval if contrast.interval is not None else (None, None)
+    values = (("", contrast.estimate), ("low", low), ("high", high))
+    if contrast.estimate is None:
+        return TableCell(ABSENT, values)
+    text = number(factor * contrast.estimate, decimals) + unit
+    if low is not None and high is not None:
+        text += f" [{number(factor * low, decimals)}, {number(factor * high, decimals)}]"
+    return TableCell(text, values, bold)
