@@ -101,7 +101,9 @@ def read_run(database: Database, run_id: int, simulated: bool | None = None) -> 
     """
     with read(database) as session:
         run = session.get_one(models.Run, run_id)
-        arms = session.scalars(select(models.Arm).where(models.Arm.run_id == run_id).order_by(models.Arm.position)).all()
+        arms = session.scalars(
+            select(models.StoredArm).where(models.StoredArm.run_id == run_id).order_by(models.StoredArm.position)
+        ).all()
         judgments, surplus = _judgments(session, run_id)
         several, late = _several(session, run_id)
         planned = session.execute(
@@ -155,11 +157,11 @@ def _choose(judgments: pd.DataFrame, simulated: bool | None) -> pd.DataFrame:
 
 def _cases(session: Session, run_id: int) -> tuple[CaseInfo, ...]:
     rows = session.execute(
-        select(models.Case.key, models.Case.prompt, models.Concept.name)
-        .outerjoin(models.CaseConcept, models.CaseConcept.case_id == models.Case.id)
-        .outerjoin(models.Concept, models.Concept.id == models.CaseConcept.concept_id)
-        .where(models.Case.run_id == run_id)
-        .order_by(models.Case.id, models.CaseConcept.position)
+        select(models.StoredCase.key, models.StoredCase.prompt, models.StoredConcept.name)
+        .outerjoin(models.CaseConcept, models.CaseConcept.case_id == models.StoredCase.id)
+        .outerjoin(models.StoredConcept, models.StoredConcept.id == models.CaseConcept.concept_id)
+        .where(models.StoredCase.run_id == run_id)
+        .order_by(models.StoredCase.id, models.CaseConcept.position)
     ).all()
     prompts: dict[str, str] = {}
     concepts: dict[str, list[str]] = {}
@@ -172,10 +174,10 @@ def _cases(session: Session, run_id: int) -> tuple[CaseInfo, ...]:
 
 def _references(session: Session, run_id: int) -> dict[str, tuple[str, ...]]:
     rows = session.execute(
-        select(models.Concept.name, models.Reference.path)
-        .join(models.Reference, models.Reference.concept_id == models.Concept.id)
-        .where(models.Concept.run_id == run_id)
-        .order_by(models.Concept.id, models.Reference.position)
+        select(models.StoredConcept.name, models.Reference.path)
+        .join(models.Reference, models.Reference.concept_id == models.StoredConcept.id)
+        .where(models.StoredConcept.run_id == run_id)
+        .order_by(models.StoredConcept.id, models.Reference.position)
     ).all()
     found: dict[str, list[str]] = {}
     for name, path in rows:
@@ -185,22 +187,22 @@ def _references(session: Session, run_id: int) -> dict[str, tuple[str, ...]]:
 
 def _images(session: Session, run_id: int) -> dict[tuple[str, str, int], str]:
     rows = session.execute(
-        select(models.Case.key, models.Arm.label, models.Image.seed, models.Image.path)
-        .join(models.Image.case)
-        .join(models.Image.arm)
-        .where(models.Case.run_id == run_id)
-        .order_by(models.Image.id)
+        select(models.StoredCase.key, models.StoredArm.label, models.StoredImage.seed, models.StoredImage.path)
+        .join(models.StoredImage.case)
+        .join(models.StoredImage.arm)
+        .where(models.StoredCase.run_id == run_id)
+        .order_by(models.StoredImage.id)
     ).all()
     return {(case, arm, seed): path for case, arm, seed, path in rows}
 
 
 def _judgments(session: Session, run_id: int) -> tuple[pd.DataFrame, int]:
     """Return the judgments within the target, one row each, arms in the experiment's order; and how many were surplus."""
-    image_a, image_b = aliased(models.Image), aliased(models.Image)
-    arm_a, arm_b = aliased(models.Arm), aliased(models.Arm)
+    image_a, image_b = aliased(models.StoredImage), aliased(models.StoredImage)
+    arm_a, arm_b = aliased(models.StoredArm), aliased(models.StoredArm)
     rows = session.execute(
         select(
-            models.Comparison.id, models.Case.key, models.Comparison.seed,
+            models.Comparison.id, models.StoredCase.key, models.Comparison.seed,
             arm_a.label, arm_a.position, arm_b.label, arm_b.position,
             models.Assignment.participant_id, models.Participant.simulated, models.Assignment.left,
             models.Judgment.choice, models.Judgment.surplus, models.Judgment.reaction_ms,
@@ -209,7 +211,7 @@ def _judgments(session: Session, run_id: int) -> tuple[pd.DataFrame, int]:
         .join(models.Participant, models.Participant.id == models.Assignment.participant_id)
         .join(models.Comparison, models.Comparison.id == models.Assignment.comparison_id)
         .join(models.Study, models.Study.id == models.Comparison.study_id)
-        .join(models.Case, models.Case.id == models.Comparison.case_id)
+        .join(models.StoredCase, models.StoredCase.id == models.Comparison.case_id)
         .join(image_a, image_a.id == models.Comparison.image_a_id)
         .join(image_b, image_b.id == models.Comparison.image_b_id)
         .join(arm_a, arm_a.id == image_a.arm_id)
@@ -237,7 +239,7 @@ def _several(session: Session, run_id: int) -> tuple[pd.DataFrame, int]:
     arms = _arms_of_comparisons(session, run_id)
     rows = session.execute(
         select(
-            models.Comparison.id, models.Case.key, models.Comparison.seed, models.Assignment.participant_id,
+            models.Comparison.id, models.StoredCase.key, models.Comparison.seed, models.Assignment.participant_id,
             models.Participant.simulated, models.Assignment.arrangement, models.Judgment.choice, models.Judgment.surplus,
             models.Judgment.reaction_ms,
         )
@@ -245,7 +247,7 @@ def _several(session: Session, run_id: int) -> tuple[pd.DataFrame, int]:
         .join(models.Participant, models.Participant.id == models.Assignment.participant_id)
         .join(models.Comparison, models.Comparison.id == models.Assignment.comparison_id)
         .join(models.Study, models.Study.id == models.Comparison.study_id)
-        .join(models.Case, models.Case.id == models.Comparison.case_id)
+        .join(models.StoredCase, models.StoredCase.id == models.Comparison.case_id)
         .where(
             models.Study.run_id == run_id, models.Participant.excluded_at.is_(None), models.Assignment.arrangement.is_not(None)
         )
@@ -264,7 +266,11 @@ def _several(session: Session, run_id: int) -> tuple[pd.DataFrame, int]:
 
 def _arms_of_comparisons(session: Session, run_id: int) -> dict[int, tuple[str, ...]]:
     """Return the arms of every comparison of more than two images, in the experiment's order."""
-    label = select(models.Image.id, models.Arm.label).join(models.Image.arm).where(models.Arm.run_id == run_id)
+    label = (
+        select(models.StoredImage.id, models.StoredArm.label)
+        .join(models.StoredImage.arm)
+        .where(models.StoredArm.run_id == run_id)
+    )
     labels: dict[int, str] = {image: name for image, name in session.execute(label)}
     rows = session.execute(
         select(models.Comparison.id, models.Comparison.image_a_id, models.Comparison.image_b_id, models.FurtherImage.image_id)
@@ -280,21 +286,22 @@ def _arms_of_comparisons(session: Session, run_id: int) -> dict[int, tuple[str, 
 
 
 def _scores(session: Session, run_id: int) -> pd.DataFrame:
-    image, other, other_arm = aliased(models.Image), aliased(models.Image), aliased(models.Arm)
+    image, other, other_arm = aliased(models.StoredImage), aliased(models.StoredImage), aliased(models.StoredArm)
     rows = session.execute(
         select(
             models.Metric.name, models.Metric.signature, models.Metric.direction,
-            models.Case.key, image.seed, models.Arm.label, models.Concept.name, other_arm.label, models.Score.value,
+            models.StoredCase.key, image.seed, models.StoredArm.label, models.StoredConcept.name, other_arm.label,
+            models.StoredScore.value,
         )
-        .join(models.Metric, models.Metric.id == models.Score.metric_id)
-        .join(image, image.id == models.Score.image_id)
-        .join(models.Case, models.Case.id == image.case_id)
-        .join(models.Arm, models.Arm.id == image.arm_id)
-        .outerjoin(models.Concept, models.Concept.id == models.Score.concept_id)
-        .outerjoin(other, other.id == models.Score.other_image_id)
+        .join(models.Metric, models.Metric.id == models.StoredScore.metric_id)
+        .join(image, image.id == models.StoredScore.image_id)
+        .join(models.StoredCase, models.StoredCase.id == image.case_id)
+        .join(models.StoredArm, models.StoredArm.id == image.arm_id)
+        .outerjoin(models.StoredConcept, models.StoredConcept.id == models.StoredScore.concept_id)
+        .outerjoin(other, other.id == models.StoredScore.other_image_id)
         .outerjoin(other_arm, other_arm.id == other.arm_id)
         .where(models.Metric.run_id == run_id)
-        .order_by(models.Metric.id, models.Score.id)
+        .order_by(models.Metric.id, models.StoredScore.id)
     ).all()  # fmt: skip
     frame = pd.DataFrame([tuple(row) for row in rows], columns=list(SCORE_COLUMNS))
     return frame.astype({"concept": object, "other_arm": object}).fillna({"concept": "", "other_arm": ""})

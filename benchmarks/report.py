@@ -32,21 +32,21 @@ def fill(database: Database, rng: np.random.Generator) -> dict[str, int]:
     concept, taste, now = rng.normal(0, 0.3, CONCEPTS), rng.normal(0, 0.5, PEOPLE), utc_now()
     cells = [(case, seed) for case in range(len(pairs)) for seed in range(SEEDS)]
     sha = hashlib.sha256(b"drawn").hexdigest()
-    rows: dict[type[models.Table], Rows] = {
+    rows: dict[type[models.DatabaseTable], Rows] = {
         models.Run: [
             {
                 "id": 1, "name": "benchmark", "experiment_sha256": sha, "manifest_sha256": sha, "source": "generated",
                 "loaded_at": now,
             }
         ],
-        models.Concept: [
+        models.StoredConcept: [
             {"id": each + 1, "run_id": 1, "name": f"c{each}", "words": "w", "class_word": "w"} for each in range(CONCEPTS)
         ],
-        models.Arm: [
+        models.StoredArm: [
             {"id": place + 1, "run_id": 1, "label": arm, "method": arm, "parameters": {}, "position": place}
             for place, arm in enumerate(ARMS)
         ],
-        models.Case: [
+        models.StoredCase: [
             {"id": place + 1, "run_id": 1, "key": f"c{one}-c{other}", "prompt": f"a c{one} and a c{other}", "plain_prompt": "p"}
             for place, (one, other) in enumerate(pairs)
         ],
@@ -62,7 +62,7 @@ def fill(database: Database, rng: np.random.Generator) -> dict[str, int]:
             }
             for each in range(METRICS)
         ],
-        models.Image: [
+        models.StoredImage: [
             {
                 "id": _image(cell, arm), "case_id": case + 1, "arm_id": arm + 1, "seed": seed,
                 "path": f"{case}/{arm}/{seed}.png", "width": 1024, "height": 1024,
@@ -71,7 +71,7 @@ def fill(database: Database, rng: np.random.Generator) -> dict[str, int]:
             for cell, (case, seed) in enumerate(cells)
             for arm in range(len(ARMS))
         ],
-        models.Score: [
+        models.StoredScore: [
             {
                 "metric_id": metric + 1, "image_id": _image(cell, arm), "concept_id": part,
                 "value": 0.5 + 0.01 * arm + 0.05 * rng.standard_normal() + 0.02 * concept[pairs[case][0]],

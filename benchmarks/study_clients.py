@@ -20,7 +20,7 @@ from typing import Protocol
 from db.session import open_database
 from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
-from study_app.service.view_models import Trial
+from study_app.service.view_models import TrialPage
 
 
 class Told(Protocol):
@@ -113,13 +113,13 @@ class _Requests(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         """Answer until the other side goes."""
         service = self.server.service  # type: ignore[attr-defined]
-        trials: dict[str, Trial] = {}
+        trials: dict[str, TrialPage] = {}
         for line in self.rfile:
             asked = json.loads(line)
             self.wfile.write(json.dumps(_answer(service, trials, asked)).encode() + b"\n")
 
 
-def _answer(service: StudyService, trials: dict[str, Trial], asked: dict[str, str]) -> str:
+def _answer(service: StudyService, trials: dict[str, TrialPage], asked: dict[str, str]) -> str:
     if asked["do"] == "join":
         return service.join()
     visitor = service.visitor(asked["token"])

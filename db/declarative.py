@@ -21,7 +21,7 @@ NAMING = {
 }
 
 
-class Table(DeclarativeBase):
+class DatabaseTable(DeclarativeBase):
     """What every table shares."""
 
     metadata = MetaData(naming_convention=NAMING)

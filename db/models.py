@@ -1,8 +1,8 @@
 """The tables: a run, its study and its judgments."""
 
-from db.declarative import Id, Table
+from db.declarative import DatabaseTable, Id
 from db.people_tables import Identity, Participant, Reply, Screen
-from db.run_tables import Arm, Case, CaseConcept, Concept, Image, Metric, Reference, Run, Score
+from db.run_tables import CaseConcept, Metric, Reference, Run, StoredArm, StoredCase, StoredConcept, StoredImage, StoredScore
 from db.study_tables import (
     Answer,
     Assignment,
@@ -18,28 +18,28 @@ from db.study_tables import (
 
 __all__ = (
     "Answer",
-    "Arm",
     "Assignment",
-    "Case",
     "CaseConcept",
     "Check",
     "Comparison",
-    "Concept",
+    "DatabaseTable",
     "Event",
     "FurtherImage",
     "FurtherPicture",
     "Id",
     "Identity",
-    "Image",
     "Judgment",
     "Metric",
     "Participant",
     "Reference",
     "Reply",
     "Run",
-    "Score",
     "Screen",
+    "StoredArm",
+    "StoredCase",
+    "StoredConcept",
+    "StoredImage",
+    "StoredScore",
     "Study",
-    "Table",
     "Withdrawal",
 )

@@ -5,10 +5,10 @@ from datetime import datetime
 from sqlalchemy import BigInteger, Boolean, CheckConstraint, Float, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.declarative import Id, Table
+from db.declarative import DatabaseTable, Id
 
 
-class Participant(Table):
+class Participant(DatabaseTable):
     """Who judges. Only the hash of the token that opens the study is kept."""
 
     __tablename__ = "participants"
@@ -33,7 +33,7 @@ class Participant(Table):
     excluded_because: Mapped[str | None]
 
 
-class Identity(Table):
+class Identity(DatabaseTable):
     """The id under which a recruiter knows a participant, apart from everything else so that it alone can be erased."""
 
     __tablename__ = "identities"
@@ -47,7 +47,7 @@ class Identity(Table):
     __table_args__ = (UniqueConstraint("study_id", "source", "external_id"),)
 
 
-class Screen(Table):
+class Screen(DatabaseTable):
     """What a participant's screen showed before they began: the size of the page, and how many colour plates were read."""
 
     __tablename__ = "screens"
@@ -69,7 +69,7 @@ class Screen(Table):
     )
 
 
-class Reply(Table):
+class Reply(DatabaseTable):
     """A participant's answer to a question of the questionnaire; erased with who they are."""
 
     __tablename__ = "replies"

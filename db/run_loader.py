@@ -59,9 +59,11 @@ class _Ids:
 
     def __init__(self, session: Session, run_id: int, manifest: Manifest) -> None:
         self.run = run_id
-        arms = session.execute(select(models.Arm.label, models.Arm.id).where(models.Arm.run_id == run_id))
-        concepts = session.execute(select(models.Concept.name, models.Concept.id).where(models.Concept.run_id == run_id))
-        cases = session.execute(select(models.Case.key, models.Case.id).where(models.Case.run_id == run_id))
+        arms = session.execute(select(models.StoredArm.label, models.StoredArm.id).where(models.StoredArm.run_id == run_id))
+        concepts = session.execute(
+            select(models.StoredConcept.name, models.StoredConcept.id).where(models.StoredConcept.run_id == run_id)
+        )
+        cases = session.execute(select(models.StoredCase.key, models.StoredCase.id).where(models.StoredCase.run_id == run_id))
         self.arms: dict[str, int] = {label: identifier for label, identifier in arms}
         self.concepts: dict[str, int] = {name: identifier for name, identifier in concepts}
         self.cases: dict[str, int] = {key: identifier for key, identifier in cases}
@@ -69,10 +71,10 @@ class _Ids:
         # by their place in the manifest, 8 bytes each
         self._images = array("q", bytes(8 * len(manifest.images)))
         images = session.execute(
-            select(models.Case.key, models.Arm.label, models.Image.seed, models.Image.id)
-            .join(models.Image.case)
-            .join(models.Image.arm)
-            .where(models.Case.run_id == run_id)
+            select(models.StoredCase.key, models.StoredArm.label, models.StoredImage.seed, models.StoredImage.id)
+            .join(models.StoredImage.case)
+            .join(models.StoredImage.arm)
+            .where(models.StoredCase.run_id == run_id)
             .execution_options(yield_per=GROUP)
         )
         for case, arm, seed, identifier in images:
@@ -146,10 +148,10 @@ def _run_row(session: Session, run: Path, manifest: Manifest) -> models.Run:
 def _refuse_contradiction(session: Session, run_id: int, run: Path, manifest: Manifest) -> None:
     """Raise a UserError where a study's images, arms or cases are no longer the manifest's."""
     stored = session.execute(
-        select(models.Case.key, models.Arm.label, models.Image.seed, models.Image.sha256)
-        .join(models.Image.case)
-        .join(models.Image.arm)
-        .where(models.Case.run_id == run_id)
+        select(models.StoredCase.key, models.StoredArm.label, models.StoredImage.seed, models.StoredImage.sha256)
+        .join(models.StoredImage.case)
+        .join(models.StoredImage.arm)
+        .where(models.StoredCase.run_id == run_id)
     )
     before: dict[Cell, str] = {(case, arm, seed): sha256 for case, arm, seed, sha256 in stored}
     now = {image.cell: image.sha256 for image in manifest.images}
@@ -164,10 +166,10 @@ def _refuse_contradiction(session: Session, run_id: int, run: Path, manifest: Ma
 
 
 def _forget_manifest(session: Session, run_id: int) -> None:
-    cases = select(models.Case.id).where(models.Case.run_id == run_id)
+    cases = select(models.StoredCase.id).where(models.StoredCase.run_id == run_id)
     session.execute(delete(models.Metric).where(models.Metric.run_id == run_id))
-    session.execute(delete(models.Image).where(models.Image.case_id.in_(cases)))
-    for table in (models.Case, models.Arm, models.Concept):
+    session.execute(delete(models.StoredImage).where(models.StoredImage.case_id.in_(cases)))
+    for table in (models.StoredCase, models.StoredArm, models.StoredConcept):
         session.execute(delete(table).where(table.run_id == run_id))
 
 
@@ -175,12 +177,12 @@ def _insert_manifest(session: Session, run_id: int, manifest: Manifest) -> None:
     """Insert concepts, arms, cases and images in bulk."""
     _insert(
         session,
-        models.Concept,
+        models.StoredConcept,
         ({"run_id": run_id, "name": c.name, "words": c.words, "class_word": c.class_word} for c in manifest.concepts),
     )
     _insert(
         session,
-        models.Arm,
+        models.StoredArm,
         (
             {
                 "run_id": run_id,
@@ -194,7 +196,7 @@ def _insert_manifest(session: Session, run_id: int, manifest: Manifest) -> None:
     )
     _insert(
         session,
-        models.Case,
+        models.StoredCase,
         (
             {"run_id": run_id, "key": case.id, "prompt": case.prompt, "plain_prompt": case.plain_prompt}
             for case in manifest.cases
@@ -221,7 +223,7 @@ def _insert_manifest(session: Session, run_id: int, manifest: Manifest) -> None:
     )
     _insert(
         session,
-        models.Image,
+        models.StoredImage,
         (
             {
                 "case_id": ids.cases[image.case],
@@ -252,7 +254,7 @@ def _replace_scores(
             metric = models.Metric(run_id=ids.run, name=name, signature=signature)
             session.add(metric)
         else:
-            session.execute(delete(models.Score).where(models.Score.metric_id == metric.id))
+            session.execute(delete(models.StoredScore).where(models.StoredScore.metric_id == metric.id))
         metric.direction = direction
         metric.loaded_at = utc_now()
         session.flush()
@@ -268,7 +270,7 @@ def _replace_scores(
         for row in rows
     )
     try:
-        _insert(session, models.Score, values)
+        _insert(session, models.StoredScore, values)
     except IntegrityError as error:
         raise UserError(
             f"{run / SCORES_NAME}: {_twice(rows)} stands there twice; score the run again with `evalkit score {run}`"
@@ -286,7 +288,7 @@ def _twice(rows: Iterable[ScoreRow]) -> str:
     return "a score"
 
 
-def _insert(session: Session, table: type[models.Table], rows: Iterable[dict[str, object]]) -> None:
+def _insert(session: Session, table: type[models.DatabaseTable], rows: Iterable[dict[str, object]]) -> None:
     """Insert rows, some thousand at a time."""
     coming = iter(rows)
     while group := list(islice(coming, GROUP)):

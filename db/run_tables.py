@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy import BigInteger, CheckConstraint, Float, ForeignKey, Index, String, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from db.declarative import Id, Table
+from db.declarative import DatabaseTable, Id
 from db.utc import utc_now
 
 
-class Run(Table):
+class Run(DatabaseTable):
     """A run folder that was loaded."""
 
     __tablename__ = "runs"
@@ -25,7 +25,7 @@ class Run(Table):
     __table_args__ = (CheckConstraint("source IN ('generated', 'imported')", name="source"),)
 
 
-class Concept(Table):
+class StoredConcept(DatabaseTable):
     """What a LoRA was trained on."""
 
     __tablename__ = "concepts"
@@ -38,7 +38,7 @@ class Concept(Table):
     __table_args__ = (UniqueConstraint("run_id", "name"),)
 
 
-class Reference(Table):
+class Reference(DatabaseTable):
     """A real picture of a concept; the path is relative to the run folder."""
 
     __tablename__ = "concept_references"
@@ -50,7 +50,7 @@ class Reference(Table):
     __table_args__ = (UniqueConstraint("concept_id", "position"),)
 
 
-class Arm(Table):
+class StoredArm(DatabaseTable):
     """A merge method with its parameters fixed; `position` is its column in every table."""
 
     __tablename__ = "arms"
@@ -63,7 +63,7 @@ class Arm(Table):
     __table_args__ = (UniqueConstraint("run_id", "label"), UniqueConstraint("run_id", "position"))
 
 
-class Case(Table):
+class StoredCase(DatabaseTable):
     """One question put to every arm."""
 
     __tablename__ = "cases"
@@ -76,17 +76,17 @@ class Case(Table):
     __table_args__ = (UniqueConstraint("run_id", "key"),)
 
 
-class CaseConcept(Table):
+class CaseConcept(DatabaseTable):
     """The concepts of a case, in the order of the prompt."""
 
     __tablename__ = "case_concepts"
     case_id: Mapped[int] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     concept_id: Mapped[int] = mapped_column(ForeignKey("concepts.id", ondelete="CASCADE"))
-    concept: Mapped[Concept] = relationship()
+    concept: Mapped[StoredConcept] = relationship()
 
 
-class Image(Table):
+class StoredImage(DatabaseTable):
     """The image of a case, arm and seed, bound to its bytes."""
 
     __tablename__ = "images"
@@ -99,8 +99,8 @@ class Image(Table):
     width: Mapped[int]
     height: Mapped[int]
     latents_sha256: Mapped[str | None] = mapped_column(String(64))
-    case: Mapped[Case] = relationship()
-    arm: Mapped[Arm] = relationship()
+    case: Mapped[StoredCase] = relationship()
+    arm: Mapped[StoredArm] = relationship()
     __table_args__ = (
         UniqueConstraint("case_id", "arm_id", "seed"),
         # what a comparison refers to, so that the database itself holds it to one case and one seed
@@ -108,7 +108,7 @@ class Image(Table):
     )
 
 
-class Metric(Table):
+class Metric(DatabaseTable):
     """A metric under one recipe: another signature is another row, so scores of two recipes can't mix."""
 
     __tablename__ = "metrics"
@@ -125,7 +125,7 @@ class Metric(Table):
     )
 
 
-class Score(Table):
+class StoredScore(DatabaseTable):
     """The value of a metric for an image, against one concept or another arm's image where the metric compares."""
 
     __tablename__ = "scores"

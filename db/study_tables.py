@@ -16,14 +16,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from db.declarative import Id, Table
-from db.run_tables import Case, Concept, Image, Reference
+from db.declarative import DatabaseTable, Id
+from db.run_tables import Reference, StoredCase, StoredConcept, StoredImage
 
 # Of two images a side; of more the numbers of the places on the page, the best first: "3", or "3 1 2" where all are ranked.
 CHOICE = "choice IN ('left', 'right', 'cannot_tell') OR substr(choice, 1, 1) IN ('1', '2', '3', '4', '5', '6', '7', '8')"
 
 
-class Measured:
+class BrowserTimings:
     """What the participant's browser measured, in milliseconds; None where it could not be."""
 
     # from the moment all pictures were shown to the answer
@@ -35,7 +35,7 @@ class Measured:
     focus_losses: Mapped[int | None]
 
 
-class Study(Table):
+class Study(DatabaseTable):
     """The one study of a run: its design, frozen before the first judgment."""
 
     __tablename__ = "studies"
@@ -50,7 +50,7 @@ class Study(Table):
     locked_at: Mapped[datetime | None]
 
 
-class Comparison(Table):
+class Comparison(DatabaseTable):
     """Images of one case and seed, each from another arm; `filled` counts open and done assignments and can't pass `target`."""
 
     __tablename__ = "comparisons"
@@ -67,11 +67,11 @@ class Comparison(Table):
     filled: Mapped[int] = mapped_column(default=0)
     # 0 or 1: which image the first participant sees on the left; the next ones alternate
     first_left: Mapped[int]
-    image_a: Mapped[Image] = relationship(primaryjoin="foreign(Comparison.image_a_id) == Image.id", viewonly=True)
-    image_b: Mapped[Image] = relationship(primaryjoin="foreign(Comparison.image_b_id) == Image.id", viewonly=True)
+    image_a: Mapped[StoredImage] = relationship(primaryjoin="foreign(Comparison.image_a_id) == StoredImage.id", viewonly=True)
+    image_b: Mapped[StoredImage] = relationship(primaryjoin="foreign(Comparison.image_b_id) == StoredImage.id", viewonly=True)
     # where more than two are compared, in the order of their arms
     further: Mapped[list["FurtherImage"]] = relationship(order_by="FurtherImage.place", viewonly=True)
-    case: Mapped[Case] = relationship()
+    case: Mapped[StoredCase] = relationship()
     __table_args__ = (
         ForeignKeyConstraint(
             ["image_a_id", "case_id", "seed"], ["images.id", "images.case_id", "images.seed"], name="fk_comparisons_a"
@@ -90,12 +90,12 @@ class Comparison(Table):
     )
 
     @property
-    def images(self) -> tuple[Image, ...]:
+    def images(self) -> tuple[StoredImage, ...]:
         """Return all images, in the order of their arms."""
         return (self.image_a, self.image_b, *(further.image for further in self.further))
 
 
-class FurtherImage(Table):
+class FurtherImage(DatabaseTable):
     """The third, fourth, ... image of a comparison of more than two; `place` counts from 0, so the first of them has 2."""
 
     __tablename__ = "further_images"
@@ -104,7 +104,7 @@ class FurtherImage(Table):
     image_id: Mapped[int] = mapped_column(Id)
     case_id: Mapped[int] = mapped_column(Id)
     seed: Mapped[int] = mapped_column(BigInteger)
-    image: Mapped[Image] = relationship(primaryjoin="foreign(FurtherImage.image_id) == Image.id", viewonly=True)
+    image: Mapped[StoredImage] = relationship(primaryjoin="foreign(FurtherImage.image_id) == StoredImage.id", viewonly=True)
     __table_args__ = (
         ForeignKeyConstraint(
             ["comparison_id", "case_id", "seed"],
@@ -120,7 +120,7 @@ class FurtherImage(Table):
     )
 
 
-class Assignment(Table):
+class Assignment(DatabaseTable):
     """A comparison handed to a participant, with its sides and place in the order."""
 
     __tablename__ = "assignments"
@@ -153,7 +153,7 @@ class Assignment(Table):
     )
 
 
-class Judgment(Measured, Table):
+class Judgment(BrowserTimings, DatabaseTable):
     """The answer to an assignment. Never rewritten: one per assignment, held by the database."""
 
     __tablename__ = "judgments"
@@ -169,7 +169,7 @@ class Judgment(Measured, Table):
     )
 
 
-class Answer(Measured, Table):
+class Answer(BrowserTimings, DatabaseTable):
     """The answer to a further question about an assignment; the answer to the first one is the judgment."""
 
     __tablename__ = "answers"
@@ -186,7 +186,7 @@ class Answer(Measured, Table):
     )
 
 
-class Check(Measured, Table):
+class Check(BrowserTimings, DatabaseTable):
     """Pictures shown to one participant to learn how they judge; it fills no place and counts in no contrast.
 
     `kind`: `null_pair` (one image twice), `repeat` (an assignment again, sides swapped), `gold` (the design says which arm is
@@ -212,11 +212,11 @@ class Check(Measured, Table):
     choice: Mapped[str | None]
     given_at: Mapped[datetime]
     answered_at: Mapped[datetime | None]
-    left_image: Mapped[Image | None] = relationship(foreign_keys=[left_image_id])
-    right_image: Mapped[Image | None] = relationship(foreign_keys=[right_image_id])
+    left_image: Mapped[StoredImage | None] = relationship(foreign_keys=[left_image_id])
+    right_image: Mapped[StoredImage | None] = relationship(foreign_keys=[right_image_id])
     left_reference: Mapped[Reference | None] = relationship(foreign_keys=[left_reference_id])
     right_reference: Mapped[Reference | None] = relationship(foreign_keys=[right_reference_id])
-    concept: Mapped[Concept | None] = relationship()
+    concept: Mapped[StoredConcept | None] = relationship()
     # where more than two are judged at once; left and right are then the first and second place of the page
     further: Mapped[list["FurtherPicture"]] = relationship(order_by="FurtherPicture.place")
     __table_args__ = (
@@ -235,7 +235,7 @@ class Check(Measured, Table):
     )
 
 
-class FurtherPicture(Table):
+class FurtherPicture(DatabaseTable):
     """The third, fourth, ... picture of a check, an image or a reference; `place` counts from 0, so the first of them has 2."""
 
     __tablename__ = "further_pictures"
@@ -243,7 +243,7 @@ class FurtherPicture(Table):
     place: Mapped[int] = mapped_column(primary_key=True)
     image_id: Mapped[int | None] = mapped_column(ForeignKey("images.id", ondelete="RESTRICT"))
     reference_id: Mapped[int | None] = mapped_column(ForeignKey("concept_references.id", ondelete="RESTRICT"))
-    image: Mapped[Image | None] = relationship()
+    image: Mapped[StoredImage | None] = relationship()
     reference: Mapped[Reference | None] = relationship()
     __table_args__ = (
         CheckConstraint("place BETWEEN 2 AND 7", name="place"),
@@ -251,7 +251,7 @@ class FurtherPicture(Table):
     )
 
 
-class Withdrawal(Measured, Table):
+class Withdrawal(BrowserTimings, DatabaseTable):
     """An answer its participant took back; what it was stays here, word for word."""
 
     __tablename__ = "withdrawals"
@@ -265,7 +265,7 @@ class Withdrawal(Measured, Table):
     __table_args__ = (CheckConstraint(CHOICE, name="choice"),)
 
 
-class Event(Table):
+class Event(DatabaseTable):
     """Something that happened in a study; `sha256` covers it and the event before, so that none can change or vanish unseen."""
 
     __tablename__ = "events"

@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from db.models import Table
+from db.models import DatabaseTable
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Table.metadata,
+    target_metadata=DatabaseTable.metadata,
     render_as_batch=True,
     # SQLite can undo its DDL; Alembic only assumes it can't
     transactional_ddl=True,

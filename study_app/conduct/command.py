@@ -9,7 +9,7 @@ import typer
 from study_app.run_database import Db, Run, begun, opened
 
 if TYPE_CHECKING:
-    from study_app.conduct.live_statistics import Share, Watch
+    from study_app.conduct.live_statistics import LiveStatistics, Proportion
 
 Who = Annotated[int, typer.Argument(help="The participant's number, as `status` shows it.")]
 
@@ -49,7 +49,7 @@ def status(run: Run, db: Db = None) -> None:
         console.print(line)
 
 
-def _lines(seen: "Watch") -> list[str]:
+def _lines(seen: "LiveStatistics") -> list[str]:
     """Return what is told of pace, sides, checks and people."""
     lines = [f"last hour: {seen.last_hour} judgments by {seen.active} people"]
     if seen.finish_at is not None:
@@ -73,7 +73,7 @@ def _lines(seen: "Watch") -> list[str]:
     return lines
 
 
-def _share(share: "Share") -> str:
+def _share(share: "Proportion") -> str:
     if share.interval is None:
         return "none yet"
     low, high = share.interval

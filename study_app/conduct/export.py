@@ -17,21 +17,21 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from db.models import (
     Answer,
-    Arm,
     Assignment,
-    Case,
     Check,
     Comparison,
-    Concept,
     Event,
     FurtherImage,
     FurtherPicture,
-    Image,
     Judgment,
     Participant,
     Reference,
     Reply,
     Screen,
+    StoredArm,
+    StoredCase,
+    StoredConcept,
+    StoredImage,
     Withdrawal,
 )
 from db.schema import newest
@@ -88,15 +88,16 @@ def export_study(database: Database, run: Path, target: Path) -> int:
 
 def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
     """Return the query of each exported table."""
-    arm_a, arm_b = aliased(Arm), aliased(Arm)
-    image_a, image_b = aliased(Image), aliased(Image)
+    arm_a, arm_b = aliased(StoredArm), aliased(StoredArm)
+    image_a, image_b = aliased(StoredImage), aliased(StoredImage)
     comparisons = (
         select(
-            Comparison.id, Case.key.label("case"), Comparison.seed, arm_a.label.label("arm_a"), arm_b.label.label("arm_b"),
+            Comparison.id, StoredCase.key.label("case"), Comparison.seed,
+            arm_a.label.label("arm_a"), arm_b.label.label("arm_b"),
             image_a.sha256.label("image_a_sha256"), image_b.sha256.label("image_b_sha256"),
             Comparison.priority, Comparison.target, Comparison.filled, Comparison.first_left,
         )
-        .join(Case, Case.id == Comparison.case_id)
+        .join(StoredCase, StoredCase.id == Comparison.case_id)
         .join(image_a, image_a.id == Comparison.image_a_id)
         .join(image_b, image_b.id == Comparison.image_b_id)
         .join(arm_a, arm_a.id == image_a.arm_id)
@@ -106,11 +107,12 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
     )  # fmt: skip
     further = (
         select(
-            FurtherImage.comparison_id, FurtherImage.place, Arm.label.label("arm"), Image.sha256.label("image_sha256"),
+            FurtherImage.comparison_id, FurtherImage.place, StoredArm.label.label("arm"),
+            StoredImage.sha256.label("image_sha256"),
         )
         .join(Comparison, Comparison.id == FurtherImage.comparison_id)
-        .join(Image, Image.id == FurtherImage.image_id)
-        .join(Arm, Arm.id == Image.arm_id)
+        .join(StoredImage, StoredImage.id == FurtherImage.image_id)
+        .join(StoredArm, StoredArm.id == StoredImage.arm_id)
         .where(Comparison.study_id == study_id)
         .order_by(FurtherImage.comparison_id, FurtherImage.place)
     )  # fmt: skip
@@ -139,18 +141,18 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
         study_id, Withdrawal, Withdrawal.question, Withdrawal.choice, Withdrawal.judged_at, Withdrawal.withdrawn_at
     )
     left_image, right_image, left_reference, right_reference = (
-        aliased(Image), aliased(Image), aliased(Reference), aliased(Reference),
+        aliased(StoredImage), aliased(StoredImage), aliased(Reference), aliased(Reference),
     )  # fmt: skip
     checks = (
         select(
-            Check.id, Check.participant_id, Check.kind, Check.after, Check.assignment_id, Concept.name.label("concept"),
+            Check.id, Check.participant_id, Check.kind, Check.after, Check.assignment_id, StoredConcept.name.label("concept"),
             func.coalesce(left_image.sha256, left_reference.sha256).label("left_sha256"),
             func.coalesce(right_image.sha256, right_reference.sha256).label("right_sha256"),
             Check.expected, Check.choice, Check.given_at, Check.answered_at,
             Check.reaction_ms, Check.loaded_ms, Check.hidden_ms, Check.focus_losses,
         )
         .join(Participant, Participant.id == Check.participant_id)
-        .outerjoin(Concept, Concept.id == Check.concept_id)
+        .outerjoin(StoredConcept, StoredConcept.id == Check.concept_id)
         .outerjoin(left_image, left_image.id == Check.left_image_id)
         .outerjoin(right_image, right_image.id == Check.right_image_id)
         .outerjoin(left_reference, left_reference.id == Check.left_reference_id)
@@ -159,10 +161,12 @@ def _queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
         .order_by(Check.id)
     )  # fmt: skip
     pictures = (
-        select(FurtherPicture.check_id, FurtherPicture.place, func.coalesce(Image.sha256, Reference.sha256).label("sha256"))
+        select(
+            FurtherPicture.check_id, FurtherPicture.place, func.coalesce(StoredImage.sha256, Reference.sha256).label("sha256")
+        )
         .join(Check, Check.id == FurtherPicture.check_id)
         .join(Participant, Participant.id == Check.participant_id)
-        .outerjoin(Image, Image.id == FurtherPicture.image_id)
+        .outerjoin(StoredImage, StoredImage.id == FurtherPicture.image_id)
         .outerjoin(Reference, Reference.id == FurtherPicture.reference_id)
         .where(Participant.study_id == study_id)
         .order_by(FurtherPicture.check_id, FurtherPicture.place)

@@ -16,7 +16,7 @@ from study_app.service.checks import agrees
 
 
 @dataclass(frozen=True)
-class Share:
+class Proportion:
     """So many of so many, with a 95 % interval after Wilson (1927); None where there is nothing to share."""
 
     count: int
@@ -34,7 +34,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Watch:
+class LiveStatistics:
     """What the researcher may see while the study is blind. `left`: choices of the left among choices of a side."""
 
     paused: bool
@@ -42,19 +42,19 @@ class Watch:
     last_hour: int
     active: int
     finish_at: datetime | None
-    left: Share
-    null_left: Share
+    left: Proportion
+    null_left: Proportion
     # null pairs in which a side was chosen although there was nothing to choose
-    null_sided: Share
+    null_sided: Proportion
     # what agrees with what was expected, by kind of check
-    passed: dict[str, Share]
+    passed: dict[str, Proportion]
     people: tuple[tuple[Conduct, tuple[str, ...]], ...]
     # pairs of answers to one comparison that are equal, and Krippendorff's alpha (None where it is undefined)
-    agreed: Share
+    agreed: Proportion
     alpha: float | None
 
 
-def watch(database: Database, study_id: int, now: datetime) -> Watch:
+def watch(database: Database, study_id: int, now: datetime) -> LiveStatistics:
     """Return how a study goes. The finish is reckoned from the judgments of the last day, at their pace while people judged."""
     status = study_status(database, study_id)
     with read(database) as session:
@@ -86,16 +86,16 @@ def watch(database: Database, study_id: int, now: datetime) -> Watch:
     hour = [row for row in recent if row.judged_at > now - timedelta(hours=1)]
     null = counted.get("null_pair", (0, 0, 0, 0))
     left, right = sum(person.left for person in conduct), sum(person.right for person in conduct)
-    return Watch(
+    return LiveStatistics(
         paused=study.paused_at is not None,
         locked_at=study.locked_at,
         last_hour=len(hour),
         active=len({row.participant_id for row in hour}),
         finish_at=_finish(status.places - status.judged, [row.judged_at for row in recent], now),
-        left=Share(left, left + right),
-        null_left=Share(null[2], null[3]),
-        null_sided=Share(null[3], null[0]),
-        passed={kind: Share(right, n) for kind, (n, right, _, _) in sorted(counted.items()) if kind != "null_pair"},
+        left=Proportion(left, left + right),
+        null_left=Proportion(null[2], null[3]),
+        null_sided=Proportion(null[3], null[0]),
+        passed={kind: Proportion(right, n) for kind, (n, right, _, _) in sorted(counted.items()) if kind != "null_pair"},
         people=tuple((person, tuple(breaches(person, design))) for person in conduct),
         agreed=agreed,
         alpha=alpha,
@@ -116,18 +116,18 @@ def _answers(session: Session, study_id: int) -> list[tuple[int, str]]:
     ]
 
 
-def _agreement(answers: list[tuple[int, str]]) -> tuple[Share, float | None]:
+def _agreement(answers: list[tuple[int, str]]) -> tuple[Proportion, float | None]:
     from analysis.votes.agreement import agreement, counts_of
 
     if not answers:
-        return Share(0, 0), None
+        return Proportion(0, 0), None
     import numpy as np
 
     units, names = (np.unique([answer[column] for answer in answers], return_inverse=True)[1] for column in (0, 1))
     counts = counts_of(units, names)
     sizes = counts.sum(axis=1)
     pairs = (counts * (counts - 1)).sum(), (sizes * (sizes - 1)).sum()
-    return Share(int(pairs[0]) // 2, int(pairs[1]) // 2), agreement(counts).alpha
+    return Proportion(int(pairs[0]) // 2, int(pairs[1]) // 2), agreement(counts).alpha
 
 
 def _finish(missing: int, times: list[datetime], now: datetime) -> datetime | None:

@@ -43,7 +43,7 @@ def set_password(run: Path, password: str | None = None) -> str:
     return chosen
 
 
-class Door:
+class AdminPassword:
     """Whoever knows the password comes in; whoever guesses waits longer and longer."""
 
     def __init__(self, run: Path) -> None:

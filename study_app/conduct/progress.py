@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, case, func, literal, select
 from sqlalchemy.orm import aliased
 
-from db.models import Arm, Assignment, Case, Comparison, FurtherImage, Image, Judgment, Participant, Study
+from db.models import Assignment, Comparison, FurtherImage, Judgment, Participant, StoredArm, StoredCase, StoredImage, Study
 from db.session import Database, read
 
 
@@ -61,8 +61,8 @@ class StudyStatus:
 
 def study_status(database: Database, study_id: int) -> StudyStatus:
     """Return how far a study is; no figure tells any arm's share."""
-    arm_a, arm_b = aliased(Arm), aliased(Arm)
-    image_a, image_b = aliased(Image), aliased(Image)
+    arm_a, arm_b = aliased(StoredArm), aliased(StoredArm)
+    image_a, image_b = aliased(StoredImage), aliased(StoredImage)
     places = (
         select(
             Assignment.comparison_id.label("comparison_id"),
@@ -74,11 +74,11 @@ def study_status(database: Database, study_id: int) -> StudyStatus:
     )
     done, held = func.coalesce(places.c.done, 0), func.coalesce(places.c.open, 0)
     # the further arms of a comparison as one number, a bit for each: the same on every database
-    bit = literal(1, BigInteger).bitwise_lshift(Arm.position)
+    bit = literal(1, BigInteger).bitwise_lshift(StoredArm.position)
     more = (
         select(FurtherImage.comparison_id, func.sum(bit).label("bits"))
-        .join(Image, Image.id == FurtherImage.image_id)
-        .join(Arm, Arm.id == Image.arm_id)
+        .join(StoredImage, StoredImage.id == FurtherImage.image_id)
+        .join(StoredArm, StoredArm.id == StoredImage.arm_id)
         .group_by(FurtherImage.comparison_id)
         .subquery()
     )
@@ -130,7 +130,7 @@ def study_status(database: Database, study_id: int) -> StudyStatus:
     with read(database) as session:
         rows = session.execute(groups).all()
         run_id = select(Study.run_id).where(Study.id == study_id).scalar_subquery()
-        labels = session.scalars(select(Arm.label).where(Arm.run_id == run_id).order_by(Arm.position)).all()
+        labels = session.scalars(select(StoredArm.label).where(StoredArm.run_id == run_id).order_by(StoredArm.position)).all()
         arrived, consented, finished, simulated = session.execute(people).one()
         judgments, surplus, latest = session.execute(answers).one()
         return StudyStatus(
@@ -165,17 +165,17 @@ def progress_by_case(database: Database, study_id: int) -> tuple[CaseProgress, .
     judged = func.coalesce(done.c.done, 0)
     cases = (
         select(
-            Case.key,
+            StoredCase.key,
             func.count(Comparison.id),
             func.sum(case((judged >= Comparison.target, 1), else_=0)),
             func.sum(judged),
             func.sum(Comparison.target),
         )
-        .join(Comparison, Comparison.case_id == Case.id)
+        .join(Comparison, Comparison.case_id == StoredCase.id)
         .outerjoin(done, done.c.comparison_id == Comparison.id)
         .where(Comparison.study_id == study_id)
-        .group_by(Case.id, Case.key)
-        .order_by(Case.id)
+        .group_by(StoredCase.id, StoredCase.key)
+        .order_by(StoredCase.id)
     )
     with read(database) as session:
         return tuple(

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
-from db.models import Arm, Case, Comparison, FurtherImage, Image, Participant, Run, Study
+from db.models import Comparison, FurtherImage, Participant, Run, StoredArm, StoredCase, StoredImage, Study
 from db.run_loader import load_run
 from db.session import Database, forget_kept, read, write
 from db.utc import utc_now
@@ -88,10 +88,10 @@ def _forget(session: Session, run: Path, study: Study, design: Design) -> None:
 
 def _insert_comparisons(session: Session, study: Study, manifest: Manifest, design: Design) -> None:
     rows = session.execute(
-        select(Case.key, Arm.label, Image.seed, Image.id, Image.case_id)
-        .join(Image.case)
-        .join(Image.arm)
-        .where(Case.run_id == study.run_id)
+        select(StoredCase.key, StoredArm.label, StoredImage.seed, StoredImage.id, StoredImage.case_id)
+        .join(StoredImage.case)
+        .join(StoredImage.arm)
+        .where(StoredCase.run_id == study.run_id)
     )
     images = {(case, arm, seed): (image_id, case_id) for case, arm, seed, image_id, case_id in rows}
     plan = plan_comparisons(manifest, design.seed, design.comparisons, design.at_once)

@@ -33,7 +33,7 @@ class ScreenRule(Record):
 
 
 @dataclass(frozen=True)
-class Page:
+class ScreenSize:
     """The size of a page in CSS pixels and device pixels per CSS pixel, as its browser says; None where it does not say."""
 
     width: int | None = None
@@ -41,7 +41,7 @@ class Page:
     pixel_ratio: float | None = None
 
     @classmethod
-    def told(cls, given: object) -> "Page":
+    def told(cls, given: object) -> "ScreenSize":
         """Return what a browser claims, without anything that can't be true."""
         if not isinstance(given, Mapping):
             return cls()
@@ -63,7 +63,7 @@ def plates_of(participant: Participant, attempt: int) -> tuple[str, ...]:
 
 
 def check_screen(
-    session: Session, rule: ScreenRule, participant_id: int, page: Page, read: Sequence[str], now: datetime
+    session: Session, rule: ScreenRule, participant_id: int, page: ScreenSize, read: Sequence[str], now: datetime
 ) -> Failure | None:
     """Store what a participant's screen showed and return what the rule finds wanting.
 

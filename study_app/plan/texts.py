@@ -13,7 +13,7 @@ from study_app.plan.page_layout import MOST_AT_ONCE
 FOLDER = Path(__file__).parent / "text"
 
 
-class Welcome(Record):
+class WelcomeText(Record):
     """The page of a visitor who has not joined."""
 
     heading: str
@@ -22,7 +22,7 @@ class Welcome(Record):
     recruited: str
 
 
-class Consent(Record):
+class ConsentText(Record):
     """What a participant agrees to."""
 
     heading: str
@@ -31,7 +31,7 @@ class Consent(Record):
     agree: str
 
 
-class Screen(Record):
+class ScreenText(Record):
     """The check of the screen, and what is said to whom it keeps out."""
 
     heading: str
@@ -46,7 +46,7 @@ class Screen(Record):
     refused_body: str
 
 
-class Questionnaire(Record):
+class QuestionnaireText(Record):
     """The words around the questions at the end; the questions themselves are the design's."""
 
     heading: str
@@ -57,7 +57,7 @@ class Questionnaire(Record):
     send: str
 
 
-class Instructions(Record):
+class InstructionsText(Record):
     """How to judge."""
 
     heading: str
@@ -70,7 +70,7 @@ class Instructions(Record):
     next: str
 
 
-class Practice(Record):
+class PracticeText(Record):
     """What marks a comparison that doesn't count, and what is said after one."""
 
     badge: str
@@ -78,7 +78,7 @@ class Practice(Record):
     wrong: str
 
 
-class Questions(Record):
+class QuestionWording(Record):
     """What is asked about the images of a case with one, two, more or no concepts, about one of them, about quality."""
 
     one: str
@@ -93,15 +93,15 @@ class Questions(Record):
         return {0: self.none, 1: self.one, 2: self.two}.get(concepts, self.more)
 
 
-class Asked(Record):
+class QuestionWordings(Record):
     """The questions about two images, about several of which the best is picked, and about several that are ranked."""
 
-    pair: Questions
-    best: Questions
-    ranking: Questions
+    pair: QuestionWording
+    best: QuestionWording
+    ranking: QuestionWording
 
 
-class Trial(Record):
+class ComparisonText(Record):
     """The words around the images."""
 
     concept: str
@@ -122,7 +122,7 @@ class Trial(Record):
     images: str
 
 
-class Rest(Record):
+class BreakText(Record):
     """The pages between: a break, the end of a session, a study that is not open just now."""
 
     break_heading: str
@@ -134,7 +134,7 @@ class Rest(Record):
     paused_body: str
 
 
-class Thanks(Record):
+class ThanksText(Record):
     """The last page."""
 
     heading: str
@@ -145,7 +145,7 @@ class Thanks(Record):
     close: str
 
 
-class Trouble(Record):
+class TroubleText(Record):
     """What is said when something can't go on."""
 
     cookies: str
@@ -157,17 +157,17 @@ class Sentences(Record):
     """All sentences of a language."""
 
     title: str
-    welcome: Welcome
-    consent: Consent
-    screen: Screen
-    instructions: Instructions
-    practice: Practice
-    questions: Asked
-    trial: Trial
-    rest: Rest
-    questionnaire: Questionnaire
-    thanks: Thanks
-    trouble: Trouble
+    welcome: WelcomeText
+    consent: ConsentText
+    screen: ScreenText
+    instructions: InstructionsText
+    practice: PracticeText
+    questions: QuestionWordings
+    trial: ComparisonText
+    rest: BreakText
+    questionnaire: QuestionnaireText
+    thanks: ThanksText
+    trouble: TroubleText
 
 
 @cache

@@ -10,7 +10,18 @@ from typing import Any, Literal
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from db.models import Arm, Assignment, Case, Check, Comparison, FurtherPicture, Image, Judgment, Participant, Study
+from db.models import (
+    Assignment,
+    Check,
+    Comparison,
+    FurtherPicture,
+    Judgment,
+    Participant,
+    StoredArm,
+    StoredCase,
+    StoredImage,
+    Study,
+)
 from evalkit.errors import UserError
 from study_app.plan.audit_log import append
 from study_app.plan.design import Design
@@ -145,11 +156,11 @@ def _gold(session: Session, design: Design, participant: Person, number: int, rn
     gold = order[number]
     run_id = select(Study.run_id).where(Study.id == participant.study_id).scalar_subquery()
     rows = session.execute(
-        select(Arm.label, Image.id)
-        .join(Image.arm)
-        .join(Image.case)
-        .where(Case.run_id == run_id, Case.key == gold.case, Image.seed == gold.seed)
-        .order_by(Arm.position)
+        select(StoredArm.label, StoredImage.id)
+        .join(StoredImage.arm)
+        .join(StoredImage.case)
+        .where(StoredCase.run_id == run_id, StoredCase.key == gold.case, StoredImage.seed == gold.seed)
+        .order_by(StoredArm.position)
     )
     images: dict[str, int] = {label: image_id for label, image_id in rows}
     chosen = design.comparisons.arms or tuple(images)

@@ -6,12 +6,12 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, bindparam, case, exists, func, select
 from sqlalchemy.orm import Session
 
-from db.models import Table
+from db.models import DatabaseTable
 from study_app.plan.design import design_of
 
 # Tables instead of classes where a query runs on every page turn: plain rows take a fraction of the time.
 ASSIGNMENTS, COMPARISONS, JUDGMENTS, PARTICIPANTS, STUDIES = (
-    Table.metadata.tables[name] for name in ("assignments", "comparisons", "judgments", "participants", "studies")
+    DatabaseTable.metadata.tables[name] for name in ("assignments", "comparisons", "judgments", "participants", "studies")
 )
 
 

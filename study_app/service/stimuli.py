@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from db.models import CaseConcept, Check, Comparison, Concept, Image, Participant, Reference, Study
+from db.models import CaseConcept, Check, Comparison, Participant, Reference, StoredConcept, StoredImage, Study
 from db.session import keep
 from study_app.plan.blinding import Kind
 from study_app.plan.page_layout import places
@@ -16,10 +16,10 @@ from study_app.plan.page_layout import places
 MOST_REFERENCES = 5
 PRACTICES = 2
 _PAIR = (
-    select(Comparison.case_id, Image.sha256, Image.width, Image.height)
-    .join(Image, Image.id.in_((Comparison.image_a_id, Comparison.image_b_id)))
+    select(Comparison.case_id, StoredImage.sha256, StoredImage.width, StoredImage.height)
+    .join(StoredImage, StoredImage.id.in_((Comparison.image_a_id, Comparison.image_b_id)))
     .where(Comparison.id == bindparam("comparison"))
-    .order_by(Image.id != Comparison.image_a_id)
+    .order_by(StoredImage.id != Comparison.image_a_id)
 )
 
 
@@ -39,7 +39,7 @@ class Stimulus:
 
 
 @dataclass(frozen=True)
-class Shown:
+class PageStimuli:
     """All pictures of one page, their owner's name in URLs, the plain words of the concepts above, and the places to judge."""
 
     owner: str
@@ -48,14 +48,14 @@ class Shown:
     places: tuple[str, ...] = ("left", "right")
 
 
-def of_comparison(session: Session, participant_id: int, comparison_id: int, stand: Sequence[int]) -> Shown:
+def of_comparison(session: Session, participant_id: int, comparison_id: int, stand: Sequence[int]) -> PageStimuli:
     """Return what a participant sees of a comparison; `stand` holds its images' numbers in the order of the page."""
     # a study's run can't change once someone has joined
     case_id, images = keep(session, ("images", comparison_id), lambda: _read_images(session, comparison_id, len(stand)))
     words, above = _above(session, case_id)
     here = places(len(stand))
     placed = tuple(_placed(place, images[number]) for place, number in zip(here, stand, strict=True))
-    return Shown(f"comparison {participant_id} {comparison_id}", words, (*above, *placed), here)
+    return PageStimuli(f"comparison {participant_id} {comparison_id}", words, (*above, *placed), here)
 
 
 def _read_images(session: Session, comparison_id: int, count: int) -> tuple[int, tuple[Stimulus, ...]]:
@@ -69,14 +69,14 @@ def _read_images(session: Session, comparison_id: int, count: int) -> tuple[int,
     )
 
 
-def images_of(comparison: Comparison, stand: Sequence[int]) -> tuple[Image, ...]:
+def images_of(comparison: Comparison, stand: Sequence[int]) -> tuple[StoredImage, ...]:
     """Return a comparison's images in the order of the page."""
     # of a pair no further ones need be looked for
     images = (comparison.image_a, comparison.image_b) if len(stand) == 2 else comparison.images
     return tuple(images[number] for number in stand)
 
 
-def of_check(session: Session, check: Check) -> Shown:
+def of_check(session: Session, check: Check) -> PageStimuli:
     """Return what a participant sees of a check."""
     owner, here = f"check {check.id}", places(2 + len(check.further))
     images = [check.left_image, check.right_image, *(picture.image for picture in check.further)]
@@ -84,7 +84,7 @@ def of_check(session: Session, check: Check) -> Shown:
     if len(shown) == len(here):
         words, stimuli = _above(session, shown[0].case_id)
         placed = [_placed(place, _image(place, image)) for place, image in zip(here, shown, strict=True)]
-        return Shown(owner, words, (*stimuli, *placed), here)
+        return PageStimuli(owner, words, (*stimuli, *placed), here)
     references = [check.left_reference, check.right_reference, *(picture.reference for picture in check.further)]
     pictures = [ConceptPicture(reference.id, reference.sha256) for reference in references if reference is not None]
     if check.concept is None or len(pictures) < len(here):
@@ -109,21 +109,21 @@ class PicturedConcept:
     references: tuple[ConceptPicture, ...]
 
     @classmethod
-    def of(cls, concept: Concept) -> "PicturedConcept":
+    def of(cls, concept: StoredConcept) -> "PicturedConcept":
         """Return a row of the database, read whole."""
         pictures = tuple(ConceptPicture(picture.id, picture.sha256) for picture in concept.references)
         return cls(concept.id, concept.class_word, pictures)
 
 
 @dataclass(frozen=True)
-class Practice:
+class PracticeComparison:
     """A comparison for practice and the place whose picture shows the concept asked for."""
 
-    shown: Shown
+    shown: PageStimuli
     right_answer: str
 
 
-def of_practice(session: Session, participant_id: int, at_once: int) -> list[Practice]:
+def of_practice(session: Session, participant_id: int, at_once: int) -> list[PracticeComparison]:
     """Return a participant's comparisons for practice, none where the run has references of fewer than two concepts.
 
     Each shows so many pictures at once, or fewer where the other concepts have no more.
@@ -145,7 +145,7 @@ def of_practice(session: Session, participant_id: int, at_once: int) -> list[Pra
         shown = [asked.references[-1], *pool[: at_once - 1]]
         rng.shuffle(shown)
         right = places(len(shown))[shown.index(asked.references[-1])]
-        practices.append(Practice(_of_references(f"practice {participant_id} {number}", asked, shown), right))
+        practices.append(PracticeComparison(_of_references(f"practice {participant_id} {number}", asked, shown), right))
     return practices
 
 
@@ -156,17 +156,17 @@ def concepts_with_references(session: Session, study_id: int) -> tuple[PicturedC
 
 def _read_pictured(session: Session, study_id: int) -> tuple[PicturedConcept, ...]:
     run_id = select(Study.run_id).where(Study.id == study_id).scalar_subquery()
-    concepts = session.scalars(select(Concept).where(Concept.run_id == run_id).order_by(Concept.id))
+    concepts = session.scalars(select(StoredConcept).where(StoredConcept.run_id == run_id).order_by(StoredConcept.id))
     return tuple(PicturedConcept.of(concept) for concept in concepts if concept.references)
 
 
-def _of_references(owner: str, asked: PicturedConcept, pictures: Sequence[ConceptPicture]) -> Shown:
+def _of_references(owner: str, asked: PicturedConcept, pictures: Sequence[ConceptPicture]) -> PageStimuli:
     """Return a page of references to judge, above them the other pictures of the concept asked for."""
     above = asked.references[:-1][:MOST_REFERENCES] or asked.references
     stimuli = [*_references(0, above)]
     here = places(len(pictures))
     stimuli += [Stimulus(place, place, "reference", picture.sha256) for place, picture in zip(here, pictures, strict=True)]
-    return Shown(owner, (asked.class_word,), tuple(stimuli), here)
+    return PageStimuli(owner, (asked.class_word,), tuple(stimuli), here)
 
 
 def _above(session: Session, case_id: int) -> tuple[tuple[str, ...], tuple[Stimulus, ...]]:
@@ -187,7 +187,7 @@ def _references(number: int, pictures: Sequence[Reference | ConceptPicture]) -> 
     return [Stimulus(slot, slot, "reference", picture.sha256) for slot, picture in zip(slots, pictures, strict=True)]
 
 
-def _image(mark: str, image: Image) -> Stimulus:
+def _image(mark: str, image: StoredImage) -> Stimulus:
     return Stimulus("", mark, "image", image.sha256, (image.width, image.height))
 
 

@@ -17,7 +17,7 @@ from study_app.plan.design import Design
 from study_app.plan.initialize import find_study
 from study_app.plan.questionnaire import store_replies
 from study_app.plan.recruitment import Recruited
-from study_app.plan.screen_check import Failure, Page, ScreenRule, check_screen, plates_of
+from study_app.plan.screen_check import Failure, ScreenRule, ScreenSize, check_screen, plates_of
 from study_app.plan.texts import Sentences, load_sentences
 from study_app.service import stimuli, tasks
 from study_app.service.checks import answer_check
@@ -33,7 +33,7 @@ from study_app.service.participants import (
 )
 from study_app.service.record_judgment import Choice, Recorded, Timing, record_answer, record_judgment
 from study_app.service.undo import undo
-from study_app.service.view_models import ShownConcept, Trial, Turn, Visitor, letter
+from study_app.service.view_models import ShownConcept, TrialPage, Turn, Visitor, letter
 
 # So many participants' pages a process remembers; more than ever judge at once.
 MOST_PAGES = 1000
@@ -52,7 +52,7 @@ class StudyService:
         self.sentences: Sentences = load_sentences(self.design.language)
         self.blinding = Blinding(run)
         # what each participant's page shows and may show next, as this process told it last
-        self._pages: dict[int, tuple[stimuli.Shown, ...]] = {}
+        self._pages: dict[int, tuple[stimuli.PageStimuli, ...]] = {}
 
     def join(self, recruited: Recruited | None = None, language: str | None = None) -> str:
         """Add a participant, or find the one a recruiter sent before, and return the token their browser is to keep."""
@@ -86,7 +86,7 @@ class StudyService:
             screen = session.get(Screen, participant_id)
             return plates_of(session.get_one(Participant, participant_id), 0 if screen is None else screen.attempts)
 
-    def check_screen(self, participant_id: int, page: Page, said: list[str]) -> Failure | None:
+    def check_screen(self, participant_id: int, page: ScreenSize, said: list[str]) -> Failure | None:
         """Store what the participant's screen shows, and return what the design finds wanting."""
         rule = self.design.screen or ScreenRule()
         with write(self.database) as session:
@@ -109,11 +109,11 @@ class StudyService:
         self._tell(participant_id, shown)
         return turn
 
-    def trial(self, participant_id: int) -> Trial | None:
+    def trial(self, participant_id: int) -> TrialPage | None:
         """Return what to judge now; None when nothing is left, for now or for good."""
         return self.turn(participant_id).trial
 
-    def practice(self, participant_id: int) -> tuple[Trial, ...]:
+    def practice(self, participant_id: int) -> tuple[TrialPage, ...]:
         """Return the comparisons for practice: pictures of two concepts, one of which is asked for. They count nowhere."""
         with read(self.database) as session:
             practices = stimuli.of_practice(session, participant_id, self.design.at_once)
@@ -125,13 +125,13 @@ class StudyService:
             for number, practice in enumerate(practices)
         )
 
-    def answer(self, participant_id: int, trial: Trial, choice: Choice, timing: Timing) -> Recorded:
+    def answer(self, participant_id: int, trial: TrialPage, choice: Choice, timing: Timing) -> Recorded:
         """Record the answer to what a page asked; a second one changes nothing, one too soon for the design is not taken."""
         self._tell(participant_id, ())
         with write(self.database) as session:
             return self._record(session, find_person(session, participant_id), trial, choice, timing)
 
-    def answer_and_turn(self, participant_id: int, trial: Trial, choice: Choice, timing: Timing) -> tuple[Recorded, Turn]:
+    def answer_and_turn(self, participant_id: int, trial: TrialPage, choice: Choice, timing: Timing) -> tuple[Recorded, Turn]:
         """Record an answer as `answer` does, and return what comes next as `turn` does; where one can, in one commit."""
         self._tell(participant_id, ())
         with write(self.database) as session:
@@ -161,7 +161,7 @@ class StudyService:
         told = self._among(self._pages.get(visitor.id, ()), url_token)
         return self._among(self._on_page(visitor), url_token) if told is None else told
 
-    def _on_page(self, visitor: Visitor) -> list[stimuli.Shown]:
+    def _on_page(self, visitor: Visitor) -> list[stimuli.PageStimuli]:
         """Return what a participant's page shows and may show next, from the database."""
         with read(self.database) as session:
             pages = [task.shown for task in tasks.open_tasks(session, self.design, visitor.id)]
@@ -172,7 +172,7 @@ class StudyService:
                 pages += [ahead] if ahead is not None else []
         return pages
 
-    def _among(self, pages: Iterable[stimuli.Shown], url_token: str) -> bytes | None:
+    def _among(self, pages: Iterable[stimuli.PageStimuli], url_token: str) -> bytes | None:
         """Return the image with this token among these pages' images."""
         for shown in pages:
             for stimulus in shown.stimuli:
@@ -180,7 +180,7 @@ class StudyService:
                     return self.blinding.serve(stimulus.kind, stimulus.sha256, url_token)
         return None
 
-    def _tell(self, participant_id: int, shown: tuple[stimuli.Shown, ...]) -> None:
+    def _tell(self, participant_id: int, shown: tuple[stimuli.PageStimuli, ...]) -> None:
         """Remember what a participant's page shows, of the latest ones: without, the database is asked for every image."""
         self._pages.pop(participant_id, None)
         if shown:
@@ -192,7 +192,7 @@ class StudyService:
         progress = progress_of(session, person, self.design)
         return Visitor(person.id, progress, person.completion_code, person.language, person.token_sha256)
 
-    def _record(self, session: Session, person: Person, trial: Trial, choice: Choice, timing: Timing) -> Recorded:
+    def _record(self, session: Session, person: Person, trial: TrialPage, choice: Choice, timing: Timing) -> Recorded:
         now = utc_now()
         if self.design.minimum_seconds > 0 and self._too_soon(tasks.open_tasks(session, self.design, person.id), now):
             return Recorded.TOO_SOON
@@ -202,7 +202,7 @@ class StudyService:
             return record_answer(session, person.id, trial.owner, trial.question, choice, now, timing)
         return record_judgment(session, person, trial.owner, choice, now, timing)
 
-    def _turn(self, session: Session, person: Person) -> tuple[Turn, tuple[stimuli.Shown, ...]]:
+    def _turn(self, session: Session, person: Person) -> tuple[Turn, tuple[stimuli.PageStimuli, ...]]:
         """Return what comes next for a participant, and what their page shows and may show next."""
         now = utc_now()
         if person.paused_at is not None or person.locked_at is not None:
@@ -221,22 +221,22 @@ class StudyService:
         trial = replace(trial, upcoming=tuple(preloaded), undoable=page.undoable, minutes_left=page.minutes_left)
         return Turn(trial, self._visitor(session, person)), (task.shown,) if ahead is None else (task.shown, ahead)
 
-    def _too_soon(self, open_tasks: list[tasks.Task], now: datetime) -> bool:
+    def _too_soon(self, open_tasks: list[tasks.ParticipantTask], now: datetime) -> bool:
         shortest = timedelta(seconds=self.design.minimum_seconds)
         return any(task.question == "overall" and now - task.since < shortest for task in open_tasks)
 
-    def _url(self, shown: stimuli.Shown, stimulus: stimuli.Stimulus) -> str:
+    def _url(self, shown: stimuli.PageStimuli, stimulus: stimuli.Stimulus) -> str:
         return f"/i/{self.blinding.token(shown.owner, stimulus.mark)}"
 
     def _show(
         self,
         kind: Literal["comparison", "check", "practice"],
         owner: int,
-        shown: stimuli.Shown,
+        shown: stimuli.PageStimuli,
         question: str,
         done: int,
         total: int,
-    ) -> Trial:
+    ) -> TrialPage:
         urls = {stimulus.slot: self._url(shown, stimulus) for stimulus in shown.stimuli}
         concepts = tuple(
             ShownConcept(
@@ -247,7 +247,7 @@ class StudyService:
             for number, word in enumerate(shown.words)
         )
         sizes = [stimulus.size for stimulus in shown.stimuli if stimulus.size is not None]
-        return Trial(
+        return TrialPage(
             kind=kind,
             owner=owner,
             question=question,

@@ -41,36 +41,36 @@ _LATEST = (
 
 
 @dataclass(frozen=True)
-class Task:
+class ParticipantTask:
     """One question put to a participant; `id` is the assignment's or the check's, `since` when it was handed out."""
 
     kind: Literal["comparison", "check"]
     id: int
     question: str
-    shown: stimuli.Shown
+    shown: stimuli.PageStimuli
     since: datetime
 
 
 @dataclass(frozen=True)
-class Page:
+class ParticipantPage:
     """A question put to a participant, and what else their page tells: how far they are, and what may come next."""
 
-    task: Task
+    task: ParticipantTask
     done: int
     total: int
-    ahead: stimuli.Shown | None
+    ahead: stimuli.PageStimuli | None
     # the assignment whose judgment may still be taken back
     undoable: int | None
     # at their own pace; None before there is one
     minutes_left: int | None
 
 
-def next_task(session: Session, design: Design, participant_id: int, now: datetime) -> Task | None:
+def next_task(session: Session, design: Design, participant_id: int, now: datetime) -> ParticipantTask | None:
     """Return what the participant is asked now, None when nothing is left for them. Call it inside `write`."""
     return _next(session, design, find_person(session, participant_id), now)[0]
 
 
-def next_page(session: Session, design: Design, person: Person, now: datetime) -> Page | None:
+def next_page(session: Session, design: Design, person: Person, now: datetime) -> ParticipantPage | None:
     """Return the participant's page, None when nothing is left for them. Call it inside `write`."""
     task, handed = _next(session, design, person, now)
     if task is None:
@@ -78,7 +78,7 @@ def next_page(session: Session, design: Design, person: Person, now: datetime) -
     done, total = _progress(session, design, person, handed)
     latest = session.execute(_LATEST, {"who": person.id}).all()
     fresh = bool(latest) and is_undoable(latest[0].state, latest[0].judged_at, now)
-    return Page(
+    return ParticipantPage(
         task=task,
         done=done,
         total=total,
@@ -88,7 +88,7 @@ def next_page(session: Session, design: Design, person: Person, now: datetime) -
     )
 
 
-def _next(session: Session, design: Design, person: Person, now: datetime) -> tuple[Task | None, Handed]:
+def _next(session: Session, design: Design, person: Person, now: datetime) -> tuple[ParticipantTask | None, Handed]:
     """Return what a participant is asked now, and what they hold beside it."""
     task = _further_question(session, design, person.id)
     if task is None and design.checks.any() and not has_open(session, person.id):
@@ -107,7 +107,7 @@ def has_open(session: Session, participant_id: int) -> bool:
     return session.scalar(mine) is not None
 
 
-def open_tasks(session: Session, design: Design, participant_id: int) -> list[Task]:
+def open_tasks(session: Session, design: Design, participant_id: int) -> list[ParticipantTask]:
     """Return what is on the participant's page now, without changing anything."""
     tasks = []
     asked = _further_question(session, design, participant_id)
@@ -124,13 +124,13 @@ def open_tasks(session: Session, design: Design, participant_id: int) -> list[Ta
     return tasks
 
 
-def upcoming(session: Session, design: Design, participant_id: int, now: datetime) -> stimuli.Shown | None:
+def upcoming(session: Session, design: Design, participant_id: int, now: datetime) -> stimuli.PageStimuli | None:
     """Return the comparison the participant would be given after the present one, if nobody else took its place first."""
     person = find_person(session, participant_id, alone=False)
     return _upcoming(session, design, person, past_of(session, person, now).position)
 
 
-def _upcoming(session: Session, design: Design, person: Person, position: int) -> stimuli.Shown | None:
+def _upcoming(session: Session, design: Design, person: Person, position: int) -> stimuli.PageStimuli | None:
     comparison_id = next_candidate(session, person, position)
     return None if comparison_id is None else stimuli.of_comparison(session, person.id, comparison_id, range(design.at_once))
 
@@ -177,7 +177,7 @@ def resting_until(session: Session, sessions: Sessions, participant_id: int, now
     return recent[-1] + span if len(recent) == sessions.most else None
 
 
-def _further_question(session: Session, design: Design, participant_id: int) -> Task | None:
+def _further_question(session: Session, design: Design, participant_id: int) -> ParticipantTask | None:
     """Return the first unanswered further question about the comparison judged last."""
     if not design.also_ask:
         return None
@@ -195,15 +195,15 @@ def _further_question(session: Session, design: Design, participant_id: int) -> 
     for question in design.questions(len(assignment.comparison.case.concepts))[1:]:
         if question not in answered:
             task = _of_assignment(session, assignment, question)
-            return Task(task.kind, task.id, question, task.shown, judged_at)
+            return ParticipantTask(task.kind, task.id, question, task.shown, judged_at)
     return None
 
 
-def _of_assignment(session: Session, assignment: Assignment | Held, question: str) -> Task:
+def _of_assignment(session: Session, assignment: Assignment | Held, question: str) -> ParticipantTask:
     stand = standing(assignment.left, assignment.arrangement)
     shown = stimuli.of_comparison(session, assignment.participant_id, assignment.comparison_id, stand)
-    return Task("comparison", assignment.id, question, shown, assignment.assigned_at)
+    return ParticipantTask("comparison", assignment.id, question, shown, assignment.assigned_at)
 
 
-def _of_check(session: Session, check: Check) -> Task:
-    return Task("check", check.id, "overall", stimuli.of_check(session, check), check.given_at)
+def _of_check(session: Session, check: Check) -> ParticipantTask:
+    return ParticipantTask("check", check.id, "overall", stimuli.of_check(session, check), check.given_at)

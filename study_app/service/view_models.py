@@ -28,7 +28,7 @@ class ShownConcept:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialPage:
     """What one page of images to judge shows; `owner` is the id of the assignment or check, or the number of a practice.
 
     `key` names the page in the browser and tells nothing; `upcoming` are URLs of pictures that may come next.
@@ -64,7 +64,7 @@ class Turn:
     `visitor` is who they are at this moment, told with a page alone.
     """
 
-    trial: Trial | None
+    trial: TrialPage | None
     visitor: Visitor | None = None
     is_open: bool = True
     resting_until: datetime | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import Arm, Assignment, Check, Judgment, Participant, Study
+from db.models import Assignment, Check, Judgment, Participant, StoredArm, Study
 from db.session import Database, read, write
 from db.utc import utc_now
 from evalkit.errors import UserError
@@ -20,7 +20,7 @@ from study_app.service.participant_state import find_person
 from study_app.service.participants import add_participant, mark
 from study_app.service.record_judgment import Choice, Timing, record_answer, record_judgment
 from study_app.service.stimuli import images_of
-from study_app.service.tasks import Task, count_judged, next_task
+from study_app.service.tasks import ParticipantTask, count_judged, next_task
 
 # Judgments per transaction: one disk flush for all of them.
 BATCH = 100
@@ -147,7 +147,7 @@ def check_simulation(session: Session, study_id: int, behaviour: Behaviour) -> N
     if study.paused_at is not None or study.locked_at is not None:
         raise UserError("the study is paused or locked, so nobody can judge in it; simulate in another database, with --db")
     run_id = study.run_id
-    arms = session.scalars(select(Arm.label).where(Arm.run_id == run_id).order_by(Arm.position)).all()
+    arms = session.scalars(select(StoredArm.label).where(StoredArm.run_id == run_id).order_by(StoredArm.position)).all()
     for name in behaviour.effects:
         if name not in arms:
             raise UserError(f"effect {name!r}: no such arm; known: {', '.join(arms)}")
@@ -168,7 +168,7 @@ def _add(session: Session, study_id: int, number: int, seed: int) -> tuple[int, 
     return number, participant.id
 
 
-def _do(session: Session, design: Design, participant_id: int, task: Task, behaviour: Behaviour, seed: str) -> None:
+def _do(session: Session, design: Design, participant_id: int, task: ParticipantTask, behaviour: Behaviour, seed: str) -> None:
     """Answer one question as the behaviour says, in a time drawn as people's are."""
     choice = choose(session, design, task, behaviour, seed)
     rng = random.Random(f"{seed} time {task.kind} {choice} {count_judged(session, participant_id)}")
@@ -186,7 +186,7 @@ def reaction_ms(rng: random.Random) -> int:
     return max(200, round(rng.gauss(1500, 300) + rng.expovariate(1 / 1500)))
 
 
-def choose(session: Session, design: Design, task: Task, behaviour: Behaviour, seed: str) -> Choice:
+def choose(session: Session, design: Design, task: ParticipantTask, behaviour: Behaviour, seed: str) -> Choice:
     """Return the answer to one question as the behaviour says, from a generator of its own."""
     if task.kind == "check":
         check = session.get_one(Check, task.id)

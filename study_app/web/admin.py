@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from db.utc import utc_now
 from study_app.conduct.live_statistics import watch
-from study_app.conduct.password import Door
+from study_app.conduct.password import AdminPassword
 from study_app.conduct.progress import progress_by_case, study_status
 from study_app.service.study import StudyService
 from study_app.web.dashboard import dashboard_page, login_page
@@ -25,7 +25,7 @@ _HEADERS = {"Cache-Control": "no-store"}
 
 def admin(service: StudyService) -> list[Route]:
     """Return the routes of the dashboard; they answer 404 until `evalkit study password` has set a password."""
-    desk = Desk(service)
+    desk = AdminRoutes(service)
     return [
         Route("/admin", desk.show, methods=["GET"]),
         Route("/admin", desk.log_in, methods=["POST"]),
@@ -33,11 +33,11 @@ def admin(service: StudyService) -> list[Route]:
     ]
 
 
-class Desk:
+class AdminRoutes:
     """Who may see the dashboard, and what it shows; a visit is a signed cookie that ends with the password it began under."""
 
     def __init__(self, service: StudyService) -> None:
-        self.service, self.door = service, Door(service.blinding.run)
+        self.service, self.door = service, AdminPassword(service.blinding.run)
         self.cookie = f"{service.blinding.cookie_name()}_admin"
 
     async def show(self, request: Request) -> Response:

@@ -9,18 +9,17 @@ from typing import Any
 import streamlit as st
 
 from study_app.plan.page_layout import CANNOT_TELL, is_answer, press
-from study_app.plan.texts import Sentences
-from study_app.plan.texts import Trial as Words
+from study_app.plan.texts import ComparisonText, Sentences
 from study_app.service.record_judgment import Choice, Timing
 from study_app.service.study import StudyService
-from study_app.service.view_models import Trial, letter
+from study_app.service.view_models import TrialPage, letter
 
 SCRIPT = Path(__file__).parent / "static" / "trial.js"
 Answered = Callable[[Choice, Timing], None]
 
 
 def show_trial(
-    service: StudyService, sentences: Sentences, language: str, trial: Trial, answered: Answered, said: str | None = None
+    service: StudyService, sentences: Sentences, language: str, trial: TrialPage, answered: Answered, said: str | None = None
 ) -> None:
     """Show a comparison, and call `answered` with what was chosen; `said` is about the page before and moves nothing.
 
@@ -114,7 +113,7 @@ def read_answer(told: object, places: tuple[str, ...]) -> tuple[Choice, Timing] 
     return " ".join(named), Timing.told(told)
 
 
-def _choices(service: StudyService, words: Words, trial: Trial) -> list[tuple[Choice, str, str]]:
+def _choices(service: StudyService, words: ComparisonText, trial: TrialPage) -> list[tuple[Choice, str, str]]:
     """Return the answers of a page, in the order of its buttons: what it means, what it says, its key."""
     last = str(len(trial.places) + 1)
     if len(trial.places) == 2:
@@ -133,7 +132,7 @@ def _script() -> Any:  # noqa: ANN401 -- Streamlit's renderer of a component
     return st.components.v2.component("study_trial", js=SCRIPT.read_text(encoding="utf-8"))
 
 
-def _question(sentences: Sentences, trial: Trial) -> str:
+def _question(sentences: Sentences, trial: TrialPage) -> str:
     asked = sentences.questions.ranking if trial.ranking else sentences.questions.pair
     if not trial.ranking and len(trial.places) > 2:
         asked = sentences.questions.best
@@ -144,7 +143,7 @@ def _question(sentences: Sentences, trial: Trial) -> str:
     return asked.of(len(trial.concepts))
 
 
-def _progress(words: Words, trial: Trial) -> str:
+def _progress(words: ComparisonText, trial: TrialPage) -> str:
     text = words.progress.format(done=trial.done, total=trial.total)
     if trial.minutes_left is not None:
         text += f" · {words.minutes_left.format(minutes=trial.minutes_left)}"
@@ -156,7 +155,7 @@ def _progress(words: Words, trial: Trial) -> str:
     )
 
 
-def _concepts(words: Words, trial: Trial) -> str:
+def _concepts(words: ComparisonText, trial: TrialPage) -> str:
     cards = []
     for concept in trial.concepts:
         count = len(concept.references)
@@ -169,7 +168,7 @@ def _concepts(words: Words, trial: Trial) -> str:
     return f'<div class="study-concepts">{"".join(cards)}</div>'
 
 
-def _images(words: Words, trial: Trial, language: str) -> str:
+def _images(words: ComparisonText, trial: TrialPage, language: str) -> str:
     width, height = trial.size
     count = len(trial.places)
     columns = count if count <= 4 else (count + 1) // 2
@@ -187,11 +186,11 @@ def _images(words: Words, trial: Trial, language: str) -> str:
     )
 
 
-def _alt(words: Words, place: str) -> str:
+def _alt(words: ComparisonText, place: str) -> str:
     return {"left": words.left_image, "right": words.right_image}.get(place) or words.image.format(number=place)
 
 
-def _order(words: Words, pressed: str, language: str) -> str:
+def _order(words: ComparisonText, pressed: str, language: str) -> str:
     """Return what is ranked so far, told to screen readers whenever it changes."""
     named = [f"{words.image.format(number=place)}: {rank}" for place, rank in zip(pressed.split(), words.ranks, strict=False)]
     return f'<p class="study-order" lang="{language}" role="status">{escape(" · ".join(named) or words.order_empty)}</p>'

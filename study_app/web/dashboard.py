@@ -6,7 +6,7 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
-from study_app.conduct.live_statistics import Share, Watch
+from study_app.conduct.live_statistics import LiveStatistics, Proportion
 from study_app.conduct.progress import CaseProgress, StudyStatus
 
 _STATIC = Path(__file__).parent / "static"
@@ -24,7 +24,7 @@ def login_page(trouble: str = "") -> str:
     return _page("Log in", f"<h1>The study's dashboard</h1>{said}{form}")
 
 
-def dashboard_page(status: StudyStatus, seen: Watch, cases: Sequence[CaseProgress], now: datetime) -> str:
+def dashboard_page(status: StudyStatus, seen: LiveStatistics, cases: Sequence[CaseProgress], now: datetime) -> str:
     """Return the dashboard; no figure on it tells any arm's share."""
     share = 100 * status.judged / status.places if status.places else 100.0
     facts = [
@@ -69,7 +69,7 @@ def dashboard_page(status: StudyStatus, seen: Watch, cases: Sequence[CaseProgres
     return _page("The study", f'{live}{out}<script type="module">{_static("dashboard.js")}</script>')
 
 
-def _notices(status: StudyStatus, seen: Watch) -> list[str]:
+def _notices(status: StudyStatus, seen: LiveStatistics) -> list[str]:
     told = []
     if status.simulated:
         told.append(f"{status.simulated} of the participants are simulated.")
@@ -80,7 +80,7 @@ def _notices(status: StudyStatus, seen: Watch) -> list[str]:
     return [f'<p class="notice">{escape(line)}</p>' for line in told]
 
 
-def _people(seen: Watch) -> str:
+def _people(seen: LiveStatistics) -> str:
     """Return a table of everyone, whoever breaks a rule first."""
     rows = [
         (
@@ -96,14 +96,14 @@ def _people(seen: Watch) -> str:
     return _table(("participant", "judged", "one side", "checks passed", "median time", "breaks a rule"), rows)
 
 
-def _agreement(seen: Watch) -> str:
+def _agreement(seen: LiveStatistics) -> str:
     if seen.agreed.of == 0:
         return "nothing judged twice yet"
     alpha = "" if seen.alpha is None else f"; Krippendorff's alpha {seen.alpha:.2f}"
     return f"{100 * seen.agreed.count / seen.agreed.of:.0f} % of pairs of answers to one comparison are equal{alpha}"
 
 
-def _share(share: Share) -> str:
+def _share(share: Proportion) -> str:
     if share.interval is None:
         return "none yet"
     low, high = share.interval

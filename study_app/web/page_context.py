@@ -15,7 +15,7 @@ TROUBLE = "trouble"
 
 
 @dataclass(frozen=True)
-class Scene:
+class PageContext:
     """What every page needs: the study, and the sentences in the visitor's language."""
 
     service: StudyService

@@ -15,10 +15,10 @@ from study_app.plan.flow import Step, next_step
 from study_app.plan.texts import languages, load_sentences
 from study_app.service.record_judgment import Choice, Recorded, Timing
 from study_app.service.study import StudyService
-from study_app.service.view_models import Trial, Visitor
+from study_app.service.view_models import TrialPage, Visitor
 from study_app.web import current_study as running
 from study_app.web.comparison_page import show_trial
-from study_app.web.page_context import TROUBLE, Scene, paragraphs, safely
+from study_app.web.page_context import TROUBLE, PageContext, paragraphs, safely
 from study_app.web.side_pages import show_questionnaire, show_refused, show_screen_check
 
 STYLE = Path(__file__).parent / "static" / "study.css"
@@ -39,7 +39,7 @@ def show() -> None:
     except DatabaseError:
         broken = True
     language = _language(service, visitor)
-    scene = Scene(service, load_sentences(language), language, st.session_state.pop(_SAID, None), turn)
+    scene = PageContext(service, load_sentences(language), language, st.session_state.pop(_SAID, None), turn)
     st.set_page_config(page_title=scene.words.title, layout="wide", initial_sidebar_state="collapsed")
     st.html(f"<style>{_style()}</style>")
     if broken or st.session_state.pop(TROUBLE, False):
@@ -65,7 +65,7 @@ def _language(service: StudyService, visitor: Visitor | None) -> str:
     return wanted if wanted in languages() else service.design.language
 
 
-def _welcome(scene: Scene) -> None:
+def _welcome(scene: PageContext) -> None:
     words = scene.words.welcome
     if scene.service.design.entry.recruitment == "open":
         way_in = f'<a class="begin" href="/join?lang={scene.language}" target="_self">{escape(words.begin)}</a>'
@@ -74,14 +74,14 @@ def _welcome(scene: Scene) -> None:
     scene.prose(words.heading, f"<p>{escape(words.body)}</p>{way_in}")
 
 
-def _consent(scene: Scene, visitor: Visitor) -> None:
+def _consent(scene: PageContext, visitor: Visitor) -> None:
     words = scene.words.consent
     recruited = () if scene.service.design.entry.recruitment == "open" else (words.recruited,)
     scene.prose(words.heading, paragraphs((*words.body, *recruited)))
     scene.onward(words.agree, "consent", lambda: scene.service.finish_step(visitor.id, "consented_at"))
 
 
-def _instructions(scene: Scene, visitor: Visitor) -> None:
+def _instructions(scene: PageContext, visitor: Visitor) -> None:
     words, design = scene.words.instructions, scene.service.design
     several = words.ranking if design.answer == "ranking" else words.best
     steps = [
@@ -101,7 +101,7 @@ def _instructions(scene: Scene, visitor: Visitor) -> None:
     scene.onward(words.next, "instructions", finish)
 
 
-def _practice(scene: Scene, visitor: Visitor) -> None:
+def _practice(scene: PageContext, visitor: Visitor) -> None:
     trials = scene.service.practice(visitor.id)
     number = min(st.session_state.get(_PRACTICED, 0), len(trials) - 1)
     trial, words = trials[number], scene.words.practice
@@ -116,7 +116,7 @@ def _practice(scene: Scene, visitor: Visitor) -> None:
     show_trial(scene.service, scene.words, scene.language, trial, safely(answered), scene.said)
 
 
-def _trial(scene: Scene, visitor: Visitor) -> None:
+def _trial(scene: PageContext, visitor: Visitor) -> None:
     service = scene.service
     turn = scene.turn or service.turn(visitor.id)
     if not turn.is_open:
@@ -151,12 +151,12 @@ def _trial(scene: Scene, visitor: Visitor) -> None:
         )
 
 
-def _break_is_due(service: StudyService, trial: Trial) -> bool:
+def _break_is_due(service: StudyService, trial: TrialPage) -> bool:
     every = service.design.sessions.break_every
     return every is not None and trial.done > 0 and trial.done % every == 0 and st.session_state.get(_RESTED) != trial.done
 
 
-def _break(scene: Scene, trial: Trial) -> None:
+def _break(scene: PageContext, trial: TrialPage) -> None:
     words = scene.words.rest
     scene.prose(words.break_heading, f"<p>{escape(words.break_body.format(done=trial.done, total=trial.total))}</p>")
 
@@ -166,7 +166,7 @@ def _break(scene: Scene, trial: Trial) -> None:
     scene.onward(words.go_on, f"rested-{trial.done}", rested)
 
 
-def _questionnaire(scene: Scene, visitor: Visitor) -> None:
+def _questionnaire(scene: PageContext, visitor: Visitor) -> None:
     # who came when all was judged has nothing to tell
     if visitor.progress.questioned or not scene.service.has_judged(visitor.id):
         _thanks(scene, visitor)
@@ -174,7 +174,7 @@ def _questionnaire(scene: Scene, visitor: Visitor) -> None:
         show_questionnaire(scene, visitor)
 
 
-def _thanks(scene: Scene, visitor: Visitor) -> None:
+def _thanks(scene: PageContext, visitor: Visitor) -> None:
     words = scene.words.thanks
     if not scene.service.has_judged(visitor.id):
         scene.prose(words.heading, f"<p>{escape(words.none)}</p>")
@@ -189,7 +189,7 @@ def _thanks(scene: Scene, visitor: Visitor) -> None:
     )
 
 
-_PAGES: dict[Step, Callable[[Scene, Visitor], None]] = {
+_PAGES: dict[Step, Callable[[PageContext, Visitor], None]] = {
     Step.CONSENT: _consent,
     Step.SCREEN: show_screen_check,
     Step.REFUSED: show_refused,

@@ -10,16 +10,16 @@ import streamlit as st
 
 from study_app.plan.color_plates import draw_plate
 from study_app.plan.questionnaire import MOST_SIGNS, Question
-from study_app.plan.screen_check import Page
+from study_app.plan.screen_check import ScreenSize
 from study_app.service.view_models import Visitor
-from study_app.web.page_context import Scene, paragraphs
+from study_app.web.page_context import PageContext, paragraphs
 
 SCRIPT = Path(__file__).parent / "static" / "screen.js"
 _FAILED = "screen-failed"
 _WRONG = "questionnaire-wrong"
 
 
-def show_screen_check(scene: Scene, visitor: Visitor) -> None:
+def show_screen_check(scene: PageContext, visitor: Visitor) -> None:
     """Show the check of the screen: what is needed, and plates to read where the design wants colours told."""
     service, words = scene.service, scene.words.screen
     rule = service.design.screen
@@ -37,7 +37,7 @@ def show_screen_check(scene: Scene, visitor: Visitor) -> None:
             st.text_input(words.number.format(number=number), key=f"plate-{seed}", max_chars=3, autocomplete="off")
 
     def check() -> None:
-        page = Page.told(st.session_state["screen"].get("page") if "screen" in st.session_state else None)
+        page = ScreenSize.told(st.session_state["screen"].get("page") if "screen" in st.session_state else None)
         read = [str(st.session_state.get(f"plate-{seed}", "")) for seed in plates]
         st.session_state[_FAILED] = service.check_screen(visitor.id, page, read)
 
@@ -47,12 +47,12 @@ def show_screen_check(scene: Scene, visitor: Visitor) -> None:
         _script()(key="screen", on_page_change=lambda: None)
 
 
-def show_refused(scene: Scene, _: Visitor) -> None:
+def show_refused(scene: PageContext, _: Visitor) -> None:
     """Tell a participant whose screen is not fit for the study."""
     scene.prose(scene.words.screen.refused_heading, paragraphs((scene.words.screen.refused_body,)))
 
 
-def show_questionnaire(scene: Scene, visitor: Visitor) -> None:
+def show_questionnaire(scene: PageContext, visitor: Visitor) -> None:
     """Show all questions of the questionnaire on one page."""
     service, words = scene.service, scene.words.questionnaire
     wrong = st.session_state.get(_WRONG, ())
@@ -75,7 +75,7 @@ def _alert(told: str) -> None:
         st.html(f'<p class="study-problem" role="alert">{escape(told)}</p>')
 
 
-def _ask(scene: Scene, question: Question, wrong: bool) -> None:
+def _ask(scene: PageContext, question: Question, wrong: bool) -> None:
     shown, words, key = question.in_language(scene.language), scene.words.questionnaire, f"reply-{question.name}"
     label = shown.text if question.required else f"{shown.text} ({words.optional})"
     if wrong:

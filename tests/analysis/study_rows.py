@@ -32,8 +32,8 @@ def add_judgments(
             _add_comparisons(session, study.id, run_id, 2 * per_comparison)
         who = _add_people(session, study.id, people, simulated)
         places = dict.fromkeys(who, 0)
-        images = {image.id: image for image in session.scalars(select(models.Image))}
-        position = {arm.id: arm.position for arm in session.scalars(select(models.Arm))}
+        images = {image.id: image for image in session.scalars(select(models.StoredImage))}
+        position = {arm.id: arm.position for arm in session.scalars(select(models.StoredArm))}
         assignments, choices = [], []
         for comparison in session.scalars(select(models.Comparison).where(models.Comparison.study_id == study.id)):
             gap = position[images[comparison.image_b_id].arm_id] - position[images[comparison.image_a_id].arm_id]
@@ -84,12 +84,12 @@ def _add_people(session, study_id, people, simulated):
 
 def _add_comparisons(session, study_id, run_id, target):
     rows = session.execute(
-        select(models.Image, models.Arm.position)
-        .join(models.Image.arm)
-        .where(models.Arm.run_id == run_id)
-        .order_by(models.Image.case_id, models.Image.seed, models.Arm.position)
+        select(models.StoredImage, models.StoredArm.position)
+        .join(models.StoredImage.arm)
+        .where(models.StoredArm.run_id == run_id)
+        .order_by(models.StoredImage.case_id, models.StoredImage.seed, models.StoredArm.position)
     ).all()
-    cells: dict[tuple[int, int], list[models.Image]] = {}
+    cells: dict[tuple[int, int], list[models.StoredImage]] = {}
     for image, _ in rows:
         cells.setdefault((image.case_id, image.seed), []).append(image)
     pairs = [(a, b) for held in cells.values() for a, b in combinations(held, 2)]

@@ -19,7 +19,7 @@ def counts(database: Database) -> dict[str, int]:
     with read(database) as session:
         return {
             table.name: session.scalar(select(func.count()).select_from(table)) or 0
-            for table in models.Table.metadata.sorted_tables
+            for table in models.DatabaseTable.metadata.sorted_tables
         }
 
 
@@ -44,18 +44,18 @@ def test_what_was_loaded_reads_back(database: Database, tmp_path: Path) -> None:
     manifest = make_run(tmp_path / "run")
     load_run(database, tmp_path / "run")
     with read(database) as session:
-        arms = session.scalars(select(models.Arm).order_by(models.Arm.position)).all()
+        arms = session.scalars(select(models.StoredArm).order_by(models.StoredArm.position)).all()
         assert [arm.label for arm in arms] == [arm.label for arm in manifest.arms]
-        case = session.scalars(select(models.Case).order_by(models.Case.id)).first()
+        case = session.scalars(select(models.StoredCase).order_by(models.StoredCase.id)).first()
         assert case is not None
         assert tuple(link.concept.name for link in case.concepts) == manifest.cases[0].concepts
         run = session.scalars(select(models.Run)).one()
         assert run.loaded_at.tzinfo is not None
         values = session.execute(
-            select(models.Score.value, models.Concept.name, models.Image.seed)
-            .join(models.Metric, models.Metric.id == models.Score.metric_id)
-            .join(models.Image, models.Image.id == models.Score.image_id)
-            .join(models.Concept, models.Concept.id == models.Score.concept_id)
+            select(models.StoredScore.value, models.StoredConcept.name, models.StoredImage.seed)
+            .join(models.Metric, models.Metric.id == models.StoredScore.metric_id)
+            .join(models.StoredImage, models.StoredImage.id == models.StoredScore.image_id)
+            .join(models.StoredConcept, models.StoredConcept.id == models.StoredScore.concept_id)
             .where(models.Metric.name == "dino")
         )
         stored = sorted((value, concept, seed) for value, concept, seed in values)
@@ -72,7 +72,7 @@ def test_new_scores_replace_those_of_the_same_signature_alone(database: Database
     with read(database) as session:
         per_metric = session.execute(
             select(models.Metric.name, models.Metric.signature, func.count())
-            .join(models.Score, models.Score.metric_id == models.Metric.id)
+            .join(models.StoredScore, models.StoredScore.metric_id == models.Metric.id)
             .group_by(models.Metric.name, models.Metric.signature)
         )
         found = {(name, signature): count for name, signature, count in per_metric}
@@ -119,7 +119,7 @@ def test_a_redrawn_image_replaces_the_old_one_before_a_study(database: Database,
     changed(tmp_path / "run")
     load_run(database, tmp_path / "run")
     with read(database) as session:
-        assert session.scalars(select(models.Image).where(models.Image.sha256 == "f" * 64)).one().seed == 1
+        assert session.scalars(select(models.StoredImage).where(models.StoredImage.sha256 == "f" * 64)).one().seed == 1
     assert counts(database)["images"] == 18
 
 

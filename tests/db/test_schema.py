@@ -25,12 +25,12 @@ def test_migrations_make_what_the_models_say(database: Database) -> None:
         # SQLite can't show indexes on expressions; PostgreSQL's run compares that one
         warnings.filterwarnings("ignore", message="autogenerate skipping|Skipped unsupported reflection")
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, models.Table.metadata) == []
+        assert compare_metadata(context, models.DatabaseTable.metadata) == []
 
 
 def test_every_check_of_the_models_is_in_the_database(database: Database) -> None:
     inspector = inspect(database.engine)
-    for table in models.Table.metadata.sorted_tables:
+    for table in models.DatabaseTable.metadata.sorted_tables:
         wanted = {str(check.name) for check in table.constraints if type(check).__name__ == "CheckConstraint"}
         assert {check["name"] for check in inspector.get_check_constraints(table.name)} == wanted
 

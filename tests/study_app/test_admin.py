@@ -86,7 +86,7 @@ def test_a_visit_ends_when_it_is_over_or_logged_out(service: StudyService, clien
 
 def test_guessing_is_slowed_and_the_right_password_ends_that(service: StudyService, monkeypatch) -> None:
     made = password.set_password(service.blinding.run)
-    door, now = password.Door(service.blinding.run), [0.0]
+    door, now = password.AdminPassword(service.blinding.run), [0.0]
     monkeypatch.setattr(password.time, "monotonic", lambda: now[0])
     looked_at = []
     for second in range(3600):
@@ -143,6 +143,6 @@ def test_the_command_shows_a_new_password_once(service: StudyService) -> None:
     said = call("password", service.blinding.run)
     made = re.search(r"shown this once: (\S+)\[exit 0", said.replace("\n", ""))
     assert made is not None
-    assert password.Door(service.blinding.run).opens(made[1]) is True
+    assert password.AdminPassword(service.blinding.run).opens(made[1]) is True
     with pytest.raises(UserError, match="manifest"):
         call("password", service.blinding.run.parent)

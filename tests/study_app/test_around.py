@@ -21,7 +21,7 @@ from study_app.plan.color_plates import POOL, draw_plate, plate_number
 from study_app.plan.design import Design
 from study_app.plan.flow import Step, next_step
 from study_app.plan.questionnaire import Question, Translation
-from study_app.plan.screen_check import Page, ScreenRule
+from study_app.plan.screen_check import ScreenRule, ScreenSize
 from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
 from study_app.simulation.people import Behaviour, simulate
@@ -81,9 +81,9 @@ def test_a_page_too_small_can_be_made_larger(database, tmp_path: Path) -> None:
     who = service.visitor(token).id
     service.finish_step(who, "consented_at")
     assert step(service, token) is Step.SCREEN
-    assert service.check_screen(who, Page(640, 900, 2.0), []) == "size"
+    assert service.check_screen(who, ScreenSize(640, 900, 2.0), []) == "size"
     assert step(service, token) is Step.SCREEN
-    assert service.check_screen(who, Page(1280, 900, 1.0), []) is None
+    assert service.check_screen(who, ScreenSize(1280, 900, 1.0), []) is None
     assert step(service, token) is Step.INSTRUCTIONS
     with read(database) as session:
         screen = session.get_one(Screen, who)
@@ -97,10 +97,10 @@ def test_plates_can_be_read_twice_and_never_the_same_ones(database, tmp_path: Pa
     who = service.visitor(token).id
     service.finish_step(who, "consented_at")
     first = service.plates(who)
-    assert service.check_screen(who, Page(), ["11", "11"]) == "colour"
+    assert service.check_screen(who, ScreenSize(), ["11", "11"]) == "colour"
     assert not set(first) & set(service.plates(who))
     assert step(service, token) is Step.SCREEN
-    assert service.check_screen(who, Page(), read_rightly(service, who)) is None
+    assert service.check_screen(who, ScreenSize(), read_rightly(service, who)) is None
     assert step(service, token) is Step.INSTRUCTIONS
 
 
@@ -110,21 +110,21 @@ def test_who_reads_no_plate_is_refused_or_let_in_as_the_design_says(database, tm
     token = service.join()
     who = service.visitor(token).id
     service.finish_step(who, "consented_at")
-    assert service.check_screen(who, Page(), ["", ""]) == "colour"
+    assert service.check_screen(who, ScreenSize(), ["", ""]) == "colour"
     if rule == "refuse":
-        service.check_screen(who, Page(), ["11", "11"])
+        service.check_screen(who, ScreenSize(), ["11", "11"])
     assert step(service, token) is then
     # nothing changes any more
-    assert service.check_screen(who, Page(), read_rightly(service, who)) == "colour"
+    assert service.check_screen(who, ScreenSize(), read_rightly(service, who)) == "colour"
     assert step(service, token) is then
     with read(database) as session:
         assert session.get_one(Screen, who).failure == "colour"
 
 
 def test_what_a_browser_claims_is_held_to_what_can_be() -> None:
-    assert Page.told({"width": 800.4, "height": -3, "pixel_ratio": 1.5}) == Page(800, None, 1.5)
+    assert ScreenSize.told({"width": 800.4, "height": -3, "pixel_ratio": 1.5}) == ScreenSize(800, None, 1.5)
     for claim in (None, "wide", {"width": True, "height": float("nan"), "pixel_ratio": "2"}):
-        assert Page.told(claim) == Page()
+        assert ScreenSize.told(claim) == ScreenSize()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from db.models import Assignment, Comparison, Image, Judgment, Participant
+from db.models import Assignment, Comparison, Judgment, Participant, StoredImage
 from db.session import open_database, read, write
 from db.utc import utc_now
 from study_app.plan.design import Design
@@ -149,7 +149,7 @@ def test_the_database_itself_refuses_to_over_fill(study) -> None:
 
 def test_the_database_itself_refuses_a_comparison_across_cases(study) -> None:
     with read(study.database) as session:
-        images = session.scalars(select(Image).order_by(Image.id)).all()
+        images = session.scalars(select(StoredImage).order_by(StoredImage.id)).all()
     one = images[0]
     other = next(image for image in images if image.case_id != one.case_id)
     values = {

@@ -16,7 +16,7 @@ from study_app.conduct.export import export_study
 from study_app.conduct.verify import verify_export
 from study_app.plan.design import Checks, Design
 from study_app.plan.questionnaire import Question
-from study_app.plan.screen_check import Page, ScreenRule
+from study_app.plan.screen_check import ScreenRule, ScreenSize
 from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
 from tests.study_app.conftest import begin
@@ -36,7 +36,7 @@ SHOWN = ("further_images", "further_pictures")
 def go_through(service: StudyService) -> int:
     who = service.visitor(service.join()).id
     service.finish_step(who, "consented_at")
-    assert service.check_screen(who, Page(1280, 900, 2.0), []) is None
+    assert service.check_screen(who, ScreenSize(1280, 900, 2.0), []) is None
     for step in ("instructed_at", "practiced_at"):
         service.finish_step(who, step)
     while (trial := service.trial(who)) is not None:

@@ -26,7 +26,7 @@ from study_app.plan.design import Design, Rules
 from study_app.plan.questionnaire import Question
 from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
-from study_app.service.view_models import Trial
+from study_app.service.view_models import TrialPage
 from study_app.web.dashboard import dashboard_page
 from study_app.web.server import POLICY_VIOLATION, SecurityHeaders, own_routes
 from tests.study_app.conftest import begin
@@ -51,7 +51,7 @@ def client(service: StudyService) -> TestClient:
     return TestClient(app, follow_redirects=False, raise_server_exceptions=False)
 
 
-def arrive(service: StudyService, client: TestClient) -> tuple[int, str, Trial]:
+def arrive(service: StudyService, client: TestClient) -> tuple[int, str, TrialPage]:
     """Join, give the browser the cookie, and return who it is, their token and what they judge now."""
     token = service.join()
     who = service.visitor(token).id

@@ -5,7 +5,7 @@ import random
 import pytest
 from sqlalchemy import select
 
-from db.models import Arm, Assignment, Comparison, Image, Judgment, Participant
+from db.models import Assignment, Comparison, Judgment, Participant, StoredArm, StoredImage
 from db.session import open_database, read, write
 from db.utc import utc_now
 from evalkit.errors import UserError
@@ -54,11 +54,11 @@ def test_a_strong_effect_shows_whatever_the_side(study) -> None:
     simulate(study.database, study.study_id, 5, Behaviour({"fancy": 9.0}, lapse=0.0), 1)
     with read(study.database) as session:
         rows = session.execute(
-            select(Arm.label, Assignment.left, Judgment.choice)
+            select(StoredArm.label, Assignment.left, Judgment.choice)
             .join(Assignment, Assignment.id == Judgment.assignment_id)
             .join(Comparison, Comparison.id == Assignment.comparison_id)
-            .join(Image, Image.id == Comparison.image_a_id)
-            .join(Arm, Arm.id == Image.arm_id)
+            .join(StoredImage, StoredImage.id == Comparison.image_a_id)
+            .join(StoredArm, StoredArm.id == StoredImage.arm_id)
         ).all()
     chose_a = [(label, (choice == "left") == (left == 0)) for label, left, choice in rows]
     assert {left for _, left, _ in rows} == {0, 1}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from db.models import Answer, Check, Image, Judgment
+from db.models import Answer, Check, Judgment, StoredImage
 from db.session import read, write
 from db.utc import utc_now
 from evalkit.errors import UserError
@@ -77,7 +77,7 @@ def test_checks_come_at_their_rate_fill_no_place_and_know_what_is_right(database
         assert all(check.left_image_id == check.right_image_id for check in checks if check.kind == "null_pair")
         gold = next(check for check in checks if check.kind == "gold")
         better = gold.left_image if gold.expected == "left" else gold.right_image
-        assert session.get_one(Image, better.id).arm.label == "fancy"
+        assert session.get_one(StoredImage, better.id).arm.label == "fancy"
         for check in checks:
             if check.kind == "repeat":
                 assert check.expected == "right"
