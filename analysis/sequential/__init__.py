@@ -1,0 +1,1 @@
+"""Group sequential analysis: spending functions, stopping boundaries, estimates after stopping."""
