@@ -8,6 +8,7 @@ standard error: a small estimate would both raise the statistic and spend more e
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from scipy import optimize, stats
 
@@ -19,8 +20,8 @@ from analysis.sequential.spending import HAYBITTLE_PETO_SHARE, SPENDING, Bound
 class Boundary:
     """The bounds of a series of looks, two-sided.
 
-    `times` are shares of the planned total, ascending in (0, 1]. A look rejects if its own two-sided p-value is below `p`, which
-    holds for t-tests too; `z` are the same bounds on the normal scale. `spent` is the cumulative error under independent
+    `times` are shares of the planned total, ascending in (0, 1]. A look rejects if its own two-sided p-value is below `p`,
+    which holds for t-tests too; `z` are the same bounds on the normal scale. `spent` is the cumulative error under independent
     increments.
     """
 
@@ -73,7 +74,7 @@ def check_times(times: Sequence[float]) -> tuple[float, ...]:
     for time in checked:
         if not 0 < time <= 1:
             raise ValueError(f"look at {time:g}; a look is at a share of the planned total above 0 and at most 1")
-    for earlier, later in zip(checked, checked[1:], strict=False):
+    for earlier, later in pairwise(checked):
         if later <= earlier:
             raise ValueError(f"look at {later:g} follows {earlier:g}; looks must ascend")
     return checked

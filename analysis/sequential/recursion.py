@@ -27,8 +27,8 @@ FAR = 9.0
 class Walk:
     """The walk after a look, with the paths that have stopped removed.
 
-    `nodes` are values of S, `mass` is the density at each node times its integration weight. Before the first look the walk is at
-    0 with mass 1.
+    `nodes` are values of S, `mass` is the density at each node times its integration weight. Before the first look the walk
+    is at 0 with mass 1.
     """
 
     information: float
