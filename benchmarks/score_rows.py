@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image as Pictures
 
 from evalkit.io.atomic_files import sha256_bytes
-from evalkit.run.image_records import Image, image_path
+from evalkit.run.image_records import ImageRecord, image_path
 from evalkit.run.manifest import Arm, Case, Concept, Manifest
 
 ARMS, SEEDS = ("direct", "mc_dropout", "orthogonal_mc_dropout", "ties", "dare"), 4
@@ -72,7 +72,7 @@ def make_run(run: Path, count: int) -> None:
         path.write_bytes(buffer.getvalue())
         sha256 = sha256_bytes(buffer.getvalue())
         place = image_path(case.id, arm, seed)
-        images.append(Image(path=place, sha256=sha256, width=6, height=6, case=case.id, arm=arm, seed=seed))
+        images.append(ImageRecord(path=place, sha256=sha256, width=6, height=6, case=case.id, arm=arm, seed=seed))
     Manifest(
         name="benchmark",
         experiment_sha256="0" * 64,

@@ -40,7 +40,7 @@ from evalkit.encoders.forward import building, centre_square, normalised
 from evalkit.io.image_reader import load
 from evalkit.metric_spec.metric_card import Model
 from evalkit.metric_spec.similarity import cosine, cosine_matrix
-from evalkit.run.image_records import Picture
+from evalkit.run.image_records import ImageFile
 from evalkit.run.import_images import import_images
 from evalkit.run.manifest import Manifest
 from evalkit.scoring import run_scorer as run_scoring
@@ -146,9 +146,9 @@ class Bench:
     pools: dict[str, Executor]
 
     def __post_init__(self) -> None:
-        self.pictures: list[Picture] = [*self.manifest.images, *self.manifest.concepts[0].references]
+        self.pictures: list[ImageFile] = [*self.manifest.images, *self.manifest.concepts[0].references]
         self.quarter = self.manifest.images[::PEER_SHARE]
-        find = run_scoring.load_encoders
+        find = run_scoring.load_models
 
         def with_nets(*asked: object) -> tuple[dict[str, Model], dict[str, str]]:
             encoders, missing = find(*asked)  # type: ignore[arg-type]
@@ -182,7 +182,7 @@ class Bench:
                     raise SystemExit(f"{name} disagrees by {apart:.1e}")
             yield seconds
 
-    def one(self, picture: Picture) -> Pair:
+    def one(self, picture: ImageFile) -> Pair:
         """Return a picture as both nets' input."""
         shown = load(self.run / picture.path)
         return self.clip.prepare(shown), self.dino.prepare(shown)
@@ -223,7 +223,7 @@ class Bench:
 
     def scored(self, decodes: int) -> list[float]:
         """Return the scores as evalkit makes them, once what it took is as little as it can be."""
-        run_scoring.load_encoders = self.with_nets if decodes else self.find  # type: ignore[assignment]
+        run_scoring.load_models = self.with_nets if decodes else self.find  # type: ignore[assignment]
         given = {name: net.weights.file for name, net in (("clip", self.clip), ("dino", self.dino))}
         result = run_scoring.score_run(self.run, METRICS, weights=given, device="cpu", batch_size=BATCH)
         passes = {name: math.ceil(decodes / BATCH) for name in ("clip", "dino")}
@@ -238,7 +238,7 @@ class Bench:
         """
         shown = self.manifest.concepts[0].references
 
-        def one(net: ClipEncoder | DinoEncoder, picture: Picture) -> np.ndarray:
+        def one(net: ClipEncoder | DinoEncoder, picture: ImageFile) -> np.ndarray:
             return bare(net, net.prepare(load(self.run / picture.path))[None])[0]
 
         by_prompt = [float(cosine(one(self.clip, image), self.clip.texts([PROMPT])[0])) for image in self.quarter]

@@ -17,9 +17,9 @@ from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_file
 from evalkit.run.image_records import Cell
 from evalkit.run.manifest import FILE_NAME as MANIFEST_NAME
-from evalkit.run.manifest import Manifest, Places
+from evalkit.run.manifest import ImageIndex, Manifest
 from evalkit.run.score_table import FILE_NAME as SCORES_NAME
-from evalkit.run.score_table import GROUP, ScoreRow, stored_scores
+from evalkit.run.score_table import GROUP, RunScore, stored_scores
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class _Ids:
         self.arms: dict[str, int] = {label: identifier for label, identifier in arms}
         self.concepts: dict[str, int] = {name: identifier for name, identifier in concepts}
         self.cases: dict[str, int] = {key: identifier for key, identifier in cases}
-        self._places = Places(manifest)
+        self._places = ImageIndex(manifest)
         # by their place in the manifest, 8 bytes each
         self._images = array("q", bytes(8 * len(manifest.images)))
         images = session.execute(
@@ -91,12 +91,12 @@ class _Ids:
         return place
 
 
-def _check_scores(run: Path, manifest: Manifest, rows: Iterable[ScoreRow]) -> dict[tuple[str, str], str]:
+def _check_scores(run: Path, manifest: Manifest, rows: Iterable[RunScore]) -> dict[tuple[str, str], str]:
     """Hold score rows to the manifest: every name known, every image the one that was scored.
 
     Return the direction of each metric under each signature.
     """
-    places = Places(manifest)
+    places = ImageIndex(manifest)
     concepts = {concept.name for concept in manifest.concepts}
     again = f"score the run again with `evalkit score {run}`"
     directions: dict[tuple[str, str], str] = {}
@@ -236,7 +236,7 @@ def _insert_manifest(session: Session, run_id: int, manifest: Manifest) -> None:
 
 
 def _replace_scores(
-    session: Session, run: Path, ids: _Ids, directions: Mapping[tuple[str, str], str], rows: Iterable[ScoreRow]
+    session: Session, run: Path, ids: _Ids, directions: Mapping[tuple[str, str], str], rows: Iterable[RunScore]
 ) -> None:
     """Put the rows in the place of all earlier ones of the same metrics and signatures.
 
@@ -277,7 +277,7 @@ def _replace_scores(
         ) from error
 
 
-def _twice(rows: Iterable[ScoreRow]) -> str:
+def _twice(rows: Iterable[RunScore]) -> str:
     """Return the first score that stands among the rows a second time, in words."""
     seen = set()
     for row in rows:

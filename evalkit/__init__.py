@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from evalkit.metric_spec.metric_card import MetricCard
-    from evalkit.scoring.in_memory import Pictures, Score
+    from evalkit.run.score_table import ImageScore
+    from evalkit.scoring.image_inputs import ImageInputs
 
 __all__ = ["list_metrics", "metric", "score"]
 
@@ -27,32 +28,32 @@ def metric(name: str) -> "MetricCard":
     Raises:
         UserError: there is none of that name; the message lists those there are.
     """
-    from evalkit.metrics.iqa import cards_named
+    from evalkit.metrics.iqa import metrics_by_name
     from evalkit.metrics.plugins import known_metrics
 
-    (card,) = cards_named(known_metrics(), [name])
+    (card,) = metrics_by_name(known_metrics(), [name])
     return card
 
 
 def score(
-    images: "Pictures",
+    images: "ImageInputs",
     metrics: "Sequence[str | MetricCard]",
     *,
     prompts: str | Sequence[str] | None = None,
-    references: "Pictures | Mapping[str, Pictures] | None" = None,
+    references: "ImageInputs | Mapping[str, ImageInputs] | None" = None,
     value_range: tuple[float, float] | None = None,
     preset: str = "dreambooth",
     weights: Mapping[str, str | PathLike[str]] | None = None,
     device: str | None = None,
     batch_size: int = 32,
-) -> "list[Score]":
+) -> "list[ImageScore]":
     """Return the scores of images: one row per image and metric, and per concept where it compares with references.
 
-    See `evalkit.scoring.in_memory.score`, which does it.
+    See `evalkit.scoring.in_memory.score_images`, which does it.
     """
-    from evalkit.scoring import in_memory as scoring
+    from evalkit.scoring.in_memory import score_images
 
-    return scoring.score(
+    return score_images(
         images,
         metrics,
         prompts=prompts,

@@ -8,6 +8,11 @@ class UserError(ValueError):
     """Something a user gave is wrong: one line with what was given, where, what is allowed and what to do."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class if the message is empty."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class MissingExtraError(UserError):
     """A command needs packages of an extra that is not installed."""
 

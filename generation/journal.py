@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_bytes, sha256_file, temporary_beside, write_atomic
-from evalkit.run.image_records import Cell, Image
+from evalkit.run.image_records import Cell, ImageRecord
 
 FILE_NAME = "journal.jsonl"
 
@@ -24,7 +24,7 @@ class Journal:
         self.run = run
         self.path = run / (f"journal.{shard}.jsonl" if shard else FILE_NAME)
         found = {path: list(_lines(path)) for path in _journals(run)}
-        self.images: dict[Cell, Image] = {
+        self.images: dict[Cell, ImageRecord] = {
             image.cell: image
             for images in found.values()
             for image in images
@@ -41,7 +41,7 @@ class Journal:
                 if image.cell not in self.images and (self.run / image.path).is_file():
                     self.images[image.cell] = image
 
-    def add(self, image: Image, png: bytes) -> None:
+    def add(self, image: ImageRecord, png: bytes) -> None:
         """Write an image's bytes to its place and remember that it is finished.
 
         Raises:
@@ -65,10 +65,10 @@ def _journals(run: Path) -> list[Path]:
     return sorted(run.glob("journal*.jsonl"))
 
 
-def _lines(path: Path) -> Iterator[Image]:
+def _lines(path: Path) -> Iterator[ImageRecord]:
     """Yield the images of a journal's whole lines; a line cut short by a kill is none: its image is drawn again."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            yield Image.model_validate_json(line)
+            yield ImageRecord.model_validate_json(line)
         except ValidationError:
             continue

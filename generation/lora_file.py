@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evalkit.errors import UserError
+from evalkit.errors import UserError, first_line
 from evalkit.io.atomic_files import sha256_file
-from generation.pipeline import Pipeline, components, first_line
+from generation.pipeline import Pipeline, components
 
 # How the two factors of a layer are called, in every format that diffusers converts for SD and SDXL.
 SUFFIXES = (

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import nn
 
-from evalkit.errors import UserError, unknown
+from evalkit.errors import UserError, first_line, unknown
 
 # StableDiffusionPipeline or StableDiffusionXLPipeline; diffusers ships no types.
 Pipeline: TypeAlias = Any
@@ -171,26 +171,3 @@ def scheduler_class(name: str) -> Any:  # noqa: ANN401 - diffusers ships no type
 def components(pipeline: Pipeline) -> dict[str, nn.Module]:
     """Return the parts a LoRA may adapt, by their name in the pipeline."""
     return {name: part for name in ADAPTABLE if (part := getattr(pipeline, name, None)) is not None}
-
-
-def choose_device(wish: str | None) -> torch.device:
-    """Return the device to draw on: `wish`, or the GPU where there is one, else the CPU.
-
-    Raises:
-        UserError: `wish` names no device of this machine.
-    """
-    if wish is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(wish)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {wish}: not to be had here ({first_line(error)}); give cpu, cuda, cuda:1 or mps") from error
-    return device
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, for messages that must fit in one."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

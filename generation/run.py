@@ -9,10 +9,11 @@ import torch
 from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
 
+from evalkit.encoders.device import choose_device
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_bytes, sha256_file, write_atomic
 from evalkit.run import manifest as described
-from evalkit.run.image_records import Picture
+from evalkit.run.image_records import ImageFile
 from evalkit.run.manifest import Manifest
 from evalkit.run.shard import Shard
 from evalkit.weights.lookup import FILE_NAME as WEIGHTS
@@ -20,7 +21,6 @@ from generation import provenance
 from generation.experiment import Concept, Experiment
 from generation.journal import Journal
 from generation.paths import metric_weights, references
-from generation.pipeline import choose_device
 from generation.provenance import Provenance
 from generation.ray_workers import draw_with_ray
 from generation.sampler import Artist
@@ -53,7 +53,7 @@ def generate(
     Raises:
         UserError: `run` is another experiment's, a file is missing or broken, or the disk is full.
     """
-    where = choose_device(device)
+    where = torch.device(choose_device(device))
     # with ray the workers draw: this process only checks files and writes
     artist = Artist(experiment, folder, where if ray is None else torch.device("cpu"))
     try:
@@ -196,7 +196,7 @@ def _begin(artist: Artist, run: Path, folder: Path, identity: str, shard: Shard 
     return frame
 
 
-def _pictures(concept: Concept, folder: Path) -> Iterator[tuple[Picture, bytes]]:
+def _pictures(concept: Concept, folder: Path) -> Iterator[tuple[ImageFile, bytes]]:
     """Yield a concept's references: where they go in the run, and their bytes."""
     for number, (suffix, data) in enumerate(references(concept, folder)):
         try:
@@ -204,4 +204,4 @@ def _pictures(concept: Concept, folder: Path) -> Iterator[tuple[Picture, bytes]]
         except (UnidentifiedImageError, OSError) as error:
             raise UserError(f"{concept.references}: reference {number} of {concept.name} is no image: {error}") from error
         path = f"references/{concept.name}/{number:02d}{suffix}"
-        yield Picture(path=path, sha256=sha256_bytes(data), width=width, height=height), data
+        yield ImageFile(path=path, sha256=sha256_bytes(data), width=width, height=height), data

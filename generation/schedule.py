@@ -36,7 +36,7 @@ class Work:
 class Drawn:
     """A finished image: its bytes as PNG and what the manifest says of it."""
 
-    image: described.Image
+    image: described.ImageRecord
     png: bytes
 
 
@@ -68,7 +68,7 @@ def paint(artist: Artist, work: Work, batch_size: int) -> Iterator[Drawn]:
                 Pictures.fromarray(pixels).save(buffer, "PNG")
                 png = buffer.getvalue()
                 height, width = pixels.shape[:2]
-                image = described.Image(
+                image = described.ImageRecord(
                     path=described.image_path(cell.case.id, work.arm, cell.seed),
                     sha256=sha256_bytes(png),
                     width=width,

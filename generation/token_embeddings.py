@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evalkit.errors import UserError
-from generation.pipeline import Pipeline, first_line
+from evalkit.errors import UserError, first_line
+from generation.pipeline import Pipeline
 from generation.tensor_file import write_tensors
 
 NOTE = "evalkit.embeddings"

@@ -11,9 +11,9 @@ from PIL import Image as PILImage
 from PIL import ImageDraw
 
 from evalkit.io.atomic_files import sha256_file
-from evalkit.run.image_records import Image, Picture, image_path
+from evalkit.run.image_records import ImageFile, ImageRecord, image_path
 from evalkit.run.manifest import Arm, Case, Concept, Manifest
-from evalkit.run.score_table import ScoreRow, write_scores
+from evalkit.run.score_table import RunScore, write_scores
 
 THREE_ARMS = ("direct", "mc_dropout", "orthogonal_mc_dropout")
 # names and colours of up to ten concepts: enough for 45 pairs
@@ -66,7 +66,7 @@ def make_run(
     )
     colors = dict(looks)
     images = tuple(
-        Image(
+        ImageRecord(
             case=case.id,
             arm=arm,
             seed=seed,
@@ -97,7 +97,7 @@ def make_run(
     return manifest
 
 
-def score_rows(manifest: Manifest, signature: str = "drawn:1") -> list[ScoreRow]:
+def score_rows(manifest: Manifest, signature: str = "drawn:1") -> list[RunScore]:
     """Return plausible scores of every image; later arms score a little higher in `musiq` and lower in `clip_i`."""
     rows = []
     place = {arm.label: index for index, arm in enumerate(manifest.arms)}
@@ -115,7 +115,7 @@ def score_rows(manifest: Manifest, signature: str = "drawn:1") -> list[ScoreRow]
         for other in manifest.arms[step + 1 :]:
             values.append(("arm_similarity", "", other.label, 0.85 + 0.05 * rng.standard_normal()))
         rows += [
-            ScoreRow(
+            RunScore(
                 case=image.case,
                 arm=image.arm,
                 seed=image.seed,
@@ -132,7 +132,7 @@ def score_rows(manifest: Manifest, signature: str = "drawn:1") -> list[ScoreRow]
     return rows
 
 
-def _draw(folder: Path, path: str, colors: Sequence[str], variant: int) -> Picture:
+def _draw(folder: Path, path: str, colors: Sequence[str], variant: int) -> ImageFile:
     """Draw one shape per colour, its corners and place fixed by `variant`, and return the picture."""
     rng = np.random.default_rng(variant)
     background = tuple(int(value) for value in rng.integers(200, 256, 3))
@@ -145,4 +145,4 @@ def _draw(folder: Path, path: str, colors: Sequence[str], variant: int) -> Pictu
     target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
     image.save(target)
-    return Picture(path=path, sha256=sha256_file(target), width=SIDE, height=SIDE)
+    return ImageFile(path=path, sha256=sha256_file(target), width=SIDE, height=SIDE)

@@ -9,9 +9,8 @@ import typer
 if TYPE_CHECKING:
     from evalkit.metric_spec.metric_card import MetricCard
     from evalkit.metric_spec.set_metric import SetMetric
-    from evalkit.run.score_table import ScoreRow
-    from evalkit.scoring.in_memory import Score
-    from evalkit.scoring.result import Scored
+    from evalkit.run.score_table import ImageScore, RunScore
+    from evalkit.scoring.result import ScoringResult
 
 
 def import_images(
@@ -91,7 +90,7 @@ def score(
     from evalkit.errors import UserError
     from evalkit.run.manifest import FILE_NAME as MANIFEST
     from evalkit.run.shard import Shard
-    from evalkit.scoring.file_scorer import find_pictures, score_files
+    from evalkit.scoring.file_scorer import find_images, score_files
     from evalkit.scoring.run_scorer import score_run
     from evalkit.weights.lookup import parse_options
 
@@ -105,8 +104,8 @@ def score(
     part = Shard.parse(shard) if shard else None
     cards = _chosen(metrics, plugin or (), run)
     given = parse_options(weights or ())
-    pictures = find_pictures(places) if run is None else []
-    scored: Scored[ScoreRow] | Scored[Score]
+    pictures = find_images(places) if run is None else []
+    scored: ScoringResult[RunScore] | ScoringResult[ImageScore]
     with bar() as shown:
         progress = step(shown, "scoring")
         if run is not None:
@@ -182,7 +181,7 @@ def _chosen(names: str | None, plugins: Sequence[Path], run: Path | None) -> "li
     """Return the metrics asked for; without names all that a run, or pictures without one, can be given, and the plug-ins'."""
     from evalkit.errors import UserError
     from evalkit.metrics import METRICS
-    from evalkit.metrics.iqa import cards_named
+    from evalkit.metrics.iqa import metrics_by_name
     from evalkit.metrics.plugins import known_metrics
     from evalkit.run.manifest import Manifest
     from evalkit.scoring.file_scorer import needs_run
@@ -193,7 +192,7 @@ def _chosen(names: str | None, plugins: Sequence[Path], run: Path | None) -> "li
         asked = [name.strip() for name in names.split(",") if name.strip()]
         if not asked:
             raise UserError("--metrics: is empty; `evalkit metrics` lists them")
-        return cards_named(known, asked)
+        return metrics_by_name(known, asked)
     own = [card for name, card in known.items() if name not in known_metrics()]
     if run is not None:
         return [*default_metrics(Manifest.load(run)), *own]

@@ -33,7 +33,7 @@ def versions() -> Iterator[tuple[str, str]]:
 def device() -> str:
     """Return the device that scoring would use."""
     try:
-        from evalkit.encoders.forward import choose_device
+        from evalkit.encoders.device import choose_device
 
         return choose_device(None)
     except ModuleNotFoundError:

@@ -10,10 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
-    from evalkit.run.score_table import ScoreRow
-    from evalkit.scoring.in_memory import Score
-    from evalkit.scoring.result import Scored
-    from evalkit.scoring.summary import Mean
+    from evalkit.run.score_table import ImageScore, RunScore
+    from evalkit.scoring.result import ScoringResult
+    from evalkit.scoring.summary import MetricMean
 
 CAPTION = "SE: standard error over images, as if they were independent; for a look, not for tests (evalkit analyze has those)"
 
@@ -39,7 +38,7 @@ def step(shown: Progress, what: str) -> Callable[[int, int], None]:
     return move
 
 
-def show(scored: "Scored[ScoreRow] | Scored[Score]", *, as_json: bool) -> None:
+def show(scored: "ScoringResult[RunScore] | ScoringResult[ImageScore]", *, as_json: bool) -> None:
     """Print what scoring gave: results on standard output, what could not be scored on standard error."""
     from evalkit.scoring.summary import summarise
 
@@ -76,7 +75,7 @@ def show_weights(console: Console, found: Iterable[tuple[str, str, str]]) -> Non
         console.print(line, markup=False, highlight=False)
 
 
-def _names(means: "Sequence[Mean]") -> dict[tuple[str, str], str]:
+def _names(means: "Sequence[MetricMean]") -> dict[tuple[str, str], str]:
     """Return how a metric under a signature is called: where it has several, they are told apart by a number."""
     keys = list(dict.fromkeys((mean.metric, mean.signature) for mean in means))
     recipes = {metric: [signature for name, signature in keys if name == metric] for metric, _ in keys}
@@ -86,7 +85,7 @@ def _names(means: "Sequence[Mean]") -> dict[tuple[str, str], str]:
     }
 
 
-def _table(means: "Sequence[Mean]", names: Mapping[tuple[str, str], str]) -> Table:
+def _table(means: "Sequence[MetricMean]", names: Mapping[tuple[str, str], str]) -> Table:
     """Return the means: a line per metric and arm, or per metric where pictures belong to no run."""
     arms = any(line.arm for line in means)
     table = Table(
@@ -99,7 +98,7 @@ def _table(means: "Sequence[Mean]", names: Mapping[tuple[str, str], str]) -> Tab
     return table
 
 
-def _lines(scored: "Scored[ScoreRow] | Scored[Score]") -> Iterator[str]:
+def _lines(scored: "ScoringResult[RunScore] | ScoringResult[ImageScore]") -> Iterator[str]:
     """Yield what it took, what was noted, and where the rows are."""
     tally = scored.tally
     passes = ", ".join(f"{name} {count}" for name, count in tally.forwards.items() if count) or "none"
@@ -111,7 +110,7 @@ def _lines(scored: "Scored[ScoreRow] | Scored[Score]") -> Iterator[str]:
     yield f"{len(scored.found)} scores {place}"
 
 
-def _document(scored: "Scored[ScoreRow] | Scored[Score]") -> dict[str, object]:
+def _document(scored: "ScoringResult[RunScore] | ScoringResult[ImageScore]") -> dict[str, object]:
     """Return all that scoring gave as what JSON can hold."""
     from evalkit.scoring.summary import summarise
 

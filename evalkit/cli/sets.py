@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from evalkit.scoring.result import Scored
+    from evalkit.scoring.result import ScoringResult
     from evalkit.scoring.set_scorer import SetScore
 
 FILE_NAME = "set_scores.parquet"
@@ -34,13 +34,13 @@ def sets(
     from evalkit.run.manifest import FILE_NAME as MANIFEST
     from evalkit.run.manifest import Manifest
     from evalkit.run.score_table import write_rows
-    from evalkit.scoring.file_scorer import find_pictures
+    from evalkit.scoring.file_scorer import find_images
     from evalkit.scoring.set_scorer import SetScore, score_sets
     from evalkit.weights.lookup import FILE_NAME as WEIGHTS
     from evalkit.weights.lookup import parse_options, read_table
 
     given = parse_options(weights or ())
-    others = find_pictures([str(against)]) if against is not None else []
+    others = find_images([str(against)]) if against is not None else []
     cache = own_folder() / "features.sqlite"
     if (place / MANIFEST).is_file():
         manifest = Manifest.load(place).complete(place)
@@ -51,7 +51,7 @@ def sets(
         table = place / WEIGHTS
         given = {**(read_table(table) if table.exists() else {}), **given}
     else:
-        groups = {place.name or str(place): find_pictures([str(place)])}
+        groups = {place.name or str(place): find_images([str(place)])}
     if not others:
         raise UserError(f"{place}: nothing to hold its images against; give --against FOLDER")
     names = [name.strip() for name in metrics.split(",") if name.strip()]
@@ -68,7 +68,7 @@ def sets(
         raise typer.Exit(1)
 
 
-def _show(scored: "Scored[SetScore]", *, as_json: bool) -> None:
+def _show(scored: "ScoringResult[SetScore]", *, as_json: bool) -> None:
     """Print the values with the recipe of each below, and what went wrong on standard error."""
     import json
     from dataclasses import asdict

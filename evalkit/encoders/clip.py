@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from evalkit.encoders.clip_names import in_open_clips_names
-from evalkit.encoders.forward import building, centre_square, exact, fill, first_line, normalised, read_state
-from evalkit.errors import UserError
+from evalkit.encoders.forward import building, centre_square, exact, fill, normalised, read_state
+from evalkit.errors import UserError, first_line
 from evalkit.io.atomic_files import sha256_bytes
 from evalkit.io.image_reader import Pixels
-from evalkit.metric_spec.signature import Recipe, stamp
+from evalkit.metric_spec.signature import ModelRecipe, stamp
 from evalkit.weights.lookup import Source, Weights
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class ClipEncoder:
             raise UserError(f"{folder}: {CONFIG} describes no CLIP with square pictures: {error!r}") from error
         self.mean = tuple(settings.get("mean", OPENAI_DATASET_MEAN))
         self.std = tuple(settings.get("std", OPENAI_DATASET_STD))
-        self.recipe = Recipe(
+        self.recipe = ModelRecipe(
             model=architecture if folder is None else f"open_clip-dir:{_description_hash(folder)}",
             sha256=weights.sha256,
             preparation=f"pil-bicubic-{self.size}-center",

@@ -7,7 +7,7 @@ from evalkit.encoders.forward import building, centre_square, exact, fill, norma
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_file
 from evalkit.io.image_reader import Pixels
-from evalkit.metric_spec.signature import Recipe, stamp
+from evalkit.metric_spec.signature import ModelRecipe, stamp
 from evalkit.weights.lookup import Source, Weights
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class DinoEncoder:
         # 256 for 224, as the official evaluation does (facebookresearch/dino, eval_knn.py); timm's own setting is 248
         self.size = round(self.crop * 256 / 224)
         self.mean, self.std = tuple(data["mean"]), tuple(data["std"])
-        self.recipe = Recipe(
+        self.recipe = ModelRecipe(
             model=architecture.partition(".")[0] if folder is None else f"timm-dir:{sha256_file(folder / CONFIG)[:8]}",
             sha256=weights.sha256,
             preparation=f"pil-bicubic-{self.size}-center-{self.crop}",

@@ -1,4 +1,4 @@
-"""What every encoder shares: device, true 32-bit arithmetic, square input, weight files read without running their code."""
+"""What every encoder shares: true 32-bit arithmetic, square input, weight files read without running their code."""
 
 import logging
 import pickle
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from PIL import Image
 
-from evalkit.errors import UserError
+from evalkit.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,23 +19,6 @@ if TYPE_CHECKING:
 
 # Entries in which a weight file may wrap its tensors.
 WRAPPERS = ("state_dict", "params")
-
-
-def choose_device(name: str | None) -> str:
-    """Return the device to compute on: the one named, else a GPU where there is one, else the CPU.
-
-    Raises:
-        UserError: PyTorch has no such device here.
-    """
-    import torch
-
-    if name is None or name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"device {name!r}: PyTorch has none here: {first_line(error)}; try cpu") from error
-    return name
 
 
 @contextmanager
@@ -149,11 +132,6 @@ def fill(net: "Module", state: "Mapping[str, Tensor]", path: Path, what: str) ->
     except RuntimeError as error:
         details = " ".join(str(error).split("\n")[1:2]).strip()
         raise UserError(f"{path}: is not {what}: {details[:200]}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its name where it has none."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _is_torchscript(path: Path) -> bool:

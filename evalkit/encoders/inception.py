@@ -3,11 +3,11 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from evalkit.encoders.forward import building, exact, first_line, read_state
+from evalkit.encoders.forward import building, exact, read_state
 from evalkit.encoders.quality import replaced
-from evalkit.errors import UserError
+from evalkit.errors import UserError, first_line
 from evalkit.io.image_reader import Pixels
-from evalkit.metric_spec.signature import Recipe, stamp
+from evalkit.metric_spec.signature import ModelRecipe, stamp
 from evalkit.weights.lookup import Source, Weights
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class InceptionEncoder:
         """Keep the weights; the net is built when something is first encoded."""
         self.weights = weights
         self.device = device
-        self.recipe = Recipe(
+        self.recipe = ModelRecipe(
             model="inception-v3-tf2015-bilinear-299",
             sha256=weights.sha256,
             preparation="native-size",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from evalkit.io.image_reader import Pixels
-from evalkit.metric_spec.signature import Recipe
+from evalkit.metric_spec.signature import ModelRecipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ class PixelPairs:
         `sha256` is that of its weights; empty where it has none.
         """
         self.smallest_side = smallest_side
-        self.recipe = Recipe(name, sha256, "native-size", precision, libraries)
+        self.recipe = ModelRecipe(name, sha256, "native-size", precision, libraries)
         self._compare = compare
 
     def prepare(self, pixels: Pixels) -> "Tensor":

@@ -7,9 +7,9 @@ import warnings
 from contextlib import ExitStack, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from evalkit.encoders.forward import building, first_line
+from evalkit.encoders.forward import building
 from evalkit.encoders.quality import QualityNet, replaced
-from evalkit.errors import MissingWeightsError, UserError
+from evalkit.errors import MissingWeightsError, UserError, first_line
 from evalkit.weights.lookup import Weights
 
 if TYPE_CHECKING:

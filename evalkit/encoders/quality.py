@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from evalkit.encoders.forward import building, exact, fill, first_line, read_state
-from evalkit.errors import UserError
+from evalkit.encoders.forward import building, exact, fill, read_state
+from evalkit.errors import UserError, first_line
 from evalkit.io.image_reader import Pixels
-from evalkit.metric_spec.signature import Recipe, stamp
+from evalkit.metric_spec.signature import ModelRecipe, stamp
 from evalkit.weights.lookup import Weights
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class QualityNet:
         self.smallest_side = smallest_side
         self._build = build
         self._filled = filled
-        self.recipe = Recipe(
+        self.recipe = ModelRecipe(
             model=name,
             sha256=weights.sha256,
             preparation="native-size",

@@ -4,11 +4,11 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from evalkit.encoders.forward import building, exact, fill, first_line, normalised, read_state
-from evalkit.errors import UserError
+from evalkit.encoders.forward import building, exact, fill, normalised, read_state
+from evalkit.errors import UserError, first_line
 from evalkit.io.atomic_files import sha256_file
 from evalkit.io.image_reader import Pixels
-from evalkit.metric_spec.signature import Recipe, stamp
+from evalkit.metric_spec.signature import ModelRecipe, stamp
 from evalkit.weights.lookup import Source, Weights
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class LatentHistograms:
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"{folder}: its {CONFIG} describes no autoencoder of diffusers: {error!r}") from error
         self.smallest_side = self.factor
-        self.recipe = Recipe(
+        self.recipe = ModelRecipe(
             model="vae-sdxl" if folder is None else f"vae-dir:{sha256_file(folder / CONFIG)[:8]}",
             sha256=weights.sha256,
             preparation=f"native-size-cut{self.factor}",

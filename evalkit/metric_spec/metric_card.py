@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 from evalkit.errors import unknown
 from evalkit.io.image_reader import Pixels
 from evalkit.metric_spec.cosine_convention import PLAIN, Convention
-from evalkit.metric_spec.signature import Recipe, sign
+from evalkit.metric_spec.signature import ModelRecipe, sign
 from evalkit.run.score_table import Direction
 from evalkit.weights.lookup import Source, Weights
 
@@ -42,7 +42,7 @@ class Model(Protocol):
     """What every model says of itself, and how it prepares a picture."""
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ModelRecipe:
         """Return how this model turns a picture into features."""
 
     @property
@@ -127,7 +127,7 @@ class MetricCard:
         """Return what names the model; metrics with the same one share it, and its features."""
         return self.weights.name if self.weights else self.name
 
-    def signature(self, recipe: Recipe) -> str:
+    def signature(self, recipe: ModelRecipe) -> str:
         """Return the recipe of this metric's scores in one line."""
         return sign(self.name, recipe, self.convention.reduction(REDUCTION[self.needs]), self.preset)
 

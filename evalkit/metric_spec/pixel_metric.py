@@ -11,7 +11,7 @@ import numpy as np
 
 from evalkit.errors import UserError
 from evalkit.io.image_reader import Pixels
-from evalkit.metric_spec.signature import Recipe, stamp
+from evalkit.metric_spec.signature import ModelRecipe, stamp
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +39,7 @@ class Measure:
         """Keep the function; `libraries` are packages whose version can change its value."""
         self.name = name
         self.smallest_side = smallest_side
-        self.recipe = Recipe(
+        self.recipe = ModelRecipe(
             name, "", "native-size", "own", (f"code:{_code_hash(function)}", *(stamp(package) for package in libraries))
         )
         self._function = function

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from evalkit.metric_spec.metric_card import Loader
-from evalkit.metric_spec.signature import Recipe, sign, stamp
+from evalkit.metric_spec.signature import ModelRecipe, sign, stamp
 from evalkit.run.score_table import Direction
 from evalkit.weights.lookup import Source
 
@@ -44,7 +44,7 @@ class SetMetric:
         """Return what names the model; metrics with the same one share its features."""
         return self.weights.name
 
-    def signature(self, recipe: Recipe) -> str:
+    def signature(self, recipe: ModelRecipe) -> str:
         """Return the recipe of this metric's values in one line."""
         libraries = (*recipe.libraries, *(stamp(package) for package in self.packages))
         return sign(self.name, replace(recipe, libraries=libraries), self.reduction)

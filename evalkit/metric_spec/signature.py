@@ -12,7 +12,7 @@ PRESET_MARK = "preset:"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ModelRecipe:
     """How a model turns a picture into features."""
 
     # architecture, or for a model described by a folder the hash of that description
@@ -48,12 +48,12 @@ def stamp(package: str, label: str | None = None) -> str:
     return f"{label or package}{number}"
 
 
-def sign(metric: str, recipe: Recipe, reduction: str, preset: str = "") -> str:
+def sign(metric: str, recipe: ModelRecipe, reduction: str, preset: str = "") -> str:
     """Return a metric's signature: name, model, weights, preparation, precision, from features to score, preset, versions.
 
     Metrics that no preset concerns name none.
 
-    >>> recipe = Recipe("tiny", "40d3657159" + 54 * "0", "pil-bicubic-64-center", "fp32", ("open_clip3.3.0",))
+    >>> recipe = ModelRecipe("tiny", "40d3657159" + 54 * "0", "pil-bicubic-64-center", "fp32", ("open_clip3.3.0",))
     >>> sign("clip_t", recipe, "cos", "dreambooth").rpartition("|ev")[0]
     'clip_t|tiny|sha:40d36571|pil-bicubic-64-center|fp32|cos|preset:dreambooth|open_clip3.3.0'
     """

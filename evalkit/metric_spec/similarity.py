@@ -1,5 +1,7 @@
 """Distances and similarities of feature vectors: plain arrays in, numbers out."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +31,11 @@ def cosine(left: Floats, right: Floats) -> NDArray[np.float64]:
 def cosine_matrix(left: Floats, right: Floats) -> NDArray[np.float64]:
     """Return the cosine of every vector of `left` with every one of `right`: (n, d) and (m, d) to (n, m), in [-1, 1]."""
     return np.asarray(np.clip(unit(left) @ unit(right).T, -1.0, 1.0), dtype=np.float64)
+
+
+def mean_cosine(image: Floats, references: Sequence[Floats]) -> float:
+    """Return the mean cosine of one vector d with n >= 1 others of the same length, in [-1, 1]."""
+    return float(cosine_matrix(image[None, :], np.asarray(np.stack(references), dtype=np.float64)).mean())
 
 
 def vendi(features: Floats) -> float:

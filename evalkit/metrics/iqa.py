@@ -13,7 +13,7 @@ PREFIX = "iqa:"
 OF_SETS_AND_TEXTS = ("fid", "sfid", "fid_dinov2", "inception_score", "clipscore")
 
 
-def cards_named(registry: Mapping[str, MetricCard], names: Sequence[str]) -> list[MetricCard]:
+def metrics_by_name(registry: Mapping[str, MetricCard], names: Sequence[str]) -> list[MetricCard]:
     """Return the cards of these names, each once: those of the registry in its order, then pyiqa's others.
 
     Raises:

@@ -10,10 +10,9 @@ from evalkit.metric_spec.metric_card import REDUCTION
 from evalkit.metric_spec.signature import preset_of, resigned
 from evalkit.metrics import METRICS
 from evalkit.metrics.presets import OTHER_NETS, PRESETS, check_preset
-from evalkit.run.score_table import ScoreRow
-from evalkit.scoring.in_memory import Score
+from evalkit.run.score_table import ImageScore, RunScore
 
-Row = TypeVar("Row", Score, ScoreRow)
+Row = TypeVar("Row", ImageScore, RunScore)
 
 
 def convert(rows: Sequence[Row], preset: str) -> list[Row]:

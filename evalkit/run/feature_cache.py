@@ -35,7 +35,7 @@ def own_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evalkit"
 
 
-class Store(Protocol):
+class FeatureStore(Protocol):
     """Where features are kept: recipe key and sha256 of the picture (or text) to a float32 vector."""
 
     def get(self, recipe: str, keys: Sequence[str]) -> dict[str, Features]:
@@ -45,7 +45,7 @@ class Store(Protocol):
         """Keep features; what is there already stays."""
 
 
-class MemoryStore:
+class MemoryFeatureStore:
     """Features kept for as long as the object lives."""
 
     def __init__(self) -> None:

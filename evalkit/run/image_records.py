@@ -12,7 +12,7 @@ from evalkit.run.file_record import Name, Record, Seed, Sha256
 Cell = tuple[str, str, int]
 
 
-class Picture(Record):
+class ImageFile(Record):
     """One image file: its path relative to the run folder (with /), the sha256 of its bytes, its size in pixels."""
 
     path: str
@@ -21,7 +21,7 @@ class Picture(Record):
     height: int = Field(ge=1, lt=2**31)
 
 
-class Image(Picture):
+class ImageRecord(ImageFile):
     """The image of a case x arm x seed."""
 
     case: Name
@@ -36,13 +36,13 @@ class Image(Picture):
         return (self.case, self.arm, self.seed)
 
 
-class Images(Sequence[Image]):
-    """Images packed into some 100 bytes each, and made anew whenever they are asked for; they can't be changed."""
+class ImageRecords(Sequence[ImageRecord]):
+    """ImageRecords packed into some 100 bytes each, and made anew whenever they are asked for; they can't be changed."""
 
     # case, arm and path as numbers of texts; seed, width, height; sha256 of file and latents, and whether there is the latter
     FORM = struct.Struct("<3i q 2i 32s 32s ?")
 
-    def __init__(self, images: Iterable[Image] = ()) -> None:
+    def __init__(self, images: Iterable[ImageRecord] = ()) -> None:
         """Pack images."""
         self._rows = bytearray()
         numbers: dict[str, int] = {}
@@ -61,17 +61,17 @@ class Images(Sequence[Image]):
         return len(self._rows) // self.FORM.size
 
     @overload
-    def __getitem__(self, place: int) -> Image: ...
+    def __getitem__(self, place: int) -> ImageRecord: ...
     @overload
-    def __getitem__(self, place: slice) -> "Images": ...
-    def __getitem__(self, place: int | slice) -> "Image | Images":
+    def __getitem__(self, place: slice) -> "ImageRecords": ...
+    def __getitem__(self, place: int | slice) -> "ImageRecord | ImageRecords":
         """Return an image, or some of them."""
         if isinstance(place, slice):
-            return Images(self[each] for each in range(*place.indices(len(self))))
+            return ImageRecords(self[each] for each in range(*place.indices(len(self))))
         row = self.FORM.unpack_from(self._rows, range(len(self))[place] * self.FORM.size)
         case, arm, path = (self._texts[number] for number in row[:3])
         seed, width, height, sha256, latents, there = row[3:]
-        return Image.model_construct(
+        return ImageRecord.model_construct(
             path=f"{_stem(case, arm, seed)}{path[1:]}" if path.startswith("\0") else path,
             sha256=sha256.hex(),
             width=width,
@@ -84,7 +84,7 @@ class Images(Sequence[Image]):
 
     def __eq__(self, other: object) -> bool:
         """Tell whether the other holds the same images in the same order."""
-        if not isinstance(other, Images):
+        if not isinstance(other, ImageRecords):
             return isinstance(other, tuple) and tuple(self) == other
         return (self._rows, self._texts) == (other._rows, other._texts)
 
@@ -93,9 +93,11 @@ class Images(Sequence[Image]):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Return how images are read, from any sequence of images, and written: to JSON one by one."""
-        every, one = handler.generate_schema(tuple[Image, ...]), handler.generate_schema(Image)
+        every, one = handler.generate_schema(tuple[ImageRecord, ...]), handler.generate_schema(ImageRecord)
 
-        def packed(give: type[tuple[Image, ...]] | Callable[["Images"], Iterator[Image]], given: CoreSchema) -> CoreSchema:
+        def packed(
+            give: type[tuple[ImageRecord, ...]] | Callable[["ImageRecords"], Iterator[ImageRecord]], given: CoreSchema
+        ) -> CoreSchema:
             return core_schema.no_info_wrap_validator_function(
                 lambda value, validated: value if isinstance(value, cls) else cls(validated(value)),
                 every,

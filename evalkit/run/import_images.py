@@ -12,7 +12,7 @@ from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_bytes, write_atomic
 from evalkit.io.image_reader import decode, read_bytes
 from evalkit.run.file_record import check_name, first_mistake
-from evalkit.run.image_records import Image, Picture, image_path
+from evalkit.run.image_records import ImageFile, ImageRecord, image_path
 from evalkit.run.import_description import FILE_NAME, Description, ImportedCase, read_description
 from evalkit.run.manifest import FILE_NAME as MANIFEST
 from evalkit.run.manifest import Arm, Case, Concept, Manifest
@@ -134,15 +134,15 @@ def _seeds(folder: Path) -> dict[int, Path]:
     return found
 
 
-def _pictures(files: Sequence[_Found], progress: Progress | None) -> tuple[dict[str, Picture], tuple[str, ...]]:
+def _pictures(files: Sequence[_Found], progress: Progress | None) -> tuple[dict[str, ImageFile], tuple[str, ...]]:
     """Return every file as a picture by its place in the run, and what was done to read it."""
-    pictures: dict[str, Picture] = {}
+    pictures: dict[str, ImageFile] = {}
     notes: list[str] = []
     for done, found in enumerate(files, start=1):
         data = read_bytes(found.source)
         pixels = decode(data, str(found.source))
         width, height = pixels.image.size
-        pictures[found.target] = Picture(path=found.target, sha256=sha256_bytes(data), width=width, height=height)
+        pictures[found.target] = ImageFile(path=found.target, sha256=sha256_bytes(data), width=width, height=height)
         if pixels.notes:
             notes.append(f"{found.source}: {', '.join(pixels.notes)}")
         if progress is not None:
@@ -156,14 +156,14 @@ def _manifest(
     arms: tuple[Arm, ...],
     cells: Sequence[tuple[tuple[str, str, int], _Found]],
     references: dict[str, list[_Found]],
-    pictures: dict[str, Picture],
+    pictures: dict[str, ImageFile],
 ) -> Manifest:
     """Return the manifest; what names the run is the hash of everything else in it."""
     images = []
     seeds: dict[str, dict[int, None]] = {}
     for (case_id, arm, seed), found in cells:
         picture = pictures[found.target]
-        images.append(Image(**picture.model_dump(), case=case_id, arm=arm, seed=seed))
+        images.append(ImageRecord(**picture.model_dump(), case=case_id, arm=arm, seed=seed))
         seeds.setdefault(case_id, {})[seed] = None
     concepts = tuple(
         Concept(

@@ -12,7 +12,7 @@ from evalkit.errors import UserError
 from evalkit.io.atomic_files import write_atomic
 from evalkit.io.json_stream import BROKEN, around, items
 from evalkit.run.file_record import Name, Record, Seed, Sha256, first_mistake
-from evalkit.run.image_records import Cell, Image, Images, Picture
+from evalkit.run.image_records import Cell, ImageFile, ImageRecord, ImageRecords
 
 FORMAT: Literal[1] = 1
 FILE_NAME = "manifest.json"
@@ -26,7 +26,7 @@ class Concept(Record):
     words: str
     # the same without the modifier token: "star"; what alignment metrics read
     class_word: str
-    references: tuple[Picture, ...] = ()
+    references: tuple[ImageFile, ...] = ()
     adapter_sha256: Sha256 | None = None
 
 
@@ -60,7 +60,7 @@ class Case(Record):
 
 
 class Manifest(Record):
-    """All a run holds. Images are sorted by case, arm and seed in the order of `cases` and `arms`."""
+    """All a run holds. ImageRecords are sorted by case, arm and seed in the order of `cases` and `arms`."""
 
     format: Literal[1] = FORMAT
     name: str
@@ -70,7 +70,7 @@ class Manifest(Record):
     concepts: tuple[Concept, ...]
     arms: tuple[Arm, ...] = Field(min_length=1)
     cases: tuple[Case, ...] = Field(min_length=1)
-    images: Images = Images()
+    images: ImageRecords = ImageRecords()
 
     @field_validator("concepts", "arms", "cases")
     @classmethod
@@ -98,7 +98,7 @@ class Manifest(Record):
 
     @field_validator("images")
     @classmethod
-    def _in_order(cls, images: Images, others: ValidationInfo) -> Images:
+    def _in_order(cls, images: ImageRecords, others: ValidationInfo) -> ImageRecords:
         """Return the images sorted; raise a ValueError where one stands there twice or has no place in the run."""
         if not {"arms", "cases"} <= others.data.keys():  # they have a mistake of their own
             return images
@@ -113,7 +113,7 @@ class Manifest(Record):
             if image.cell in seen:
                 raise ValueError(f"{image.path}: its case, arm and seed stand there twice")
             seen.add(image.cell)
-        return Images(sorted(images, key=lambda image: order[image.cell]))
+        return ImageRecords(sorted(images, key=lambda image: order[image.cell]))
 
     def expected(self) -> Iterator[Cell]:
         """Yield every case, arm, seed the run should hold, in order."""
@@ -131,7 +131,7 @@ class Manifest(Record):
                 missing.append(cell)
         return tuple(missing)
 
-    def by_case(self) -> Iterator[tuple[Case, list[Image]]]:
+    def by_case(self) -> Iterator[tuple[Case, list[ImageRecord]]]:
         """Yield every case with its images, which are made as they are asked for."""
         groups = groupby(self.images, key=lambda image: image.case)
         next_one = next(groups, None)
@@ -166,7 +166,7 @@ class Manifest(Record):
             try:
                 whole = around(path, "images")
                 if whole["images"] == []:
-                    whole["images"] = Images(map(Image.model_validate, items(path, "images")))
+                    whole["images"] = ImageRecords(map(ImageRecord.model_validate, items(path, "images")))
                 return cls.model_validate(whole)
             except (BROKEN, ValidationError, LookupError, TypeError):
                 # read as a whole, the file says where its mistake is
@@ -199,7 +199,7 @@ def _cells(cases: Iterable[Case], arms: Sequence[Arm]) -> Iterator[Cell]:
     return ((case.id, arm.label, seed) for case in cases for arm in arms for seed in case.seeds)
 
 
-class Places:
+class ImageIndex:
     """Where the image of each cell stands among the images of a complete manifest."""
 
     def __init__(self, manifest: Manifest) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-from evalkit.encoders.forward import first_line
-from evalkit.errors import UserError
+from evalkit.errors import UserError, first_line
 
 # A piece of work on which this many workers died is at fault itself: too large for the memory, most likely.
 DEATHS = 3

@@ -23,7 +23,20 @@ Row = TypeVar("Row", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreRow:
+class ImageScore:
+    """The value of one metric for one image; `concept` is set where references of several concepts were given."""
+
+    image: str
+    image_sha256: str
+    metric: str
+    concept: str
+    value: float
+    direction: Direction
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunScore:
     """The value of one metric for one image.
 
     `concept` is set where a metric compares the image with one concept's references, `other_arm` where it compares it with
@@ -47,9 +60,9 @@ class ScoreRow:
             raise ValueError(f"{self.metric} of {self.case}/{self.arm}/{self.seed}: {self.value} is no score")
 
 
-def write_scores(run: Path, rows: Iterable[ScoreRow]) -> Path:
+def write_scores(run: Path, rows: Iterable[RunScore]) -> Path:
     """Write all rows of a run to its score file, whole or not at all, and return the file."""
-    return write_rows(run / FILE_NAME, ScoreRow, rows)
+    return write_rows(run / FILE_NAME, RunScore, rows)
 
 
 def write_rows(path: Path, kind: type[Row], rows: Iterable[Row]) -> Path:
@@ -71,7 +84,7 @@ def write_rows(path: Path, kind: type[Row], rows: Iterable[Row]) -> Path:
     return path
 
 
-class StoredRows(Generic[Row]):
+class ParquetRows(Generic[Row]):
     """The rows of one kind in a Parquet file, read `GROUP` at a time as they are asked for."""
 
     def __init__(self, path: Path, kind: type[Row]) -> None:
@@ -123,7 +136,7 @@ def _opened(path: Path) -> "Iterator[ParquetFile]":
         raise UserError(f"{path}: is no score file: {error}") from error
 
 
-def stored_scores(run: Path) -> StoredRows[ScoreRow]:
+def stored_scores(run: Path) -> ParquetRows[RunScore]:
     """Return the rows of a run's score file, which are read only as they are asked for.
 
     Raises:
@@ -132,9 +145,9 @@ def stored_scores(run: Path) -> StoredRows[ScoreRow]:
     path = run / FILE_NAME
     if not path.exists():
         raise UserError(f"{run}: no {FILE_NAME} there; make it with `evalkit score {run}`")
-    return StoredRows(path, ScoreRow)
+    return ParquetRows(path, RunScore)
 
 
-def read_scores(run: Path) -> list[ScoreRow]:
+def read_scores(run: Path) -> list[RunScore]:
     """Return all rows of a run's score file at once; raise a UserError as `stored_scores` does."""
     return list(stored_scores(run))

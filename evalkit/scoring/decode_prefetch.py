@@ -1,4 +1,4 @@
-"""Work done ahead in threads, its results in order, and never more of them waiting than fit into a part of the memory."""
+"""Work done prefetch in threads, its results in order, and never more of them waiting than fit into a part of the memory."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-class Gate(Generic[Made]):
+class MemoryGate(Generic[Made]):
     """Lets work begin while the results that wait are small enough, and always the work that is waited for."""
 
     def __init__(self, weigh: Callable[[Made], int], budget: int) -> None:
@@ -46,7 +46,7 @@ class Gate(Generic[Made]):
             self._changed.notify_all()
 
 
-def ahead(
+def prefetch(
     items: Iterable[Item],
     work: Callable[[Item], Made],
     weigh: Callable[[Made], int],
@@ -55,11 +55,11 @@ def ahead(
     depth: int,
     budget: int = BUDGET,
 ) -> "Generator[tuple[Item, Future[Made]]]":
-    """Yield each item in order with its finished work, done in `threads`, for at most `depth` items ahead.
+    """Yield each item in order with its finished work, done in `threads`, for at most `depth` items prefetch.
 
     While results of `budget` bytes wait, only the work that is needed next begins: one result per thread may come on top.
     """
-    gate = Gate(weigh, budget)
+    gate = MemoryGate(weigh, budget)
     waiting: deque[tuple[Item, Future[Made]]] = deque()
 
     def next_one() -> "tuple[Item, Future[Made]]":

@@ -10,31 +10,31 @@ from types import MappingProxyType
 import numpy as np
 
 from evalkit.metric_spec.metric_card import MetricCard, Model, Needs
-from evalkit.metric_spec.similarity import cosine, distance_to_others, vendi
-from evalkit.run.feature_cache import Features, Store
-from evalkit.run.image_records import Image, Picture
+from evalkit.metric_spec.similarity import cosine, distance_to_others, mean_cosine, vendi
+from evalkit.run.feature_cache import Features, FeatureStore
+from evalkit.run.image_records import ImageFile, ImageRecord
 from evalkit.run.manifest import Case, Manifest
-from evalkit.run.score_table import ScoreRow
-from evalkit.scoring.feature_extraction import Problem
-from evalkit.scoring.in_memory import mean_cosine, text_features, truncation
+from evalkit.run.score_table import RunScore
+from evalkit.scoring.feature_extraction import ScoringProblem
 from evalkit.scoring.pixel_pairs import Partners, pair_key, partners
+from evalkit.scoring.text_features import text_features, truncation_notes
 
 
 @dataclass
-class Task:
+class MetricTask:
     """One metric over one run: its features lie in `store`; what goes wrong is added to `problems` and `notes`."""
 
     manifest: Manifest
     card: MetricCard
     encoder: Model
-    store: Store
-    problems: list[Problem] = field(default_factory=list)
+    store: FeatureStore
+    problems: list[ScoringProblem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def row(self, image: Image, value: float, *, concept: str = "", other_arm: str = "") -> ScoreRow:
+    def row(self, image: ImageRecord, value: float, *, concept: str = "", other_arm: str = "") -> RunScore:
         """Return the row of an image's score."""
         name, direction = self.card.name, self.card.direction
-        return ScoreRow(
+        return RunScore(
             image.case, image.arm, image.seed, image.sha256, name, concept, other_arm, value, direction, self.signature
         )
 
@@ -44,7 +44,7 @@ class Task:
         return self.card.signature(self.encoder.recipe)
 
 
-def rows(task: Task) -> Iterator[ScoreRow]:
+def rows(task: MetricTask) -> Iterator[RunScore]:
     """Yield a metric's rows in the order of cases, arms and seeds; an image without features has none."""
     if task.card.needs == "prompt":
         _count_truncated(task)
@@ -54,24 +54,26 @@ def rows(task: Task) -> Iterator[ScoreRow]:
         yield from compare(task, case, images, own)
 
 
-def referenced(manifest: Manifest, case: Case) -> list[tuple[str, tuple[Picture, ...]]]:
+def referenced(manifest: Manifest, case: Case) -> list[tuple[str, tuple[ImageFile, ...]]]:
     """Return the concepts of a case that have references, with them."""
     return [(name, shown) for name in case.concepts if (shown := manifest.concept(name).references)]
 
 
-def _alone(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
+def _alone(task: MetricTask, case: Case, images: Sequence[ImageRecord], own: Mapping[str, Features]) -> Iterator[RunScore]:
     """Yield scores of images by themselves."""
     for image in images:
         if image.sha256 in own:
             yield task.row(image, float(own[image.sha256][0]))
 
 
-def _with_prompt(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
+def _with_prompt(
+    task: MetricTask, case: Case, images: Sequence[ImageRecord], own: Mapping[str, Features]
+) -> Iterator[RunScore]:
     """Yield scores of images against the case's prompt without modifier tokens; a case without one is a problem."""
     convention = task.card.convention
     if not case.plain_prompt.strip():
         reason = f"case {case.id}: {task.card.name} was not scored, for its plain prompt is empty"
-        task.problems.append(Problem(case.id, "", task.card.model, reason))
+        task.problems.append(ScoringProblem(case.id, "", task.card.model, reason))
         return
     text = convention.text(case.plain_prompt)
     meant = text_features(task.encoder, [text], task.store)[text]
@@ -80,7 +82,9 @@ def _with_prompt(task: Task, case: Case, images: Sequence[Image], own: Mapping[s
             yield task.row(image, convention.score(float(cosine(own[image.sha256], meant))))
 
 
-def _with_references(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
+def _with_references(
+    task: MetricTask, case: Case, images: Sequence[ImageRecord], own: Mapping[str, Features]
+) -> Iterator[RunScore]:
     """Yield scores of images against all references of each concept; a concept that lacks one is a problem."""
     convention = task.card.convention
     for concept, every in referenced(task.manifest, case):
@@ -89,7 +93,7 @@ def _with_references(task: Task, case: Case, images: Sequence[Image], own: Mappi
         lost = [picture for picture in shown if picture.sha256 not in found]
         if lost:
             reason = f"{case.id}: {task.card.name} of {concept} was not scored, for {lost[0].path} has no features"
-            task.problems.append(Problem(concept, lost[0].sha256, task.card.model, reason))
+            task.problems.append(ScoringProblem(concept, lost[0].sha256, task.card.model, reason))
             continue
         vectors = [found[picture.sha256] for picture in shown]
         for image in images:
@@ -97,7 +101,7 @@ def _with_references(task: Task, case: Case, images: Sequence[Image], own: Mappi
                 yield task.row(image, convention.score(mean_cosine(own[image.sha256], vectors)), concept=concept)
 
 
-def arm_pairs(manifest: Manifest, case: Case, images: Sequence[Image]) -> Iterator[tuple[Image, Image]]:
+def arm_pairs(manifest: Manifest, case: Case, images: Sequence[ImageRecord]) -> Iterator[tuple[ImageRecord, ImageRecord]]:
     """Yield a case's images of two arms at one seed: each pair once, the arm that comes first in front."""
     cells = {(image.arm, image.seed): image for image in images}
     for first, second in combinations([arm.label for arm in manifest.arms], 2):
@@ -106,13 +110,17 @@ def arm_pairs(manifest: Manifest, case: Case, images: Sequence[Image]) -> Iterat
                 yield cells[first, seed], cells[second, seed]
 
 
-def _with_other_arm(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
+def _with_other_arm(
+    task: MetricTask, case: Case, images: Sequence[ImageRecord], own: Mapping[str, Features]
+) -> Iterator[RunScore]:
     """Yield scores of images against the other arms' at the same seed, under the arm that comes first."""
     for left, right in arm_pairs(task.manifest, case, [image for image in images if image.sha256 in own]):
         yield task.row(left, float(cosine(own[left.sha256], own[right.sha256])), other_arm=right.arm)
 
 
-def _with_other_arms_pixels(task: Task, case: Case, images: Sequence[Image], _: Mapping[str, Features]) -> Iterator[ScoreRow]:
+def _with_other_arms_pixels(
+    task: MetricTask, case: Case, images: Sequence[ImageRecord], _: Mapping[str, Features]
+) -> Iterator[RunScore]:
     """Yield scores of pairs that were compared while they were decoded; an infinite one is no number and has no row."""
     pairs = list(arm_pairs(task.manifest, case, images))
     keys = [pair_key(left.sha256, right.sha256) for left, right in pairs]
@@ -128,13 +136,13 @@ def _with_other_arms_pixels(task: Task, case: Case, images: Sequence[Image], _: 
             task.notes.append(f"{task.card.name}: {same} drew the same pixels, so it is infinite and has no row")
 
 
-def seed_pairs(manifest: Manifest, case: Case, images: Sequence[Image]) -> Iterator[tuple[Image, Image]]:
+def seed_pairs(manifest: Manifest, case: Case, images: Sequence[ImageRecord]) -> Iterator[tuple[ImageRecord, ImageRecord]]:
     """Yield a case's images of one arm at two seeds: each pair once."""
     for cell in _cells(manifest, images):
         yield from combinations(cell, 2)
 
 
-def _cells(manifest: Manifest, images: Sequence[Image]) -> Iterator[list[Image]]:
+def _cells(manifest: Manifest, images: Sequence[ImageRecord]) -> Iterator[list[ImageRecord]]:
     """Yield a case's images arm by arm, where there are two at least."""
     for arm in manifest.arms:
         cell = [image for image in images if image.arm == arm.label]
@@ -142,7 +150,9 @@ def _cells(manifest: Manifest, images: Sequence[Image]) -> Iterator[list[Image]]
             yield cell
 
 
-def _with_other_seeds(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
+def _with_other_seeds(
+    task: MetricTask, case: Case, images: Sequence[ImageRecord], own: Mapping[str, Features]
+) -> Iterator[RunScore]:
     """Yield an image's mean distance to the images of the same case and arm at the other seeds."""
     for cell in _cells(task.manifest, [image for image in images if image.sha256 in own]):
         distances = distance_to_others(np.stack([own[image.sha256] for image in cell]))
@@ -150,7 +160,9 @@ def _with_other_seeds(task: Task, case: Case, images: Sequence[Image], own: Mapp
             yield task.row(image, float(distance))
 
 
-def _with_other_seeds_pixels(task: Task, case: Case, images: Sequence[Image], _: Mapping[str, Features]) -> Iterator[ScoreRow]:
+def _with_other_seeds_pixels(
+    task: MetricTask, case: Case, images: Sequence[ImageRecord], _: Mapping[str, Features]
+) -> Iterator[RunScore]:
     """Yield the mean over an image's pairs with those of the same case and arm at the other seeds."""
     for cell in _cells(task.manifest, images):
         for image in cell:
@@ -160,7 +172,7 @@ def _with_other_seeds_pixels(task: Task, case: Case, images: Sequence[Image], _:
                 yield task.row(image, float(np.mean([found[key][0] for key in keys if key in found])))
 
 
-def _all_seeds(task: Task, case: Case, images: Sequence[Image], own: Mapping[str, Features]) -> Iterator[ScoreRow]:
+def _all_seeds(task: MetricTask, case: Case, images: Sequence[ImageRecord], own: Mapping[str, Features]) -> Iterator[RunScore]:
     """Yield the Vendi score of the images of each arm, once for each of them."""
     for cell in _cells(task.manifest, [image for image in images if image.sha256 in own]):
         value = vendi(np.stack([own[image.sha256] for image in cell]))
@@ -168,13 +180,13 @@ def _all_seeds(task: Task, case: Case, images: Sequence[Image], own: Mapping[str
             yield task.row(image, value)
 
 
-PAIRS: Mapping[Needs, Callable[[Manifest, Case, Sequence[Image]], Iterator[tuple[Image, Image]]]] = MappingProxyType(
-    {"other_arm_pixels": arm_pairs, "other_seeds_pixels": seed_pairs}
+PAIRS: Mapping[Needs, Callable[[Manifest, Case, Sequence[ImageRecord]], Iterator[tuple[ImageRecord, ImageRecord]]]] = (
+    MappingProxyType({"other_arm_pixels": arm_pairs, "other_seeds_pixels": seed_pairs})
 )
 
 
 def pairs_wanted(
-    manifest: Manifest, cards: Sequence[MetricCard], case: Case, images: Sequence[Image]
+    manifest: Manifest, cards: Sequence[MetricCard], case: Case, images: Sequence[ImageRecord]
 ) -> dict[str, Mapping[str, Partners]]:
     """Return, for each model that sees two images at once, which ones of a case its metrics want compared."""
     pairs: dict[str, list[tuple[str, str]]] = {}
@@ -185,7 +197,7 @@ def pairs_wanted(
     return {model: partners(found) for model, found in pairs.items()}
 
 
-Compare = Callable[[Task, Case, Sequence[Image], Mapping[str, Features]], Iterator[ScoreRow]]
+Compare = Callable[[MetricTask, Case, Sequence[ImageRecord], Mapping[str, Features]], Iterator[RunScore]]
 COMPARISONS: Mapping[Needs, Compare] = MappingProxyType(
     {
         "image": _alone,
@@ -200,7 +212,7 @@ COMPARISONS: Mapping[Needs, Compare] = MappingProxyType(
 )
 
 
-def _count_truncated(task: Task) -> None:
+def _count_truncated(task: MetricTask) -> None:
     """Note how many prompts are longer than the model reads."""
     prompts = [case.plain_prompt for case in task.manifest.cases if case.plain_prompt.strip()]
-    task.notes.extend(truncation(task.card, task.encoder, prompts, task.store))
+    task.notes.extend(truncation_notes(task.card, task.encoder, prompts, task.store))

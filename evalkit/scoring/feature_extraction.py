@@ -15,14 +15,14 @@ from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_bytes
 from evalkit.io.image_reader import Pixels, decode, read_bytes
 from evalkit.metric_spec.metric_card import Encoder, Model, PairEncoder
-from evalkit.run.feature_cache import Store
-from evalkit.scoring.decode_prefetch import ahead
-from evalkit.scoring.pixel_pairs import Pairing, Partners, lacking
+from evalkit.run.feature_cache import FeatureStore
+from evalkit.scoring.decode_prefetch import prefetch
+from evalkit.scoring.pixel_pairs import PairMatcher, Partners, lacking
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Pictures of many sizes wait in line per size; beyond this many times the batch size, a batch goes out unfilled.
+# ImageInputs of many sizes wait in line per size; beyond this many times the batch size, a batch goes out unfilled.
 LONGEST_WAIT = 4
 # Pixels that go through a model at once, if more than one picture does: 32 of 1024 x 1024.
 LARGEST_AREA = 2**25
@@ -33,7 +33,7 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ImageRequest:
     """A picture to read: its sha256, how messages call it, and the models that should see it.
 
     `partners` says for each model that sees two pictures at once which others it should compare this one with.
@@ -47,7 +47,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Problem:
+class ScoringProblem:
     """A picture without some of its scores, and why. `model` is empty where it concerns all of them."""
 
     name: str
@@ -57,13 +57,13 @@ class Problem:
 
 
 @dataclass
-class Tally:
+class ExtractionCounts:
     """What it took: decoded pictures, forward passes and features found per model; problems; what was done to pictures."""
 
     decodes: int = 0
     forwards: dict[str, int] = field(default_factory=dict)
     found: dict[str, int] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[ScoringProblem] = field(default_factory=list)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def told(self) -> list[str]:
@@ -77,7 +77,7 @@ class Tally:
             for note, among in names.items()
         ]
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "ExtractionCounts") -> None:
         """Take in what another took; what was found there was found here before."""
         self.decodes += other.decodes
         for name, count in other.forwards.items():
@@ -99,14 +99,14 @@ def file_loader(path: Path, sha256: str) -> Callable[[], Pixels]:
 
 
 def extract(
-    items: Iterable[Item],
+    items: Iterable[ImageRequest],
     encoders: Mapping[str, Model],
-    store: Store,
+    store: FeatureStore,
     *,
     batch_size: int = 32,
     progress: Progress | None = None,
     workers: int | None = None,
-) -> Tally:
+) -> ExtractionCounts:
     """Put the features of all items into the store, those that are not there yet, and tell what it took.
 
     A picture is read, decoded and shrunk in a thread, once for all models that lack it; at most a few batches are in memory,
@@ -116,16 +116,16 @@ def extract(
     """
     if batch_size < 1:
         raise UserError(f"batch_size={batch_size}: give 1 at least")
-    tally = Tally(forwards=dict.fromkeys(encoders, 0), found=dict.fromkeys(encoders, 0))
-    lines: dict[str, _Line | _Pairs] = {
-        name: _Pairs(name, cast("PairEncoder", model), store, tally)
+    tally = ExtractionCounts(forwards=dict.fromkeys(encoders, 0), found=dict.fromkeys(encoders, 0))
+    lines: dict[str, _BatchQueue | _PairQueue] = {
+        name: _PairQueue(name, cast("PairEncoder", model), store, tally)
         if compares(model)
-        else _Line(name, cast("Encoder", model), store, batch_size, tally)
+        else _BatchQueue(name, cast("Encoder", model), store, batch_size, tally)
         for name, model in encoders.items()
     }
     threads = workers or min(4, os.cpu_count() or 1)
     todo = unfinished(items, encoders, store, tally, progress or _silent)
-    coming = ahead(todo, lambda item: _prepare(item, encoders), _weight, threads=threads, depth=2 * threads + batch_size)
+    coming = prefetch(todo, lambda item: _prepare(item, encoders), _weight, threads=threads, depth=2 * threads + batch_size)
     with closing(coming):
         for item, result in coming:
             _take(item, result, lines, tally)
@@ -145,8 +145,12 @@ def _silent(_: int) -> None:
 
 
 def unfinished(
-    items: Iterable[Item], encoders: Mapping[str, Model], store: Store, tally: Tally, progress: Progress
-) -> Iterator[Item]:
+    items: Iterable[ImageRequest],
+    encoders: Mapping[str, Model],
+    store: FeatureStore,
+    tally: ExtractionCounts,
+    progress: Progress,
+) -> Iterator[ImageRequest]:
     """Yield each different picture that lacks features, with the models that lack them; count the others as found.
 
     A picture may come again with other partners: whether it lacks scores with them, the store alone says.
@@ -178,13 +182,13 @@ def unfinished(
                 progress(1)
 
 
-def _lacks_pairs(item: Item, name: str, model: Model, store: Store) -> bool:
+def _lacks_pairs(item: ImageRequest, name: str, model: Model, store: FeatureStore) -> bool:
     """Tell whether a picture must still be compared with one of its partners."""
     return bool(lacking(store, model.recipe.key, item.key, item.partners.get(name, NOBODY)))
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class _PreparedImage:
     """One decoded picture as the input of every model that lacks it."""
 
     inputs: "Mapping[str, Tensor]"
@@ -192,7 +196,7 @@ class _Prepared:
     notes: tuple[str, ...]
 
 
-def _prepare(item: Item, encoders: Mapping[str, Model]) -> _Prepared:
+def _prepare(item: ImageRequest, encoders: Mapping[str, Model]) -> _PreparedImage:
     pixels = item.load()
     inputs: dict[str, Tensor] = {}
     refused: dict[str, str] = {}
@@ -206,20 +210,25 @@ def _prepare(item: Item, encoders: Mapping[str, Model]) -> _Prepared:
             inputs[name] = encoder.prepare(pixels)
         except UserError as error:
             refused[name] = str(error)
-    return _Prepared(inputs, refused, pixels.notes)
+    return _PreparedImage(inputs, refused, pixels.notes)
 
 
-def _weight(prepared: _Prepared) -> int:
+def _weight(prepared: _PreparedImage) -> int:
     """Return the bytes of a prepared picture."""
     return sum(tensor.nbytes for tensor in prepared.inputs.values())
 
 
-def _take(item: Item, result: "Future[_Prepared]", lines: "Mapping[str, _Line | _Pairs]", tally: Tally) -> None:
+def _take(
+    item: ImageRequest,
+    result: "Future[_PreparedImage]",
+    lines: "Mapping[str, _BatchQueue | _PairQueue]",
+    tally: ExtractionCounts,
+) -> None:
     """Hand a prepared picture to its models, or note why it can't be read."""
     try:
         prepared = result.result()
     except UserError as error:
-        tally.problems.append(Problem(item.name, item.key, "", str(error)))
+        tally.problems.append(ScoringProblem(item.name, item.key, "", str(error)))
         for name in item.models:
             lines[name].lose(item)
         return
@@ -227,21 +236,21 @@ def _take(item: Item, result: "Future[_Prepared]", lines: "Mapping[str, _Line | 
     if prepared.notes:
         tally.notes[item.name] = prepared.notes
     for name, reason in prepared.refused.items():
-        tally.problems.append(Problem(item.name, item.key, name, f"{item.name}: {reason}"))
+        tally.problems.append(ScoringProblem(item.name, item.key, name, f"{item.name}: {reason}"))
         lines[name].lose(item)
     for name, tensor in prepared.inputs.items():
         lines[name].add(item, tensor)
 
 
-class _Line:
+class _BatchQueue:
     """Pictures waiting for one model, by size; a full batch goes through at once."""
 
-    def __init__(self, name: str, encoder: Encoder, store: Store, batch_size: int, tally: Tally) -> None:
+    def __init__(self, name: str, encoder: Encoder, store: FeatureStore, batch_size: int, tally: ExtractionCounts) -> None:
         self.name, self.encoder, self.store, self.tally = name, encoder, store, tally
         self.batch_size = min(batch_size, encoder.largest_batch)
-        self.waiting: dict[tuple[int, ...], list[tuple[Item, Tensor]]] = {}
+        self.waiting: dict[tuple[int, ...], list[tuple[ImageRequest, Tensor]]] = {}
 
-    def add(self, item: Item, tensor: "Tensor") -> None:
+    def add(self, item: ImageRequest, tensor: "Tensor") -> None:
         """Put a picture in line, and compute the batch that it fills."""
         shape = tuple(tensor.shape)
         line = self.waiting.setdefault(shape, [])
@@ -251,7 +260,7 @@ class _Line:
         elif sum(map(len, self.waiting.values())) > LONGEST_WAIT * self.batch_size:
             self._compute(max(self.waiting, key=lambda size: len(self.waiting[size])))
 
-    def lose(self, item: Item) -> None:
+    def lose(self, item: ImageRequest) -> None:
         """Do without a picture: no other waits for it."""
 
     def finish(self) -> None:
@@ -271,27 +280,27 @@ class _Line:
                 whole[item.key] = vector
             else:
                 reason = f"{item.name}: {self.name} gives no finite number for it"
-                self.tally.problems.append(Problem(item.name, item.key, self.name, reason))
+                self.tally.problems.append(ScoringProblem(item.name, item.key, self.name, reason))
         self.store.put(self.encoder.recipe.key, whole)
 
 
-class _Pairs:
+class _PairQueue:
     """Pictures of one model that compares two at a time."""
 
-    def __init__(self, name: str, encoder: PairEncoder, store: Store, tally: Tally) -> None:
+    def __init__(self, name: str, encoder: PairEncoder, store: FeatureStore, tally: ExtractionCounts) -> None:
         self.name, self.tally = name, tally
-        self.pairing = Pairing(encoder, store)
+        self.pairing = PairMatcher(encoder, store)
 
-    def add(self, item: Item, tensor: "Tensor") -> None:
+    def add(self, item: ImageRequest, tensor: "Tensor") -> None:
         """Compare a picture with those of its partners that are there."""
         count, unequal = self.pairing.add(item.key, tensor, item.partners.get(self.name, NOBODY))
         self.tally.forwards[self.name] += count
         if unequal:
             height, width = tensor.shape[-2:]
             reason = f"{item.name}: {self.name} needs two images of one size, and {len(unequal)} are not {width} x {height}"
-            self.tally.problems.append(Problem(item.name, item.key, self.name, reason))
+            self.tally.problems.append(ScoringProblem(item.name, item.key, self.name, reason))
 
-    def lose(self, item: Item) -> None:
+    def lose(self, item: ImageRequest) -> None:
         """Let nobody wait for a picture that can't be read."""
         self.pairing.lose(item.key, item.partners.get(self.name, NOBODY))
 

@@ -9,17 +9,17 @@ from evalkit.io.atomic_files import sha256_bytes
 from evalkit.io.image_reader import read_bytes
 from evalkit.metric_spec.metric_card import MetricCard, Model
 from evalkit.run.feature_cache import FeatureCache, own_folder
-from evalkit.run.score_table import GROUP, StoredRows, write_rows
-from evalkit.scoring.feature_extraction import Item, Problem, extract, file_loader
-from evalkit.scoring.in_memory import Score, choose, load_encoders
-from evalkit.scoring.result import Scored
+from evalkit.run.score_table import GROUP, ImageScore, ParquetRows, write_rows
+from evalkit.scoring.feature_extraction import ImageRequest, ScoringProblem, extract, file_loader
+from evalkit.scoring.metric_models import load_models, select_metrics
+from evalkit.scoring.result import ScoringResult
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 # What a metric compares an image with, in the words of whoever asks for it without a run.
 LACKING = {"prompt": "prompts", "references": "references"}
 
 
-def find_pictures(places: Sequence[str]) -> list[Path]:
+def find_images(places: Sequence[str]) -> list[Path]:
     """Return the picture files that folders, patterns and paths name, in the order of their names, each once.
 
     Raises:
@@ -54,7 +54,7 @@ def score_files(
     batch_size: int = 32,
     out: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Scored[Score]:
+) -> ScoringResult[ImageScore]:
     """Score picture files with metrics that need nothing but an image.
 
     The rows are written to `out`, whole or not at all, and read from there as they are asked for; without it, they are kept.
@@ -65,13 +65,15 @@ def score_files(
     Raises:
         UserError: a metric compares images with what only a run has.
     """
-    cards = choose(metrics)
+    cards = select_metrics(metrics)
     for card in cards:
         reason = needs_run(card)
         if reason is not None:
             raise UserError(f"{card.name}: {reason}")
-    encoders, missing = load_encoders(cards, weights or {}, device)
-    result: Scored[Score] = Scored(None, missing=missing, not_run=tuple(card.name for card in cards if card.model in missing))
+    encoders, missing = load_models(cards, weights or {}, device)
+    result: ScoringResult[ImageScore] = ScoringResult(
+        None, missing=missing, not_run=tuple(card.name for card in cards if card.model in missing)
+    )
     cards = [card for card in cards if card.model in encoders]
     models = tuple(encoders)
     items = [item for path in paths if (item := file_item(path, models, result.problems)) is not None]
@@ -91,16 +93,16 @@ def score_files(
         if out is None:
             result.found = list(rows)
         else:
-            result.path = write_rows(out, Score, rows)
-            result.found = StoredRows(out, Score)
+            result.path = write_rows(out, ImageScore, rows)
+            result.found = ParquetRows(out, ImageScore)
         result.notes.extend(store.notes)
     result.notes.extend(result.tally.told())
     return result
 
 
 def _rows(
-    cards: Sequence[MetricCard], encoders: Mapping[str, Model], items: Sequence[Item], store: FeatureCache
-) -> Iterator[Score]:
+    cards: Sequence[MetricCard], encoders: Mapping[str, Model], items: Sequence[ImageRequest], store: FeatureCache
+) -> Iterator[ImageScore]:
     """Yield the rows of what is in the store, metric by metric."""
     for card in cards:
         recipe = encoders[card.model].recipe
@@ -111,7 +113,7 @@ def _rows(
             for item in part:
                 if item.key in values:
                     value = float(values[item.key][0])
-                    yield Score(item.name, item.key, card.name, "", value, card.direction, signature)
+                    yield ImageScore(item.name, item.key, card.name, "", value, card.direction, signature)
 
 
 def needs_run(card: MetricCard) -> str | None:
@@ -122,14 +124,14 @@ def needs_run(card: MetricCard) -> str | None:
     return f"compares an image with {what}, which a run's manifest names; make a run with `evalkit import FOLDER --run RUN`"
 
 
-def file_item(path: Path, models: tuple[str, ...], problems: list[Problem]) -> Item | None:
+def file_item(path: Path, models: tuple[str, ...], problems: list[ScoringProblem]) -> ImageRequest | None:
     """Return a file as something to read, or None and a problem where it can't be opened."""
     try:
         key = sha256_bytes(read_bytes(path))
     except UserError as error:
-        problems.append(Problem(str(path), "", "", str(error)))
+        problems.append(ScoringProblem(str(path), "", "", str(error)))
         return None
-    return Item(key, str(path), file_loader(path, key), models)
+    return ImageRequest(key, str(path), file_loader(path, key), models)
 
 
 def _visible(path: Path) -> bool:

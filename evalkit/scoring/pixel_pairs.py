@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evalkit.metric_spec.metric_card import PairEncoder
-from evalkit.run.feature_cache import Store
+from evalkit.run.feature_cache import FeatureStore
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,17 +29,17 @@ def partners(pairs: Iterable[tuple[str, str]]) -> Mapping[str, Partners]:
     return {key: frozenset(others) for key, others in found.items()}
 
 
-def lacking(store: Store, recipe: str, key: str, others: Iterable[str]) -> set[str]:
+def lacking(store: FeatureStore, recipe: str, key: str, others: Iterable[str]) -> set[str]:
     """Return the pictures whose score with this one is not in the store."""
     keys = {other: pair_key(key, other) for other in others}
     there = store.get(recipe, list(keys.values()))
     return {other for other, pair in keys.items() if pair not in there}
 
 
-class Pairing:
+class PairMatcher:
     """Decoded pictures that wait for partners of one model; a picture goes as soon as it was compared with all of them."""
 
-    def __init__(self, encoder: PairEncoder, store: Store) -> None:
+    def __init__(self, encoder: PairEncoder, store: FeatureStore) -> None:
         """Begin with nobody waiting."""
         self.encoder, self.store = encoder, store
         self.waiting: dict[str, tuple[Tensor, set[str]]] = {}

@@ -8,25 +8,25 @@ from pathlib import Path
 from evalkit.errors import UserError
 from evalkit.metric_spec.metric_card import MetricCard, Model
 from evalkit.metrics.plugins import is_plugin
-from evalkit.run.feature_cache import Features, MemoryStore, Store
+from evalkit.run.feature_cache import Features, FeatureStore, MemoryFeatureStore
 from evalkit.run.ray_workers import share
-from evalkit.scoring.feature_extraction import Item, Tally, extract, file_loader, unfinished
-from evalkit.scoring.in_memory import load_encoders
+from evalkit.scoring.feature_extraction import ExtractionCounts, ImageRequest, extract, file_loader, unfinished
+from evalkit.scoring.metric_models import load_models
 from evalkit.scoring.pixel_pairs import Partners
 
 # Features by recipe and picture, and what they took.
-Harvest = tuple[Mapping[str, Mapping[str, Features]], Tally]
+Harvest = tuple[Mapping[str, Mapping[str, Features]], ExtractionCounts]
 
 
 @dataclass(frozen=True)
-class Piece:
+class WorkBatch:
     """Pictures of some cases, each with its sha256, its path in the run, the models that should see it, and its partners."""
 
     pictures: tuple[tuple[str, str, tuple[str, ...], Mapping[str, Partners]], ...]
 
 
 @dataclass(frozen=True)
-class Settings:
+class WorkerSettings:
     """What every worker needs to know; `recipes` are those of the process that hired it, by model."""
 
     run: Path
@@ -46,40 +46,40 @@ class Settings:
         device: str | None,
         batch_size: int,
         encoders: Mapping[str, Model],
-    ) -> "Settings":
+    ) -> "WorkerSettings":
         """Return the settings of workers like this process, with the models it has loaded."""
         import torch
 
-        from evalkit.encoders.forward import choose_device
+        from evalkit.encoders.device import choose_device
 
         places = {name: path.absolute() for name, path in weights.items()}
         recipes = {name: encoder.recipe.key for name, encoder in encoders.items()}
         return cls(run.absolute(), tuple(cards), places, choose_device(device), torch.get_num_threads(), batch_size, recipes)
 
 
-class Examiner:
+class ScoringWorker:
     """A worker: the models on one GPU, or on as many CPU threads as the process that hired it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
         self.encoders: dict[str, Model] = {}
 
-    def do(self, piece: Piece) -> Harvest:
+    def do(self, piece: WorkBatch) -> Harvest:
         """Return the features of a piece; raise a UserError where this machine has other weights or libraries."""
         import torch
 
         torch.set_num_threads(self.settings.threads)
         self.encoders = self.encoders or self._loaded()
-        store = MemoryStore()
+        store = MemoryFeatureStore()
         items = (
-            Item(key, path, file_loader(self.settings.run / path, key), models, partners)
+            ImageRequest(key, path, file_loader(self.settings.run / path, key), models, partners)
             for key, path, models, partners in piece.pictures
         )
         tally = extract(items, self.encoders, store, batch_size=self.settings.batch_size)
         return store.everything(), tally
 
     def _loaded(self) -> dict[str, Model]:
-        encoders, missing = load_encoders(self.settings.cards, self.settings.weights, self.settings.device)
+        encoders, missing = load_models(self.settings.cards, self.settings.weights, self.settings.device)
         if missing:
             raise UserError(f"a worker lacks weights: {'; '.join(missing.values())}")
         for name, recipe in self.settings.recipes.items():
@@ -91,13 +91,13 @@ class Examiner:
 
 
 def extract_with_ray(
-    settings: Settings,
-    groups: Iterable[Sequence[Item]],
+    settings: WorkerSettings,
+    groups: Iterable[Sequence[ImageRequest]],
     encoders: Mapping[str, Model],
-    store: Store,
+    store: FeatureStore,
     address: str,
     progress: Callable[[int], None],
-) -> Tally:
+) -> ExtractionCounts:
     """Put the features of all groups of items into the store, those that are not there yet, and tell what it took.
 
     Each group is a piece of work. The run must be readable under the same path everywhere.
@@ -109,10 +109,10 @@ def extract_with_ray(
         if is_plugin(module):
             # a worker can't import a file that no package holds
             cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
-    tally = Tally(forwards=dict.fromkeys(encoders, 0), found=dict.fromkeys(encoders, 0))
+    tally = ExtractionCounts(forwards=dict.fromkeys(encoders, 0), found=dict.fromkeys(encoders, 0))
     pieces = list(_pieces(groups, encoders, store, tally, progress))
     harvests: Iterator[Harvest] = share(
-        Examiner, (settings,), pieces, address, device=settings.device, name=lambda piece: piece.pictures[0][1]
+        ScoringWorker, (settings,), pieces, address, device=settings.device, name=lambda piece: piece.pictures[0][1]
     )
     for features, took in harvests:
         for recipe, items in features.items():
@@ -123,12 +123,12 @@ def extract_with_ray(
 
 
 def _pieces(
-    groups: Iterable[Sequence[Item]],
+    groups: Iterable[Sequence[ImageRequest]],
     encoders: Mapping[str, Model],
-    store: Store,
-    tally: Tally,
+    store: FeatureStore,
+    tally: ExtractionCounts,
     progress: Callable[[int], None],
-) -> Iterator[Piece]:
+) -> Iterator[WorkBatch]:
     """Yield what is left to do of each group."""
     for items in groups:
         left = tuple(
@@ -136,4 +136,4 @@ def _pieces(
             for item in unfinished(items, encoders, store, tally, progress)
         )
         if left:
-            yield Piece(left)
+            yield WorkBatch(left)

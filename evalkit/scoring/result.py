@@ -5,25 +5,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic
 
-from evalkit.run.score_table import Row, StoredRows
-from evalkit.scoring.feature_extraction import Problem, Tally
+from evalkit.run.score_table import ParquetRows, Row
+from evalkit.scoring.feature_extraction import ExtractionCounts, ScoringProblem
 
 
 @dataclass
-class Scored(Generic[Row]):
+class ScoringResult(Generic[Row]):
     """Rows in order, the file that holds them (None where none was asked for), and all there is to say about them.
 
     `found` are the rows, be it in memory or in the file, which reads them as they are asked for.
     """
 
     path: Path | None
-    found: "Sequence[Row] | StoredRows[Row]" = ()
+    found: "Sequence[Row] | ParquetRows[Row]" = ()
     # models without weights, each with how to get them; and the metrics that were not run for want of them
     missing: dict[str, str] = field(default_factory=dict)
     not_run: tuple[str, ...] = ()
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[ScoringProblem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
+    tally: ExtractionCounts = field(default_factory=ExtractionCounts)
 
     @property
     def rows(self) -> list[Row]:

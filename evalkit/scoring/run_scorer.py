@@ -11,21 +11,21 @@ from evalkit.metric_spec.metric_card import MetricCard, Model
 from evalkit.metric_spec.signature import DEFAULT_PRESET
 from evalkit.metrics import METRICS
 from evalkit.metrics.presets import with_preset
-from evalkit.run.feature_cache import FeatureCache, Store
-from evalkit.run.image_records import Image, Picture
-from evalkit.run.manifest import Case, Manifest, Places
-from evalkit.run.score_table import FILE_NAME, GROUP, ScoreRow, StoredRows, write_rows
+from evalkit.run.feature_cache import FeatureCache, FeatureStore
+from evalkit.run.image_records import ImageFile, ImageRecord
+from evalkit.run.manifest import Case, ImageIndex, Manifest
+from evalkit.run.score_table import FILE_NAME, GROUP, ParquetRows, RunScore, write_rows
 from evalkit.run.shard import Shard
-from evalkit.scoring.feature_comparison import Task, pairs_wanted, referenced
+from evalkit.scoring.feature_comparison import MetricTask, pairs_wanted, referenced
 from evalkit.scoring.feature_comparison import rows as compared
-from evalkit.scoring.feature_extraction import Item, extract, file_loader
-from evalkit.scoring.in_memory import choose, load_encoders
-from evalkit.scoring.ray_extraction import Settings, extract_with_ray
-from evalkit.scoring.result import Scored
+from evalkit.scoring.feature_extraction import ImageRequest, extract, file_loader
+from evalkit.scoring.metric_models import load_models, select_metrics
+from evalkit.scoring.ray_extraction import WorkerSettings, extract_with_ray
+from evalkit.scoring.result import ScoringResult
 from evalkit.scoring.sharded_scores import (
-    bring_together,
     cache_file,
     check_sharing,
+    merge_shards,
     part_of,
     score_file,
     score_parts,
@@ -36,7 +36,7 @@ from evalkit.weights.lookup import read_table
 
 Progress = Callable[[int, int], None]
 # The rows of a run that was scored before; none where it was not.
-Earlier = StoredRows[ScoreRow] | tuple[ScoreRow, ...]
+Earlier = ParquetRows[RunScore] | tuple[RunScore, ...]
 
 
 def score_run(
@@ -51,7 +51,7 @@ def score_run(
     shard: Shard | None = None,
     ray: str | None = None,
     in_memory: bool = True,
-) -> Scored[ScoreRow]:
+) -> ScoringResult[RunScore]:
     """Score a run with these metrics, or with all its manifest can serve, write its score file, and return all its rows.
 
     Without `in_memory`, the rows stay in the file, and what returns reads them as they are asked for.
@@ -69,16 +69,18 @@ def score_run(
     """
     whole = Manifest.load(run).complete(run)
     _files_there(run, whole)
-    chosen = _serving(whole, choose(metrics)) if metrics is not None else default_metrics(whole)
+    chosen = _serving(whole, select_metrics(metrics)) if metrics is not None else default_metrics(whole)
     cards = with_preset(chosen, preset)
     manifest = part_of(whole, shard.of(whole.cases)) if shard else whole
     if shard:
         check_sharing(run, shard)
     table = run / WEIGHTS_FILE
     given = {**(read_table(table) if table.exists() else {}), **(weights or {})}
-    encoders, missing = load_encoders(cards, given, device)
+    encoders, missing = load_models(cards, given, device)
     path = score_file(run, shard)
-    result: Scored[ScoreRow] = Scored(path, (), missing, tuple(card.name for card in cards if card.model in missing))
+    result: ScoringResult[RunScore] = ScoringResult(
+        path, (), missing, tuple(card.name for card in cards if card.model in missing)
+    )
     cards = [card for card in cards if card.model in encoders]
     earlier = _earlier(path, result.notes)
     left = () if shard else (*shard_caches(run), *score_parts(run))
@@ -91,23 +93,23 @@ def score_run(
             items = chain(_of_cases(run, manifest, cards), _of_references(run, manifest, cards))
             result.tally = extract(items, encoders, store, batch_size=batch_size, progress=count)
         else:
-            settings = Settings.of(run, cards, given, device, batch_size, encoders)
+            settings = WorkerSettings.of(run, cards, given, device, batch_size, encoders)
             groups = _groups(run, manifest, cards, batch_size)
             result.tally = extract_with_ray(settings, groups, encoders, store, ray, count)
         result.problems.extend(result.tally.problems)
-        tasks = [Task(manifest, card, encoders[card.model], store) for card in cards]
-        write_rows(path, ScoreRow, chain(_kept(earlier, manifest, tasks, result.notes), *map(compared, tasks)))
+        tasks = [MetricTask(manifest, card, encoders[card.model], store) for card in cards]
+        write_rows(path, RunScore, chain(_kept(earlier, manifest, tasks, result.notes), *map(compared, tasks)))
         for task in tasks:
             result.problems.extend(task.problems)
             result.notes.extend(task.notes)
         result.notes.extend(store.notes)
     if shard:
-        found = bring_together(run, whole)
+        found = merge_shards(run, whole)
         result.notes.append(f"{found} of {shard.count} parts are scored; {run / FILE_NAME} holds what they found")
     for file in left:
         file.unlink(missing_ok=True)
     result.notes.extend(result.tally.told())
-    stored = StoredRows(path, ScoreRow)
+    stored = ParquetRows(path, RunScore)
     result.found = list(stored) if in_memory else stored
     return result
 
@@ -157,7 +159,7 @@ def _earlier(path: Path, notes: list[str]) -> Earlier:
     if not path.exists():
         return ()
     try:
-        rows = StoredRows(path, ScoreRow)
+        rows = ParquetRows(path, RunScore)
         # it must not happen half way that a damaged page is found
         rows.read_through()
     except UserError as error:
@@ -166,7 +168,7 @@ def _earlier(path: Path, notes: list[str]) -> Earlier:
     return rows
 
 
-def _remember(earlier: Earlier, cards: Sequence[MetricCard], encoders: Mapping[str, Model], store: Store) -> None:
+def _remember(earlier: Earlier, cards: Sequence[MetricCard], encoders: Mapping[str, Model], store: FeatureStore) -> None:
     """Put earlier scores that hold for an image by itself back into a store that lost them.
 
     Scores against prompts, references or other arms are always made from features: the manifest might have other prompts or
@@ -183,10 +185,10 @@ def _remember(earlier: Earlier, cards: Sequence[MetricCard], encoders: Mapping[s
             store.put(recipe, {key: value for key, value in values.items() if key not in there})
 
 
-def _kept(earlier: Earlier, manifest: Manifest, tasks: Sequence[Task], notes: list[str]) -> Iterator[ScoreRow]:
+def _kept(earlier: Earlier, manifest: Manifest, tasks: Sequence[MetricTask], notes: list[str]) -> Iterator[RunScore]:
     """Yield the earlier rows of other metrics whose image is still the manifest's; note the metrics with another recipe now."""
     signatures = {task.card.name: task.signature for task in tasks}
-    places = Places(manifest)
+    places = ImageIndex(manifest)
     replaced = set()
     for row in earlier:
         if row.metric not in signatures:
@@ -203,39 +205,39 @@ def _how_many(manifest: Manifest) -> int:
     return sum(len({image.sha256 for image in images}) for _, images in manifest.by_case()) + len(_shown(manifest))
 
 
-def _of_cases(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[Item]:
+def _of_cases(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[ImageRequest]:
     """Yield the different pictures of each case, with the models that should see them, seed by seed."""
     models = tuple(dict.fromkeys(card.model for card in cards))
     for case, images in manifest.by_case():
         pairs = pairs_wanted(manifest, cards, case, images)
-        different: dict[str, Picture] = {}
+        different: dict[str, ImageFile] = {}
         for image in sorted(images, key=lambda image: image.seed):
             different.setdefault(image.sha256, image)
         for key, picture in different.items():
             partners = {model: known[key] for model, known in pairs.items() if key in known}
-            yield Item(key, picture.path, file_loader(run / picture.path, key), models, partners)
+            yield ImageRequest(key, picture.path, file_loader(run / picture.path, key), models, partners)
 
 
-def _of_references(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[Item]:
+def _of_references(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[ImageRequest]:
     """Yield the different references of all cases, with the models that should see them."""
     models = tuple(dict.fromkeys(card.model for card in cards if card.needs == "references"))
     for key, picture in _shown(manifest).items():
-        yield Item(key, picture.path, file_loader(run / picture.path, key), models)
+        yield ImageRequest(key, picture.path, file_loader(run / picture.path, key), models)
 
 
-def _shown(manifest: Manifest) -> dict[str, Picture]:
+def _shown(manifest: Manifest) -> dict[str, ImageFile]:
     """Return the references of all cases by their sha256."""
     return {picture.sha256: picture for case in manifest.cases for _, every in referenced(manifest, case) for picture in every}
 
 
-def _groups(run: Path, manifest: Manifest, cards: Sequence[MetricCard], batch_size: int) -> Iterator[list[Item]]:
+def _groups(run: Path, manifest: Manifest, cards: Sequence[MetricCard], batch_size: int) -> Iterator[list[ImageRequest]]:
     """Yield the pictures of whole cases in groups that fill a batch at least.
 
     A reference stands in the first group that needs it.
     """
     root, done = run.absolute(), set[str]()
     cases: list[Case] = []
-    images: list[Image] = []
+    images: list[ImageRecord] = []
     for case, own in manifest.by_case():
         cases.append(case)
         images.extend(own)

@@ -10,12 +10,12 @@ import numpy as np
 
 from evalkit.errors import UserError, unknown
 from evalkit.metric_spec.set_metric import SetMetric
-from evalkit.run.feature_cache import Store
+from evalkit.run.feature_cache import FeatureStore
 from evalkit.run.score_table import Direction
-from evalkit.scoring.feature_extraction import Item, Problem, extract
+from evalkit.scoring.feature_extraction import ImageRequest, ScoringProblem, extract
 from evalkit.scoring.file_scorer import file_item
-from evalkit.scoring.in_memory import load_encoders
-from evalkit.scoring.result import Scored
+from evalkit.scoring.metric_models import load_models
+from evalkit.scoring.result import ScoringResult
 from evalkit.set_metrics import SET_METRICS
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ def score_sets(
     sets: Mapping[str, Sequence[Path]],
     others: Sequence[Path],
     metrics: Sequence[str],
-    store: Store,
+    store: FeatureStore,
     *,
     weights: Mapping[str, Path] | None = None,
     device: str | None = None,
     batch_size: int = 32,
     progress: Callable[[int, int], None] | None = None,
-) -> Scored[SetScore]:
+) -> ScoringResult[SetScore]:
     """Return how far each set of images is from the others, in the order of metrics and sets.
 
     Features of images are kept in `store`. An image that can't be read is left out of its set and named; a set that is
@@ -68,8 +68,10 @@ def score_sets(
     absent = [package for package in PACKAGES if find_spec(package) is None]
     if absent:
         raise UserError(f"metrics of sets need {' and '.join(absent)}; run: pip install 'evalkit[sets]'")
-    encoders, missing = load_encoders(chosen, weights or {}, device)
-    result: Scored[SetScore] = Scored(None, (), missing, tuple(each.name for each in chosen if each.model in missing))
+    encoders, missing = load_models(chosen, weights or {}, device)
+    result: ScoringResult[SetScore] = ScoringResult(
+        None, (), missing, tuple(each.name for each in chosen if each.model in missing)
+    )
     groups = {name: _items(paths, tuple(encoders), result.problems) for name, paths in sets.items()}
     against = _items(others, tuple(encoders), result.problems)
     everything = [*against, *(item for group in groups.values() for item in group)]
@@ -105,11 +107,11 @@ def score_sets(
     return result
 
 
-def _items(paths: Sequence[Path], models: tuple[str, ...], problems: list[Problem]) -> list[Item]:
+def _items(paths: Sequence[Path], models: tuple[str, ...], problems: list[ScoringProblem]) -> list[ImageRequest]:
     return [item for path in paths if (item := file_item(path, models, problems)) is not None]
 
 
-def _features(store: Store, recipe: str, items: Sequence[Item]) -> "Features":
+def _features(store: FeatureStore, recipe: str, items: Sequence[ImageRequest]) -> "Features":
     """Return the features of the items that have some, n x d; an image that is there twice counts twice."""
     found = store.get(recipe, [item.key for item in items])
     rows = [found[item.key] for item in items if item.key in found]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from evalkit.errors import UserError
 from evalkit.run.feature_cache import FILE_NAME as CACHE
-from evalkit.run.image_records import Images
+from evalkit.run.image_records import ImageRecords
 from evalkit.run.manifest import Case, Manifest
-from evalkit.run.score_table import FILE_NAME, ScoreRow, StoredRows, stored_scores, write_scores
+from evalkit.run.score_table import FILE_NAME, ParquetRows, RunScore, stored_scores, write_scores
 from evalkit.run.shard import Shard
 
 PART = re.compile(r"scores\.(\d+)-of-(\d+)\.parquet")
@@ -18,7 +18,7 @@ PART = re.compile(r"scores\.(\d+)-of-(\d+)\.parquet")
 def part_of(manifest: Manifest, cases: Sequence[Case]) -> Manifest:
     """Return the manifest of these cases alone."""
     names = {case.id for case in cases}
-    images = Images(image for image in manifest.images if image.case in names)
+    images = ImageRecords(image for image in manifest.images if image.case in names)
     return manifest.model_copy(update={"cases": tuple(cases), "images": images})
 
 
@@ -53,7 +53,7 @@ def check_sharing(run: Path, shard: Shard) -> None:
             )
 
 
-def bring_together(run: Path, manifest: Manifest) -> int:
+def merge_shards(run: Path, manifest: Manifest) -> int:
     """Write the run's score file from all parts that are there, and return how many they are.
 
     Of shards that end together, the last to write knows all. Rows are in the order of one process: earlier scores of other
@@ -71,9 +71,9 @@ def _state(run: Path) -> list[tuple[Path, int, int]]:
     return [(path, path.stat().st_mtime_ns, path.stat().st_ino) for path in score_parts(run)]
 
 
-def _all_rows(run: Path, manifest: Manifest, paths: Sequence[Path]) -> Iterator[ScoreRow]:
+def _all_rows(run: Path, manifest: Manifest, paths: Sequence[Path]) -> Iterator[RunScore]:
     """Yield the rows of the run's score file of metrics that no part has, then those of the parts."""
-    parts = [StoredRows(path, ScoreRow) for path in paths]
+    parts = [ParquetRows(path, RunScore) for path in paths]
     metrics = {
         name: place for place, name in enumerate(dict.fromkeys(name for part in parts for name in part.distinct("metric")))
     }

@@ -5,12 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from evalkit.run.score_table import ScoreRow
-from evalkit.scoring.in_memory import Score
+from evalkit.run.score_table import ImageScore, RunScore
 
 
 @dataclass(frozen=True)
-class Mean:
+class MetricMean:
     """A metric's mean over the images of an arm, or of two arms that it compares; `error` is None for a single image.
 
     `arm` is empty for pictures that belong to no run. Of images with scores against several concepts, `least` tells whether the
@@ -26,7 +25,7 @@ class Mean:
     n: int
 
 
-class _Spread:
+class _RunningMean:
     """A running mean and sum of squared deviations (Welford 1962), over images that come one by one."""
 
     def __init__(self) -> None:
@@ -44,36 +43,36 @@ class _Spread:
         return (self.squares / (self.n - 1) / self.n) ** 0.5 if self.n > 1 else None
 
 
-def summarise(rows: Iterable[ScoreRow | Score]) -> list[Mean]:
+def summarise(rows: Iterable[RunScore | ImageScore]) -> list[MetricMean]:
     """Return the mean and its standard error over images per metric, recipe and arm, in the order they first appear.
 
     An image's scores against several concepts are averaged first, so that it counts once; the least of them follow. Rows of one
     metric and case (or one metric and picture, without a run) stand together, as they are written; no more than those are held.
     """
-    groups: dict[tuple[str, bool, str, str], _Spread] = {}
+    groups: dict[tuple[str, bool, str, str], _RunningMean] = {}
     for (metric, signature, _), part in groupby(rows, key=_together):
         images: dict[tuple[str, str, int], list[float]] = {}
         for row in part:
             images.setdefault(_place(row), []).append(row.value)
         for (arm, *_), scores in images.items():
-            groups.setdefault((metric, False, arm, signature), _Spread()).add(statistics.fmean(scores))
+            groups.setdefault((metric, False, arm, signature), _RunningMean()).add(statistics.fmean(scores))
             if len(scores) > 1:
-                groups.setdefault((metric, True, arm, signature), _Spread()).add(min(scores))
+                groups.setdefault((metric, True, arm, signature), _RunningMean()).add(min(scores))
     means = [
-        Mean(metric, arm, signature, least, spread.mean, spread.error, spread.n)
+        MetricMean(metric, arm, signature, least, spread.mean, spread.error, spread.n)
         for (metric, least, arm, signature), spread in groups.items()
     ]
     order = list(dict.fromkeys(mean.metric for mean in means))
     return sorted(means, key=lambda mean: (order.index(mean.metric), mean.least))
 
 
-def _together(row: ScoreRow | Score) -> tuple[str, str, str]:
+def _together(row: RunScore | ImageScore) -> tuple[str, str, str]:
     """Return what rows that stand together have in common."""
-    return row.metric, row.signature, row.image if isinstance(row, Score) else row.case
+    return row.metric, row.signature, row.image if isinstance(row, ImageScore) else row.case
 
 
-def _place(row: ScoreRow | Score) -> tuple[str, str, int]:
+def _place(row: RunScore | ImageScore) -> tuple[str, str, int]:
     """Return the arm a row belongs to, if any, and what names its image there."""
-    if isinstance(row, Score):
+    if isinstance(row, ImageScore):
         return "", row.image, 0
     return f"{row.arm} ~ {row.other_arm}" if row.other_arm else row.arm, row.case, row.seed

@@ -32,16 +32,17 @@ def diagnose(
     """Say how LoRAs stand to each other: cosines, sign conflicts, subspaces, crosstalk, scales, and what merges leave."""
     if (images is None) != (prior is None):
         raise UserError("--images and --prior: give both, or neither")
+    import torch
     from rich.console import Console
 
+    from evalkit.encoders.device import choose_device
     from evalkit.io.atomic_files import write_atomic
     from generation.experiment import find_experiment
     from generation.experiment_file import read_experiment
-    from generation.pipeline import choose_device
     from generation.sampler import Artist
 
     path, folder = find_experiment(experiment)
-    artist = Artist(read_experiment(path, folder), folder, choose_device(device))
+    artist = Artist(read_experiment(path, folder), folder, torch.device(choose_device(device)))
     try:
         weighed = _case(artist.experiment, case)
         text = _loras(artist, weighed, out)

@@ -49,12 +49,14 @@ def train(
 
 
 def _train_with_bar(recipe: "TrainingRecipe", folder: Path, out: Path, prior: Path, device: str | None) -> None:
+    import torch
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from evalkit.encoders.device import choose_device
     from generation.experiment import Base
     from generation.paths import model_folder
-    from generation.pipeline import choose_device, load_pipeline
+    from generation.pipeline import load_pipeline
     from generation.train.trainer import train_lora
 
     console = Console(stderr=True, soft_wrap=True)
@@ -62,7 +64,7 @@ def _train_with_bar(recipe: "TrainingRecipe", folder: Path, out: Path, prior: Pa
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("loading the model", total=None)
         base = model_folder(Base(model=recipe.base, revision=recipe.revision), folder)
-        pipeline = load_pipeline(base, recipe.dtype, choose_device(device))
+        pipeline = load_pipeline(base, recipe.dtype, torch.device(choose_device(device)))
         trained = train_lora(
             pipeline,
             recipe,

@@ -115,16 +115,17 @@ def train_one(out: Path, recipe: TrainingRecipe, folder: Path, prior: Path, devi
 
     import torch
 
+    from evalkit.encoders.device import choose_device
     from generation.experiment import Base
     from generation.paths import model_folder
-    from generation.pipeline import choose_device, load_pipeline
+    from generation.pipeline import load_pipeline
     from generation.train.trainer import train_lora
 
     if threads is not None:
         torch.set_num_threads(threads)
     start = time.monotonic()
     base = model_folder(Base(model=recipe.base, revision=recipe.revision), folder)
-    pipeline = load_pipeline(base, recipe.dtype, choose_device(device))
+    pipeline = load_pipeline(base, recipe.dtype, torch.device(choose_device(device)))
     trained = train_lora(pipeline, recipe, folder, out, prior, lambda *_: None, out.with_suffix(".training"))
     return (
         f"{out}: rank {recipe.rank}, {trained.parameters} numbers, loss {trained.first_loss:.4f} to {trained.last_loss:.4f}, "

@@ -23,7 +23,7 @@ from PIL import Image as PILImage
 from evalkit.errors import UserError
 from evalkit.io import image_reader as pixels
 from evalkit.io.atomic_files import sha256_bytes, write_atomic
-from evalkit.run.image_records import Picture
+from evalkit.run.image_records import ImageFile
 from evalkit.run.manifest import Manifest
 
 FOLDER = "study"
@@ -110,7 +110,7 @@ def read_secret(path: Path) -> bytes:
     return secret
 
 
-def pictures(manifest: Manifest) -> Iterable[tuple[Kind, Picture]]:
+def pictures(manifest: Manifest) -> Iterable[tuple[Kind, ImageFile]]:
     """Yield all images and references of a run."""
     for image in manifest.images:
         yield "image", image

@@ -10,10 +10,10 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from evalkit.metric_spec.similarity import cosine_matrix, distance_to_others
 from evalkit.metrics import METRICS
-from evalkit.run.feature_cache import MemoryStore
+from evalkit.run.feature_cache import MemoryFeatureStore
 from evalkit.run.import_images import import_images
 from evalkit.run.manifest import Manifest
-from evalkit.scoring.pixel_pairs import Pairing, pair_key, partners
+from evalkit.scoring.pixel_pairs import PairMatcher, pair_key, partners
 from evalkit.scoring.run_scorer import default_metrics, score_run
 from evalkit.weights.lookup import NO_WEIGHTS
 from tests.evalkit.conftest import picture
@@ -96,8 +96,8 @@ def test_a_corrupt_image_costs_its_pairs_only(run):
 
 
 def test_nobody_waits_longer_than_for_the_last_partner():
-    store, encoder = MemoryStore(), METRICS["arm_psnr"].load(NO_WEIGHTS, "cpu")
-    pairing = Pairing(encoder, store)
+    store, encoder = MemoryFeatureStore(), METRICS["arm_psnr"].load(NO_WEIGHTS, "cpu")
+    pairing = PairMatcher(encoder, store)
     known = partners([("a", "b"), ("b", "c"), ("a", "c"), ("d", "e"), ("f", "f")])
     pairing.lose("e", known["e"])
     for number, key in enumerate("dacbf"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evalkit.errors import UserError
-from evalkit.run.feature_cache import FeatureCache, MemoryStore
+from evalkit.run.feature_cache import FeatureCache, MemoryFeatureStore
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def vector(seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
 def test_what_is_put_is_got_by_recipe_and_key(kind, path):
-    store = MemoryStore() if kind == "memory" else FeatureCache(path)
+    store = MemoryFeatureStore() if kind == "memory" else FeatureCache(path)
     many = {f"{number:064x}": vector(number) for number in range(1200)}
     store.put("recipe", many)
     found = store.get("recipe", list(many))

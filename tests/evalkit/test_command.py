@@ -99,13 +99,14 @@ def test_only_sqlite_versions_with_the_fix_pass():
 
 def test_a_table_keeps_two_recipes_of_a_metric_apart_and_says_which_is_which(capsys):
     from evalkit.cli.output import show
-    from evalkit.scoring.in_memory import Score
-    from evalkit.scoring.result import Scored
+    from evalkit.run.score_table import ImageScore
+    from evalkit.scoring.result import ScoringResult
 
     rows = [
-        Score(name, "0", "m", "", value, "none", recipe) for name, value, recipe in [("a", 1.0, "m|one"), ("b", 3.0, "m|two")]
+        ImageScore(name, "0", "m", "", value, "none", recipe)
+        for name, value, recipe in [("a", 1.0, "m|one"), ("b", 3.0, "m|two")]
     ]
-    show(Scored(None, rows), as_json=False)
+    show(ScoringResult(None, rows), as_json=False)
     shown = capsys.readouterr().out
     assert "1.0000" in shown
     assert "3.0000" in shown

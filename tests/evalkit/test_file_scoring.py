@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from evalkit.cli.main import build
 from evalkit.errors import UserError
-from evalkit.scoring.file_scorer import find_pictures, score_files
+from evalkit.scoring.file_scorer import find_images, score_files
 from tests.evalkit.conftest import picture
 
 
@@ -36,7 +36,7 @@ def call(*words):
 
 def test_folders_patterns_and_files_name_pictures_each_once_in_order(photos):
     def names(*places):
-        return [path.relative_to(photos).as_posix() for path in find_pictures([str(photos / place) for place in places])]
+        return [path.relative_to(photos).as_posix() for path in find_images([str(photos / place) for place in places])]
 
     assert names(".") == ["a.JPG", "b.png", "below/c.webp"]
     assert names("*.png") == ["b.png"]
@@ -51,7 +51,7 @@ def test_folders_patterns_and_files_name_pictures_each_once_in_order(photos):
 def test_a_place_without_pictures_is_named(photos, place, message):
     (photos / "below/.hidden/empty").mkdir()
     with pytest.raises(UserError, match=message):
-        find_pictures([str(photos / place)])
+        find_images([str(photos / place)])
 
 
 def test_a_folder_gets_one_line_per_metric_and_its_rows_as_parquet(photos, tmp_path):
@@ -80,8 +80,8 @@ def test_a_run_in_json_has_its_arms(run):
 
 
 def test_what_was_computed_is_kept(photos):
-    first = score_files(find_pictures([str(photos)]), ["piqe"])
-    second = score_files(find_pictures([str(photos)]), ["piqe"])
+    first = score_files(find_images([str(photos)]), ["piqe"])
+    second = score_files(find_images([str(photos)]), ["piqe"])
     assert second.tally.decodes == 0
     assert second.rows == first.rows
 

@@ -14,10 +14,10 @@ from torchvision.transforms.functional import pil_to_tensor
 
 import evalkit
 from evalkit.io.image_reader import Pixels
-from evalkit.metric_spec.similarity import cosine, cosine_matrix
-from evalkit.run.feature_cache import MemoryStore
-from evalkit.scoring.feature_extraction import Item, extract
-from evalkit.scoring.in_memory import choose, load_encoders, mean_cosine
+from evalkit.metric_spec.similarity import cosine, cosine_matrix, mean_cosine
+from evalkit.run.feature_cache import MemoryFeatureStore
+from evalkit.scoring.feature_extraction import ImageRequest, extract
+from evalkit.scoring.metric_models import load_models, select_metrics
 from tests.evalkit.conftest import picture
 
 PHOTOS = ("dog6", "teapot", "backpack", "wolf_plushie", "cat2", "rc_car")
@@ -140,7 +140,7 @@ def test_a_mean_over_references_knows_neither_order_nor_length_nor_copies(images
 
 PICTURES = [picture(seed, size) for seed, size in enumerate([(80, 72), (64, 130), (200, 90), (80, 72), (96, 96)])]
 ITEMS = [
-    Item(f"{number:02}", str(number), lambda image=image: Pixels(image), ("clip", "dino", "piqe"))
+    ImageRequest(f"{number:02}", str(number), lambda image=image: Pixels(image), ("clip", "dino", "piqe"))
     for number, image in enumerate(PICTURES)
 ]
 
@@ -148,13 +148,13 @@ ITEMS = [
 @pytest.fixture(scope="module")
 def encoders(weights):
     """Return three models: for pictures cut to a square, twice, and for whole ones."""
-    return load_encoders(choose(["clip_i", "dino", "piqe"]), weights, "cpu")[0]
+    return load_models(select_metrics(["clip_i", "dino", "piqe"]), weights, "cpu")[0]
 
 
 @pytest.fixture(scope="module")
 def alone(encoders) -> dict[tuple[str, str], np.ndarray]:
     """Return the features of every picture by every model, each computed by itself."""
-    store = MemoryStore()
+    store = MemoryFeatureStore()
     extract(ITEMS, encoders, store, batch_size=1, workers=1)
     return {
         (name, item.key): store.get(model.recipe.key, [item.key])[item.key]
@@ -166,7 +166,7 @@ def alone(encoders) -> dict[tuple[str, str], np.ndarray]:
 @settings(max_examples=12, deadline=None)
 @given(st.permutations(ITEMS), st.integers(1, 6), st.integers(1, 4), st.sets(st.sampled_from([item.key for item in ITEMS])))
 def test_order_batch_size_threads_and_what_the_cache_holds_change_no_feature(encoders, alone, order, batch_size, workers, held):
-    store = MemoryStore()
+    store = MemoryFeatureStore()
     for name, model in encoders.items():
         store.put(model.recipe.key, {key: alone[name, key] for key in held})
     tally = extract(order, encoders, store, batch_size=batch_size, workers=workers)

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from evalkit.errors import UserError
-from evalkit.run.image_records import Image, Images, image_path
-from evalkit.run.manifest import FILE_NAME, Arm, Case, Concept, Manifest, Places
+from evalkit.run.image_records import ImageRecord, ImageRecords, image_path
+from evalkit.run.manifest import FILE_NAME, Arm, Case, Concept, ImageIndex, Manifest
 
 
-def image(case: str, arm: str, seed: int, **other: object) -> Image:
+def image(case: str, arm: str, seed: int, **other: object) -> ImageRecord:
     """Return the image of a cell."""
     hashed = sha256(f"{case} {arm} {seed}".encode()).hexdigest()
     noise = sha256(str(seed).encode()).hexdigest()
     known = {"path": image_path(case, arm, seed), "sha256": hashed, "width": 6, "height": 5, "latents_sha256": noise, **other}
-    return Image(case=case, arm=arm, seed=seed, **known)
+    return ImageRecord(case=case, arm=arm, seed=seed, **known)
 
 
-def manifest(cases: int, images: Images | tuple[Image, ...] | None = None) -> Manifest:
+def manifest(cases: int, images: ImageRecords | tuple[ImageRecord, ...] | None = None) -> Manifest:
     """Return a manifest of two arms and five seeds."""
     cells = ((f"c{case}", arm, seed) for case in range(cases) for arm in ("direct", "ties") for seed in range(5))
     return Manifest(
@@ -33,7 +33,7 @@ def manifest(cases: int, images: Images | tuple[Image, ...] | None = None) -> Ma
             Case(id=f"c{case}", concepts=("cat",), prompt="a cat", plain_prompt="a cat", seeds=tuple(range(5)))
             for case in range(cases)
         ),
-        images=Images(image(*cell) for cell in cells) if images is None else images,
+        images=ImageRecords(image(*cell) for cell in cells) if images is None else images,
     )
 
 
@@ -59,10 +59,10 @@ def test_images_come_back_as_they_were_given():
         image("c0", "direct", 2, path="images/c0/direct/2.jpg"),
         image("c0", "ties", 2**63 - 1, path="elsewhere.png", latents_sha256="0" * 64),
     )
-    packed = Images(given)
+    packed = ImageRecords(given)
     assert packed == given == tuple(packed)
-    assert packed == Images(list(given))
-    assert packed != Images(given[1:])
+    assert packed == ImageRecords(list(given))
+    assert packed != ImageRecords(given[1:])
     assert packed[-1] == given[-1]
     assert packed[1:3] == given[1:3]
     with pytest.raises(IndexError):
@@ -117,7 +117,7 @@ def test_images_stand_in_order_and_are_found_by_case_and_by_cell():
     part = manifest(3, there)
     assert [len(images) for _, images in part.by_case()] == [10, 0, 10]
     assert part.missing() == tuple(one.cell for one in whole.images if one.case == "c1")
-    places = Places(whole)
+    places = ImageIndex(whole)
     assert all(places.find(one.cell) == place for place, one in enumerate(whole.images))
     assert [places.find(cell) for cell in (("c9", "ties", 0), ("c1", "dare", 0), ("c1", "ties", 9))] == [None] * 3
 

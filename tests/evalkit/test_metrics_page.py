@@ -4,7 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from evalkit.metric_spec.signature import Recipe, sign
+from evalkit.metric_spec.signature import ModelRecipe, sign
 from evalkit.metrics import METRICS
 from evalkit.metrics.models import known_sources
 from evalkit.run.import_description import Description
@@ -71,5 +71,5 @@ def test_the_example_of_a_metric_runs_as_a_plugin_as_written(tmp_path):
 
 def test_the_example_of_a_signature_has_the_parts_of_a_real_one():
     (example,) = [line for line in PAGE.splitlines() if line.startswith("clip_t|")]
-    recipe = Recipe("m", "0" * 64, "p", "fp32", ("open_clip1", "torch1"))
+    recipe = ModelRecipe("m", "0" * 64, "p", "fp32", ("open_clip1", "torch1"))
     assert example.strip().count("|") == sign("clip_t", recipe, "cos", "dreambooth").count("|")

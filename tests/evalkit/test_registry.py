@@ -10,7 +10,7 @@ from PIL import Image
 import evalkit
 from evalkit.errors import UserError
 from evalkit.metric_spec.metric_card import REDUCTION, by_name, metric, pick
-from evalkit.metric_spec.signature import Recipe, sign
+from evalkit.metric_spec.signature import ModelRecipe, sign
 from evalkit.metrics import METRICS
 from evalkit.weights.lookup import NO_WEIGHTS, Source, find
 from tests.evalkit.conftest import picture
@@ -71,7 +71,7 @@ def test_a_metric_without_docstring_or_licence_raises():
 
 def test_a_user_adds_a_metric_with_one_function():
     class Brightness:
-        recipe = Recipe("brightness", "", "native-size", "fp32", ())
+        recipe = ModelRecipe("brightness", "", "native-size", "fp32", ())
         largest_batch = 8
         smallest_side = 1
 
@@ -137,16 +137,16 @@ def test_every_encoder_gives_the_same_signature_for_the_same_recipe_only(name, w
 
 
 def test_another_recipe_has_another_signature():
-    recipe = Recipe("m", "a" * 64, "p", "fp32", ("lib1",))
+    recipe = ModelRecipe("m", "a" * 64, "p", "fp32", ("lib1",))
     lines = {
         sign("x", recipe, "cos"),
         sign("y", recipe, "cos"),
         sign("x", recipe, "score"),
-        sign("x", Recipe("n", "a" * 64, "p", "fp32", ("lib1",)), "cos"),
-        sign("x", Recipe("m", "b" * 64, "p", "fp32", ("lib1",)), "cos"),
-        sign("x", Recipe("m", "a" * 64, "q", "fp32", ("lib1",)), "cos"),
-        sign("x", Recipe("m", "a" * 64, "p", "fp16", ("lib1",)), "cos"),
-        sign("x", Recipe("m", "a" * 64, "p", "fp32", ("lib2",)), "cos"),
+        sign("x", ModelRecipe("n", "a" * 64, "p", "fp32", ("lib1",)), "cos"),
+        sign("x", ModelRecipe("m", "b" * 64, "p", "fp32", ("lib1",)), "cos"),
+        sign("x", ModelRecipe("m", "a" * 64, "q", "fp32", ("lib1",)), "cos"),
+        sign("x", ModelRecipe("m", "a" * 64, "p", "fp16", ("lib1",)), "cos"),
+        sign("x", ModelRecipe("m", "a" * 64, "p", "fp32", ("lib2",)), "cos"),
     }
     assert len(lines) == 8
     with pytest.raises(ValueError, match=r"holds .\|."):

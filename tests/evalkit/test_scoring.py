@@ -10,8 +10,8 @@ import evalkit
 from evalkit.cli.output import show
 from evalkit.errors import UserError
 from evalkit.metric_spec.similarity import cosine, cosine_matrix
-from evalkit.run.score_table import ScoreRow
-from evalkit.scoring.result import Scored
+from evalkit.run.score_table import RunScore
+from evalkit.scoring.result import ScoringResult
 from evalkit.scoring.summary import summarise
 from tests.evalkit.conftest import picture
 
@@ -112,9 +112,9 @@ def test_a_bad_argument_gets_one_line(options, message):
         evalkit.score(arguments.pop("images"), arguments.pop("metrics"), **arguments)
 
 
-def row(seed: int, value: float, concept: str = "", other: str = "", arm: str = "a") -> ScoreRow:
+def row(seed: int, value: float, concept: str = "", other: str = "", arm: str = "a") -> RunScore:
     """Return a score row."""
-    return ScoreRow("case", arm, seed, "0" * 64, "m", concept, other, value, "higher", "s")
+    return RunScore("case", arm, seed, "0" * 64, "m", concept, other, value, "higher", "s")
 
 
 def test_a_mean_counts_an_image_once_however_many_concepts_it_shows():
@@ -129,7 +129,7 @@ def test_a_mean_counts_an_image_once_however_many_concepts_it_shows():
 
 
 def test_a_lost_concept_has_a_line_of_its_own_in_the_table(capsys):
-    show(Scored(None, [row(0, 1.0, "x"), row(0, 3.0, "y")]), as_json=False)
+    show(ScoringResult(None, [row(0, 1.0, "x"), row(0, 3.0, "y")]), as_json=False)
     lines = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if "│" in line]
     assert [[word.strip() for word in line] for line in lines] == [["m", "a"], ["m, least concept", "a"]]
 

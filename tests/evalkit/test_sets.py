@@ -20,7 +20,7 @@ from evalkit.encoders.vae import load_vae
 from evalkit.errors import UserError
 from evalkit.io.image_reader import Pixels
 from evalkit.metric_spec.histograms import density, kullback_leibler
-from evalkit.run.feature_cache import MemoryStore
+from evalkit.run.feature_cache import MemoryFeatureStore
 from evalkit.scoring.set_scorer import score_sets
 from evalkit.set_metrics import SET_METRICS
 from evalkit.weights.lookup import find
@@ -89,7 +89,7 @@ def given_weights(inception_file, vae_folder, clip_folder):
 
 def values(sets, others, metrics, weights, **options):
     """Return the value of each set and metric."""
-    scored = score_sets(sets, others, metrics, MemoryStore(), weights=weights, **options)
+    scored = score_sets(sets, others, metrics, MemoryFeatureStore(), weights=weights, **options)
     assert not scored.problems
     return {(row.set, row.metric): row.value for row in scored.rows}
 
@@ -172,7 +172,7 @@ def test_order_batch_size_and_cache_change_nothing(folders, given_weights):
     forward = values({"one": one}, other, ["kid", "cmmd", "latent_kl"], given_weights)
     backward = values({"one": one[::-1]}, other[::-1], ["kid", "cmmd", "latent_kl"], given_weights, batch_size=1)
     assert backward == pytest.approx(forward, rel=1e-4, abs=1e-6)
-    store = MemoryStore()
+    store = MemoryFeatureStore()
     cold = score_sets({"one": one}, other, ["cmmd"], store, weights=given_weights)
     warm = score_sets({"one": one}, other, ["cmmd"], store, weights=given_weights)
     assert warm.rows == cold.rows
@@ -248,7 +248,7 @@ def test_what_cant_be_compared_gets_one_line(words, said, tmp_path, given_weight
 
 def test_without_weights_each_metric_says_how_to_get_them(folders):
     one, other = folders
-    scored = score_sets({"one": one}, other, ["fid", "cmmd"], MemoryStore())
+    scored = score_sets({"one": one}, other, ["fid", "cmmd"], MemoryFeatureStore())
     assert scored.not_run == ("fid", "cmmd")
     assert "get https://github.com/toshas/torch-fidelity" in scored.missing["inception"]
     assert "--weights inception=FILE" in scored.missing["inception"]

@@ -1,4 +1,4 @@
-"""Work done ahead: in order, within its budget of bytes, and never stuck."""
+"""Work done prefetch: in order, within its budget of bytes, and never stuck."""
 
 import threading
 import time
@@ -9,9 +9,9 @@ from PIL import Image
 
 from evalkit.io.image_reader import Pixels
 from evalkit.metric_spec.pixel_metric import Measure
-from evalkit.run.feature_cache import MemoryStore
-from evalkit.scoring.decode_prefetch import ahead
-from evalkit.scoring.feature_extraction import STRIDE, Item, extract
+from evalkit.run.feature_cache import MemoryFeatureStore
+from evalkit.scoring.decode_prefetch import prefetch
+from evalkit.scoring.feature_extraction import STRIDE, ImageRequest, extract
 
 
 def run(sizes, *, budget, threads=2, depth=20, slow=()):
@@ -27,7 +27,9 @@ def run(sizes, *, budget, threads=2, depth=20, slow=()):
         return item
 
     found = []
-    for item, future in ahead(list(enumerate(sizes)), work, lambda made: made[1], threads=threads, depth=depth, budget=budget):
+    for item, future in prefetch(
+        list(enumerate(sizes)), work, lambda made: made[1], threads=threads, depth=depth, budget=budget
+    ):
         assert future.result() == item
         time.sleep(0.005)
         with lock:
@@ -59,7 +61,7 @@ def test_errors_come_with_their_item_and_stop_nothing():
             raise ValueError("three")
         return item
 
-    results = {item: future for item, future in ahead(range(6), work, lambda _: 1, threads=2, depth=3, budget=2)}
+    results = {item: future for item, future in prefetch(range(6), work, lambda _: 1, threads=2, depth=3, budget=2)}
     with pytest.raises(ValueError, match="three"):
         results.pop(3).result()
     assert {item: future.result() for item, future in results.items()} == {0: 0, 1: 1, 2: 2, 4: 4, 5: 5}
@@ -67,7 +69,7 @@ def test_errors_come_with_their_item_and_stop_nothing():
 
 def test_whoever_stops_taking_leaves_no_thread_behind():
     before = threading.active_count()
-    with closing(ahead(range(100), lambda item: item, lambda _: 100, threads=2, depth=50, budget=1)) as coming:
+    with closing(prefetch(range(100), lambda item: item, lambda _: 100, threads=2, depth=50, budget=1)) as coming:
         next(coming)
     end = time.monotonic() + 20
     while threading.active_count() > before and time.monotonic() < end:
@@ -86,13 +88,13 @@ def test_of_any_number_of_pictures_few_are_held_and_none_is_decoded_twice():
             waiting.append(taken[0] - done[0])
             shade = number % 1_000
             picture = Pixels(Image.new("RGB", (4, 4), (shade % 250, shade // 250, 0)))
-            yield Item(f"{shade:04x}", str(number), lambda picture=picture: picture, ("shade",))
+            yield ImageRequest(f"{shade:04x}", str(number), lambda picture=picture: picture, ("shade",))
 
     def count(finished):
         done[0] += finished
 
     shade = Measure("shade", lambda pixels: pixels.mean())
-    tally = extract(come(), {"shade": shade}, MemoryStore(), batch_size=8, progress=count, workers=2)
+    tally = extract(come(), {"shade": shade}, MemoryFeatureStore(), batch_size=8, progress=count, workers=2)
     assert done == [3_000]
     assert tally.decodes == 1_000
     assert max(waiting) <= 2 * STRIDE

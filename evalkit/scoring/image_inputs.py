@@ -1,0 +1,71 @@
+"""Images, prompts and references as a caller passes them, checked and turned into image requests."""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from PIL import Image
+
+from evalkit.errors import UserError
+from evalkit.io.atomic_files import sha256_bytes
+from evalkit.io.image_arrays import ValueRange, is_array, to_image, unbatched
+from evalkit.io.image_reader import Pixels, convert, fingerprint, read_bytes
+from evalkit.scoring.feature_extraction import ImageRequest, file_loader
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+# An array is H x W x 3, a tensor 3 x H x W. Several images may be one array N x H x W x 3 or one tensor N x 3 x H x W.
+ImageInput: TypeAlias = "str | PathLike[str] | Image.Image | NDArray[Any] | Tensor"
+ImageInputs: TypeAlias = "Sequence[ImageInput] | NDArray[Any] | Tensor"
+
+
+def references_by_concept(references: "ImageInputs | Mapping[str, ImageInputs] | None") -> dict[str, Sequence[ImageInput]]:
+    """Return references by concept; a plain list is one concept with an empty name."""
+    if references is None:
+        return {}
+    groups = dict(references) if isinstance(references, Mapping) else {"": references}
+    concepts = {}
+    for concept, group in groups.items():
+        where = f"references{f' of {concept}' if concept else ''}"
+        concepts[concept] = unbatched(group, where)
+        if not concepts[concept]:
+            raise UserError(f"{where}: give a list of at least one image")
+    return concepts
+
+
+def prompt_per_image(prompts: str | Sequence[str] | None, count: int) -> list[str] | None:
+    """Return one prompt for each of `count` images, or None without prompts."""
+    if prompts is None:
+        return None
+    texts = [prompts] * count if isinstance(prompts, str) else list(prompts)
+    if len(texts) != count:
+        raise UserError(f"{len(texts)} prompts for {count} images; give one for all, or one for each")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(f"prompts[{index}]: is of type {type(text).__name__}; give a text")
+        if not text.strip():
+            raise UserError(f"prompts[{index}]: is empty")
+    return texts
+
+
+def image_request(image: ImageInput, where: str, models: tuple[str, ...], value_range: ValueRange | None) -> ImageRequest:
+    """Return the request to extract an image's features; its name is the path, or `where` for an image in memory."""
+    if is_array(image):
+        image = to_image(image, where, value_range)
+    if isinstance(image, Image.Image):
+
+        def load(image: Image.Image = image) -> Pixels:
+            return convert(image, where)
+
+        return ImageRequest(fingerprint(image), where, load, models)
+    if not isinstance(image, (str, PathLike)):
+        raise UserError(
+            f"{where}: is of type {type(image).__name__}, not an image; "
+            "give a path, a PIL image, a uint8 array H x W x 3 or a uint8 tensor 3 x H x W"
+        )
+    path = Path(image)
+    key = sha256_bytes(read_bytes(path))
+    return ImageRequest(key, str(path), file_loader(path, key), models)
