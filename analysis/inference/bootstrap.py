@@ -50,11 +50,11 @@ def crossed_weights(
     concept sets; by default concepts are weighed where they can stand for others.
     """
     by_concept = sets.generalises if concepts is None else concepts
-    names = {name: place for place, name in enumerate(dict.fromkeys(name for held in sets.members for name in held))}
+    names = {name: place for place, name in enumerate(dict.fromkeys(name for held in sets.ordered_members for name in held))}
     width = max(len(held) for held in sets.members)
     # a last place, whose weight is one, stands for concepts a set does not have
     table = np.full((len(sets.members), max(width, 1)), len(names))
-    for place, held in enumerate(sets.members):
+    for place, held in enumerate(sets.ordered_members):
         table[place, : len(held)] = [names[name] for name in held]
     people = None if participant is None else np.unique(participant, return_inverse=True)[1]
     for _ in range(draws):

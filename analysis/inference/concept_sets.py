@@ -54,6 +54,11 @@ class ConceptSets:
         return ConceptSets(codes.astype(np.int64), tuple(self.members[code] for code in present))
 
     @cached_property
+    def ordered_members(self) -> tuple[tuple[Hashable, ...], ...]:
+        """Return the concepts of each set in an order that is the same in every process; that of a frozenset is not."""
+        return tuple(tuple(sorted(held, key=repr)) for held in self.members)
+
+    @cached_property
     def concepts(self) -> int:
         """Return how many different concepts there are."""
         return len({concept for held in self.members for concept in held})
@@ -78,8 +83,9 @@ class ConceptSets:
         under effects of pairs), and K / (K - 1) where every row is about one of K concepts, equally often.
         """
         rows = np.bincount(self.codes, minlength=len(self.members)).astype(np.float64)
-        names = {concept: place for place, concept in enumerate(dict.fromkeys(c for held in self.members for c in held))}
-        place = [(row, names[concept]) for row, held in enumerate(self.members) for concept in held]
+        named = dict.fromkeys(concept for held in self.ordered_members for concept in held)
+        names = {concept: place for place, concept in enumerate(named)}
+        place = [(row, names[concept]) for row, held in enumerate(self.ordered_members) for concept in held]
         if not place:
             return None
         holder, concept = np.array(place, dtype=np.int64).T
@@ -101,8 +107,7 @@ class ConceptSets:
         signs: list[float] = []
         ids: list[int] = []
         counts: list[int] = []
-        for held in self.members:
-            ordered = sorted(held, key=repr)
+        for ordered in self.ordered_members:
             found = [frozenset(some) for size in range(1, len(ordered) + 1) for some in combinations(ordered, size)]
             for subset in found:
                 if subset not in known:

@@ -201,10 +201,10 @@ def _draws(
     people, who = np.unique(participant, return_inverse=True)
     cells = sparse.csr_array((np.ones(len(unit)), (unit * categories + category, who)), shape=(units * categories, len(people)))
     first = np.unique(unit, return_index=True)[1]
-    named = {concept: place for place, concept in enumerate(dict.fromkeys(c for held in sets.members for c in held))}
+    named = {concept: place for place, concept in enumerate(dict.fromkeys(c for held in sets.ordered_members for c in held))}
     # the concepts of each set, filled up with a concept that weighs one
     holds = np.full((len(sets.members), max(len(held) for held in sets.members)), len(named), dtype=np.int64)
-    for place, held in enumerate(sets.members):
+    for place, held in enumerate(sets.ordered_members):
         holds[place, : len(held)] = [named[concept] for concept in held]
     found = []
     for _ in range(draws):

@@ -82,9 +82,9 @@ def _terms(votes: Votes, kept: NDArray[np.bool_]) -> list[RandomTerm]:
 
 def _members(sets: ConceptSets) -> Codes:
     """Return the concepts of each row, one column per concept, -1 where there is no further one."""
-    names = {name: place for place, name in enumerate(dict.fromkeys(name for held in sets.members for name in held))}
+    names = {name: place for place, name in enumerate(dict.fromkeys(name for held in sets.ordered_members for name in held))}
     table = np.full((len(sets.members), max(len(held) for held in sets.members)), -1, dtype=np.int64)
-    for place, held in enumerate(sets.members):
+    for place, held in enumerate(sets.ordered_members):
         table[place, : len(held)] = sorted(names[name] for name in held)
     return table[sets.codes]
 
