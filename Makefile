@@ -1,16 +1,21 @@
-# Two commands: `make demo` and `make test`. Everything lives in .venv; pip is used because it needs nothing else.
+# `make demo` and `make test` need Python 3.11 or newer and nothing else. Everything is installed by pip into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
 RUN ?= runs/demo
+# The versions of all packages, direct or not. `make lock` resolves them again.
+CONSTRAINTS ?= constraints.txt
+# pytest's options: two processes fit two cores and 8 GB
+TESTS ?= -n 2 -m "not slow"
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow lint lock check-newest check-lowest clean
 
 demo: $(VENV)/.installed-all
 	$(BIN)/evalkit demo --run $(RUN)
 
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest $(TESTS)
 
 slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow
@@ -21,14 +26,37 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# pip resolves in an environment of its own, so that what is installed here decides nothing
+lock:
+	$(MAKE) build/lock/bin/python VENV=build/lock
+	build/lock/bin/python -m pip install --dry-run --ignore-installed --report build/lock/report.json ".[test,docs]"
+	$(PYTHON) .ci/constraints.py lock build/lock/report.json >constraints.new
+	mv constraints.new constraints.txt
+
+# the newest versions that the ranges in pyproject.toml allow
+check-newest:
+	rm -rf build/newest
+	mkdir -p build && : >build/newest.txt
+	$(MAKE) test VENV=build/newest CONSTRAINTS=build/newest.txt
+
+# the lowest versions of direct dependencies that they allow; without lint, whose tools no user runs
+check-lowest:
+	rm -rf build/lowest
+	mkdir -p build && $(PYTHON) .ci/constraints.py lowest >build/lowest.txt
+	$(MAKE) build/lowest/.installed-test VENV=build/lowest CONSTRAINTS=build/lowest.txt
+	build/lowest/bin/python -m pytest $(TESTS)
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("evalkit needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(PIP) install --upgrade pip
 
-$(VENV)/.installed-%: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+# an environment made before the distribution was called lora-evalkit has its commands twice
+$(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+	@echo "Installing evalkit and its dependencies into $(VENV): several GB, minutes at first."
+	$(PIP) uninstall --quiet --yes evalkit
+	$(PIP) install --editable ".[$*]" --constraint $(CONSTRAINTS)
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING
 
+from evalkit.distribution import installed_version
+
 if TYPE_CHECKING:
     from evalkit.metric_spec.metric_card import MetricCard
     from evalkit.run.score_table import ImageScore
     from evalkit.scoring.image_inputs import ImageInputs
 
-__all__ = ["list_metrics", "metric", "score"]
+__all__ = ["__version__", "list_metrics", "metric", "score"]
+
+__version__ = installed_version()
 
 
 def list_metrics() -> list[str]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from evalkit.distribution import install_command
+
 
 class UserError(ValueError):
     """Something a user gave is wrong: one line with what was given, where, what is allowed and what to do."""
@@ -29,33 +31,45 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"{what} {name!r}; {hint}{', '.join(names)}")
 
 
-# The package a user lacks, and the extra that brings it. Order decides where a package is in several extras.
-EXTRA_OF = {
-    "torch": "metrics",
-    "torchvision": "metrics",
-    "open_clip": "metrics",
-    "timm": "metrics",
-    "pyiqa": "metrics",
-    "diffusers": "generation",
-    "transformers": "generation",
-    "peft": "generation",
-    "accelerate": "generation",
-    "sqlalchemy": "analysis",
-    "alembic": "analysis",
-    "pandas": "analysis",
-    "scipy": "analysis",
-    "statsmodels": "analysis",
-    "matplotlib": "analysis",
-    "jinja2": "analysis",
-    "streamlit": "study",
-    "psycopg": "postgres",
+# The extras that bring a package, as in pyproject.toml; the first is named when the command that lacked it says no other.
+EXTRAS_OF = {
+    "torch": ("metrics", "generation", "sets"),
+    "torchvision": ("metrics", "generation", "sets"),
+    "transformers": ("metrics", "generation", "sets"),
+    "huggingface_hub": ("metrics", "generation", "sets"),
+    "safetensors": ("metrics", "generation", "sets"),
+    "open_clip": ("metrics", "sets"),
+    "timm": ("metrics", "sets"),
+    "pyiqa": ("metrics", "sets"),
+    "torch_fidelity": ("sets",),
+    "diffusers": ("generation", "sets"),
+    "peft": ("generation",),
+    "accelerate": ("generation",),
+    "matplotlib": ("analysis", "generation", "study"),
+    "scipy": ("analysis", "generation", "study"),
+    "sqlalchemy": ("analysis", "study"),
+    "alembic": ("analysis", "study"),
+    "pandas": ("analysis", "study"),
+    "statsmodels": ("analysis", "study"),
+    "threadpoolctl": ("analysis", "study"),
+    "jinja2": ("analysis", "study"),
+    "streamlit": ("study",),
+    "psycopg": ("postgres",),
+    "ray": ("ray",),
 }
+# Brings every extra above but `ray`.
+ALL = "all"
 
 
-def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
-    """Return the message for a package that an extra of ours would bring, or None for any other module."""
+def missing_extra(error: ModuleNotFoundError, wanted: str | None = None) -> MissingExtraError | None:
+    """Return the error for a package that an extra brings, or None for any other module.
+
+    `wanted` is the extra of the command that failed. It is named if it brings the package.
+    """
     package = (error.name or "").partition(".")[0]
-    extra = EXTRA_OF.get(package)
-    if extra is None:
+    extras = EXTRAS_OF.get(package)
+    if extras is None:
         return None
-    return MissingExtraError(f"this needs the package {package!r}, which is not installed; run: pip install 'evalkit[{extra}]'")
+    serves = wanted in extras or (wanted == ALL and package != "ray")
+    extra = wanted if wanted is not None and serves else extras[0]
+    return MissingExtraError(f"the package {package!r} is not installed; run: {install_command(extra)}")

@@ -16,7 +16,7 @@ def generate(
         int, typer.Option("--batch-size", min=1, help="Images drawn at once; changes speed and memory, not the images.")
     ] = 8,
     shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="Draw part I of N of the cases; see docs/generation.md.")
+        str | None, typer.Option("--shard", metavar="I/N", help="Generate part I of N of the cases, on any scheduler.")
     ] = None,
     ray: Annotated[
         str | None, typer.Option("--ray", metavar="ADDRESS", help="Draw with a Ray cluster's workers, or with `local` ones.")

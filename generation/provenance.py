@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from pydantic import Field, JsonValue, ValidationError
 
+from evalkit import __version__
 from evalkit.io.atomic_files import sha256_bytes, sha256_file
 from evalkit.run.file_record import Record, Sha256
 from generation.timings import Tally
 
 FILE_NAME = "provenance.json"
-PACKAGES = ("evalkit", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
+PACKAGES = ("diffusers", "transformers", "peft", "safetensors", "numpy", "pillow")
 MODEL_FILES = (".json", ".safetensors", ".txt")
 
 
@@ -83,7 +84,7 @@ def model_sha256(folder: Path) -> str:
 def versions() -> dict[str, str]:
     """Return the installed version of every package that decides pixels."""
     # torch's own word also says which build it is
-    found = {"python": platform.python_version(), "torch": torch.__version__}
+    found = {"python": platform.python_version(), "evalkit": __version__, "torch": torch.__version__}
     for package in PACKAGES:
         try:
             found[package] = version(package)

@@ -29,11 +29,12 @@ from analysis.report.robustness_tables import robustness_tables
 from analysis.report.sentences import cautions, metric_sentence, preference_sentence
 from analysis.report.study_tables import agreement_table, preference_table, similarity_table, table_1
 from analysis.report.table import ReportTable
+from evalkit import __version__
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import write_atomic
 
 FILE_NAME = "report.html"
-LIBRARIES = ("evalkit", "numpy", "scipy", "statsmodels", "pandas", "matplotlib", "sqlalchemy")
+LIBRARIES = ("numpy", "scipy", "statsmodels", "pandas", "matplotlib", "sqlalchemy")
 # every name this module may have written; those no longer made are removed, other files are left alone
 TABLE_NAMES = (
     "table1", "table1_uncertainty", "table1_similarity", "verdicts", "ladder", "agreement", "variance", "strengths",
@@ -111,7 +112,7 @@ def render(
         signatures=_signatures(found),
         exclusions=exclusions(found),
         checklist=checklist(found),
-        versions=[("python", python_version()), *((name, version(name)) for name in LIBRARIES)],
+        versions=[("evalkit", __version__), ("python", python_version()), *((name, version(name)) for name in LIBRARIES)],
     )
 
 

@@ -74,7 +74,7 @@ def score(
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if any.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per forward pass, at most.")] = 32,
     shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="Score part I of N of a run's cases; see docs/metrics.md.")
+        str | None, typer.Option("--shard", metavar="I/N", help="Score part I of N of a run's cases, on any scheduler.")
     ] = None,
     ray: Annotated[
         str | None, typer.Option("--ray", metavar="ADDRESS", help="Compute with a Ray cluster's workers, or with `local` ones.")

@@ -7,12 +7,14 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from evalkit import __version__
+from evalkit.distribution import install_command
 from evalkit.errors import MissingWeightsError, UserError
 from evalkit.metrics.models import known_models, known_sources
 from evalkit.weights.lookup import NO_WEIGHTS, check_names, find
 
 PACKAGES = (
-    "evalkit", "torch", "torchvision", "open_clip_torch", "timm", "pyiqa", "torch-fidelity", "diffusers", "transformers",
+    "torch", "torchvision", "open_clip_torch", "timm", "pyiqa", "torch-fidelity", "diffusers", "transformers",
     "peft", "streamlit", "sqlalchemy", "pandas", "scipy", "statsmodels", "numpy", "pillow",
 )  # fmt: skip
 # Versions before these can lose a database in WAL mode when two connections checkpoint at once (sqlite.org/wal.html).
@@ -23,6 +25,7 @@ def versions() -> Iterator[tuple[str, str]]:
     """Yield Python, SQLite and every package that can change a number, with its version or `not installed`."""
     yield "python", platform.python_version()
     yield "sqlite", sqlite3.sqlite_version
+    yield "evalkit", __version__
     for package in PACKAGES:
         try:
             yield package, version(package)
@@ -37,7 +40,7 @@ def device() -> str:
 
         return choose_device(None)
     except ModuleNotFoundError:
-        return "none: torch is not installed; run: pip install 'evalkit[metrics]'"
+        return f"none: torch is not installed; run: {install_command('metrics')}"
 
 
 def weights_found(given: Mapping[str, Path]) -> Iterator[tuple[str, str, str]]:

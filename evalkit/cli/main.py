@@ -3,11 +3,16 @@
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated
 
 import typer
 
-from evalkit.errors import UserError, missing_extra
+from evalkit import __version__
+from evalkit.cli.shadowing import PACKAGES, require_own_packages
+from evalkit.distribution import NAME
+from evalkit.errors import ALL, UserError, missing_extra
 
 # What a shell expects of a program that Ctrl-C stopped.
 STOPPED = 130
@@ -19,10 +24,43 @@ ORDER = (
 )  # fmt: skip
 
 
+# The extra that a command needs, by the package that defines it; the pipeline's commands need them all.
+EXTRA_OF_PACKAGE = {"generation": "generation", "analysis": "analysis", "study_app": "study"}
+EXTRA_OF_COMMAND = {"demo": ALL, "run": ALL, "sets": "sets"}
+
+
 def find_commands() -> list[EntryPoint]:
-    """Return the installed commands in the order of the help page; unknown ones last, by name."""
+    """Return the installed commands in the order of the help page; unknown ones last, by name.
+
+    A command that two distributions define is this one's: evalkit was once installed under another name.
+    """
+    ours = sorted(entry_points(group=GROUP), key=lambda entry: entry.dist is not None and entry.dist.name == NAME)
+    commands = {entry.name: entry for entry in ours}
     rank = {name: place for place, name in enumerate(ORDER)}
-    return sorted(entry_points(group=GROUP), key=lambda entry: (rank.get(entry.name, len(rank)), entry.name))
+    return sorted(commands.values(), key=lambda entry: (rank.get(entry.name, len(rank)), entry.name))
+
+
+def extra_of(words: list[str]) -> str | None:
+    """Return the extra that the command of a command line needs; None if it has no command or needs no particular one."""
+    for entry in find_commands():
+        if entry.name in words[:1]:
+            return EXTRA_OF_COMMAND.get(entry.name) or EXTRA_OF_PACKAGE.get(entry.module.partition(".")[0])
+    return None
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and stop, if it is asked for."""
+    if wanted:
+        typer.echo(f"evalkit {__version__}")
+        raise typer.Exit
+
+
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
 
 
 def build() -> typer.Typer:
@@ -35,27 +73,41 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback()(root)
     for entry in find_commands():
         command = load(entry)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=entry.name)
+        elif isinstance(command, Unavailable):
+            # whatever follows its name, its reason is what the user needs
+            anything = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+            app.command(name=entry.name, help="Unavailable: its package is broken.", context_settings=anything)(command.fail)
         else:
             app.command(name=entry.name)(command)
     return app
 
 
-def load(entry: EntryPoint) -> Callable[..., object] | typer.Typer:
-    """Return an installed command, or one that says why it can't be loaded: a broken plug-in stops no other command."""
+@dataclass(frozen=True)
+class Unavailable:
+    """A command that cannot be loaded, with the reason."""
+
+    reason: str
+
+    def fail(self) -> None:
+        """Raise the reason."""
+        raise UserError(self.reason)
+
+
+def load(entry: EntryPoint) -> Callable[..., object] | typer.Typer | Unavailable:
+    """Return an installed command, or the reason why it cannot be loaded: a broken plug-in stops no other command."""
     try:
+        if entry.module.partition(".")[0] in PACKAGES:
+            require_own_packages()
         command: Callable[..., object] | typer.Typer = entry.load()
+    except UserError as error:
+        return Unavailable(str(error))
     except (ImportError, AttributeError) as error:
-        reason = f"{entry.name}: the command can't be loaded from {entry.value}: {error}; reinstall or remove its package"
-
-        def broken() -> None:
-            raise UserError(reason)
-
-        broken.__doc__ = "Not to be had: its package is broken."
-        return broken
+        return Unavailable(f"{entry.name}: cannot be loaded from {entry.value} ({error}); reinstall or remove its package")
     return command
 
 
@@ -64,11 +116,11 @@ def main() -> None:
     # pyiqa brings it along; on some CPUs it warns on being imported of a 4-bit kernel that nothing here asks for
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
-        build()()
+        build()(prog_name="evalkit")
     except UserError as error:
         sys.exit(fail(str(error)))
     except ModuleNotFoundError as error:
-        message = missing_extra(error)
+        message = missing_extra(error, extra_of(sys.argv[1:]))
         if message is None:
             raise
         sys.exit(fail(str(message)))

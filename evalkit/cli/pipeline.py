@@ -20,11 +20,14 @@ def step(*words: str) -> Callable[..., Any]:
     The steps live in packages above evalkit, so they are looked up by their entry points, never imported.
     """
     from evalkit.cli.main import find_commands
-    from evalkit.errors import UserError
+    from evalkit.cli.shadowing import require_own_packages
+    from evalkit.distribution import install_command
+    from evalkit.errors import ALL, UserError
 
     name, *rest = words
     for entry in find_commands():
         if entry.name == name:
+            require_own_packages()
             command = entry.load()
             if not rest:
                 return command  # type: ignore[no-any-return]
@@ -32,7 +35,7 @@ def step(*words: str) -> Callable[..., Any]:
                 callback = registered.callback
                 if callback is not None and (registered.name or callback.__name__) == rest[0]:
                     return callback  # type: ignore[no-any-return]
-    raise UserError(f"no command `evalkit {' '.join(words)}` is installed; run: pip install 'evalkit[all]'")
+    raise UserError(f"no command `evalkit {' '.join(words)}` is installed; run: {install_command(ALL)}")
 
 
 def run(

@@ -60,7 +60,7 @@ def sign(metric: str, recipe: ModelRecipe, reduction: str, preset: str = "") -> 
     weights = f"sha:{recipe.sha256[:8]}" if recipe.sha256 else "no-weights"
     parts = (
         metric, recipe.model, weights, recipe.preparation, recipe.precision, reduction,
-        *([PRESET_MARK + preset] if preset else []), *recipe.libraries, stamp("evalkit", "ev"),
+        *([PRESET_MARK + preset] if preset else []), *recipe.libraries, "ev0.1.0",
     )  # fmt: skip
     if any("|" in part for part in parts):
         raise ValueError(f"a part of the signature holds '|': {parts}")

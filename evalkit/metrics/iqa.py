@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from evalkit.distribution import install_command
 from evalkit.encoders.pyiqa_nets import load_pyiqa
 from evalkit.encoders.quality import LICENCE
 from evalkit.errors import UserError, unknown
@@ -29,7 +30,7 @@ def _card(name: str, own: tuple[str, ...]) -> MetricCard:
     try:
         from pyiqa.default_model_configs import DEFAULT_CONFIGS
     except ModuleNotFoundError as error:
-        raise UserError(f"{name}: pyiqa is not installed; run: pip install 'evalkit[metrics]'") from error
+        raise UserError(f"{name}: pyiqa is not installed; run: {install_command('metrics')}") from error
     theirs = name.removeprefix(PREFIX)
     if theirs in own:
         raise UserError(f"{name}: is called {theirs!r} here, without {PREFIX!r}")

@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
+from evalkit.distribution import documentation
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_file
 from evalkit.metric_spec.metric_card import MetricCard, by_name
@@ -56,7 +57,8 @@ def load_plugin(path: Path) -> list[MetricCard]:
     ]
     if not cards:
         raise UserError(
-            f"{path}: defines no metric; put @evalkit.metric_spec.metric_card.metric above a function, as docs/metrics.md shows"
+            f"{path}: defines no metric; put @evalkit.metric_spec.metric_card.metric above a function, "
+            f"as {documentation('metrics.md')} shows"
         )
     return cards
 

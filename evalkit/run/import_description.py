@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import Field, JsonValue, ValidationError
 
+from evalkit.distribution import documentation
 from evalkit.errors import UserError
 from evalkit.run.file_record import Name, Record, first_mistake
 
@@ -78,7 +79,9 @@ def read_description(path: Path) -> Description:
         with path.open("rb") as stream:
             table = tomllib.load(stream)
     except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror or error}; docs/metrics.md shows one") from error
+        raise UserError(
+            f"{path}: can't be read: {error.strerror or error}; {documentation('metrics.md#images-made-elsewhere')} shows one"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is no TOML: {error}") from error
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evalkit.distribution import install_command
 from evalkit.errors import UserError, unknown
 from evalkit.metric_spec.set_metric import SetMetric
 from evalkit.run.feature_cache import FeatureStore
@@ -67,7 +68,7 @@ def score_sets(
     chosen = choose_sets(metrics)
     absent = [package for package in PACKAGES if find_spec(package) is None]
     if absent:
-        raise UserError(f"metrics of sets need {' and '.join(absent)}; run: pip install 'evalkit[sets]'")
+        raise UserError(f"metrics of sets need {' and '.join(absent)}; run: {install_command('sets')}")
     encoders, missing = load_models(chosen, weights or {}, device)
     result: ScoringResult[SetScore] = ScoringResult(
         None, (), missing, tuple(each.name for each in chosen if each.model in missing)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from evalkit.errors import MissingWeightsError, UserError, unknown
+from evalkit.errors import MissingWeightsError, UserError, missing_extra, unknown
 from evalkit.io.atomic_files import sha256_bytes
 from evalkit.weights.hash_cache import known_sha256
 
@@ -152,7 +152,21 @@ def _below_variable(source: Source) -> Path | None:
 
 
 def _from_hub(source: Source, *, download: bool) -> Weights:
-    """Return the weights from the hub's local cache, or download them where the hub can be reached."""
+    """Return the weights from the hub's local cache, or download them where the hub can be reached.
+
+    Raises:
+        MissingWeightsError: they are on no disk here and cannot be downloaded, or the hub's library is not installed.
+    """
+    try:
+        return _from_hub_library(source, download=download)
+    except ModuleNotFoundError as error:
+        reason = missing_extra(error)
+        if reason is None:
+            raise
+        raise MissingWeightsError(f"{source.name}: {reason}") from error
+
+
+def _from_hub_library(source: Source, *, download: bool) -> Weights:
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

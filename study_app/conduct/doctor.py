@@ -9,6 +9,7 @@ from typing import Literal
 
 from db.backup import check_sqlite
 from db.session import Database
+from evalkit.distribution import documentation
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_file
 from evalkit.run.manifest import Manifest
@@ -101,7 +102,7 @@ def _network(port: int) -> list[Finding]:
         Finding(
             "warning",
             f"port {port}: open to the network at {address}, where nothing speaks TLS; serve with --host 127.0.0.1 behind a "
-            "proxy (docs/deploy.md)",
+            f"proxy ({documentation('deploy.md')})",
         )
     ]
 

@@ -8,7 +8,6 @@ import platform
 import zipfile
 from collections.abc import Iterable
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from db.models import (
 from db.schema import newest
 from db.session import Database, read
 from db.utc import utc_now
+from evalkit import __version__
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import temporary_beside
 from evalkit.run.manifest import FILE_NAME as MANIFEST_NAME
@@ -70,7 +70,7 @@ def export_study(database: Database, run: Path, target: Path) -> int:
     files[EVENTS_NAME] = b"".join(_event(event) for event in events)
     files["about.json"] = _json(
         {
-            "evalkit": version("evalkit"),
+            "evalkit": __version__,
             "python": platform.python_version(),
             "schema": newest(),
             "exported_at": utc_now().isoformat(),

@@ -109,7 +109,7 @@ def test_parts_of_another_number_are_refused_until_they_are_gathered(run, weight
 
 
 def test_two_ray_workers_make_the_same_rows_and_take_as_few_steps(run, weights, whole, tmp_path):
-    pytest.importorskip("ray", reason="needs the extra: pip install evalkit[ray]")
+    pytest.importorskip("ray", reason="needs the extra: pip install lora-evalkit[ray]")
     (tmp_path / "brightness.py").write_text(PLUGIN)
     (own,) = load_plugin(tmp_path / "brightness.py")
     seen = []
@@ -130,6 +130,6 @@ def test_two_ray_workers_make_the_same_rows_and_take_as_few_steps(run, weights, 
 
 
 def test_a_cluster_that_is_not_there_is_named(run):
-    pytest.importorskip("ray", reason="needs the extra: pip install evalkit[ray]")
+    pytest.importorskip("ray", reason="needs the extra: pip install lora-evalkit[ray]")
     with pytest.raises(UserError, match=r"--ray 127\.0\.0\.1:1: can't be reached"):
         score_run(run, ["entropy"], ray="127.0.0.1:1")

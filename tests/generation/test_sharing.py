@@ -80,7 +80,7 @@ def painters() -> list[int]:
 
 
 def test_ray_workers_draw_the_same_bytes_though_one_is_killed(experiment_file: Write, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="needs the extra: pip install evalkit[ray]")
+    pytest.importorskip("ray", reason="needs the extra: pip install lora-evalkit[ray]")
     path = experiment_file()
     threads = torch.get_num_threads()
     killed: list[int] = []
@@ -112,7 +112,7 @@ SVD = (
 
 
 def test_ray_workers_say_what_merging_kept_as_one_process_does(experiment_file: Write, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="needs the extra: pip install evalkit[ray]")
+    pytest.importorskip("ray", reason="needs the extra: pip install lora-evalkit[ray]")
     path = experiment_file(SVD)
     draw(path, tmp_path / "whole")
     draw(path, tmp_path / "shared", ray="local")
@@ -151,6 +151,6 @@ def test_a_call_that_draws_nothing_or_the_rest_leaves_what_was_spent(experiment_
 
 
 def test_a_cluster_that_is_not_there_is_named(experiment_file: Write, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="needs the extra: pip install evalkit[ray]")
+    pytest.importorskip("ray", reason="needs the extra: pip install lora-evalkit[ray]")
     with pytest.raises(UserError, match=r"--ray 127\.0\.0\.1:1: can't be reached"):
         draw(experiment_file(), tmp_path / "run", ray="127.0.0.1:1")

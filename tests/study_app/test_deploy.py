@@ -29,7 +29,7 @@ def test_the_lock_holds_what_the_study_extra_names_with_hashes_and_no_torch() ->
     project, build = pyproject["project"], pyproject["build-system"]["requires"]
     extras = project["optional-dependencies"]
     wanted = [*build, *project["dependencies"], *extras["analysis"], *extras["study"], *extras["postgres"]]
-    assert {name(each) for each in wanted} - {"evalkit"} <= locked
+    assert {name(each) for each in wanted} - {"lora-evalkit"} <= locked
     assert not [package for package in locked if package.startswith(("torch", "diffusers", "transformers", "nvidia"))]
     entries = re.split(r"(?m)^(?=[a-z])", (DEPLOY / "study.lock").read_text())[1:]
     assert all("--hash=sha256:" in entry for entry in entries)

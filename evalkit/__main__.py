@@ -1,0 +1,5 @@
+"""`python -m evalkit`: the command line."""
+
+from evalkit.cli.main import main
+
+main()
