@@ -1,6 +1,6 @@
 """Tables 1, 2 and 3 and Figure 5 of BlockLoRA, as printed and with uncertainty.
 
-Run it as `python -m analysis.papers.blocklora RUN [FOLDER]`. Copy it for your own design.
+Run it as `evalkit paper blocklora RUN [FOLDER]`. Copy it for your own design.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Table 1 of the noise consistency paper (Ni 2025): methods against DINO, CLIP-I and CLIP-T, with its row of real images.
 
-Run it as `python -m analysis.papers.noise_consistency RUN [FOLDER]`. The row of real images compares each reference with the
+Run it as `evalkit paper noise_consistency RUN [FOLDER]`. The row of real images compares each reference with the
 other references of its concept, by the encoders the run was scored with; it needs the extra `metrics` and their weights, and is
 left out, and that is said, where they are lacking. Copy the script for your own design.
 """

@@ -1,6 +1,6 @@
 """Tables 1 and 2 of Orthogonal Monte Carlo Dropout, as printed and with uncertainty.
 
-Run it as `python -m analysis.papers.orthogonal_mc_dropout RUN [FOLDER]`. Copy it for your own design: everything it calls takes
+Run it as `evalkit paper orthogonal_mc_dropout RUN [FOLDER]`. Copy it for your own design: everything it calls takes
 and returns plain values.
 """
 

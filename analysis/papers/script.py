@@ -1,4 +1,4 @@
-"""What every paper's script does around its tables: read the run, print Markdown, or write all formats into a folder."""
+"""Shared part of all papers' scripts: read a run, print tables as Markdown, write all formats into a folder."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -6,8 +6,10 @@ from pathlib import Path
 
 from analysis.database_rows import read_run
 from analysis.findings import Findings, analyze_run
+from analysis.papers.papers import PAPERS, Paper
 from analysis.report.figure_style import ReportFigure
 from analysis.report.table import ReportTable
+from db.run_databases import other_database_hint
 from db.run_loader import load_run
 from db.session import default_url, open_database
 from evalkit.errors import UserError
@@ -17,11 +19,11 @@ from evalkit.run.manifest import Manifest
 Parts = Callable[[Findings, Path], Iterable[ReportTable | ReportFigure | None]]
 
 
-def read_findings(run: Path, margin: float | None = 0.05, margin_scale: str = "votes") -> Findings:
-    """Return everything the database says of a run folder."""
-    # a folder that is no run is refused before a database is made in it
+def read_findings(run: Path, margin: float | None = 0.05, margin_scale: str = "votes", db: str | None = None) -> Findings:
+    """Return the analysis of a run folder: of the database at `db`, by default the one in the folder."""
+    # a folder that is not a run is refused before a database is made in it
     Manifest.load(run)
-    database = open_database(default_url(run))
+    database = open_database(db if db is not None else default_url(run))
     try:
         data = read_run(database, load_run(database, run).run_id)
     finally:
@@ -29,23 +31,44 @@ def read_findings(run: Path, margin: float | None = 0.05, margin_scale: str = "v
     return analyze_run(data, margin, margin_scale)
 
 
-def main(name: str, parts: Parts, arguments: Sequence[str]) -> int:
-    """Do as the command line `RUN [FOLDER]` says and return the exit code.
+def write_paper(paper: Paper, parts: Parts, run: Path, folder: Path | None = None, db: str | None = None) -> None:
+    """Print a paper's tables of a run as Markdown; with a folder, also write tables and figures in every format.
 
-    The tables are printed as Markdown; with a folder, tables and figures are also written into it in every format.
+    A note on standard error names another database of the run that holds judgments if this one holds none.
+
+    Raises:
+        UserError: the folder is not a run, or its database cannot be read.
     """
-    if len(arguments) not in (1, 2):
-        sys.stderr.write(f"usage: python -m analysis.papers.{name} RUN [FOLDER]\n")
-        return 2
+    findings = read_findings(run, db=db)
+    made = [part for part in parts(findings, run) if part is not None]
+    for part in made:
+        if isinstance(part, ReportTable):
+            sys.stdout.write(part.to_markdown() + "\n")
+    if folder is not None:
+        for file, content in ((file, content) for part in made for file, content in part.files().items()):
+            write_atomic(folder / file, content)
+    if paper.has_votes and findings.data.judgments.empty and findings.data.several.empty:
+        sys.stderr.write(f"note: no tables of votes: {_without_votes(run, db)}\n")
+
+
+def _without_votes(run: Path, db: str | None) -> str:
+    """Return where the votes of a run are, or how to get some."""
+    database = open_database(db if db is not None else default_url(run))
     try:
-        run = Path(arguments[0])
-        made = [part for part in parts(read_findings(run), run) if part is not None]
-        for part in made:
-            if isinstance(part, ReportTable):
-                sys.stdout.write(part.to_markdown() + "\n")
-        if len(arguments) == 2:
-            for file, content in ((file, content) for part in made for file, content in part.files().items()):
-                write_atomic(Path(arguments[1]) / file, content)
+        hint = other_database_hint(run, database.file)
+        return f"{database.name} holds no judgments; {hint or f'next: evalkit study serve {run}'}"
+    finally:
+        database.close()
+
+
+def main(name: str, parts: Parts, arguments: Sequence[str]) -> int:
+    """Run a copy of a paper's script with the command line `RUN [FOLDER]`; return the exit code."""
+    if len(arguments) not in (1, 2):
+        sys.stderr.write(f"usage: {name} RUN [FOLDER]\n")
+        return 2
+    folder = Path(arguments[1]) if len(arguments) == 2 else None
+    try:
+        write_paper(PAPERS.get(name, Paper(name, "", True)), parts, Path(arguments[0]), folder)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -19,8 +19,8 @@ STOPPED = 130
 GROUP = "evalkit.commands"
 # The order of `evalkit --help`: the way through first, what stands around it after.
 ORDER = (
-    "demo", "run", "generate", "import", "score", "sets", "study", "analyze", "explore", "sheet", "train", "merge", "diagnose",
-    "plan", "methods", "metrics", "weights", "doctor",
+    "demo", "run", "generate", "import", "score", "sets", "study", "analyze", "paper", "explore", "sheet", "train", "merge",
+    "diagnose", "plan", "methods", "metrics", "weights", "doctor",
 )  # fmt: skip
 
 

@@ -17,14 +17,16 @@ from analysis.inference.concept_sets import ConceptSets
 from analysis.inference.shares import Choices, shares
 from analysis.metrics.concept_count import by_concepts
 from analysis.metrics.paired import Measured
-from analysis.papers import blocklora, noise_consistency, orthogonal_mc_dropout
+from analysis.papers import blocklora, noise_consistency, orthogonal_mc_dropout, papers
 from analysis.papers.blocklora import chosen_among_all, vote_shares
+from analysis.papers.command import paper
 from analysis.papers.script import main, read_findings
 from analysis.report.concept_count import by_concepts_plot, by_concepts_table
 from analysis.report.figure_style import ReportFigure
 from analysis.report.method_tables import average, named_columns
 from analysis.report.report_page import tables_of
 from analysis.report.table import ReportTable, TableCell
+from evalkit.errors import UserError
 from tests.analysis.test_report import run_of
 
 PAPERS = {"blocklora": blocklora, "noise_consistency": noise_consistency, "orthogonal_mc_dropout": orthogonal_mc_dropout}
@@ -183,7 +185,39 @@ def test_a_wrong_call_is_one_line(name, tmp_path, capsys):
     assert main(name, PAPERS[name].parts, [str(tmp_path)]) == 1
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().err.count("\n") == 2
-    assert import_module(f"analysis.papers.{name}") is PAPERS[name]
+    assert import_module(papers.PAPERS[name].module) is PAPERS[name]
+
+
+def test_every_paper_is_registered_and_documented():
+    from pathlib import Path
+
+    folder = Path(blocklora.__file__).parent
+    assert {path.stem for path in folder.glob("*.py")} == {*papers.PAPERS, "__init__", "command", "papers", "script"}
+    page = (folder.parents[1] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    assert all(f"| `evalkit paper {name} RUN` |" in page for name in papers.PAPERS)
+    assert set(PAPERS) == set(papers.PAPERS)
+
+
+@pytest.mark.parametrize("name", papers.PAPERS)
+def test_the_command_names_the_database_that_holds_the_votes(name, run, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    elsewhere = copy / "simulated.db"
+    (copy / "study.db").rename(elsewhere)
+    paper(name, copy)
+    without = capsys.readouterr()
+    assert without.out
+    assert (f"{elsewhere} holds" in without.err) is papers.PAPERS[name].has_votes
+    paper(name, copy, tmp_path / "tables", f"sqlite:///{elsewhere}")
+    voted = capsys.readouterr()
+    assert "no tables of votes" not in voted.err
+    assert len(voted.out) > len(without.out) or not papers.PAPERS[name].has_votes
+    assert list((tmp_path / "tables").glob("*.md"))
+
+
+def test_an_unknown_paper_names_the_nearest(tmp_path):
+    with pytest.raises(UserError, match="no paper 'blockLora'; did you mean 'blocklora'"):
+        paper("blockLora", tmp_path)
 
 
 def test_real_images_are_compared_with_each_other_by_the_runs_own_recipe(tmp_path, capsys):
