@@ -1,0 +1,1 @@
+"""Machine judges against people: two orders, agreement, the alternative annotator test, prediction-powered estimates."""
