@@ -66,7 +66,7 @@ class OrderedAnswers:
     def flips(self) -> NDArray[np.bool_]:
         """Return which answered comparisons chose a different arm when the images were swapped."""
         decided = (self.a_first != 0.5) & (self.b_first != 0.5)
-        return self.answered & decided & (self.a_first != self.b_first)
+        return np.asarray(self.answered & decided & (self.a_first != self.b_first), np.bool_)
 
     def first_place_share(self) -> float | None:
         """Return the share of decided answers that chose the first image: 0.5 without position bias."""
