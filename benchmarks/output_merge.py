@@ -19,7 +19,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
-from generation.lora_file import Factors, Lora
+from generation.lora.factors import Factors, Lora
 from generation.merge.apply import Merge
 from generation.merge.methods import MERGE_METHODS
 from generation.merge.sampling_state import SamplingState

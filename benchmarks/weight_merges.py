@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from generation.lora_file import Factors, Lora
-from generation.merge.layer import Layer
+from generation.lora.factors import Factors, Lora
 from generation.merge.lowrank import axes
+from generation.merge.method_inputs import Layer
 from generation.merge.methods import MERGE_METHODS
 from generation.merge.setup import WeightedLora
 

@@ -55,13 +55,19 @@ def generate(
     console.print(f"{len(manifest.images)} images in {run}; {then}", markup=False)
 
 
-def methods() -> None:
-    """List the merge methods with what they act on, their parameters and where they come from."""
+def methods(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference page docs/methods.md instead.")] = False,
+) -> None:
+    """List the merge methods with what they act on, their parameters and sources."""
     from rich.console import Console
     from rich.table import Table
 
+    from generation.merge.method_table import methods_page
     from generation.merge.methods import MERGE_METHODS
 
+    if markdown:
+        typer.echo(methods_page(MERGE_METHODS), nl=False)
+        return
     table = Table("method", "acts on", "parameters", "what it does", "source")
     for method in MERGE_METHODS.values():
         fields = method.schema.model_fields.items()

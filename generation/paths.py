@@ -5,7 +5,7 @@ from pathlib import Path
 
 from evalkit.errors import UserError
 from generation.experiment import TINYWORLD, Base, Concept
-from generation.lora_file import find_adapter
+from generation.lora.lora_file import find_adapter
 from generation.pipeline import find_model
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

@@ -17,7 +17,8 @@ from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_file
 from generation.experiment import Arm, Case, Experiment
 from generation.experiment_file import find_method
-from generation.lora_file import Lora, load_lora
+from generation.lora.factors import Lora
+from generation.lora.lora_file import load_lora
 from generation.merge.apply import Merge
 from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import Change, Observer, WeightedLora

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from generation.lora_file import Factors, Lora, load_lora
+from generation.lora.factors import Factors, Lora
+from generation.lora.lora_file import load_lora
 from generation.merge.apply import Merge
 from generation.merge.calibration import Moments
-from generation.merge.layer import Layer
+from generation.merge.method_inputs import Layer
 from generation.merge.methods import MERGE_METHODS
 from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import WeightedLora, layers_of, module_of

@@ -1,1 +1,1 @@
-"""What LoRAs have to do with each other, before any image is drawn; and what drawn images have to do with the prior's."""
+"""Diagnostics: how LoRAs overlap and conflict, and how generated images' latents differ from prior images'."""

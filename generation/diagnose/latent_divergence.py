@@ -1,4 +1,4 @@
-"""How far the latents of drawn images are from those of prior images: divergence of their histograms."""
+"""Divergence between latent histograms of generated and prior images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +20,10 @@ NORMAL = 1.96
 
 @dataclass(frozen=True)
 class LatentDivergence:
-    """In nats, of all values or of one channel: KL(images || prior) with a 95 % interval, the reverse, Jensen-Shannon.
+    """Divergence in nats, of all values or of one channel.
 
-    `of` is the arm that drew the images, or "images" where they are not a run's.
+    KL(images || prior) with a 95 % interval, the reverse KL, and Jensen-Shannon. `of` is the arm that generated the images, or
+    "images" if they are not a run's.
     """
 
     of: str
@@ -35,39 +36,39 @@ class LatentDivergence:
     jensen_shannon: float
 
 
-def pictures(place: Path) -> dict[str, list[Path]]:
-    """Return the images of each arm of a run, or all below a folder as "images".
+def pictures(folder: Path) -> dict[str, list[Path]]:
+    """Return the images of each arm of a run, or all images below a folder as "images".
 
     Raises:
-        UserError: there is no image, or the run lacks some.
+        UserError: the folder contains no images, or the run is incomplete.
     """
-    if (place / FILE_NAME).is_file():
-        run = Manifest.load(place).complete(place)
-        return {arm.label: [place / one.path for one in run.images if one.arm == arm.label] for arm in run.arms}
-    found = sorted(path for path in place.rglob("*") if path.suffix.lower() in PICTURES) if place.is_dir() else []
-    if not found:
-        raise UserError(f"{place}: holds no image; give a run, or a folder with files that end in {', '.join(PICTURES)}")
-    return {"images": found}
+    if (folder / FILE_NAME).is_file():
+        run = Manifest.load(folder).complete(folder)
+        return {arm.label: [folder / one.path for one in run.images if one.arm == arm.label] for arm in run.arms}
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES) if folder.is_dir() else []
+    if not paths:
+        raise UserError(f"{folder}: contains no image; give a run, or a folder with files that end in {', '.join(PICTURES)}")
+    return {"images": paths}
 
 
-def latent_counts(pipeline: Pipeline, found: Sequence[Path]) -> Counts:
+def latent_counts(pipeline: Pipeline, paths: Sequence[Path]) -> Counts:
     """Return, per image and latent channel, how many values fall into each bin; [images, channels, bins].
 
     Latents are the mode of the VAE's distribution times its scaling factor, in float32.
 
     Raises:
-        UserError: the images' sizes differ or are no multiple of what the VAE shrinks by.
+        UserError: the images differ in size, or the VAE cannot divide their size.
     """
     counts = []
-    size = read(found[0]).size
+    size = read(paths[0]).size
     if size[0] % pipeline.vae_scale_factor or size[1] % pipeline.vae_scale_factor:
-        raise UserError(f"{found[0]}: is {size[0]} x {size[1]} px; both must be multiples of {pipeline.vae_scale_factor}")
+        raise UserError(f"{paths[0]}: is {size[0]} x {size[1]} px; both must be multiples of {pipeline.vae_scale_factor}")
     vae = pipeline.vae.to(torch.float32)
-    for path in found:
+    for path in paths:
         image: Image.Image = read(path)
         if image.size != size:
             raise UserError(
-                f"{path}: is {image.width} x {image.height} px, {found[0].name} is {size[0]} x {size[1]}; give one size"
+                f"{path}: is {image.width} x {image.height} px, {paths[0].name} is {size[0]} x {size[1]}; give one size"
             )
         with torch.no_grad():
             pixels = pipeline.image_processor.preprocess(image).to(vae.device, torch.float32)
@@ -80,7 +81,7 @@ def divergences(of: str, images: Counts, prior: Counts) -> list[LatentDivergence
     """Return the divergences of all values and of each channel; intervals are the jackknife's over images, not pixels.
 
     NCR (arXiv 2506.06483), Figure 6. The paper states neither bins nor direction; here 200 bins on [-5, 5] and two for what
-    lies beyond, and KL(images || prior) first.
+    is outside, and KL(images || prior) first.
 
     Raises:
         UserError: there are not as many images on both sides: a histogram of fewer is the rougher, hence the farther. Or there
@@ -108,7 +109,7 @@ def _divergence(of: str, name: str, images: Counts, prior: Counts) -> LatentDive
 def _error(images: Counts, prior: Counts) -> float:
     """Return the jackknife's standard error of KL(images || prior): each image of either side left out once.
 
-    A bootstrap would draw images twice, hence rougher histograms, and its percentiles lie above the divergence itself.
+    A bootstrap would draw images twice, hence rougher histograms, and its percentiles are above the divergence itself.
     """
     drawn, others, n = images.sum(0), prior.sum(0), len(images)
     without = (

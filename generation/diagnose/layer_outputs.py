@@ -1,4 +1,4 @@
-"""LoRAs' outputs while an image is drawn: how two of them meet in a layer, how strong they are, how one disturbs another."""
+"""LoRAs' outputs while sampling: overlap of two LoRAs in a layer, their strength, and crosstalk."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from generation.batch_invariant import added
 from generation.experiment import Arm, Case
-from generation.lora_file import Factors
+from generation.lora.factors import Factors
 from generation.merge.apply import HOOKED
 from generation.merge.setup import Observer, WeightedLora, layers_of, module_of
 from generation.sampler import Artist, Cell
@@ -21,9 +21,10 @@ from generation.sampler import Artist, Cell
 
 @dataclass(frozen=True)
 class OutputOverlap:
-    """Two LoRAs' outputs in a layer at a step: their |inner product| per token, mean and largest, and their cosine.
+    """Two LoRAs' outputs in a layer at a step: |inner product| per token, mean and largest, and their cosine.
 
-    Outputs are as the arm adds them, masked and scaled; an arm of fixed weights adds none apart, so they are each LoRA's own.
+    Outputs are masked and scaled as the arm adds them. An arm of fixed weights adds none separately, so they are each LoRA's
+    own.
     """
 
     arm: str
@@ -67,9 +68,9 @@ class InputCrosstalk:
 
 
 def output_overlaps(artist: Artist, arm: Arm, case: Case) -> tuple[list[OutputOverlap], list[OutputStrength]]:
-    """Draw a case's first seed with an arm; return how its LoRAs meet and how strong they are, per layer and step.
+    """Sample a case's first seed with an arm; return overlap and strength of its LoRAs' outputs per layer and step.
 
-    Whatever its kind, the merge works beside the layers, so that what a layer gives without it is seen. Only sums are kept.
+    Every kind of merge is applied by hooks here, so that each layer's output without it is known. Only sums are stored.
     """
     layers = _named(artist, case)
     sums: dict[tuple[str, int], _Sums] = defaultdict(_Sums)
@@ -91,11 +92,13 @@ def output_overlaps(artist: Artist, arm: Arm, case: Case) -> tuple[list[OutputOv
 
     with ExitStack() as stack:
         _watch(stack, artist, layers, open_)
-        stack.enter_context(_beside(artist, arm, case.concepts, look))
+        stack.enter_context(_hooked(artist, arm, case.concepts, look))
         _watch(stack, artist, layers, close)
         artist.draw([Cell(case, case.seeds[0])])
-    met = [OutputOverlap(arm.label, *key, *names, *numbers) for key, found in sums.items() for names, numbers in found.met()]
-    return met, [OutputStrength(arm.label, *key, *found.strengths()) for key, found in sums.items()]
+    overlaps = [
+        OutputOverlap(arm.label, *key, *names, *numbers) for key, total in sums.items() for names, numbers in total.met()
+    ]
+    return overlaps, [OutputStrength(arm.label, *key, *total.strengths()) for key, total in sums.items()]
 
 
 def input_crosstalk(artist: Artist, case: Case) -> list[InputCrosstalk]:
@@ -103,7 +106,7 @@ def input_crosstalk(artist: Artist, case: Case) -> list[InputCrosstalk]:
 
     Orthogonal Adaptation (Po et al. 2024, arXiv 2312.02432) calls ||Delta_j X_i|| crosstalk and asks that it vanish.
     """
-    layers, found = _named(artist, case), []
+    layers, rows = _named(artist, case), []
     plain: dict[str, float] = defaultdict(float)
     squares: dict[tuple[str, str], float] = defaultdict(float)
 
@@ -124,8 +127,8 @@ def input_crosstalk(artist: Artist, case: Case) -> list[InputCrosstalk]:
         for (layer, acting), square in squares.items():
             if acting != drawn and squares.get((layer, drawn)):
                 ratios = _ratio(square, squares[layer, drawn]), _ratio(square, plain[layer])
-                found.append(InputCrosstalk(layer, acting, drawn, *ratios))
-    return found
+                rows.append(InputCrosstalk(layer, acting, drawn, *ratios))
+    return rows
 
 
 @dataclass
@@ -172,8 +175,8 @@ class _Look(Protocol):
 
 def _named(artist: Artist, case: Case) -> Mapping[str, list[tuple[str, WeightedLora]]]:
     """Return the LoRAs of every layer, each with its concept's name."""
-    found = layers_of(artist.weighted(case.concepts))
-    return {layer: [(case.concepts[weighted.place], weighted) for weighted in here] for layer, here in found.items()}
+    by_layer = layers_of(artist.weighted(case.concepts))
+    return {layer: [(case.concepts[weighted.place], weighted) for weighted in here] for layer, here in by_layer.items()}
 
 
 def _watch(stack: ExitStack, artist: Artist, layers: Mapping[str, object], look: _Look) -> None:
@@ -187,8 +190,8 @@ def _watch(stack: ExitStack, artist: Artist, layers: Mapping[str, object], look:
 
 
 @contextmanager
-def _beside(artist: Artist, arm: Arm, concepts: Sequence[str], observe: Observer) -> Iterator[None]:
-    """Hold an arm's merge beside the layers while a block runs, even where fixed weights would hold it."""
+def _hooked(artist: Artist, arm: Arm, concepts: Sequence[str], observe: Observer) -> Iterator[None]:
+    """Apply an arm's merge by hooks while a block runs, even if it could be folded."""
     merge, loras = artist.merge(arm), artist.weighted(concepts, arm)
     if merge.method.acts_on in HOOKED:
         with HOOKED[merge.method.acts_on](merge, artist.pipeline, loras, artist.state, observe):
@@ -201,13 +204,13 @@ def _beside(artist: Artist, arm: Arm, concepts: Sequence[str], observe: Observer
             change = changes[layer](module.weight.device) if layer in changes else None
             parts = [weighted.part(layer, module.weight.device) for weighted in here]
 
-            stack.callback(module.register_forward_hook(_BesideHook(layer, parts, change, observe)).remove)
+            stack.callback(module.register_forward_hook(_ObservingHook(layer, parts, change, observe)).remove)
         yield
 
 
 @dataclass(frozen=True)
-class _BesideHook:
-    """Shows what each LoRA gives, and adds what the merge does."""
+class _ObservingHook:
+    """Reports the output of each LoRA, and adds that of the merge."""
 
     layer: str
     parts: Sequence[Factors]
@@ -237,5 +240,5 @@ def _square(values: Tensor) -> float:
 
 
 def _ratio(square: float, of: float) -> float:
-    """Return the ratio of two norms from their squares, 0 where there is nothing to divide by."""
+    """Return the ratio of two norms from their squares, 0 if the denominator is 0."""
     return (square / of) ** 0.5 if of else 0.0

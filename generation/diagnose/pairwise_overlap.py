@@ -7,7 +7,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from generation.lora_file import Factors, Lora
+from generation.lora.factors import Factors, Lora
 from generation.merge.lowrank import flat, span
 
 
@@ -25,15 +25,15 @@ class PairOverlap:
 
 
 def pairs(loras: dict[str, Lora]) -> list[PairOverlap]:
-    """Return every layer of every two LoRAs that both adapt it, but for those where one of them is zero."""
-    found = []
+    """Return the overlap of every two LoRAs in every layer that both adapt, except layers in which one of them is zero."""
+    rows = []
     for (first, one), (second, other) in combinations(loras.items(), 2):
         for layer in sorted(one.factors.keys() & other.factors.keys()):
             a, b = flat(one.part(layer)), flat(other.part(layer))
             if inner(a, a) > 0 and inner(b, b) > 0:
                 overlap = subspace_overlap(a.down.T, b.down.T), subspace_overlap(a.up, b.up)
-                found.append(PairOverlap(layer, first, second, cosine(a, b), *overlap, crosstalk(a, b)))
-    return found
+                rows.append(PairOverlap(layer, first, second, cosine(a, b), *overlap, crosstalk(a, b)))
+    return rows
 
 
 def inner(a: Factors, b: Factors) -> float:
@@ -49,16 +49,16 @@ def cosine(a: Factors, b: Factors) -> float:
 def subspace_overlap(a: Tensor, b: Tensor) -> float:
     """Return ||Q_a^T Q_b||_F^2 / min(rank), the mean squared cosine of the angles between two column spaces.
 
-    It is 1 where one holds the other; two random spaces of rank r among n dimensions have r / n.
+    It is 1 if one space contains the other; two random spaces of rank r in n dimensions have r / n.
     """
     one, other = span(a), span(b)
     return float(((one.T @ other) ** 2).sum() / min(one.shape[1], other.shape[1]))
 
 
 def crosstalk(a: Factors, b: Factors) -> float:
-    """Return ||Delta_a Delta_b^T||_F / (||Delta_a||_F ||Delta_b||_F): what each does to inputs that the other reads.
+    """Return ||Delta_a Delta_b^T||_F / (||Delta_a||_F ||Delta_b||_F): the effect of each on inputs that the other reads.
 
-    Po et al. 2024 measure ||Delta_b x_a|| on inputs; without inputs, the rows of the changes stand for them. 0 for LoRAs of
+    Po et al. 2024 measure ||Delta_b x_a|| on inputs; here the rows of the changes replace the inputs. It is 0 for LoRAs of
     Orthogonal Adaptation in different slots.
     """
     left, right = torch.linalg.qr(a.up).R, torch.linalg.qr(b.up).R

@@ -1,4 +1,4 @@
-"""Tables and figures of a diagnosis: CSV for machines, Markdown for people, SVG."""
+"""Tables (CSV, Markdown) and figures (SVG) of a diagnosis."""
 
 import csv
 import io
@@ -36,11 +36,11 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def by_pair(found: Sequence[PairOverlap]) -> list[dict[str, Any]]:
+def by_pair(overlaps: Sequence[PairOverlap]) -> list[dict[str, Any]]:
     """Return the means over layers of every two LoRAs."""
     rows = []
-    for first, second in dict.fromkeys((pair.first, pair.second) for pair in found):
-        here = [pair for pair in found if (pair.first, pair.second) == (first, second)]
+    for first, second in dict.fromkeys((pair.first, pair.second) for pair in overlaps):
+        here = [pair for pair in overlaps if (pair.first, pair.second) == (first, second)]
         mean = {
             name: float(np.mean([getattr(pair, name) for pair in here]))
             for name in ("cosine", "input_overlap", "output_overlap", "crosstalk")
@@ -61,11 +61,11 @@ def by_pair(found: Sequence[PairOverlap]) -> list[dict[str, Any]]:
     return rows
 
 
-def by_arm(met: Sequence[OutputOverlap], strong: Sequence[OutputStrength]) -> list[dict[str, Any]]:
-    """Return the means over layers, steps and pairs of what every arm's LoRAs do to each other."""
+def by_arm(overlaps: Sequence[OutputOverlap], strengths: Sequence[OutputStrength]) -> list[dict[str, Any]]:
+    """Return the means over layers, steps and pairs of the overlap and strength of every arm's LoRAs."""
     rows = []
-    for arm in dict.fromkeys(row.arm for row in strong):
-        pairs, norms = [row for row in met if row.arm == arm], [row for row in strong if row.arm == arm]
+    for arm in dict.fromkeys(row.arm for row in strengths):
+        pairs, norms = [row for row in overlaps if row.arm == arm], [row for row in strengths if row.arm == arm]
         rows.append(
             {
                 "arm": arm,
@@ -80,20 +80,20 @@ def by_arm(met: Sequence[OutputOverlap], strong: Sequence[OutputStrength]) -> li
     return rows
 
 
-def by_crosstalk(found: Sequence[InputCrosstalk]) -> list[dict[str, Any]]:
-    """Return the means over layers of what each LoRA does to the inputs of another's images."""
+def by_crosstalk(overlaps: Sequence[InputCrosstalk]) -> list[dict[str, Any]]:
+    """Return the means over layers of each LoRA's effect on the inputs of another's images."""
     rows = []
-    for drawn, acting in dict.fromkeys((row.drawn, row.acting) for row in found):
-        here = [row for row in found if (row.drawn, row.acting) == (drawn, acting)]
+    for drawn, acting in dict.fromkeys((row.drawn, row.acting) for row in overlaps):
+        here = [row for row in overlaps if (row.drawn, row.acting) == (drawn, acting)]
         means = {name: float(np.mean([getattr(row, name) for row in here])) for name in ("crosstalk", "strength")}
         rows.append({"drawn": drawn, "acting": acting, "layers": len(here), **means})
     return rows
 
 
-def draw_cosines(folder: Path, found: Sequence[PairOverlap]) -> None:
+def draw_cosines(folder: Path, overlaps: Sequence[PairOverlap]) -> None:
     """Draw each layer's mean |cosine| over all pairs, in the order of the layers' names (BlockLoRA, Figure 4 left)."""
-    layers = sorted({pair.layer for pair in found})
-    means = [float(np.mean([abs(pair.cosine) for pair in found if pair.layer == layer])) for layer in layers]
+    layers = sorted({pair.layer for pair in overlaps})
+    means = [float(np.mean([abs(pair.cosine) for pair in overlaps if pair.layer == layer])) for layer in layers]
     figure = Figure(figsize=(7, 3), layout="constrained")
     axes = figure.subplots()
     axes.bar(range(len(layers)), means, width=1.0)
@@ -102,14 +102,14 @@ def draw_cosines(folder: Path, found: Sequence[PairOverlap]) -> None:
     _save(figure, folder / "cosines.svg")
 
 
-def draw_overlaps(folder: Path, met: Sequence[OutputOverlap]) -> None:
+def draw_overlaps(folder: Path, overlaps: Sequence[OutputOverlap]) -> None:
     """Draw, for every arm, the mean |cosine| of LoRAs' outputs against the step."""
-    _by_step(folder / "meetings.svg", met, lambda row: abs(row.cosine), "mean |cosine| of outputs")
+    _by_step(folder / "output_overlap.svg", overlaps, lambda row: abs(row.cosine), "mean |cosine| of outputs")
 
 
-def draw_strengths(folder: Path, strong: Sequence[OutputStrength]) -> None:
+def draw_strengths(folder: Path, strengths: Sequence[OutputStrength]) -> None:
     """Draw, for every arm, how strong what it adds is against the step."""
-    _by_step(folder / "strengths.svg", strong, lambda row: row.after, "merge over layer's own output")
+    _by_step(folder / "strengths.svg", strengths, lambda row: row.after, "merge over layer's own output")
 
 
 def _by_step(path: Path, rows: Sequence[Any], value: Callable[[Any], float], label: str) -> None:
@@ -117,12 +117,17 @@ def _by_step(path: Path, rows: Sequence[Any], value: Callable[[Any], float], lab
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     for arm in dict.fromkeys(row.arm for row in rows):
-        found: dict[int, list[float]] = {}
+        by_step: dict[int, list[float]] = {}
         for row in rows:
             if row.arm == arm and row.layer.startswith("unet."):
-                found.setdefault(row.step, []).append(value(row))
+                by_step.setdefault(row.step, []).append(value(row))
         axes.plot(
-            sorted(found), [float(np.mean(found[step])) for step in sorted(found)], "o-", markersize=3, label=arm, clip_on=False
+            sorted(by_step),
+            [float(np.mean(by_step[step])) for step in sorted(by_step)],
+            "o-",
+            markersize=3,
+            label=arm,
+            clip_on=False,
         )
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -132,14 +137,16 @@ def _by_step(path: Path, rows: Sequence[Any], value: Callable[[Any], float], lab
     _save(figure, path)
 
 
-def draw_conflicts(folder: Path, found: Sequence[SignConflict]) -> None:
+def draw_conflicts(folder: Path, conflicts: Sequence[SignConflict]) -> None:
     """Draw sign conflicts and cancelled magnitude against the number of LoRAs, each with its chance line."""
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
-    counts = [row.count for row in found]
+    counts = [row.count for row in conflicts]
     for name, colour in (("conflicting", "tab:blue"), ("cancelled", "tab:orange")):
-        axes.plot(counts, [getattr(row, name) for row in found], "o-", color=colour, label=name)
-        axes.plot(counts, [getattr(row, f"{name}_by_chance") for row in found], "--", color=colour, label=f"{name}, by chance")
+        axes.plot(counts, [getattr(row, name) for row in conflicts], "o-", color=colour, label=name)
+        axes.plot(
+            counts, [getattr(row, f"{name}_by_chance") for row in conflicts], "--", color=colour, label=f"{name}, by chance"
+        )
     axes.set_xticks(counts)
     axes.set_ylim(0, 1)
     axes.set_xlabel("LoRAs")

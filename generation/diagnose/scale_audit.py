@@ -1,4 +1,4 @@
-"""The scale of every layer of a LoRA file: what the file says, what diffusers makes of it, and how strong the change is."""
+"""LoRA scale audit: alpha / rank by the file and as diffusers loads it, and the strength of the change."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import torch
 
 from evalkit.errors import UserError
 from generation.diagnose.pairwise_overlap import inner
-from generation.lora_file import Factors, Lora
+from generation.lora.factors import Factors, Lora
 from generation.merge.lowrank import flat, side_by_side
 from generation.merge.setup import Change, module_of
 from generation.pipeline import Pipeline, components, quiet
@@ -16,7 +16,7 @@ from generation.pipeline import Pipeline, components, quiet
 
 @dataclass(frozen=True)
 class LayerScale:
-    """One layer: alpha / rank by the file and as diffusers loads it (0: not at all), and ||Delta|| / ||W0|| (Frobenius)."""
+    """One layer: alpha / rank by the file and as diffusers loads it (0 if not loaded), and ||Delta|| / ||W0|| (Frobenius)."""
 
     lora: str
     layer: str
@@ -27,7 +27,7 @@ class LayerScale:
 
     @property
     def differs(self) -> bool:
-        """Return whether plain diffusers would draw with another strength than the file states."""
+        """Return whether plain diffusers would apply another strength than the file states."""
         return abs(self.scale - self.scale_in_diffusers) > 1e-6 * abs(self.scale)
 
 
@@ -63,7 +63,7 @@ def _in_diffusers(lora: Lora, pipeline: Pipeline) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class MergeEnergy:
-    """What an arm's merge leaves of its LoRAs: ||merge||^2 over the sum of theirs, and over that of their exact sum."""
+    """Energy of an arm's merge: ||merge||^2 relative to the sum of the LoRAs' energies, and to that of their exact sum."""
 
     arm: str
     of_parts: float
@@ -83,7 +83,7 @@ def energy(arm: str, loras: Sequence[tuple[Lora, float]], changes: Mapping[str, 
         parts += sum(_square(part) for part in here)
         whole += _square(side_by_side(here))
     if not parts or not whole:
-        raise UserError(f"arm {arm}: the case's LoRAs, or their sum, change nothing; are all weights 0?")
+        raise UserError(f"arm {arm}: the case's LoRAs, or their sum, change nothing; give weights other than 0")
     return MergeEnergy(arm, merged / parts, merged / whole)
 
 

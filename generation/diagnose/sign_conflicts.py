@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from generation.lora_file import Lora
+from generation.lora.factors import Lora
 from generation.seeds import derived
 
 # Entries looked at together; what of all LoRAs is held as dense numbers at once.
@@ -30,10 +30,10 @@ def by_chance(count: int) -> tuple[float, float]:
 
 
 def sign_conflicts(loras: Sequence[Lora], orders: int = 10, seed: int = 0) -> list[SignConflict]:
-    """Return the conflicts among 2, 3, ... LoRAs, over all entries of the layers that all adapt, mean of random orders.
+    """Return the conflicts among 2, 3, ... LoRAs, over all entries of the layers that all adapt, as a mean over random orders.
 
-    BlockLoRA, Figure 4 (right), shows the first number alone; chance has its curve too, so it says little without it. The
-    second is 1 - sum |sum_j Delta_j| / sum sum_j |Delta_j|. An entry of zero has no sign.
+    BlockLoRA, Figure 4 (right), shows only the first number; the chance level is needed to interpret it. The second number is
+    1 - sum |sum_j Delta_j| / sum sum_j |Delta_j|. An entry of zero has no sign.
     """
     layers = sorted(set.intersection(*(set(lora.factors) for lora in loras)))
     generator = Generator("cpu").manual_seed(derived("orders", seed))

@@ -1,4 +1,4 @@
-"""Puts a merge into the model and takes it out again: folded into the weights, or as hooks beside them."""
+"""Applies a merge to a model and removes it again: folded into the weights, or as hooks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -11,7 +11,7 @@ from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import Change, Observer, Setup, WeightedLora, folded
 from generation.pipeline import Pipeline
 
-# What makes a calibrated merge, by what it needs to know.
+# Implementation of calibrated merges, by what they need.
 CALIBRATED: Mapping[Needs, Callable[[Setup, Pipeline, Sequence[WeightedLora], SamplingState], Mapping[str, Change]]] = {
     "inputs": on_calibration.changes,
     "hidden": on_calibration.changes,
@@ -23,13 +23,13 @@ def _calibrated(setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora],
     return CALIBRATED[setup.method.needs](setup, pipeline, loras, state)
 
 
-# Per kind that fixed weights may hold: the changes of weights that are the merge, or None where these settings need more.
+# By kind: the changes of weights that are the merge, or None if these settings cannot be folded.
 CHANGES: Mapping[Kind, Callable[[Setup, Pipeline, Sequence[WeightedLora], SamplingState], Mapping[str, Change] | None]] = {
     "weights": on_weights.changes,
     "calibrated": _calibrated,
     "outputs": on_outputs.changes,
 }
-# Per kind that fixed weights may not hold: what works beside the layers.
+# By kind: the implementation by hooks, for merges that cannot be folded.
 HOOKED: Mapping[
     Kind, Callable[[Setup, Pipeline, Sequence[WeightedLora], SamplingState, Observer | None], AbstractContextManager[None]]
 ]
@@ -38,10 +38,10 @@ HOOKED = {"outputs": on_outputs.hooked, "steps": on_steps.hooked}
 
 @dataclass(frozen=True)
 class Merge(Setup):
-    """A method with its settings and the seed of its masks, ready to be put into a model."""
+    """A method with its settings and the seed of its masks, ready to be applied to a model."""
 
     def changes(self, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState) -> Mapping[str, Change] | None:
-        """Return the change of each layer's weight that is this merge, or None where the merge changes while drawing."""
+        """Return the change of each layer's weight that is this merge, or None if the merge changes while sampling."""
         made = CHANGES.get(self.method.acts_on)
         return None if made is None else made(self, pipeline, loras, state)
 
@@ -49,7 +49,7 @@ class Merge(Setup):
     def applied(
         self, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState, observe: Observer | None = None
     ) -> Iterator[None]:
-        """Hold the merge of `loras` in the model while a block runs; leave every weight as it was, bit by bit."""
+        """Apply the merge of `loras` to the model while a block runs; restore every weight bit by bit."""
         changes = self.changes(pipeline, loras, state)
         if changes is None:
             with HOOKED[self.method.acts_on](self, pipeline, loras, state, observe):

@@ -1,4 +1,4 @@
-"""The command `merge`: an arm's merge of a case's LoRAs, as one file."""
+"""The `merge` command: writes an arm's merge of a case's LoRAs as one file."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,7 @@ from evalkit.errors import UserError
 
 
 class Precision(StrEnum):
-    """The numbers' type in the file."""
+    """Number format of the file's tensors."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -23,16 +23,19 @@ def merge(
     case: Annotated[str, typer.Option("--case", help="The id of the case whose LoRAs are merged.")],
     out: Annotated[Path, typer.Option("--out", help="The file to write; ends in .safetensors.")],
     rank: Annotated[
-        int | None, typer.Option("--rank", min=1, help="Cut every layer to this rank at most; the share kept is stated.")
+        int | None,
+        typer.Option(
+            "--rank", min=1, help="Truncate every layer to this rank by SVD; prints the share of the squared norm kept."
+        ),
     ] = None,
-    delta: Annotated[bool, typer.Option("--delta", help="Write the change of every weight, and no LoRA.")] = False,
-    dtype: Annotated[Precision, typer.Option("--dtype", help="The type of the file's numbers.")] = Precision.FLOAT32,
+    delta: Annotated[bool, typer.Option("--delta", help="Write the dense change of every weight instead of a LoRA.")] = False,
+    dtype: Annotated[Precision, typer.Option("--dtype", help="Number format of the file.")] = Precision.FLOAT32,
 ) -> None:
     """Write an arm's merge of one case as a LoRA file that any tool reads."""
     if out.suffix != ".safetensors":
-        raise UserError(f"--out {out}: must end in .safetensors")
+        raise UserError(f"--out {out}: the file name does not end in .safetensors; add the ending")
     if delta and rank is not None:
-        raise UserError("--rank and --delta: a delta has no rank; give one of the two")
+        raise UserError("--rank and --delta: a dense change has no rank; give one of the two")
     import torch
     from rich.console import Console
 
@@ -50,5 +53,5 @@ def merge(
     finally:
         artist.close()
     form = "changes of weights" if written.rank is None else f"a LoRA of rank {written.rank} at most"
-    kept = "" if rank is None else f", {100 * written.energy:.2f} % of the squared norm kept"
-    Console(stderr=True, soft_wrap=True).print(f"{out}: {written.layers} layers, {form}{kept}", markup=False)
+    norm_kept = "" if rank is None else f", {100 * written.energy:.2f} % of the squared norm kept"
+    Console(stderr=True, soft_wrap=True).print(f"{out}: {written.layers} layers, {form}{norm_kept}", markup=False)

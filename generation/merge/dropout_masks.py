@@ -1,4 +1,4 @@
-"""Masks as a pure function: a hash of mask seed, layer, image, guidance half, call, token and channel decides each element."""
+"""Dropout masks as a pure function of mask seed, layer, image, guidance half, call, token and channel."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,9 +18,9 @@ TOKEN_STEP, CHANNEL_STEP = 0x9E3779B9, 0x85EBCA6B
 # Shifts and multipliers of lowbias32 (Wellons 2018, "Prospecting for hash functions"): the low-bias two-round mixer.
 ROUNDS = ((16, 0x7FEB352D), (15, 0x846CA68B))
 LAST = 16
-# Shares that float arithmetic leaves this near to 1 are 1: p = 1 - 1/k partitions every element.
+# Tolerance for sums of keep rates, so that p = 1 - 1/k partitions every element despite rounding.
 TOLERANCE = 1e-9
-# Integers as wide as a number of so many bytes.
+# Integer type by size in bytes.
 WHOLE_NUMBERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 PRESETS = {
@@ -31,11 +31,12 @@ PRESETS = {
 
 
 class MaskOptions(Record):
-    """How fine masks are, how often they are drawn anew, and whether both halves of guidance share them.
+    """Granularity of masks, how often they are redrawn, and whether both halves of guidance share them.
 
-    The paper's text allows a mask per channel, its code draws one per element at every forward pass, anew for the guided and
-    the unguided half (preset `official`); guidance then amplifies the halves' difference. `static` masks are folded into the
-    weights and cost nothing at run time.
+    The paper's text allows one mask per channel. Its code draws one per element at every forward pass, independently for the
+    guided and the unguided half (preset `official`); guidance then amplifies the difference between the halves. `shared_cfg`
+    is the same with one mask for both halves. `static` masks (one per channel for the whole run) are folded into the weights
+    and add no cost.
     """
 
     granularity: Literal["element", "channel"] = "element"
@@ -44,15 +45,15 @@ class MaskOptions(Record):
     preset: Literal["official", "shared_cfg", "static"] | None = None
 
     @model_validator(mode="after")
-    def _one_way_to_say_it(self) -> "MaskOptions":
-        said = sorted(self.model_fields_set & {"granularity", "refresh", "cfg"})
-        if self.preset is not None and said:
-            raise ValueError(f"preset = {self.preset!r} already says {', '.join(said)}; give the one or the others")
+    def _preset_or_options(self) -> "MaskOptions":
+        explicit = sorted(self.model_fields_set & {"granularity", "refresh", "cfg"})
+        if self.preset is not None and explicit:
+            raise ValueError(f"preset = {self.preset!r} already sets {', '.join(explicit)}; give the preset or the options")
         return self
 
     @property
     def resolved(self) -> "MaskOptions":
-        """Return the same options with the preset spelt out."""
+        """Return the same options with the preset expanded."""
         if self.preset is None:
             return self
         granularity, refresh, cfg = PRESETS[self.preset]
@@ -60,33 +61,33 @@ class MaskOptions(Record):
 
     @property
     def foldable(self) -> bool:
-        """Return whether one mask per layer serves the whole run, so that it can be folded into the weights."""
+        """Return whether one mask per layer holds for the whole run, so that it can be folded into the weights."""
         options = self.resolved
         return (options.granularity, options.refresh, options.cfg) == ("channel", "run", "shared")
 
 
 def signed(word: int) -> int:
-    """Return the 32-bit word as torch's int32 holds it."""
+    """Return the 32-bit word as a signed integer, as in torch.int32."""
     word &= 0xFFFFFFFF
     return word - (1 << 32) if word >> 31 else word
 
 
 class Scratch:
-    """Memory for blocks that live for a moment, used again: on the CPU fresh pages cost more than the sums in them."""
+    """Reusable buffers for short-lived blocks: on the CPU allocating fresh pages costs more than computing with them."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
+        self._buffers: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
 
     def take(self, use: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return a tensor of any content; it is another one's memory as soon as the same `use` is taken again."""
+        """Return an uninitialised tensor; its memory is reused at the next call with the same `use`."""
         count, key = math.prod(shape), (use, dtype, device)
-        if key not in self._kept or self._kept[key].numel() < count:
-            self._kept[key] = torch.empty(count, dtype=dtype, device=device)
-        return self._kept[key][:count].view(*shape)
+        if key not in self._buffers or self._buffers[key].numel() < count:
+            self._buffers[key] = torch.empty(count, dtype=dtype, device=device)
+        return self._buffers[key][:count].view(*shape)
 
 
 def mix(words: Tensor) -> Tensor:
-    """Scramble int32 words in place and return them; multiplication wraps around, shifts are logical."""
+    """Hash int32 words in place and return them; multiplication wraps around, shifts are logical."""
     for shift, factor in ROUNDS:
         fold(words, shift).mul_(signed(factor))
     return fold(words, LAST)
@@ -99,19 +100,19 @@ def fold(words: Tensor, shift: int, spare: Tensor | None = None) -> Tensor:
 
 
 def count_words(key: Tensor | int, length: int, step: int, device: torch.device) -> Tensor:
-    """Return scrambled words key + step, key + 2 step, ...: int32, the key's shape (none for a number) and `length`."""
+    """Return hashed words key + step, key + 2 step, ...: int32, the shape of the key (none for a number) and `length`."""
     steps = torch.arange(1, length + 1, dtype=torch.int32, device=device).mul_(signed(step))
     return mix(steps + (key[..., None] if isinstance(key, Tensor) else signed(key)))
 
 
 def row_words(keys: list[int], tokens: int, device: torch.device) -> Tensor:
-    """Return one int32 word per row and token, [rows * tokens]; `keys` stand for image, half and call."""
+    """Return one int32 word per row and token, [rows * tokens]; `keys` identify image, half and call."""
     rows = torch.tensor([signed(key) for key in keys], dtype=torch.int32, device=device)
     return count_words(rows, tokens, TOKEN_STEP, device).flatten()
 
 
 def channel_words(layer: str, channels: int, draw: int, device: torch.device) -> Tensor:
-    """Return one int32 word per channel of a layer, [channels]; another `draw` gives independent words."""
+    """Return one int32 word per channel of a layer, [channels]; each `draw` gives independent words."""
     return count_words(derived("layer", layer, draw), channels, CHANNEL_STEP, device)
 
 
@@ -119,45 +120,45 @@ class MaskDraws:
     """One uniform number per element, for each `draw`: elements are [rows, channels]."""
 
     def __init__(self, rows: Tensor, channels: Sequence[Tensor], dtype: torch.dtype, scratch: Scratch | None = None) -> None:
-        # the first step of scrambling sees no carry, so rows and channels take it before they meet
+        # the first mixing step has no carry, so it is applied to rows and channels before they are combined
         self._rows, *self._channels = (fold(one.clone(), ROUNDS[0][0]) for one in (rows, *channels))
         self._dtype, self._scratch = dtype, scratch or Scratch()
         self._shares = 0
-        # by draw: its words, and whether their last scrambling is done
+        # by draw: its words, and whether the last mixing step was applied
         self._words: dict[int, tuple[Tensor, bool]] = {}
 
     def split(self, blocks: int) -> Iterator["MaskDraws"]:
-        """Yield the draws of as many blocks of rows, one after the other in the same memory."""
+        """Yield the draws of that many blocks of rows, one after the other in the same memory."""
         for rows in torch.tensor_split(self._rows, blocks):
             block = copy(self)
             block._rows, block._shares, block._words = rows, 0, {}
             yield block
 
     def share(self, low: float, high: float, gain: float, draw: int = 0) -> Tensor:
-        """Return `gain` where the draw lies in [low, high), 0 elsewhere; [rows, channels].
+        """Return `gain` where the draw is in [low, high), else 0; [rows, channels].
 
-        Adjacent shares of one draw are disjoint exactly: they compare the same 32-bit words with the same bound.
+        Adjacent shares of one draw are exactly disjoint: they compare the same 32-bit words with the same bound.
         """
         self._shares += 1
-        # comparisons answer 0 or 1 in integers, and those times a number's bits are its bits or none: torch turns booleans into
-        # numbers five times as slowly
+        # comparisons write integers 0 or 1, which are multiplied by the gain's bit pattern: torch converts booleans to numbers
+        # five times as slowly
         whole_numbers = WHOLE_NUMBERS[self._dtype.itemsize]
-        kept = self._taken(f"share {self._shares}", whole_numbers)
+        chosen = self._taken(f"share {self._shares}", whole_numbers)
         bits = _bits(gain, self._dtype)
         least = None if low < TOLERANCE else _bound(low)
         most = None if high > 1 - TOLERANCE else _bound(high)
         if least is None and most is None:
-            return kept.fill_(bits).view(self._dtype)
+            return chosen.fill_(bits).view(self._dtype)
         words = self._drawn(draw, whole=bool(((least or 0) | (most or 0)) & 0xFFFF))
         if least is not None:
-            torch.ge(words, least, out=kept)
+            torch.ge(words, least, out=chosen)
         if most is not None:
-            below = torch.lt(words, most, out=kept if least is None else self._taken("kept", whole_numbers))
-            kept = below if least is None else kept.mul_(below)
-        return kept.mul_(bits).view(self._dtype)
+            below = torch.lt(words, most, out=chosen if least is None else self._taken("below", whole_numbers))
+            chosen = below if least is None else chosen.mul_(below)
+        return chosen.mul_(bits).view(self._dtype)
 
     def _drawn(self, draw: int, *, whole: bool) -> Tensor:
-        """Return mix(row ^ channel) of all elements; the last step, which moves no upper bit, is sure where `whole`."""
+        """Return mix(row ^ channel) of all elements; the last step, which changes no upper bit, is applied if `whole`."""
         words, done = self._words.get(draw, (None, False))
         spare = self._taken("spare", torch.int32)
         if words is None:

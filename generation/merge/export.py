@@ -1,4 +1,4 @@
-"""One file for a merge: a LoRA that any tool reads at the right scale, or the change of every weight."""
+"""Writes a merge as one file: a LoRA with folded scales, or the change of every weight."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from generation.tensor_file import TensorFile
 
 @dataclass(frozen=True)
 class MergedFileSummary:
-    """What a file holds: layers, their highest rank (none for a delta), and the share of the merge's squared norm kept."""
+    """Contents of a written file: layers, their highest rank (None for a delta), and the share of squared norm kept."""
 
     layers: int
     rank: int | None
@@ -53,22 +53,37 @@ def narrowed(experiment: Experiment, arm: Arm, case: Case) -> Experiment:
 def write_merge(
     artist: Artist, arm: Arm, case: Case, out: Path, *, rank: int | None = None, delta: bool = False, dtype: Dtype = "float32"
 ) -> MergedFileSummary:
-    """Write an arm's merge of a case's LoRAs to `out`.
+    """Write an arm's merge of a case's LoRAs to `out`; the same arm gives the same bytes.
 
-    A LoRA's scales are folded into its factors, so that alpha = rank in every layer. `rank` cuts each layer to its best
-    approximation of that rank, and the header says which share of the squared Frobenius norm is kept; a merge that gives no
-    factors needs it. A delta holds `<layer>.diff`, to be added to the weights. The same arm gives the same bytes.
+    Scales are folded into the factors, so that alpha = rank in every layer. A delta contains `<layer>.diff`, to be added to
+    the weights.
+
+    Parameters
+    ----------
+    artist
+        The sampler with the experiment's model and LoRAs.
+    arm, case
+        What to merge.
+    out
+        Path of the file, ending in .safetensors.
+    rank
+        Truncate each layer to this rank; the header states the share of the squared Frobenius norm kept. A merge that is
+        not low rank requires it, or `delta`. Default: no truncation.
+    delta
+        Write dense changes of weights instead of a LoRA. Default: False.
+    dtype
+        Number format of the tensors: "float32" (default), "float16" or "bfloat16".
 
     Raises:
-        UserError: no file of weights can hold the merge, or it is no LoRA and neither `rank` nor `delta` is given.
+        UserError: the merge changes while sampling, or it is not low rank and neither `rank` nor `delta` is given.
     """
     changes = artist.changes(arm, case.merged)
     if changes is None:
         raise UserError(
-            f"--arm {arm.label}: {arm.method} acts otherwise at every step, and no file of weights can hold that; "
-            "dropout merges can be written with preset = 'static'"
+            f"--arm {arm.label}: {arm.method} changes while sampling, which no file of weights can represent; "
+            "write a dropout merge with preset = 'static', or choose another arm"
         )
-    kept: dict[str, tuple[float, float]] = {}
+    norms: dict[str, tuple[float, float]] = {}
     with temporary_beside(out) as temporary, TemporaryFile(dir=out.parent) as data:
         file, precision = TensorFile(data), getattr(torch, dtype)
         for layer, make in changes.items():
@@ -78,7 +93,7 @@ def write_merge(
                 continue
             if rank is not None:
                 made, part, whole = cut(made, rank)
-                kept[layer] = (part, whole)
+                norms[layer] = (part, whole)
             if isinstance(made, Tensor):
                 raise UserError(
                     f"--arm {arm.label}: {arm.method} gives whole weights and no LoRA; give --rank N for the nearest LoRA of "
@@ -91,8 +106,8 @@ def write_merge(
             file.add(f"{spelt(layer)}.lora_B.weight", made.up.reshape(*made.up.shape, *tail).to(precision))
         if not file.entries:
             raise UserError(f"--arm {arm.label}: the merge of {case.id} changes nothing; are all weights 0?")
-        total = sum(whole for _, whole in kept.values())
-        energy = sum(part for part, _ in kept.values()) / total if total else 1.0
+        total = sum(whole for _, whole in norms.values())
+        energy = sum(part for part, _ in norms.values()) / total if total else 1.0
         header = {"evalkit": provenance.as_json({**_made_of(artist, arm, case), "energy_kept": energy})}
         if not delta:
             header["lora_adapter_metadata"] = provenance.as_json(_config(file.ranks()))
@@ -102,7 +117,7 @@ def write_merge(
 
 
 def spelt(layer: str) -> str:
-    """Return a layer's name as files spell it: text encoders with the prefix that transformers 5 dropped from the model."""
+    """Return a layer's name as files spell it: text encoders with the prefix that transformers 5 removed from the model."""
     component, _, name = layer.partition(".")
     if component == "unet" or name.startswith(("text_model.", "text_projection")):
         return layer
@@ -110,7 +125,7 @@ def spelt(layer: str) -> str:
 
 
 def _made_of(artist: Artist, arm: Arm, case: Case) -> dict[str, Any]:
-    """Return how to make the file again."""
+    """Return everything needed to reproduce the file."""
     setup = artist.merge(arm)
     return {
         "experiment": artist.experiment.name,
@@ -128,10 +143,10 @@ def _made_of(artist: Artist, arm: Arm, case: Case) -> dict[str, Any]:
     }
 
 
-def _config(found: Mapping[str, int]) -> dict[str, Any]:
-    """Return peft's configuration of each component from the ranks of its layers' first factors: rank and alpha, equal.
+def _config(rank_by_key: Mapping[str, int]) -> dict[str, Any]:
+    """Return peft's configuration of each component from the ranks of its layers' first factors; alpha equals rank.
 
-    diffusers guesses where it is missing; releases before 2026-08 guess wrong for layers of different ranks.
+    diffusers guesses a missing configuration; releases before 2026-08 guess wrong for layers of different ranks.
     """
     config: dict[str, Any] = {}
     for component in ("text_encoder", "text_encoder_2", "unet"):
@@ -139,13 +154,13 @@ def _config(found: Mapping[str, int]) -> dict[str, Any]:
         # without text_model., a name fits encoders that have the prefix and those that dropped it
         ranks = {
             name.removeprefix(start).removeprefix("text_model.").removesuffix(end): rank
-            for name, rank in found.items()
+            for name, rank in rank_by_key.items()
             if name.startswith(start)
         }
         if ranks:
             highest = max(ranks.values())
             other = {name: rank for name, rank in ranks.items() if rank != highest}
-            said = {"r": highest, "lora_alpha": highest, "target_modules": sorted(ranks)}
-            said |= {"rank_pattern": other, "alpha_pattern": other}
-            config |= {f"{start}{key}": value for key, value in said.items()}
+            component_config = {"r": highest, "lora_alpha": highest, "target_modules": sorted(ranks)}
+            component_config |= {"rank_pattern": other, "alpha_pattern": other}
+            config |= {f"{start}{key}": value for key, value in component_config.items()}
     return config

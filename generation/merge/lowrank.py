@@ -1,7 +1,7 @@
-"""Small linear algebra on LoRA factors: what a singular value decomposition says, without ever making a dense one.
+"""Linear algebra on LoRA factors without dense matrices.
 
-All of it on the CPU, so that the result does not depend on the device. Gram matrices are made and decomposed in float64: they
-then tell singular values down to 1e-8 of the largest, which a decomposition in float32 would not better.
+Everything runs on the CPU, so that results do not depend on the device. Gram matrices are computed and decomposed in float64,
+which resolves singular values down to 1e-8 of the largest; a decomposition in float32 would not be more accurate.
 """
 
 from collections.abc import Sequence
@@ -10,83 +10,86 @@ import torch
 from scipy.linalg import eigh
 from torch import Tensor
 
-from generation.lora_file import Factors
+from generation.lora.factors import Factors
 
-# Directions this much weaker than the strongest are rounding of float32 factors, not content.
+# Relative singular value below which a direction is rounding of float32 factors.
 NEGLIGIBLE = 1e-6
 
 
 def side_by_side(parts: Sequence[Factors]) -> Factors:
-    """Return the sum of the parts as one pair of factors, its rank the sum of theirs."""
+    """Return the sum of the parts as one pair of factors whose rank is the sum of their ranks."""
     return Factors(torch.cat([part.down for part in parts]), torch.cat([part.up for part in parts], dim=1))
 
 
 def flat(part: Factors) -> Factors:
-    """Return the factors as float64 matrices, `down` [rank, inputs] with a convolution's window laid flat."""
+    """Return the factors as float64 matrices, `down` [rank, inputs] with the kernel of a convolution flattened."""
     return Factors(part.down.flatten(1).to("cpu", torch.float64), part.up.to("cpu", torch.float64))
 
 
 def shaped(down: Tensor, up: Tensor, like: Factors) -> Factors:
-    """Return matrices as float32 factors on the device and with the window of `like`."""
+    """Return matrices as float32 factors on the device and with the kernel shape of `like`."""
     window = like.down.shape[1:]
     return Factors(down.to(like.down).view(down.shape[0], *window), up.to(like.up))
 
 
 def thin_svd(part: Factors) -> tuple[Tensor, Tensor, Tensor]:
-    """Return U [outputs, s], S [s] and V [inputs, s] of up @ down, both flat, without directions of no weight.
+    """Return U [outputs, s], S [s] and V [inputs, s] of up @ down, both flat, without negligible directions.
 
-    With up = Q_B R_B and down^T = Q_A R_A, only the small R_B R_A^T needs decomposing.
+    With up = Q_B R_B and down^T = Q_A R_A, only the small R_B R_A^T is decomposed.
     """
     left, upper = torch.linalg.qr(part.up)
     right, lower = torch.linalg.qr(part.down.T)
     u, s, vt = torch.linalg.svd(upper @ lower.T, full_matrices=False)
-    kept = _weighty(s)
-    return left @ u[:, kept], s[kept], right @ vt[kept].T
+    significant = _significant(s)
+    return left @ u[:, significant], s[significant], right @ vt[significant].T
 
 
 def span(columns: Tensor) -> Tensor:
-    """Return the left singular vectors of a matrix that have weight, by falling weight; [rows, s]."""
+    """Return the significant left singular vectors of a matrix, strongest first; [rows, s]."""
     outer, inner = torch.linalg.qr(columns)
     u, s, _ = torch.linalg.svd(inner, full_matrices=False)
-    basis: Tensor = outer @ u[:, _weighty(s)]
+    basis: Tensor = outer @ u[:, _significant(s)]
     return basis
 
 
 def axes(columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Return U, the left singular vectors of a float32 matrix that have weight, and U^T columns; [rows, s], [s, columns].
+    """Return U, the significant left singular vectors of a float32 matrix, and U^T columns; [rows, s], [s, columns].
 
-    Both come from the eigenvectors of the smaller Gram matrix. Columns of U are as orthonormal as their weight can tell: what
-    is off belongs to directions of next to none.
+    Both come from the eigenvectors of the smaller Gram matrix. Deviations of U from orthonormality belong to directions of
+    nearly zero weight.
     """
     exact = columns.to("cpu", torch.float64)
     if columns.shape[1] >= columns.shape[0]:
-        values, vectors = _falling(exact @ exact.T)
-        basis = vectors[:, _weighty(values.sqrt())].float()
+        values, vectors = _descending(exact @ exact.T)
+        basis = vectors[:, _significant(values.sqrt())].float()
         return basis, basis.T @ columns
-    values, vectors = _falling(exact.T @ exact)
-    kept = _weighty(values.sqrt())
-    s, v = values[kept].sqrt(), vectors[:, kept]
+    values, vectors = _descending(exact.T @ exact)
+    significant = _significant(values.sqrt())
+    s, v = values[significant].sqrt(), vectors[:, significant]
     return columns @ (v / s).float(), (s[:, None] * v.T).float()
 
 
 def nearest_orthonormal(columns: Tensor) -> Tensor:
-    """Return the polar factor of a matrix: the nearest one whose directions of weight are orthonormal (Procrustes)."""
+    """Return the polar factor of a matrix, the nearest one with orthonormal columns (Procrustes).
+
+    Negligible directions are removed.
+    """
     u, s, vt = torch.linalg.svd(columns, full_matrices=False)
-    kept = _weighty(s)
-    polar: Tensor = u[:, kept] @ vt[kept]
+    significant = _significant(s)
+    polar: Tensor = u[:, significant] @ vt[significant]
     return polar
 
 
-def _weighty(s: Tensor) -> Tensor:
-    # the first is the largest, where there is any
+def _significant(s: Tensor) -> Tensor:
+    # the first singular value is the largest
     return s > NEGLIGIBLE * s[:1]
 
 
 def cut(change: Factors | Tensor, rank: int) -> tuple[Factors, float, float]:
-    """Return the best approximation of a change that has `rank` at most, its squared Frobenius norm, and the change's own.
+    """Return the best approximation of a change at `rank` or less, its squared Frobenius norm, and that of the change.
 
-    The singular vectors are eigenvectors of a Gram matrix: of R x R, R the rank of factors, or of the layer's shorter side for
-    a dense change and where R is no smaller. Only as many as are kept are found.
+    The singular vectors are eigenvectors of a Gram matrix: of R x R for factors of rank R, or of the layer's shorter side for a
+    dense change or if R is not smaller. Only as many as are needed are computed.
     """
     if isinstance(change, Factors) and change.rank < min(change.up.shape[0], change.down[0].numel()):
         factors = flat(change)
@@ -97,18 +100,18 @@ def cut(change: Factors | Tensor, rank: int) -> tuple[Factors, float, float]:
         matrix, right = dense.flatten(1).to("cpu", torch.float64), None
     wide = matrix.shape[0] <= matrix.shape[1]
     gram = matrix @ matrix.T if wide else matrix.T @ matrix
-    values, vectors = _falling(gram, rank)
-    kept = _weighty(values.sqrt())
-    values, first = values[kept], vectors[:, kept]
-    # the singular values stand in equal parts in both factors, which half precision holds best
+    values, vectors = _descending(gram, rank)
+    significant = _significant(values.sqrt())
+    values, first = values[significant], vectors[:, significant]
+    # singular values are split equally between the factors, which suits half precision best
     root = values.sqrt().sqrt()
     up, down = (first * root, (first / root).T @ matrix) if wide else (matrix @ (first / root), (first * root).T)
     like = change if isinstance(change, Factors) else Factors(change, change)
     return shaped(down if right is None else down @ right, up, like), float(values.sum()), float(gram.trace())
 
 
-def _falling(gram: Tensor, count: int | None = None) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues and eigenvectors of a Gram matrix, the largest first; the first `count` of them where it is given."""
+def _descending(gram: Tensor, count: int | None = None) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues and eigenvectors of a Gram matrix, largest first; only the first `count` if it is given."""
     size = len(gram)
     if count is None or count >= size:
         values, vectors = eigh(gram.numpy(), driver="evd", check_finite=False)

@@ -1,4 +1,4 @@
-"""What a merge method is: a function whose signature is the schema of its parameters, and a name in a list."""
+"""Merge methods: functions whose signatures are the schemas of their parameters."""
 
 import difflib
 import inspect
@@ -14,7 +14,7 @@ from generation.merge.dropout_masks import MaskOptions
 
 Kind = Literal["weights", "outputs", "steps", "calibrated"]
 Needs = Literal["inputs", "hidden", "columns"]
-# What every method of a kind may be told beside its own parameters.
+# Parameters of all methods of a kind, in addition to their own.
 OPTIONS: Mapping[Kind, type[Record]] = {
     "weights": Record,
     "outputs": MaskOptions,
@@ -41,9 +41,9 @@ class MergeMethod:
     acts_on: Kind
     source: str
     function: Callable[..., Any]
-    # raises a ValueError where settings do not suit this many LoRAs
+    # raises a ValueError if the settings do not fit this number of LoRAs
     check: Callable[[int, Any], None] | None = None
-    # of a calibrated method: moments of a layer's inputs or of the LoRAs' hidden activations, or a trial of weights of inputs
+    # of a calibrated method: moments of a layer's inputs, moments of hidden activations, or an objective over input columns
     needs: Needs = "inputs"
 
     @property
@@ -62,15 +62,17 @@ class MergeMethod:
         """Return the parameters, checked and with defaults filled in.
 
         Raises:
-            ValueError: some are unknown or out of range; the message says which and what is allowed.
+            ValueError: a parameter is unknown or out of range; the message states which and what is allowed.
         """
         schema = self.schema
         known = list(schema.model_fields)
-        wrong = [name for name in parameters if name not in known]
-        if wrong:
-            near = difflib.get_close_matches(wrong[0], known, 1)
+        unknown = [name for name in parameters if name not in known]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], known, 1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"{self.name} takes no {wrong[0]!r}; {hint}it takes {', '.join(known) or 'no parameters'}")
+            raise ValueError(
+                f"{self.name} has no parameter {unknown[0]!r}; {hint}its parameters are {', '.join(known) or 'none'}"
+            )
         try:
             return schema.model_validate(dict(parameters))
         except ValidationError as error:
@@ -90,7 +92,7 @@ def merge_method(
 
 
 def by_name(*methods: MergeMethod) -> Mapping[str, MergeMethod]:
-    """Return the registry of `methods`; two of one name are a mistake in the code."""
+    """Return the registry of `methods`; raise a ValueError if two have one name."""
     registry: dict[str, MergeMethod] = {}
     for method in methods:
         if method.name in registry:

@@ -1,4 +1,4 @@
-"""Calibrated merges: each LoRA draws its concept alone, layers are watched, and the merge fits what they saw."""
+"""Calibrated merges: each LoRA alone generates its concept, layers are observed, and the merge fits the observations."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -9,27 +9,27 @@ import torch
 from torch import Tensor
 
 from evalkit.errors import UserError
-from generation.lora_file import Factors
+from generation.lora.factors import Factors
 from generation.merge.calibration import Moments
-from generation.merge.on_weights import told
+from generation.merge.on_weights import layer_inputs
 from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import Change, Setup, WeightedLora, at_work, folded, layers_of, module_of
 from generation.pipeline import Pipeline, quiet
 from generation.seeds import derived, initial_noise, step_generator
 
-# Bytes of moments held at once. SDXL's would take 12 GB together, half of that for the widest layers of its feed-forwards.
+# Bytes of moments in memory at once. SDXL's take 12 GB together, half of that for the widest feed-forward layers.
 MOMENTS = 1 << 31
 
 
 def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState) -> Mapping[str, Change]:
-    """Return what the method makes of each layer after watching it.
+    """Return the method's result for each layer after observing it.
 
-    Text encoders come first: each LoRA alone reads its prompts. The UNet is watched while each LoRA alone acts in it below the
-    merged text encoders, so that cross-attention sees the text it will see (Mix-of-Show). Initial noise comes from
-    the arm's seed and is equal for all LoRAs. The drawing has the model's own size and no guidance.
+    Text encoders come first: each LoRA alone encodes its prompts. The denoiser is observed while each LoRA alone acts in it,
+    with the merged text encoders, so that cross-attention sees the text it will see (Mix-of-Show). Initial noise comes from
+    the arm's seed and is equal for all LoRAs. Images have the model's own size and no guidance.
 
     Raises:
-        UserError: a concept has no words to draw it by.
+        UserError: a concept has no words for its prompts.
     """
     active = at_work(loras)
     layers = layers_of(active)
@@ -49,9 +49,9 @@ def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], sta
 def _watched(
     setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], layers: Mapping[str, list[WeightedLora]], run: Any  # noqa: ANN401
 ) -> dict[str, Change]:  # fmt: skip
-    """Run each LoRA alone in `layers` and return what the method makes of them, one group of layers after the other.
+    """Run each LoRA alone in `layers` and return the method's results, one group of layers after the other.
 
-    A drawing repeats itself, so a group sees what it would have seen had all layers been watched at once.
+    Sampling is deterministic, so a group observes what it would have observed if all layers had been observed at once.
     """
     own = {name: value for name, value in setup.settings.model_dump().items() if name not in ("prompts", "calibration_steps")}
     alone = [{layer: partial(one.part, layer) for layer in one.lora.factors if layer in layers} for one in loras]
@@ -69,9 +69,9 @@ def _watched(
         for layer in group:
             here, device = layers[layer], module_of(pipeline, layer).weight.device
             parts = [weighted.part(layer, device) for weighted in here]
-            # what a layer saw is needed no more, and is far larger than a pair of factors
+            # free the moments, which are far larger than a pair of factors
             seen = moments.pop(layer)
-            merged: Factors = setup.method.function(parts, told(setup, loras, layer, here), seen, **own)
+            merged: Factors = setup.method.function(parts, layer_inputs(setup, loras, layer, here), seen, **own)
             made[layer] = partial(_ready, merged)
     return made
 
@@ -90,7 +90,7 @@ def _downs(pipeline: Pipeline, layer: str, here: Sequence[WeightedLora]) -> list
 
 
 def _groups(setup: Setup, layers: Mapping[str, list[WeightedLora]]) -> Iterator[list[str]]:
-    """Share the layers out so that no group's moments take more than `MOMENTS`, but for a layer that does so alone."""
+    """Divide the layers into groups whose moments fit into `MOMENTS`; a larger layer forms its own group."""
     group: list[str] = []
     size = 0
     for layer, here in layers.items():
@@ -114,14 +114,14 @@ def _read(pipeline: Pipeline, prompts: list[str]) -> None:
 
 
 def in_words(setup: Setup, weighted: WeightedLora) -> list[str]:
-    """Return the prompts of calibration in the words of a LoRA's concept; raise a UserError where it has none."""
+    """Return the calibration prompts in the words of a LoRA's concept; raise a UserError if it has none."""
     if not weighted.words:
-        raise UserError(f"{weighted.lora.path.name}: its concept has no words to calibrate with; give the concept words")
+        raise UserError(f"{weighted.lora.path.name}: its concept has no words to calibrate with; set words in [[concepts]]")
     return [prompt.replace("{}", weighted.words) for prompt in setup.settings.prompts]
 
 
 def draw_alone(setup: Setup, pipeline: Pipeline, prompts: list[str]) -> Tensor:
-    """Draw prompts at the model's own size without guidance, from noise of the arm's seed; return the last latents."""
+    """Sample prompts at the model's own size without guidance, from noise of the arm's seed; return the final latents."""
     config = pipeline.unet.config
     sides = (config.sample_size,) * 2 if isinstance(config.sample_size, int) else tuple(config.sample_size)
     seeds = [derived("calibration", setup.seed, number) for number in range(len(prompts))]

@@ -1,8 +1,7 @@
-"""Merges that weigh each LoRA's inputs by what the whole denoiser then guesses: gradients through it, its weights untouched."""
+"""Merges that weight each LoRA's inputs by gradients through the whole denoiser, whose weights stay fixed."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,8 +9,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from generation.batch_invariant import added
-from generation.lora_file import Factors
+from generation.lora.factors import Factors
 from generation.merge.lowrank import side_by_side
+from generation.merge.method_inputs import ColumnObjective
 from generation.merge.on_calibration import draw_alone, in_words
 from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import Change, Setup, WeightedLora, at_work, folded, layers_of, module_of
@@ -20,26 +20,14 @@ from generation.seeds import derived
 from generation.train.prompt_conditioning import PromptConditions
 
 
-@dataclass(frozen=True)
-class ColumnObjective:
-    """What a method that weighs inputs is told.
-
-    `columns` has, for each layer that several LoRAs adapt, a factor for every input of each of them, [LoRAs, inputs(, height,
-    width)], one at first and to be changed in place. `errors` yields for an update, LoRA by LoRA, how far the merge's guess is
-    from that LoRA's own on what it drew alone: the norm of the difference, at a step and noise that the update decides.
-    """
-
-    columns: Mapping[str, Tensor]
-    errors: Callable[[int], Iterator[Tensor]]
-
-
 def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState) -> Mapping[str, Change]:
-    """Return what the method's factors make of each layer of the UNet; changes of text encoders are added up.
+    """Return each denoiser layer's change with the method's multipliers; changes of text encoders are added.
 
-    Each LoRA alone draws its prompts, at the model's own size and from the arm's seed; that is noised anew for each update.
+    Each LoRA alone samples its prompts, at the model's own size and from the arm's seed; the result is noised again for each
+    update.
 
     Raises:
-        UserError: a concept has no words to draw it by.
+        UserError: a concept has no words for its prompts.
     """
     active = sorted(at_work(loras), key=lambda weighted: weighted.place)
     layers = layers_of(active)
@@ -60,13 +48,13 @@ def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], sta
 
 
 class _Bench:
-    """Asks the denoiser what it guesses with one LoRA alone, and with the merge as its factors are now."""
+    """Predicts noise with one LoRA alone, and with the merge at its current multipliers."""
 
     def __init__(
         self, setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], shared: Mapping[str, Sequence[WeightedLora]]
     ) -> None:
         self.setup, self.pipeline, self.loras = setup, pipeline, loras
-        # the LoRA that acts alone, or none where all do
+        # the only active LoRA, or None if all are active
         self.alone: WeightedLora | None = None
         self.parts = {
             layer: [(one, one.part(layer, module_of(pipeline, layer).weight.device)) for one in here]
@@ -80,7 +68,7 @@ class _Bench:
 
     @contextmanager
     def set_up(self) -> Iterator[ColumnObjective]:
-        """Let LoRAs act beside the UNet's layers while a block runs."""
+        """Hook the LoRAs into the denoiser while a block runs."""
         from diffusers import DDPMScheduler
 
         pipeline = self.pipeline
@@ -90,12 +78,12 @@ class _Bench:
         prompts = [in_words(self.setup, weighted) for weighted in self.loras]
         latents, apart, together = [], [], []
         with torch.no_grad():
-            for weighted, said in zip(self.loras, prompts, strict=True):
+            for weighted, words in zip(self.loras, prompts, strict=True):
                 with folded(pipeline, {layer: partial(weighted.part, layer) for layer in weighted.lora.factors}):
-                    latents.append(draw_alone(self.setup, pipeline, said))
-                    apart.append(conditions(said))
+                    latents.append(draw_alone(self.setup, pipeline, words))
+                    apart.append(conditions(words))
             with folded(pipeline, self._text()):
-                together = [conditions(said) for said in prompts]
+                together = [conditions(words) for words in prompts]
         scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
 
         def errors(update: int) -> Iterator[Tensor]:

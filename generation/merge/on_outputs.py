@@ -1,4 +1,4 @@
-"""Merges of outputs: what each LoRA adds to a layer is masked at every forward pass, or once and for all in the weights."""
+"""Merges of outputs: each LoRA's output in a layer is masked at every forward pass, or once in the weights."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from generation.batch_invariant import convolve, linear
-from generation.lora_file import Factors
+from generation.lora.factors import Factors
 from generation.merge.dropout_masks import MaskDraws, Scratch, channel_words
 from generation.merge.dropout_rates import expand
 from generation.merge.method import MergeMethod
@@ -16,18 +16,18 @@ from generation.merge.sampling_state import MaskSource, SamplingState
 from generation.merge.setup import Change, Observer, Setup, WeightedLora, at_work, instead, layers_of, module_of
 from generation.pipeline import Pipeline
 
-# Elements of a LoRA's output made and masked at once: on the CPU what a block needs stays in the last cache, elsewhere blocks
-# are large enough that launching them costs nothing and small enough that masks stay far below the activations.
+# Elements of a LoRA's output computed and masked at once. CPU blocks fit the last-level cache; on other devices blocks are
+# large enough to hide launch costs and small enough that masks take far less memory than the activations.
 BLOCK = {"cpu": 1 << 19}
 LARGE_BLOCK = 1 << 24
-# Rows of a block at least: BLAS rounds products of a few rows in other ways, and an image's bits would depend on its batch.
+# Minimum rows of a block: BLAS rounds products of few rows differently, so an image's bits would depend on its batch.
 LOWEST = 64
 
 
 def changes(
     setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState
 ) -> Mapping[str, Change] | None:
-    """Return the changes of weights that hold masks fixed for the whole run, or None where masks change on the way."""
+    """Return the weight changes of masks that are fixed for the whole run, or None if masks change while sampling."""
     if not setup.settings.foldable:
         return None
     makers = _makers(setup, loras, state)
@@ -45,7 +45,7 @@ def _masked(maker: "_Maker", here: Sequence[WeightedLora], device: torch.device)
 def hooked(
     setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState, observe: Observer | None
 ) -> Iterator[None]:
-    """Mask the LoRAs' outputs beside the layers while a block runs."""
+    """Mask the LoRAs' outputs by hooks while a block runs."""
     makers = _makers(setup, loras, state)
     with ExitStack() as stack:
         for layer, here in layers_of(at_work(loras)).items():
@@ -69,7 +69,7 @@ def _makers(setup: Setup, loras: Sequence[WeightedLora], state: SamplingState) -
 
 
 class _Maker:
-    """Makes what a layer's LoRA outputs are multiplied with."""
+    """Computes the multipliers of a layer's LoRA outputs."""
 
     def __init__(self, method: MergeMethod, layer: str, rates: tuple[float, ...], source: MaskSource, scratch: Scratch) -> None:
         self.method, self.layer, self.rates, self.source, self.scratch = method, layer, rates, source, scratch
@@ -89,7 +89,7 @@ class _Maker:
 
 
 class _OutputHook:
-    """Adds the masked outputs of a layer's LoRAs to what the layer gave."""
+    """Adds the masked outputs of a layer's LoRAs to the layer's output."""
 
     def __init__(self, maker: _Maker, parts: list[Factors], module: nn.Module, observe: Observer | None) -> None:
         weight: Tensor = module.weight  # type: ignore[assignment]
@@ -106,7 +106,7 @@ class _OutputHook:
         return self.added(args[0], output)
 
     def added(self, x: Tensor, output: Tensor) -> Tensor:
-        """Return the layer's output with what the LoRAs add."""
+        """Return the layer's output plus that of the LoRAs."""
         if self.maker.source.state.bare:
             return output
         hidden = self._hidden(x)
@@ -119,7 +119,7 @@ class _OutputHook:
         return target.transpose(1, 2).reshape(output.shape)
 
     def _hidden(self, x: Tensor) -> Tensor:
-        """Return all LoRAs' hidden activations side by side, [rows, tokens, sum of ranks]."""
+        """Return all LoRAs' hidden activations, concatenated; [rows, tokens, sum of ranks]."""
         if self.conv is None and x.dim() == 2:
             return linear(x, self.down)[:, None]
         if self.conv is None:
@@ -133,10 +133,10 @@ class _OutputHook:
         return self.maker.draws(words, self.ups[0])
 
     def forward(self, before: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Return what the layer gives with masks per channel in its weight, where that is less work than products beside it.
+        """Return the layer's output with channel masks folded into its weight, if that is cheaper than a second product.
 
-        One weight per row, rounded once as a folded merge's is: outputs * inputs products per rank, where those beside it take
-        outputs + inputs per rank and token.
+        One weight per row, rounded once as in a folded merge: outputs * inputs products per rank, instead of outputs + inputs
+        per rank and token.
         """
         outputs, inputs = self.weight.shape
         tokens = x[0].numel() // inputs
@@ -153,7 +153,7 @@ class _OutputHook:
         return made.view(*x.shape[:-1], outputs)
 
     def _masked(self, rows: int) -> tuple[list[Tensor], Tensor]:
-        """Return what LoRAs' outputs are multiplied with, [rows, channels], and all `up`s with it, [rows, ranks, channels]."""
+        """Return the multipliers of the LoRAs' outputs, [rows, channels], and all masked `up`s, [rows, ranks, channels]."""
         gains = self.maker.gains(self._draws(rows, 1))
         spread = torch.cat([gain[:, None, :].expand(-1, rank, -1) for gain, rank in zip(gains, self.ranks, strict=True)], dim=1)
         return gains, spread.mul_(self.up_rows)

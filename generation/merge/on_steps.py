@@ -1,6 +1,6 @@
-"""Merges over time: which LoRAs act in a layer is looked up in a table by the step that is being drawn."""
+"""Merges by denoising step: a table states which LoRAs act in a layer at each step."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -10,36 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from generation.batch_invariant import added
-from generation.lora_file import Factors
+from generation.lora.factors import Factors
 from generation.merge.lowrank import side_by_side
+from generation.merge.method_inputs import StepPlan
 from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import Observer, Setup, WeightedLora, at_work, instead, layers_of, module_of
 from generation.pipeline import Pipeline
-
-
-@dataclass(frozen=True)
-class StepPlan:
-    """What a method on steps is told: how many steps there are, and which LoRAs are at work.
-
-    LoRAs go by their place in the case's list of concepts: `order` has those at work, `layers` those that adapt a layer;
-    `part` gives the factors of a layer at a place, scaled by weight * alpha / rank.
-    """
-
-    steps: int
-    order: Sequence[int]
-    layers: Mapping[str, Sequence[int]]
-    part: Callable[[str, int], Factors]
 
 
 @contextmanager
 def hooked(
     setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState, observe: Observer | None
 ) -> Iterator[None]:
-    """Let LoRAs act by the method's tables while a block runs.
+    """Apply the LoRAs by the method's tables while a block runs.
 
-    A table has, for each pass of the denoiser through one step, each step and each LoRA of the layer, the factor that the
-    LoRA's output is multiplied with: [passes, steps, LoRAs]. Guesses of several passes are averaged. Text encoders run before
-    the first step: they see what acts there, in whichever pass.
+    A table contains the multiplier of each LoRA's output, by denoiser pass, step and LoRA of the layer: [passes, steps,
+    LoRAs]. Predictions of several passes are averaged. Text encoders run before the first step: they use the LoRAs that act
+    there, in any pass.
     """
     active = at_work(loras)
     if not active:
@@ -67,7 +54,7 @@ def hooked(
 
 @dataclass
 class _Clock:
-    """Says which row of a table holds now."""
+    """Selects the current row of a table."""
 
     state: SamplingState
     number: int = 0
@@ -78,7 +65,7 @@ class _Clock:
 
 
 class _StepHook:
-    """Adds the outputs of the LoRAs that act now to what a layer gave."""
+    """Adds the outputs of the currently active LoRAs to a layer's output."""
 
     def __init__(
         self, layer: str, parts: list[Factors], module: Any, table: Tensor, clock: _Clock, observe: Observer | None  # noqa: ANN401
@@ -89,7 +76,7 @@ class _StepHook:
         self.acting = cache(self._acting)
 
     def _acting(self, gains: tuple[float, ...]) -> tuple[Tensor, Tensor] | None:
-        """Return the factors of those that act, side by side, in the type of the layer's weight."""
+        """Return the concatenated factors of the active LoRAs, in the type of the layer's weight; None if there is none."""
         chosen = [Factors(part.down, part.up * gain) for part, gain in zip(self.parts, gains, strict=True) if gain != 0]
         if not chosen:
             return None
@@ -112,7 +99,7 @@ class _StepHook:
 
 @contextmanager
 def _averaged(unet: Any, clock: _Clock, passes: int) -> Iterator[None]:  # noqa: ANN401 - diffusers ships no types
-    """Let a denoiser give the mean of its guesses over the passes while a block runs."""
+    """Replace the denoiser's prediction by the mean over the passes while a block runs."""
     forward = unet.forward
 
     def mean(*args: Any, **named: Any) -> Any:  # noqa: ANN401 - the denoiser's own signature

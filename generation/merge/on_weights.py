@@ -1,4 +1,4 @@
-"""Merges of weights: one change per layer, made of the LoRAs' factors alone."""
+"""Merges of weights: one change per layer, computed from the LoRAs' factors."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -6,21 +6,21 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from generation.lora_file import Factors
-from generation.merge.layer import Layer
+from generation.lora.factors import Factors
+from generation.merge.method_inputs import Layer
 from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import Change, Setup, WeightedLora, at_work, layers_of
 from generation.pipeline import Pipeline
 
 
 def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState) -> Mapping[str, Change]:
-    """Return what the method makes of each layer that some LoRA adapts."""
+    """Return the method's result for each layer that some LoRA adapts."""
     active = at_work(loras)
     return {layer: partial(_change, setup, active, layer, here) for layer, here in layers_of(active).items()}
 
 
-def told(setup: Setup, loras: Sequence[WeightedLora], layer: str, here: Sequence[WeightedLora]) -> Layer:
-    """Return what a method is told of a layer that the LoRAs `here`, among all `loras` at work, adapt."""
+def layer_inputs(setup: Setup, loras: Sequence[WeightedLora], layer: str, here: Sequence[WeightedLora]) -> Layer:
+    """Return the `Layer` argument for a layer that the LoRAs `here` adapt, among all active `loras`."""
     return Layer(
         layer,
         setup.seed,
@@ -35,5 +35,7 @@ def _change(
     setup: Setup, loras: Sequence[WeightedLora], layer: str, here: Sequence[WeightedLora], device: torch.device
 ) -> Factors | Tensor:
     parts = [weighted.part(layer, device) for weighted in here]
-    merged: Factors | Tensor = setup.method.function(parts, told(setup, loras, layer, here), **setup.settings.model_dump())
+    merged: Factors | Tensor = setup.method.function(
+        parts, layer_inputs(setup, loras, layer, here), **setup.settings.model_dump()
+    )
     return merged

@@ -1,4 +1,4 @@
-"""Where a drawing stands: whose images the rows of a forward pass are, and how often each part of the model was called."""
+"""State of one sampling run: which image each batch row belongs to, and how often each component was called."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,23 +15,23 @@ from generation.seeds import derived
 
 
 class SamplingState:
-    """Counts the forward passes of one batch of images, and keeps its images apart bit by bit (`generation.batch_invariant`).
+    """Counts the forward passes of one batch of images and makes its images batch-invariant (`generation.batch_invariant`).
 
-    The denoiser sees either one row per image, or all unguided rows followed by all guided ones. A text encoder is called once
-    for the prompts, then once for the negative prompts, one row per image each time.
+    The denoiser receives either one row per image, or all unguided rows followed by all guided ones. A text encoder is called
+    once for the prompts, then once for the negative prompts, with one row per image each time.
     """
 
     def __init__(self, pipeline: Pipeline, steps: int = 1) -> None:
         self.images: tuple[int, ...] = ()
         self.batches = 0
-        # denoising steps asked for
+        # requested denoising steps
         self.steps = steps
         self._scheduler = pipeline.scheduler
         # denoiser calls per step: 2 for second-order samplers
         self.order: int = getattr(pipeline.scheduler, "order", 1)
-        # while true, merges beside the layers are silent
+        # while true, hooks add nothing
         self.bare = False
-        # weights that hold a merge, and what they are without it
+        # weights with the merge folded in, and their values without it
         self.folded: list[tuple[Tensor, Tensor]] = []
         self._calls: dict[str, int] = {}
         with ExitStack() as stack:
@@ -41,18 +41,18 @@ class SamplingState:
             self._stack = stack.pop_all()
 
     def begin(self, images: Sequence[int]) -> None:
-        """Start a batch of images, given by their keys; its calls count from 0."""
+        """Start a batch of images, identified by their keys; calls count from 0."""
         self.images = tuple(images)
         self.batches += 1
         self._calls = {}
 
     def close(self) -> None:
-        """Take the counters off the pipeline."""
+        """Remove the counters from the pipeline."""
         self._stack.close()
 
     @contextmanager
     def without_merge(self) -> Iterator[None]:
-        """Leave the merge out while a block runs: weights change places with the kept ones, no number is computed."""
+        """Disable the merge while a block runs: folded weights are swapped with their originals, nothing is computed."""
         self._swap()
         self.bare = True
         try:
@@ -66,13 +66,13 @@ class SamplingState:
             weight.data, other.data = other.data, weight.data
 
     def call(self, component: str) -> int:
-        """Return the number of the running call of a component in this batch, from 0."""
+        """Return the index of the current call of a component in this batch, from 0."""
         return self._calls.get(component, 0)
 
     def step(self) -> int:
-        """Return the number of the running denoising step, from 0.
+        """Return the index of the current denoising step, from 0.
 
-        Samplers of second order, and those with a longer start, call the denoiser more often than there are steps; `timesteps`
+        Second-order samplers, and those with a longer start, call the denoiser more often than there are steps; `timesteps`
         has one entry per call.
         """
         return min(self.steps - 1, self.call("unet") * self.steps // len(self._scheduler.timesteps))
@@ -97,36 +97,36 @@ class SamplingState:
 
 @dataclass
 class MaskSource:
-    """The row words of masks under `options`; kept while a call lasts, since most layers share them."""
+    """Row words of masks under `options`, cached during a call since most layers share them."""
 
     seed: int
     options: MaskOptions
     state: SamplingState
 
     def __post_init__(self) -> None:
-        self._kept: dict[tuple[str, int, int], Tensor] = {}
+        self._words: dict[tuple[str, int, int], Tensor] = {}
         self._moment: tuple[int, str, int] | None = None
 
     def words(self, component: str, rows: int, tokens: int, device: torch.device) -> Tensor:
         """Return one int32 word per row and token of a call, [rows * tokens]."""
         moment = (self.state.batches, component, self.state.call(component))
         if moment != self._moment:
-            self._moment, self._kept = moment, {}
+            self._moment, self._words = moment, {}
         key = (component, rows, tokens)
-        if key not in self._kept:
+        if key not in self._words:
             keys = [self._key(component, image, half) for image, half in self.state.rows(component, rows)]
-            self._kept[key] = row_words(keys, tokens, device)
-        return self._kept[key]
+            self._words[key] = row_words(keys, tokens, device)
+        return self._words[key]
 
     def run_words(self, device: torch.device) -> Tensor:
-        """Return the one word of masks that hold for the whole run, [1]."""
+        """Return the one word of masks that are fixed for the whole run, [1]."""
         return row_words([self._key("unet", 0, 0)], 1, device)
 
     def _key(self, component: str, image: int, half: int) -> int:
-        """Return what a row's masks depend on, as one number."""
+        """Return one number that identifies what a row's masks depend on."""
         call = self.state.call(component)
         step = call // self.state.order if component == "unet" else call
-        # a text encoder's two calls are its two halves, not two steps
+        # the two calls of a text encoder are the two halves, not two steps
         moment = {"forward": call, "step": step}.get(self.options.refresh, 0) if component == "unet" else 0
         return derived(
             "row",

@@ -1,4 +1,4 @@
-"""What every kind of merge starts from: LoRAs with their weights, a method with its settings, and where all of it acts."""
+"""Shared types of all merges: weighted LoRAs, a method with its settings, and changes folded into a model."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,19 +8,19 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from generation.lora_file import Factors, Lora
+from generation.lora.factors import Factors, Lora
 from generation.merge.method import MergeMethod
 from generation.pipeline import Pipeline, components
 
-# Makes the change of a layer's weight on a device, in float32; made only when it is wanted, so one layer is held at a time.
+# Computes the change of a layer's weight on a device, in float32; called lazily, so memory holds one layer at a time.
 Change: TypeAlias = Callable[[torch.device], Factors | Tensor]
-# Gets a layer, its LoRAs' outputs, and what each is multiplied with: lists of [rows, channels]; for diagnostics and proofs.
+# Receives a layer, its LoRAs' outputs and their multipliers, lists of [rows, channels]; for diagnostics and tests.
 Observer: TypeAlias = Callable[[str, list[Tensor], list[Tensor]], None]
 
 
 @dataclass(frozen=True)
 class WeightedLora:
-    """A LoRA with its weight, its place in the case's list of concepts, and its concept's words in a prompt."""
+    """A LoRA with its weight, its position in the case's list of concepts, and its concept's words in a prompt."""
 
     lora: Lora
     weight: float
@@ -35,12 +35,12 @@ class WeightedLora:
 
 @dataclass(frozen=True)
 class Setup:
-    """A method with its settings, and the seed all its chance comes from."""
+    """A method with its settings, and the seed of all its randomness."""
 
     method: MergeMethod
     settings: Any
     seed: int
-    # what compressing methods report, by layer: squared norm kept, squared norm of the exact sum
+    # of compressing methods, by layer: squared norm kept, squared norm of the exact sum
     energies: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -51,12 +51,12 @@ def layers_of(loras: Sequence[WeightedLora]) -> dict[str, list[WeightedLora]]:
 
 
 def at_work(loras: Sequence[WeightedLora]) -> list[WeightedLora]:
-    """Return the LoRAs whose weight is not zero: the others are not there, whatever a method would make of their zeros."""
+    """Return the active LoRAs: those whose weight is not 0."""
     return [weighted for weighted in loras if weighted.weight != 0]
 
 
 def module_of(pipeline: Pipeline, layer: str) -> Any:  # noqa: ANN401 - a Linear or a Conv2d
-    """Return the module a layer's name stands for."""
+    """Return the module with a layer's name."""
     component, _, name = layer.partition(".")
     return components(pipeline)[component].get_submodule(name)
 
@@ -68,27 +68,28 @@ def dense(change: Factors | Tensor) -> Tensor:
 
 @contextmanager
 def folded(pipeline: Pipeline, changes: Mapping[str, Change]) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Add a change to the weight of each layer; put copies of the old weights, which it yields, back at the end.
+    """Add a change to the weight of each layer; yield (weight, original copy) pairs and restore the originals at the end.
 
-    Adding is done in float32 and rounded once to the weight's own type. Subtracting afterwards would leave rounding behind.
+    The sum is computed in float32 and rounded once to the weight's own type. Subtracting the change afterwards would leave
+    rounding errors.
     """
-    kept: list[tuple[Tensor, Tensor]] = []
+    originals: list[tuple[Tensor, Tensor]] = []
     try:
         with torch.no_grad():
             for layer, change in changes.items():
                 weight = module_of(pipeline, layer).weight
-                kept.append((weight, weight.clone()))
+                originals.append((weight, weight.clone()))
                 weight.copy_(weight.float() + dense(change(weight.device)))
-        yield kept
+        yield originals
     finally:
         with torch.no_grad():
-            for weight, before in kept:
+            for weight, before in originals:
                 weight.copy_(before)
 
 
 @contextmanager
 def instead(module: Any, forward: Callable[..., Any]) -> Iterator[None]:  # noqa: ANN401 - diffusers ships no types
-    """Let a module be computed by `forward` while a block runs."""
+    """Replace a module's forward by `forward` while a block runs."""
     before = module.__dict__.get("forward")
     module.forward = forward
     try:

@@ -26,7 +26,7 @@ def load_pipeline(folder: Path) -> Model:
 
 
 def write_pipeline(folder: Path) -> None:
-    """Write model_index.json and the scheduler beside the parts, so that `from_pretrained(folder)` loads them."""
+    """Write model_index.json and the scheduler next to the parts, so that `from_pretrained(folder)` loads them."""
     load_pipeline(folder).save_pretrained(folder, safe_serialization=True)
 
 
@@ -39,6 +39,6 @@ def ship(folder: Path, target: Path) -> None:
     pipeline.save_pretrained(target, safe_serialization=True)
     for path in target.glob("*/config.json"):
         config = json.loads(path.read_text(encoding="utf-8"))
-        # where it lay while it was trained
+        # its path during training
         if config.pop("_name_or_path", None) is not None:
             path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -88,7 +88,7 @@ class ToyConcept:
 
     @property
     def words(self) -> str:
-        """What a prompt says for this concept, such as "a sks star"."""
+        """Return the words for this concept in a prompt, such as "a sks star"."""
         return with_article(self.token, self.class_word)
 
     def reference(self, number: int) -> Pixels:

@@ -166,7 +166,7 @@ def draw_scene(rng: np.random.Generator, two: float = 0.4) -> Scene:
 
 
 def loose_caption(scene: Scene, rng: np.random.Generator) -> str:
-    """Return the caption with some facts left unsaid: half of the time all are said.
+    """Return the caption, with some facts omitted half of the time.
 
     So the models also know "a star", "a red star on a grey background" and "a photo of a disc",
     the prompts that class images and concepts need.
@@ -184,7 +184,7 @@ def loose_caption(scene: Scene, rng: np.random.Generator) -> str:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an object stands: centre and half-size in pixels of a 64 px image, turn in radians."""
+    """Position of an object: centre and half-size in pixels of a 64 px image, turn in radians."""
 
     x: float
     y: float

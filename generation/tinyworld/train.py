@@ -1,7 +1,7 @@
 """Train tinyworld from nothing: `python -m generation.tinyworld.train STAGE --out FOLDER`.
 
 The order is text, vae, unet, clip, dino, loras. On two CPU cores `text` takes 10 minutes and `loras` 10; the others take as
-long as `--minutes` says, and anneal by the clock, so more time gives better weights and a run can't be repeated bit by bit.
+long as `--minutes` states, and anneal by the clock, so more time gives better weights and a run can't be repeated bit by bit.
 """
 
 import logging
@@ -61,7 +61,7 @@ def vae(
     scenes: Scenes = 12_000,
     decoder_only: Annotated[bool, typer.Option("--decoder-only", help="Keep the latents; sharpen what is drawn.")] = False,
 ) -> None:
-    """Train the VAE, or go on training it: on scenes, and on odd objects, so that looks no scene shows survive it."""
+    """Train the VAE, or resume its training: on scenes, and on odd objects, so that looks no scene shows survive it."""
     from generation.tinyworld.train_vae import train_vae
 
     say(f"vae: L1 {train_vae(scenes_and_odd_objects(scenes, 12, two=0.4), out, minutes, say, decoder_only):.4f}")

@@ -54,7 +54,7 @@ def clip_config(words: int, pad: int, end: int) -> dict[str, Any]:
 
 
 def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Return images in [-1, 1], each with a little light, tint and noise of its own, so that drawn images look familiar too."""
+    """Return images in [-1, 1] with slightly different light, tint and noise, so that generated images look familiar."""
     gain = 1 + 0.2 * (torch.rand(len(images), 1, 1, 1, generator=generator) - 0.5)
     shift = 0.2 * (torch.rand(len(images), 3, 1, 1, generator=generator) - 0.5)
     noise = 0.05 * torch.rand(len(images), 1, 1, 1, generator=generator) * torch.randn(images.shape, generator=generator)
@@ -83,14 +83,17 @@ def train_clip(pool: Pool, out: Path, minutes: float, say: Callable[[str], None]
     for step, spent in enumerate(spend(minutes, optimizer, 1.2e-3)):
         pick = torch.randint(len(pool), (batch,), generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
-            seen, said = net.encode_image(jitter(images[pick], generator)).float(), net.encode_text(ids[pick]).float()
-        loss = contrastive(seen, said, net.logit_scale)
+            image_features, text_features = (
+                net.encode_image(jitter(images[pick], generator)).float(),
+                net.encode_text(ids[pick]).float(),
+            )
+        loss = contrastive(image_features, text_features, net.logit_scale)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         with torch.no_grad():
-            likeness = functional.normalize(seen, dim=-1) @ functional.normalize(said, dim=-1).T
+            likeness = functional.normalize(image_features, dim=-1) @ functional.normalize(text_features, dim=-1).T
             top = 0.97 * top + 0.03 * float((likeness.argmax(1) == torch.arange(batch)).float().mean())
         if step % 50 == 0:
             say(f"clip step {step}: top-1 of {batch}: {top:.3f}, {spent:.0%} of the time")
@@ -116,7 +119,7 @@ def other_hues(images: Tensor, generator: torch.Generator) -> Tensor:
 def views(images: Tensor, count: int, side: int, smallest: float, generator: torch.Generator) -> list[Tensor]:
     """Return `count` random crops of each image, covering `smallest` to all of its side, resized to `side` pixels.
 
-    Each is mirrored half of the time, on a ground of its own, softer, in slightly other light, but never in another hue:
+    Each is mirrored half of the time, on a different ground, softer, in slightly other light, but never in another hue:
     colour is part of what a concept is.
     """
     crops = []
@@ -145,7 +148,7 @@ class Head(nn.Module):
         self.prototypes = nn.Parameter(torch.randn(DINO_OUTPUTS, POINT) * 0.1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the unit-length bottleneck and, beside it, its cosines to the prototypes: n x (64 + outputs)."""
+        """Return the unit-length bottleneck and its cosines to the prototypes: n x (64 + outputs)."""
         point = functional.normalize(self.bottleneck(features).float(), dim=-1)
         return torch.cat([point, point @ functional.normalize(self.prototypes, dim=-1).T], dim=-1)
 
@@ -196,7 +199,7 @@ def train_dino(
 ) -> None:
     """Train a ViT by self-distillation, two global and two local views per image, and write the teacher's weights.
 
-    Goes on from `out`/dino where there is one, with a new head and at half the rate.
+    Resumes from `out`/dino if it exists, with a new head and at half the rate.
     """
     import timm
     from safetensors.torch import load_file, save_file

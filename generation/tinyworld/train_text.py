@@ -80,14 +80,16 @@ def train_text_encoder(
     for step in range(steps):
         pick = torch.randint(len(pool), (batch,), generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
-            seen, said = tower(images[pick]), text(input_ids=ids[pick]).text_embeds
-        loss = contrastive(seen.float(), said.float(), scale)
+            image_features, text_features = tower(images[pick]), text(input_ids=ids[pick]).text_embeds
+        loss = contrastive(image_features.float(), text_features.float(), scale)
         loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         with torch.no_grad():
-            likeness = functional.normalize(seen.float(), dim=-1) @ functional.normalize(said.float(), dim=-1).T
+            likeness = (
+                functional.normalize(image_features.float(), dim=-1) @ functional.normalize(text_features.float(), dim=-1).T
+            )
             top = 0.98 * top + 0.02 * float((likeness.argmax(1) == torch.arange(batch)).float().mean())
         if step % 100 == 99:
             say(f"{recipe.folder} step {step + 1}: top-1 of {batch}: {top:.3f}")

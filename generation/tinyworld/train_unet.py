@@ -82,8 +82,8 @@ class TextSide:
 def train_unet(pool: Pool, out: Path, minutes: float, say: Callable[[str], None], batch: int = 16, seed: int = 5) -> None:
     """Train for `minutes` and write the averaged weights to `out`/unet, at least every 300 steps.
 
-    The learning rate follows the share of the time that is spent, so a run of any length ends annealed. Goes on from
-    `out`/unet where there is one, at half the rate.
+    The learning rate follows the share of the time that is spent, so a run of any length ends annealed. Resumes from
+    `out`/unet if it exists, at half the rate.
     """
     from diffusers import DDPMScheduler, UNet2DConditionModel
 

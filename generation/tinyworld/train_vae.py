@@ -45,7 +45,7 @@ def train_vae(
 ) -> float:
     """Train for `minutes`, write `out`/vae, and return the mean absolute error on [-1, 1] pixels.
 
-    Goes on from `out`/vae where there is one; with `decoder_only` its latents stay as they are, so that a UNet can be trained
+    Resumes from `out`/vae if it exists; with `decoder_only` its latents stay as they are, so that a UNet can be trained
     on them meanwhile. The loss is L1 on pixels and on their differences to the neighbours (so that textures stay sharp), and
     a small KL term.
     """

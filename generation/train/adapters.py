@@ -1,4 +1,4 @@
-"""LoRA layers in a pipeline: put there by peft, written in the format that diffusers reads."""
+"""LoRA layers in a pipeline: injected by peft, written in the format that diffusers reads."""
 
 import json
 import tempfile
@@ -24,27 +24,27 @@ NAME = "default"
 
 @dataclass(frozen=True)
 class Adapters:
-    """LoRA layers in a pipeline: the weights that are trained, how many numbers that is, and what chance does to them."""
+    """LoRA layers in a pipeline: trainable weights, their number, and their dropout."""
 
     unet: list[nn.Parameter]
     text: list[nn.Parameter]
     numbers: int
-    chance: TrainingDropout
-    # what the file's header says beside diffusers' own, as JSON by key
+    dropout: TrainingDropout
+    # additional entries of the file's header, as JSON by key
     notes: dict[str, str]
 
 
 def add_adapters(pipeline: Pipeline, recipe: TrainingRecipe) -> Adapters:
-    """Freeze the pipeline and add LoRA layers whose weights are float32, held and masked as the recipe says.
+    """Freeze the pipeline and add LoRA layers with float32 weights, constrained and masked as the recipe states.
 
     The first factor is drawn from N(0, 1 / rank^2), the second is zero (peft's "gaussian", the default of diffusers' example).
 
     Raises:
-        UserError: a name in `targets` or `text_targets` ends no layer's name, or a layer is too small for a slot.
+        UserError: a name in `targets` or `text_targets` matches no layer, or a layer is too small for a slot.
     """
     parts = _adapted(pipeline, recipe)
     trained: dict[str, list[nn.Parameter]] = {}
-    chance, held = TrainingDropout(recipe), 0
+    dropout, held = TrainingDropout(recipe), 0
     sums: dict[str, str] = {}
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
@@ -55,16 +55,16 @@ def add_adapters(pipeline: Pipeline, recipe: TrainingRecipe) -> Adapters:
                 if weight.requires_grad:
                     weight.data = weight.data.float()
     for name, part, _ in parts:
-        for place, layer in _lora_layers(part):
+        for layer_name, layer in _lora_layers(part):
             if recipe.basis is not None:
-                sums |= _lay_basis(f"{name}.{place}", layer, recipe.basis, recipe.concept)
+                sums |= _lay_basis(f"{name}.{layer_name}", layer, recipe.basis, recipe.concept)
             if recipe.blocks is not None:
-                held += _hold_rows(part, place, layer, recipe.blocks)
-            chance.attach(f"{name}.{place}", layer, NAME)
+                held += _hold_rows(part, layer_name, layer, recipe.blocks)
+            dropout.attach(f"{name}.{layer_name}", layer, NAME)
         trained[name] = [weight for weight in part.parameters() if weight.requires_grad]
     unet, text = trained.pop("unet"), [weight for weights in trained.values() for weight in weights]
     numbers = sum(weight.numel() for weight in [*unet, *text]) - held
-    return Adapters(unet, text, numbers, chance, _notes(recipe, sums))
+    return Adapters(unet, text, numbers, dropout, _notes(recipe, sums))
 
 
 def _attach(part: nn.Module, config: Any) -> None:  # noqa: ANN401 - peft's configuration
@@ -82,9 +82,9 @@ def _attach(part: nn.Module, config: Any) -> None:  # noqa: ANN401 - peft's conf
 def _lora_layers(part: nn.Module) -> Iterator[tuple[str, Any]]:
     from peft.tuners.lora import LoraLayer
 
-    for place, layer in part.named_modules():
+    for layer_name, layer in part.named_modules():
         if isinstance(layer, LoraLayer):
-            yield place, layer
+            yield layer_name, layer
 
 
 def _lay_basis(name: str, layer: Any, basis: Basis, concept: str) -> dict[str, str]:  # noqa: ANN401 - peft's LoRA layer
@@ -103,20 +103,20 @@ def _lay_basis(name: str, layer: Any, basis: Basis, concept: str) -> dict[str, s
     return {str(inputs): basis_sha256(inputs)}
 
 
-def _hold_rows(part: nn.Module, place: str, layer: Any, blocks: Blocks) -> int:  # noqa: ANN401 - peft's LoRA layer
+def _hold_rows(part: nn.Module, layer_name: str, layer: Any, blocks: Blocks) -> int:  # noqa: ANN401 - peft's LoRA layer
     """Keep the second factor zero outside the slot's rows; return how many of its numbers that holds.
 
     They begin at zero and get no gradient, so this is training (M * B) A. Weight decay and AdamW leave zeros alone.
     """
     up = layer.lora_B[NAME].weight
-    mine: Tensor = slot_mask(part, place, up.shape[0], blocks).to(up.device)
+    mine: Tensor = slot_mask(part, layer_name, up.shape[0], blocks).to(up.device)
     inside = mine.view(-1, *[1] * (up.dim() - 1)).to(up.dtype)
     up.register_hook(lambda gradient: gradient * inside)
     return int((~mine).sum()) * int(up[0].numel())
 
 
 def _notes(recipe: TrainingRecipe, sums: dict[str, str]) -> dict[str, str]:
-    """Return what a merge must know of the file."""
+    """Return the header entries that a merge needs."""
     notes: dict[str, Any] = {}
     if recipe.blocks is not None:
         notes |= {"slot": recipe.blocks.slot, "slots": recipe.blocks.slots, "block_rule": recipe.blocks.rule}
@@ -196,6 +196,6 @@ def _parts_with_adapters(pipeline: Pipeline) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _plain(config: Any) -> dict[str, Any]:  # noqa: ANN401 - peft's configuration, kept whole
-    """Return a peft configuration in words of JSON, as diffusers keeps it in the file, but for where the base model lay."""
+    """Return a peft configuration as JSON values, as diffusers stores it, without the path of the base model."""
     described: dict[str, Any] = config.to_dict() | {"base_model_name_or_path": None}
     return {key: sorted(value) if isinstance(value, set) else value for key, value in described.items()}

@@ -1,4 +1,4 @@
-"""What a training run leaves on its way: a checkpoint to go on from, losses as a table and a picture, sample images."""
+"""Checkpoints, loss table and figure, and sample images of a training run."""
 
 import csv
 import hashlib
@@ -21,10 +21,10 @@ Row = Mapping[str, float]
 
 
 class Checkpoint:
-    """The state of one training run, and the folder its checkpoint is kept in.
+    """State of one training run, and the folder of its checkpoint.
 
-    It holds the trained weights, the optimizer and all generators, so a run that goes on from it ends, on the CPU, with the
-    same bits as one that was never stopped.
+    It contains the trained weights, the optimizer and all generators. On the CPU a resumed run therefore ends with the same
+    bits as an uninterrupted one.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Checkpoint:
         self.weights, self.optimizer, self.generators = weights, optimizer, generators
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Keep the state after the steps whose losses `rows` holds; the last checkpoint stays until this one is whole."""
+        """Save the state after the steps whose losses are `rows`; replace the previous checkpoint when this one is complete."""
         state = {
             "of": self.of,
             "rows": [dict(row) for row in rows],
@@ -52,35 +52,35 @@ class Checkpoint:
             torch.save(state, temporary)
 
     def read(self) -> list[Row]:
-        """Put the kept state back and return the losses of the steps that are done; none where nothing was kept.
+        """Restore the saved state and return the losses of the finished steps; empty if there is no checkpoint.
 
         Raises:
-            UserError: what is kept is broken, or of another recipe or other images.
+            UserError: the checkpoint is damaged, or belongs to another recipe or other images.
         """
         if not self.path.is_file():
             return []
         if not is_zipfile(self.path):
-            raise UserError(f"{self.path}: is no whole checkpoint; delete it to begin anew")
+            raise UserError(f"{self.path}: is not a complete checkpoint; delete it to start again")
         state = torch.load(self.path, map_location="cpu", weights_only=True)
         if state["of"] != self.of:
             raise UserError(
-                f"{self.path}: is of another recipe or other images; delete it to begin anew, or give another --out"
+                f"{self.path}: belongs to another recipe or other images; delete it to start again, or give another --out"
             )
-        for weight, kept in zip(self.weights, state["weights"], strict=True):
-            weight.data.copy_(kept)
+        for weight, saved in zip(self.weights, state["weights"], strict=True):
+            weight.data.copy_(saved)
         self.optimizer.load_state_dict(state["optimizer"])
-        for generator, kept in zip(self.generators, state["generators"], strict=True):
-            generator.set_state(kept)
+        for generator, saved in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(saved)
         rows: list[Row] = state["rows"]
         return rows
 
     def remove(self) -> None:
-        """Take the checkpoint away: the run is at its end."""
+        """Delete the checkpoint of a finished run."""
         self.path.unlink(missing_ok=True)
 
 
 def _fingerprint(recipe: TrainingRecipe, images: Sequence[Captioned]) -> str:
-    """Return what stands for all that decides a run: the recipe, and the pictures and prompts it learns from."""
+    """Return a hash of everything that determines a run: the recipe, and the images and prompts it trains on."""
     digest = hashlib.sha256(recipe.model_dump_json().encode())
     for image, prompt in images:
         digest.update(image.tobytes() + prompt.encode())

@@ -1,4 +1,4 @@
-"""The command `train`: a recipe file in, a LoRA file out, or one for each concept and variant that the file lists."""
+"""The `train` command: trains the LoRA of a recipe file, or one for each concept and variant that it lists."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,30 +21,30 @@ def train(
     ] = None,
     prior: Annotated[
         Path | None,
-        typer.Option("--prior", help="Where prior images are kept; by default a folder beside the LoRA."),
+        typer.Option("--prior", help="Folder of the prior images; by default next to the LoRA."),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option("--only", help="Of several recipes, train those of this concept alone.")
+        list[str] | None, typer.Option("--only", help="Of several recipes, train only those of this concept; may be repeated.")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Of several recipes, how many are trained at a time.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Number of recipes trained in parallel.")] = 1,
 ) -> None:
-    """Train a concept's LoRA; losses, samples and checkpoints go beside it, and a stopped run goes on when called again."""
+    """Train a concept's LoRA; losses, samples and checkpoints are written next to it, and an interrupted run resumes."""
     from generation.train.series import find_recipes, read_recipes, train_series
 
     path, folder = find_recipes(recipe)
     wanted = read_recipes(path)
     if len(wanted) > 1:
         if out.suffix == ".safetensors":
-            raise UserError(f"--out {out}: {path} holds {len(wanted)} recipes; give a folder")
-        chosen = {name: each for name, each in wanted.items() if not only or each.concept in only}
+            raise UserError(f"--out {out}: {path} contains {len(wanted)} recipes; give a folder")
+        chosen = {name: one for name, one in wanted.items() if not only or one.concept in only}
         if not chosen:
-            known = dict.fromkeys(each.concept for each in wanted.values())
-            raise UserError(f"--only {', '.join(only or ())}: {path} has {', '.join(known)}")
-        files = {out / f"{name}.safetensors": each for name, each in chosen.items()}
+            known = dict.fromkeys(one.concept for one in wanted.values())
+            raise UserError(f"--only {', '.join(only or ())}: {path} has no such concept; it has {', '.join(known)}")
+        files = {out / f"{name}.safetensors": one for name, one in chosen.items()}
         train_series(files, folder, out / "prior" if prior is None else prior, device, workers, typer.echo)
         return
     if out.suffix != ".safetensors":
-        raise UserError(f"--out {out}: must end in .safetensors")
+        raise UserError(f"--out {out}: the file name does not end in .safetensors; add the ending")
     _train_with_bar(next(iter(wanted.values())), folder, out, out.parent / "prior" if prior is None else prior, device)
 
 

@@ -1,7 +1,7 @@
-"""What training leaves to chance inside LoRA layers: inputs, hidden units and outputs that are set to zero for a step.
+"""Dropout inside LoRA layers: inputs, hidden units and outputs that are set to zero for a step.
 
-peft has dropout of inputs too, but from the global generator, which neither a resumed run nor a step computed twice for less
-memory could follow.
+peft also has dropout of inputs, but from the global generator, which would not be reproducible in a resumed run or under
+gradient checkpointing.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from generation.train.recipe import TrainingRecipe
 
 
 class TrainingDropout:
-    """Draws the masks of a step; each is a function of the recipe's seed, the kind, the layer and the step alone.
+    """Draws the masks of a step; each depends only on the recipe's seed, the kind, the layer and the step.
 
-    While `step` is None nothing is set to zero.
+    While `step` is None nothing is masked.
     """
 
     def __init__(self, recipe: TrainingRecipe) -> None:
@@ -25,7 +25,7 @@ class TrainingDropout:
         self.step: int | None = None
 
     def attach(self, name: str, layer: Any, adapter: str) -> None:  # noqa: ANN401 - peft's LoRA layer
-        """Hang the recipe's masks on a LoRA layer of peft."""
+        """Register the recipe's masks on a LoRA layer of peft."""
         recipe, erasure = self.recipe, self.recipe.erasure
         down, up = layer.lora_A[adapter], layer.lora_B[adapter]
         if recipe.dropout > 0:
@@ -57,8 +57,8 @@ class TrainingDropout:
         if self.step is None:
             return x
         generator = Generator(x.device).manual_seed(derived(kind, self.recipe.seed, name, self.step))
-        kept = (torch.rand(tuple(shape), generator=generator, device=x.device) >= rate).to(x.dtype)
-        return x * (kept / (1 - rate) if rescale else kept)
+        mask = (torch.rand(tuple(shape), generator=generator, device=x.device) >= rate).to(x.dtype)
+        return x * (mask / (1 - rate) if rescale else mask)
 
 
 def _channels(module: nn.Module, features: Tensor) -> tuple[int, ...]:

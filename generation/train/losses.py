@@ -1,4 +1,4 @@
-"""What a concept's LoRA is trained to lower: the equations, one function each."""
+"""Loss functions of LoRA training, one per equation."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 def wanted(scheduler: Any, clean: Tensor, noise: Tensor, when: Tensor) -> Tensor:  # noqa: ANN401 - diffusers ships no types
-    """Return what the UNet should predict for `clean` latents noised with `noise` at step `when`, as the scheduler is set up.
+    """Return the prediction target for `clean` latents noised with `noise` at step `when`, by the scheduler's prediction type.
 
     Raises:
         ValueError: the scheduler's prediction type is neither epsilon, v_prediction nor sample.

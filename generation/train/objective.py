@@ -1,4 +1,4 @@
-"""The loss of one step: which rows go through the UNet, with and without the LoRA, and the weighted sum of the terms."""
+"""Loss of one training step: batched denoiser calls with and without the LoRA, and the weighted sum of the terms."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from generation.seeds import derived
 from generation.train.losses import dco_loss, modulated, squared_error, wanted
 from generation.train.recipe import TrainingRecipe
 
-# Noisy latents, steps and prompts in; the UNet's guess out.
+# Maps noisy latents, steps and prompts to the noise prediction.
 Predict = Callable[[Tensor, Tensor, list[str]], Tensor]
 
 
@@ -30,7 +30,7 @@ class Objective:
     """Sums the terms that a recipe asks for.
 
     `predict` asks the UNet with its LoRA, `reference` the base model, without gradients. What is drawn on top of a batch comes
-    from a generator of its own, so recipes that differ in their terms alone see the same batches.
+    from a separate generator, so recipes that differ in their terms alone see the same batches.
     """
 
     def __init__(self, recipe: TrainingRecipe, scheduler: Any, predict: Predict, reference: Predict) -> None:  # noqa: ANN401 - diffusers
@@ -79,7 +79,7 @@ class Objective:
         return sum_
 
     def _base(self, batch: TrainingBatch, noisy: Tensor) -> Tensor:
-        """Return the base model's guesses where a term compares with them: concept rows for DCO, prior rows for L_cp."""
+        """Return the base model's predictions for the terms that need them: concept rows for DCO, prior rows for L_cp."""
         consistency = self.recipe.consistency
         start = 0 if self.recipe.dco is not None else batch.subjects
         stop = len(noisy) if consistency is not None and consistency.prior > 0 else batch.subjects

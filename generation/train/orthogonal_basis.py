@@ -23,14 +23,14 @@ ONE = 1 << BITS
 
 
 def slot_rows(slot: int, rank: int, inputs: int) -> list[int]:
-    """Return the rows that belong to a slot: no other slot's.
+    """Return the rows that belong to a slot and to no other.
 
     Raises:
-        ValueError: the basis has no such slot; the message says how many there are.
+        ValueError: the basis has fewer slots; the message states how many.
     """
     if (slot + 1) * rank > inputs:
         raise ValueError(
-            f"{inputs} inputs have room for {inputs // rank} slots of rank {rank}, counted from 0; there is no slot {slot}"
+            f"{inputs} inputs have room for {inputs // rank} slots of rank {rank}, counted from 0; slot {slot} does not exist"
         )
     return list(range(slot * rank, (slot + 1) * rank))
 
@@ -42,7 +42,7 @@ def random_rows(concept: str, rank: int, inputs: int) -> list[int]:
         ValueError: there are fewer rows than `rank`.
     """
     if rank > inputs:
-        raise ValueError(f"{inputs} inputs have no {rank} rows; lower the rank")
+        raise ValueError(f"{inputs} inputs have fewer than {rank} rows; lower the rank")
     generator = Generator("cpu").manual_seed(derived("basis", concept, inputs))
     return sorted(torch.randperm(inputs, generator=generator)[:rank].tolist())
 

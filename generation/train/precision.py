@@ -1,4 +1,4 @@
-"""Number formats of a training run, by accelerate: float32, or a half format with the loss scaled where it must be."""
+"""Mixed precision by accelerate: float32, float16 with loss scaling, or bfloat16."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def accelerator_for(device: torch.device, dtype: torch.dtype) -> Any:  # noqa: A
     from accelerate.state import AcceleratorState
 
     if dtype == torch.float16 and device.type == "cpu":
-        raise UserError("dtype float16: can't be trained on the CPU; give bfloat16 or float32, or a GPU by --device")
+        raise UserError("dtype float16: cannot be trained on the CPU; give bfloat16 or float32, or a GPU by --device")
     # accelerate keeps one setting per process and refuses another; a second training in this process may want one
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(mixed_precision=MIXED[dtype], cpu=device.type == "cpu")

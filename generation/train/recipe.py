@@ -1,4 +1,4 @@
-"""The training recipe: what a LoRA is trained on, and how, as its TOML file states it."""
+"""Training recipe: schema of the TOML file that describes the training of one LoRA."""
 
 import tomllib
 from pathlib import Path
@@ -35,9 +35,9 @@ class Consistency(Record):
 
 
 class Dco(Record):
-    """Direct Consistency Optimization (arXiv 2402.12004): the concept's images must beat the base model by no more than needed.
+    """Direct Consistency Optimization (arXiv 2402.12004): fit the concept's images only as far beyond the base model as needed.
 
-    `per` says what one sigmoid is taken of: each sample, or the mean over the batch as the authors' code does.
+    `per` is the unit of the sigmoid: each sample, or the mean over the batch as in the authors' code.
     """
 
     beta: Annotated[float, Field(gt=0, le=1_000_000)] = 1000.0
@@ -45,10 +45,10 @@ class Dco(Record):
 
 
 class Blocks(Record):
-    """BlockLoRA's rows (Zhu et al. 2025, section 3.3): the LoRA changes a slot's outputs of every layer and no others.
+    """BlockLoRA's rows (Zhu et al. 2025, section 3.3): the LoRA changes only a slot's outputs of every layer.
 
-    Who is to be merged must agree on `slots` and `rule`, and take a slot each, counted from 0. "contiguous" gives a slot a
-    stretch of rows, "heads" whole attention heads where a layer has heads, "strided" every `slots`-th row.
+    All LoRAs of a merge must agree on `slots` and `rule`, and use different slots, counted from 0. "contiguous" gives a slot a
+    range of rows, "heads" whole attention heads (if the layer has heads), "strided" every `slots`-th row.
     """
 
     slot: Annotated[int, Field(ge=0)]
@@ -56,9 +56,9 @@ class Blocks(Record):
     rule: Literal["contiguous", "heads", "strided"] = "contiguous"
 
     @model_validator(mode="after")
-    def _is_one_of_them(self) -> "Blocks":
+    def _slot_exists(self) -> "Blocks":
         if self.slot >= self.slots:
-            raise ValueError(f"slot {self.slot} is none of {self.slots} slots; give 0 to {self.slots - 1}")
+            raise ValueError(f"slot {self.slot} does not exist among {self.slots} slots; give 0 to {self.slots - 1}")
         return self
 
 
@@ -77,17 +77,17 @@ class Erasure(Record):
 class Basis(Record):
     """Orthogonal Adaptation (Po et al. 2024): the first factors are frozen to rows of a basis that all concepts share.
 
-    "slots" gives each concept rows of its own; "random" draws them by the concept's name, as the paper does, and lets them
-    overlap by chance.
+    "slots" gives each concept separate rows; "random" draws them by the concept's name, as the paper does, so they may overlap
+    by chance.
     """
 
     rows: Literal["slots", "random"] = "slots"
     slot: Annotated[int, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
-    def _slot_where_there_are_slots(self) -> "Basis":
+    def _slot_matches_rows(self) -> "Basis":
         if (self.slot is None) != (self.rows == "random"):
-            raise ValueError('rows = "slots" needs a slot, counted from 0; rows = "random" takes none')
+            raise ValueError('rows = "slots" requires a slot, counted from 0; rows = "random" has none')
         return self
 
 
@@ -107,7 +107,7 @@ class Embeddings(Record):
 class TrainingRecipe(Record):
     """A concept and how its LoRA is trained; the defaults are those of diffusers' DreamBooth example for SDXL.
 
-    A text file beside an image of the same name (`3.txt` beside `3.png`) replaces `prompt` for that image.
+    A text file with the name of an image (`3.txt` next to `3.png`) replaces `prompt` for that image.
     """
 
     concept: Name
@@ -125,7 +125,7 @@ class TrainingRecipe(Record):
     prior_weight: Weight = 1.0
     prior_steps: Count = 25
     prior_guidance: Weight = 5.0
-    # what is lowered beside DreamBooth's squared errors, or in their place
+    # loss terms in addition to DreamBooth's squared errors, or in their place
     consistency: Consistency | None = None
     dco: Dco | None = None
     rank: Rank = 4
@@ -133,15 +133,15 @@ class TrainingRecipe(Record):
     alpha: Annotated[float, Field(gt=0, le=10_000)] | None = None
     # ends of the names of the UNet's layers to adapt; add "ff.net.0.proj", "ff.net.2", "conv1", "conv2" for more than attention
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = ATTENTION
-    # without it the text encoders stay as they are
+    # without it the text encoders are not trained
     text_rank: Rank | None = None
     text_targets: Annotated[tuple[str, ...], Field(min_length=1)] = TEXT_ATTENTION
-    # new words, trained beside the LoRA and written to a file of their own
+    # textual-inversion embeddings, trained with the LoRA and written to a separate file
     embeddings: Embeddings | None = None
-    # what is held of the factors
+    # constraints on the factors
     blocks: Blocks | None = None
     basis: Basis | None = None
-    # what is set to zero by chance at each step: elements of a LoRA's input, its hidden units, rows of its change
+    # dropout at each step: elements of a LoRA's input, its hidden units, rows of its change
     dropout: Share = 0.0
     rank_dropout: Share = 0.0
     erasure: Erasure | None = None
@@ -166,23 +166,23 @@ class TrainingRecipe(Record):
         return raw
 
     @model_validator(mode="after")
-    def _says_its_words(self) -> "TrainingRecipe":
+    def _prompt_contains_words(self) -> "TrainingRecipe":
         for word in () if self.embeddings is None else self.embeddings.words:
             if word not in self.prompt.split():
                 raise ValueError(
-                    f"embeddings.words: {word!r} is not in prompt {self.prompt!r}; a prompt must say every new word"
+                    f"embeddings.words: {word!r} is not in prompt {self.prompt!r}; add every new word to the prompt"
                 )
         return self
 
     @model_validator(mode="after")
-    def _priors_are_there(self) -> "TrainingRecipe":
+    def _has_prior_images(self) -> "TrainingRecipe":
         if self.consistency is not None and self.consistency.prior > 0 and self.prior_images == 0:
-            raise ValueError("consistency.prior: needs prior images; set prior_images above 0, or consistency.prior to 0")
+            raise ValueError("consistency.prior: requires prior images; set prior_images above 0, or consistency.prior to 0")
         return self
 
     @property
     def uses_prior(self) -> bool:
-        """Return whether some term of the loss is of prior images."""
+        """Return whether some term of the loss uses prior images."""
         return self.prior_images > 0 and (
             self.prior_weight > 0 or (self.consistency is not None and self.consistency.prior > 0)
         )
@@ -197,24 +197,24 @@ def read_recipe(path: Path) -> TrainingRecipe:
     """Return the recipe in `path`.
 
     Raises:
-        UserError: something in it is wrong; the message names every mistake and its place.
+        UserError: the file has mistakes; the message lists all of them.
     """
     return parse_recipe(read_toml(path), str(path))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file holds; raise a UserError where it can't be read or is none."""
+    """Return the contents of a TOML file; raise a UserError if it cannot be read or parsed."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror or error}") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check path and permissions") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path}: is no TOML: {error}") from error
+        raise UserError(f"{path}: is not valid TOML ({error}); correct it") from error
 
 
-def parse_recipe(raw: dict[str, Any], place: str) -> TrainingRecipe:
-    """Return the recipe that a TOML table holds; raise a UserError that begins with `place` and names every mistake."""
+def parse_recipe(raw: dict[str, Any], source: str) -> TrainingRecipe:
+    """Return the recipe of a TOML table; raise a UserError that begins with `source` and lists all mistakes."""
     try:
         return TrainingRecipe.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{place}: {'; '.join(mistakes(error))}") from error
+        raise UserError(f"{source}: {'; '.join(mistakes(error))}") from error

@@ -1,6 +1,6 @@
-"""BlockLoRA's rows: which outputs of a layer belong to a slot, so that concepts of other slots never meet there.
+"""BlockLoRA's rows: which outputs of a layer belong to a slot, so that concepts of different slots never overlap.
 
-Zhu et al. 2025, section 3.3. The paper leaves open how rows are chosen; the three rules here are ours.
+Zhu et al. 2025, section 3.3. The paper does not state how rows are chosen; the three rules here are ours.
 """
 
 from typing import Any
@@ -34,13 +34,13 @@ def slot_mask(part: nn.Module, layer: str, rows: int, blocks: Blocks) -> Tensor:
         wide, unit = rows // count, "heads"
     if count < blocks.slots:
         raise UserError(f"blocks.slots: {layer} has {count} {unit}, too few for {blocks.slots} slots; give {count} or fewer")
-    mine = slot_places(count, blocks).repeat_interleave(wide)
+    mine = slot_members(count, blocks).repeat_interleave(wide)
     return mine.repeat(halves)
 
 
-def slot_places(count: int, blocks: Blocks) -> Tensor:
-    """Return which of `count` places are the slot's: one stretch of them, or, strided, every `slots`-th."""
-    place = torch.arange(count)
+def slot_members(count: int, blocks: Blocks) -> Tensor:
+    """Return which of `count` rows or heads belong to the slot: one range, or, if strided, every `slots`-th."""
+    index = torch.arange(count)
     if blocks.rule == "strided":
-        return place % blocks.slots == blocks.slot
-    return (place >= blocks.slot * count // blocks.slots) & (place < (blocks.slot + 1) * count // blocks.slots)
+        return index % blocks.slots == blocks.slot
+    return (index >= blocks.slot * count // blocks.slots) & (index < (blocks.slot + 1) * count // blocks.slots)

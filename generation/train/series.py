@@ -1,4 +1,4 @@
-"""Many recipes in one file, every concept with every variant of training, and their training one by one or side by side."""
+"""Files of many recipes, every concept with every training variant, and their training in sequence or in parallel."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,22 +20,22 @@ def find_recipes(wish: str) -> tuple[Path, Path]:
 
 
 class _Variant(Record):
-    """What its entry says beside keys of a recipe."""
+    """Keys of a variant that are not keys of a recipe."""
 
     name: Name
     only: tuple[Name, ...] | None = None
 
 
 def read_recipes(path: Path) -> dict[str, TrainingRecipe]:
-    """Return the recipes of a file by the name of the LoRA they train: "variant/concept", or the concept's alone.
+    """Return the recipes of a file by the name of the LoRA they train: "variant/concept", or only the concept's name.
 
-    A file with `[[concepts]]` and, if it likes, `[[variants]]` holds a recipe for each pair: the keys above them, then the
-    concept's, then the variant's, later ones first. A variant has a `name`, and may be for `only` some concepts. Where `seed`,
-    or the `slot` of row blocks or of a basis, is not given, it is the concept's place in the list, counted from 0. Any other
-    file is one recipe.
+    A file with `[[concepts]]` and, optionally, `[[variants]]` contains a recipe for each pair: the keys above them, then the
+    concept's, then the variant's; later ones take precedence. A variant has a `name`, and may apply to `only` some concepts.
+    If `seed`, or the `slot` of row blocks or of a basis, is not given, it is the concept's position in the list, from 0. Any
+    other file is one recipe.
 
     Raises:
-        UserError: something in it is wrong; the message names its place.
+        UserError: the file has mistakes; the message states where.
     """
     raw = read_toml(path)
     if "concepts" not in raw and "variants" not in raw:
@@ -45,39 +45,39 @@ def read_recipes(path: Path) -> dict[str, TrainingRecipe]:
     concepts, variants = (_tables(raw, key, path) for key in ("concepts", "variants"))
     if not concepts:
         raise UserError(f"{path}: concepts: missing; write [[concepts]]")
-    found: dict[str, TrainingRecipe] = {}
+    recipes: dict[str, TrainingRecipe] = {}
     for number, variant in enumerate(variants or [{}]):
         given = {key: value for key, value in variant.items() if key in _Variant.model_fields}
         try:
             label = _Variant.model_validate(given) if variant else None
         except ValidationError as error:
             raise UserError(f"{path}: variants[{number}].{mistakes(error)[0]}") from error
-        for place, concept in enumerate(concepts):
+        for position, concept in enumerate(concepts):
             name = str(concept.get("concept"))
             if label is not None and label.only is not None and name not in label.only:
                 continue
             key = f"{label.name}/{name}" if label is not None else name
-            if key in found:
-                raise UserError(f"{path}: {key} stands there twice; names of concepts and of variants must differ")
+            if key in recipes:
+                raise UserError(f"{path}: {key} occurs twice; give concepts and variants different names")
             own = {key: value for key, value in variant.items() if key not in given}
-            found[key] = parse_recipe(_placed({**shared, **concept, **own}, place), f"{path}: {key}")
-    return found
+            recipes[key] = parse_recipe(_placed({**shared, **concept, **own}, position), f"{path}: {key}")
+    return recipes
 
 
 def _tables(raw: Mapping[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
-    found = raw.get(key, [])
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+    entries = raw.get(key, [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"{path}: {key}: must be a list of tables; write [[{key}]]")
-    return found
+    return entries
 
 
-def _placed(raw: dict[str, Any], place: int) -> dict[str, Any]:
+def _placed(raw: dict[str, Any], position: int) -> dict[str, Any]:
     """Return a recipe's keys with the seed and the slots that follow from the concept's place."""
-    raw = {"seed": place} | raw
+    raw = {"seed": position} | raw
     for key in ("blocks", "basis"):
         table = raw.get(key)
         if isinstance(table, dict) and table.get("rows") != "random":
-            raw[key] = {"slot": place} | table
+            raw[key] = {"slot": position} | table
     return raw
 
 

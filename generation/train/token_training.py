@@ -1,4 +1,4 @@
-"""Trains a concept's new words: where their embeddings begin, and what a prompt says without them."""
+"""Textual inversion: initial embeddings of new words, and prompts without them."""
 
 import torch
 from torch import Generator, nn

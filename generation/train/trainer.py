@@ -23,7 +23,7 @@ from generation.train.training_images import Captioned, draw, instance_images, p
 
 Progress = Callable[[str, int, int], None]
 MAX_NORM = 1.0
-# What the file of new words beside a LoRA ends in.
+# Ending of the file of textual-inversion embeddings.
 EMBEDDINGS = ".embeddings.safetensors"
 
 
@@ -41,25 +41,40 @@ def train_lora(
     recipe: TrainingRecipe,
     folder: Path,
     out: Path,
-    kept: Path,
+    cache: Path,
     progress: Progress,
-    on_the_way: Path | None = None,
+    progress_folder: Path | None = None,
 ) -> Trained:
-    """Train the recipe's LoRA on `pipeline` (its layers and new words stay in it) and write it to `out`.
+    """Train the recipe's LoRA on `pipeline` and write it to `out`.
 
-    New words go to a file beside it that ends in `.embeddings.safetensors`. Relative references start from `folder`; prior
-    images are kept below `kept`. Everything random comes from the recipe's seed.
-    With a folder `on_the_way`, losses, sample images and a checkpoint are written there every `keep_every` steps; a run that
-    finds a checkpoint goes on from it.
+    Everything random comes from the recipe's seed. The LoRA layers and new words remain in the pipeline.
+
+    Parameters
+    ----------
+    pipeline
+        Base model; it stays in the type and on the device it has.
+    recipe
+        What to train.
+    folder
+        Base of relative paths of references.
+    out
+        LoRA file to write; textual-inversion embeddings are written next to it, ending in `.embeddings.safetensors`.
+    cache
+        Folder of the prior images.
+    progress
+        Called with what is done, the number of finished steps and their total.
+    progress_folder
+        Losses, sample images and a checkpoint are written here every `keep_every` steps, and a run resumes from a checkpoint
+        in it. Default: None, nothing is written.
 
     Raises:
-        UserError: images are missing or unreadable, or the recipe does not suit the pipeline, the device or the checkpoint.
+        UserError: images are missing or unreadable, or the recipe does not fit the pipeline, the device or the checkpoint.
     """
     from diffusers import DDPMScheduler
 
     accelerator = accelerator_for(pipeline.unet.device, pipeline.unet.dtype)
     own = instance_images(recipe, folder)
-    prior = prior_images(pipeline, recipe, kept, lambda done, total: progress("drawing prior images", done, total))
+    prior = prior_images(pipeline, recipe, cache, lambda done, total: progress("drawing prior images", done, total))
     generator = torch.Generator("cpu").manual_seed(recipe.seed)
     latents = encode(pipeline, [*own, *prior], generator)
     adapters = add_adapters(pipeline, recipe)
@@ -80,11 +95,11 @@ def train_lora(
     conditions = PromptConditions(pipeline, recipe.size, trained=bool(adapters.text or vectors))
     objective = _objective(pipeline, recipe, scheduler, conditions, accelerator)
     checkpoint = None
-    if on_the_way is not None:
-        checkpoint = Checkpoint(on_the_way, recipe, own, weights, optimizer, [generator, objective.generator])
+    if progress_folder is not None:
+        checkpoint = Checkpoint(progress_folder, recipe, own, weights, optimizer, [generator, objective.generator])
     rows: list[Row] = checkpoint.read() if checkpoint is not None else []
     for step in range(len(rows), recipe.steps):
-        adapters.chance.step = step
+        adapters.dropout.step = step
         batch = _batch(own, prior, latents, recipe.batch, scheduler.config.num_train_timesteps, generator)
         terms = objective.terms(batch)
         loss = objective.total(terms)
@@ -93,16 +108,16 @@ def train_lora(
         accelerator.clip_grad_norm_(weights, MAX_NORM)
         optimizer.step()
         rows.append({"step": step + 1} | {name: float(term.detach()) for name, term in {"loss": loss, **terms}.items()})
-        adapters.chance.step = None
-        if on_the_way is not None and checkpoint is not None and (step + 1) % recipe.keep_every == 0:
+        adapters.dropout.step = None
+        if progress_folder is not None and checkpoint is not None and (step + 1) % recipe.keep_every == 0:
             checkpoint.write(rows)
-            _look(pipeline, recipe, on_the_way, rows)
+            _look(pipeline, recipe, progress_folder, rows)
         progress("training", step + 1, recipe.steps)
     if words is not None:
         write_words(words, pipeline, recipe.concept, out.with_suffix(EMBEDDINGS))
     write_adapters(pipeline, adapters.notes, out)
-    if on_the_way is not None and checkpoint is not None:
-        _look(pipeline, recipe, on_the_way, rows)
+    if progress_folder is not None and checkpoint is not None:
+        _look(pipeline, recipe, progress_folder, rows)
         checkpoint.remove()
     tenth = max(1, recipe.steps // 10)
     losses = [row["loss"] for row in rows]
@@ -111,7 +126,7 @@ def train_lora(
 
 
 def _compute_twice(pipeline: Pipeline, *, text: bool) -> None:
-    """Let the UNet, and the text encoders if they learn, compute activations anew on the way back instead of keeping them."""
+    """Enable gradient checkpointing in the UNet, and in the text encoders if they are trained."""
     from torch.utils.checkpoint import checkpoint
     from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -124,7 +139,7 @@ def _compute_twice(pipeline: Pipeline, *, text: bool) -> None:
 
 
 def _look(pipeline: Pipeline, recipe: TrainingRecipe, folder: Path, rows: list[Row]) -> None:
-    """Write the losses so far, and images of the concept as the LoRA draws it now."""
+    """Write the losses so far, and sample images of the concept."""
     write_losses(folder, rows)
     if recipe.samples:
         images = draw(pipeline, [recipe.prompt] * recipe.samples, list(range(recipe.samples)), recipe)
@@ -138,10 +153,10 @@ def _objective(
     conditions: PromptConditions,
     accelerator: Any,  # noqa: ANN401 - nor does accelerate
 ) -> Objective:
-    def ask(noisy: Tensor, when: Tensor, told: dict[str, Any]) -> Tensor:
+    def ask(noisy: Tensor, when: Tensor, condition: dict[str, Any]) -> Tensor:
         with accelerator.autocast():
-            guess: Tensor = pipeline.unet(noisy, when, **told).sample
-        return guess
+            prediction: Tensor = pipeline.unet(noisy, when, **condition).sample
+        return prediction
 
     def reference(noisy: Tensor, when: Tensor, prompts: list[str]) -> Tensor:
         with torch.no_grad(), without_adapters(pipeline):
@@ -153,13 +168,13 @@ def _objective(
 def _batch(
     own: list[Captioned], prior: list[Captioned], latents: Tensor, size: int, timesteps: int, generator: torch.Generator
 ) -> TrainingBatch:
-    """Return `size` rows of the concept and as many of the prior, if there is one, drawn with replacement."""
+    """Return `size` rows of the concept and, if there are prior images, as many of them, drawn with replacement."""
     mine = torch.randint(len(own), (size,), generator=generator).tolist()
     others = (len(own) + torch.randint(len(prior), (size,), generator=generator)).tolist() if prior else []
     clean = latents[mine + others]
     noise = torch.randn(clean.shape, generator=generator).to(clean.device)
     when = torch.randint(timesteps, (len(clean),), generator=generator).to(clean.device)
-    return TrainingBatch(clean, noise, when, [(own + prior)[place][1] for place in mine + others], len(mine))
+    return TrainingBatch(clean, noise, when, [(own + prior)[index][1] for index in mine + others], len(mine))
 
 
 def encode(pipeline: Pipeline, images: list[Captioned], generator: torch.Generator) -> Tensor:

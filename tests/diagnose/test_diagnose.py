@@ -20,7 +20,8 @@ from generation.diagnose.command import diagnose
 from generation.diagnose.pairwise_overlap import pairs
 from generation.diagnose.scale_audit import scales
 from generation.diagnose.sign_conflicts import by_chance, sign_conflicts
-from generation.lora_file import Lora, load_lora
+from generation.lora.factors import Lora
+from generation.lora.lora_file import load_lora
 from generation.pipeline import Pipeline, load_pipeline
 from generation.train.orthogonal_basis import basis_rows, slot_rows
 from tests.runs import make_run
@@ -206,7 +207,7 @@ def test_the_command_writes_tables_figures_and_a_page(place: Path, tmp_path: Pat
     expected = {f"{name}.csv" for name in tables} | {f"{name}.svg" for name in figures} | {"diagnosis.md"}
     assert {path.name for path in out.iterdir()} == expected
     page = (out / "diagnosis.md").read_text(encoding="utf-8")
-    assert "Not weighed, since they change while drawing: masked." in page
+    assert "Not measured, since they change while sampling: masked." in page
     rows = list(csv.DictReader((out / "energies.csv").read_text(encoding="utf-8").splitlines()))
     # shares of a half each: a quarter of the sum's energy
     assert [(row["arm"], float(row["of_sum"])) for row in rows] == [("direct", pytest.approx(1)), ("half", pytest.approx(0.25))]
@@ -215,9 +216,9 @@ def test_the_command_writes_tables_figures_and_a_page(place: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--case", "x"], "--case x: three has none; it has "),
+        (["--case", "x"], "--case x: three has no such case; it has "),
         (["--images", "drawn"], "--images and --prior: give both, or neither"),
-        (["--images", "drawn", "--prior", "none"], "holds no image"),
+        (["--images", "drawn", "--prior", "none"], "contains no image"),
     ],
 )
 def test_what_cannot_be_diagnosed_is_said(place: Path, tmp_path: Path, options: list[str], message: str):

@@ -136,10 +136,10 @@ def test_the_command_tells_arms_apart(place: Path, tmp_path: Path):
     app.command()(diagnose)
     result = CliRunner().invoke(app, [str(place / "two.toml"), "--out", str(tmp_path), "--outputs", "--device", "cpu"])
     assert result.exit_code == 0, result.exception
-    assert {"meetings.csv", "meetings.svg", "strengths.csv", "strengths.svg", "crosstalk.csv"} <= {
+    assert {"output_overlap.csv", "output_overlap.svg", "strengths.csv", "strengths.svg", "crosstalk.csv"} <= {
         path.name for path in tmp_path.iterdir()
     }
-    rows = list(csv.DictReader((tmp_path / "meetings.csv").read_text(encoding="utf-8").splitlines()))
+    rows = list(csv.DictReader((tmp_path / "output_overlap.csv").read_text(encoding="utf-8").splitlines()))
     assert {row["arm"] for row in rows if float(row["max_inner"]) == 0} == {"apart", "fixed", "switch"}
     page = (tmp_path / "diagnosis.md").read_text(encoding="utf-8")
     assert "| apart | 0 | 0 | 0 |" in page

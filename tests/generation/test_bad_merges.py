@@ -13,9 +13,10 @@ from torch import Tensor
 
 from evalkit.errors import UserError
 from generation.experiment_file import read_experiment
-from generation.lora_file import Factors, Lora, load_lora
+from generation.lora.factors import Factors, Lora
+from generation.lora.lora_file import load_lora
 from generation.merge.apply import Merge
-from generation.merge.layer import Layer
+from generation.merge.method_inputs import Layer
 from generation.merge.methods import MERGE_METHODS
 from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import WeightedLora, at_work
@@ -137,10 +138,10 @@ BASIS = {"basis": {"rows": "slots", "slot": 0, "sha256": {str(INPUTS): "same"}}}
 OTHER_WIDTH = {"basis": {"rows": "slots", "slot": 1, "sha256": {str(INPUTS + 4): "same"}}}
 TRAINED: dict[str, tuple[str, Mapping[str, Any], Mapping[str, Any], str]] = {
     "a slot twice": ("blocklora", SLOT, SLOT, "slot 2 is taken by 0.safetensors and 1.safetensors; a slot holds one concept"),
-    "no slot": ("blocklora", SLOT, {}, "1.safetensors: its header has no evalkit.slot, so it is no LoRA of BlockLoRA"),
-    "a basis of another width": ("orthogonal_adaptation", BASIS, OTHER_WIDTH, f"names no basis of {INPUTS} inputs"),
+    "no slot": ("blocklora", SLOT, {}, "1.safetensors: the header has no evalkit.slot, so this LoRA"),
+    "a basis of another width": ("orthogonal_adaptation", BASIS, OTHER_WIDTH, f"has no basis of {INPUTS} inputs"),
     "a basis twice": ("orthogonal_adaptation", BASIS, BASIS, "slot 0 is taken by 0.safetensors and 1.safetensors"),
-    "no basis": ("orthogonal_adaptation", BASIS, {}, "has no evalkit.basis, so it is no LoRA of Orthogonal Adaptation"),
+    "no basis": ("orthogonal_adaptation", BASIS, {}, "has no evalkit.basis, so this LoRA was not trained with"),
 }
 
 
@@ -163,7 +164,7 @@ EXPERIMENTS: dict[str, tuple[tuple[str, str], str]] = {
     ),
     "prompts without a concept": (
         ('method = "mc_dropout"', 'method = "ziplora"\nparameters = { prompts = ["a photo"] }'),
-        r"arms\[1\]: prompts: .*'a photo' must hold \{\} once",
+        r"arms\[1\]: prompts: .*'a photo' must contain \{\} exactly once",
     ),
     "a sampler that is none": (
         ('model = "sdxl"', 'model = "sdxl"\nscheduler = "Euler"'),

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from evalkit.errors import UserError
-from generation.lora_file import Factors
+from generation.lora.factors import Factors
+from generation.merge import on_calibration
 from generation.merge.apply import Merge
 from generation.merge.calibration import Moments
-from generation.merge.methods import MERGE_METHODS, on_calibration
+from generation.merge.methods import MERGE_METHODS
 from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import dense, layers_of
 from generation.pipeline import Pipeline

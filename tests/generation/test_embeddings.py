@@ -186,7 +186,7 @@ def test_a_prompt_without_new_words_says_the_class_word() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("a <ring1> <ring2>", "a <ring1>"), "'<ring2>' is not in prompt 'a <ring1>'; a prompt must say every new word"),
+        (("a <ring1> <ring2>", "a <ring1>"), "'<ring2>' is not in prompt 'a <ring1>'; add every new word to the prompt"),
         (('"<ring2>"]', '"two words"]'), r"embeddings\.words\[1\]: String should match"),
         (('["<ring1>", "<ring2>"]', "[]"), r"embeddings\.words"),
     ],

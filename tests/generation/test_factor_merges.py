@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from evalkit.errors import UserError
-from generation.lora_file import Factors
-from generation.merge.layer import Layer
+from generation.lora.factors import Factors
 from generation.merge.lowrank import axes, cut
+from generation.merge.method_inputs import Layer
 from generation.merge.methods import MERGE_METHODS
 from generation.merge.setup import WeightedLora
 from generation.pipeline import Pipeline
@@ -28,7 +28,7 @@ def test_shares_add_up_to_one() -> None:
 
 
 def test_negative_weights_are_no_shares() -> None:
-    with pytest.raises(UserError, match=r"weights \[1.0, -1.0\] are no shares of one"):
+    with pytest.raises(UserError, match=r"weights \[1.0, -1.0\] contain a negative number"):
         merged("fedavg", lora_parts((2, 2)), weights=[1.0, -1.0])
 
 

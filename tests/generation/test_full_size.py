@@ -18,9 +18,10 @@ from torch import Tensor
 
 from generation.experiment import Arm, Case
 from generation.experiment_file import read_experiment
-from generation.lora_file import load_lora
+from generation.lora.lora_file import load_lora
+from generation.merge import on_outputs
 from generation.merge.export import spelt, write_merge
-from generation.merge.methods import MERGE_METHODS, on_outputs
+from generation.merge.methods import MERGE_METHODS
 from generation.merge.setup import WeightedLora, module_of
 from generation.pipeline import Pipeline, quiet
 from generation.sampler import Artist, Cell

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_file
-from generation.lora_file import find_adapter, load_lora
+from generation.lora.lora_file import find_adapter, load_lora
 from generation.pipeline import Pipeline
 from tests.tiny import adapted, factors, kohya_name, save_kohya_lora, save_peft_lora
 

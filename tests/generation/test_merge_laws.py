@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from generation.batch_invariant import added
-from generation.lora_file import Factors, load_lora
+from generation.lora.factors import Factors
+from generation.lora.lora_file import load_lora
 from generation.merge.dropout_masks import MaskDraws, channel_words, row_words
 from generation.merge.lowrank import side_by_side
+from generation.merge.method_inputs import ColumnObjective, StepPlan
 from generation.merge.methods import MERGE_METHODS
-from generation.merge.on_input_columns import ColumnObjective
-from generation.merge.on_steps import StepPlan
 from generation.merge.setup import WeightedLora, dense, module_of
 from generation.pipeline import Pipeline
 from tests.merging import INPUTS, OUTPUTS, changes, fitted, inputs, lora_parts, merged

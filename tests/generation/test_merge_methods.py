@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from generation.lora_file import Factors, load_lora
+from generation.lora.factors import Factors
+from generation.lora.lora_file import load_lora
+from generation.merge import methods
 from generation.merge.apply import Merge
 from generation.merge.dropout_masks import MaskOptions
 from generation.merge.method import by_name
@@ -277,3 +279,8 @@ def test_factors_multiply_out_to_the_weight_s_shape() -> None:
     factors = Factors(torch.ones(2, 3, 5, 5), torch.ones(4, 2))
     assert factors.dense().shape == (4, 3, 5, 5)
     assert factors.rank == 2
+
+
+def test_every_file_of_a_method_is_in_the_registry() -> None:
+    files = {path.stem for path in Path(methods.__file__).parent.glob("*.py")} - {"__init__"}
+    assert files == set(MERGE_METHODS), "generation/merge/methods/__init__.py: list each method's file"

@@ -14,7 +14,7 @@ from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_file
 from generation.experiment import Experiment
 from generation.experiment_file import read_experiment
-from generation.lora_file import load_lora
+from generation.lora.lora_file import load_lora
 from generation.merge.command import Precision, merge
 from generation.merge.export import choose
 from generation.pipeline import Pipeline, load_pipeline, quiet
@@ -153,10 +153,10 @@ def test_a_delta_holds_the_arm_s_weights_to_the_bit(experiment_file: Write, tmp_
     [
         ("other", "star-ring", {}, "--arm other: tiny has no such arm; it has direct, mc, orthogonal, wanted"),
         ("wanted", "ring-star", {}, "--case ring-star: tiny has no such case; it has star-ring, star-moon, ring-moon"),
-        ("mc", "star-ring", {}, "mc_dropout acts otherwise at every step, and no file of weights can hold that"),
+        ("mc", "star-ring", {}, "mc_dropout changes while sampling, which no file of weights can represent"),
         ("wanted", "star-ring", {}, "ties gives whole weights and no LoRA; give --rank N .* or --delta"),
-        ("wanted", "star-ring", {"rank": 2, "delta": True}, "a delta has no rank"),
-        ("wanted", "star-ring", {"out": Path("merge.ckpt")}, "--out merge.ckpt: must end in .safetensors"),
+        ("wanted", "star-ring", {"rank": 2, "delta": True}, "a dense change has no rank"),
+        ("wanted", "star-ring", {"out": Path("merge.ckpt")}, "--out merge.ckpt: the file name does not end in .safetensors"),
     ],
 )
 def test_what_no_file_can_hold_is_refused(

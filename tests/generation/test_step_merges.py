@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from generation.lora_file import Factors
+from generation.lora.factors import Factors
 from generation.merge.apply import Merge
+from generation.merge.method_inputs import StepPlan
 from generation.merge.methods import MERGE_METHODS
-from generation.merge.on_steps import StepPlan
 from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import WeightedLora
 from generation.pipeline import Pipeline, load_pipeline, quiet

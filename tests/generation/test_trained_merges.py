@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from evalkit.errors import UserError
-from generation.lora_file import Factors, Lora
-from generation.merge.layer import Layer
+from generation.lora.factors import Factors, Lora
+from generation.merge.method_inputs import Layer
 from generation.merge.methods import MERGE_METHODS
 from tests.merging import INPUTS, OUTPUTS, close, lora_parts, merged, plain_sum
 
@@ -60,11 +60,11 @@ def test_rows_of_a_slot_act_as_trained_or_at_their_share() -> None:
         ([block(1), block(1)], r"slot 1 is taken by 0.safetensors and 1.safetensors"),
         (
             [block(0), block(2, 8)],
-            r"slots: the number of row blocks must be one .* 0.safetensors 4, 1.safetensors 8",
+            r"slots: the number of row blocks differs .* 0.safetensors 4, 1.safetensors 8",
         ),
-        ([block(0), block(2, rule="heads")], r"block_rule: how rows are cut into blocks must be one"),
-        ([block(0), {}], r"1.safetensors: its header has no evalkit.slot, so it is no LoRA of BlockLoRA"),
-        ([block(0), block(3)], rf"{NAME}: 0.safetensors and 1.safetensors write the same rows"),
+        ([block(0), block(2, rule="heads")], r"block_rule: how rows are cut into blocks differs"),
+        ([block(0), {}], r"1.safetensors: the header has no evalkit.slot, so this LoRA was not trained with BlockLoRA"),
+        ([block(0), block(3)], rf"{NAME}: 0.safetensors and 1.safetensors change the same rows"),
     ],
 )
 def test_slots_that_do_not_fit_are_refused(notes: list[dict[str, Any]], message: str) -> None:
@@ -102,11 +102,11 @@ def test_loras_of_one_basis_are_added_at_the_paper_s_scale() -> None:
     ("rows", "notes", "message"),
     [
         (((0, 4), (0, 4)), (basis(0), basis(0)), "slot 0 is taken by 0.safetensors and 1.safetensors"),
-        (((0, 4), (1, 4)), (basis(0), basis(1, "other")), rf"{NAME}: the basis of {INPUTS} inputs must be one for all LoRAs"),
-        (((0, 4), (1, 4)), (basis(0), {"basis": {"slot": 1}}), rf"names no basis of {INPUTS} inputs"),
-        (((0, 4), (1, 4)), (basis(0), basis(None)), "basis: random rows or slots must be one for all"),
-        (((0, 4), (1, 2)), (basis(0), basis(1)), "read common inputs, though their slots differ; train them at one rank"),
-        (((0, 4), (1, 4)), (basis(0), {}), "has no evalkit.basis, so it is no LoRA of Orthogonal Adaptation"),
+        (((0, 4), (1, 4)), (basis(0), basis(1, "other")), rf"{NAME}: the basis of {INPUTS} inputs differs between the LoRAs"),
+        (((0, 4), (1, 4)), (basis(0), {"basis": {"slot": 1}}), rf"has no basis of {INPUTS} inputs"),
+        (((0, 4), (1, 4)), (basis(0), basis(None)), "basis: random rows or slots differs"),
+        (((0, 4), (1, 2)), (basis(0), basis(1)), "read common inputs although their slots differ; train them at one rank"),
+        (((0, 4), (1, 4)), (basis(0), {}), "has no evalkit.basis, so this LoRA was not trained with Orthogonal Adaptation"),
     ],
 )
 def test_bases_that_do_not_fit_are_refused(

@@ -6,7 +6,6 @@ import pytest
 
 from generation.experiment import Experiment
 from generation.experiment_file import read_experiment
-from generation.merge.methods import MERGE_METHODS
 from generation.schedule import plan_work
 from generation.shipped_files import shipped
 from generation.train.series import read_recipes
@@ -37,12 +36,6 @@ def test_every_shipped_experiment_reads_and_plans(name: str, folder: Path) -> No
     assert experiment.name == name
     planned = sum(len(work.cells) for work in plan_work(experiment, ()))
     assert planned == len(experiment.arms) * sum(len(case.seeds) for case in experiment.cases)
-
-
-def test_every_merge_method_is_in_the_picture(folder: Path) -> None:
-    experiment = read("tinyworld_merges", folder)
-    assert {arm.method for arm in experiment.arms} == set(MERGE_METHODS)
-    assert len(experiment.cases) == 3
 
 
 @pytest.mark.parametrize("name", ["blocklora", "tinyworld_blocklora"])

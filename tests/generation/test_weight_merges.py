@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from generation.lora_file import Factors, Lora
+from generation.lora.factors import Factors, Lora
 from generation.merge.apply import Merge
 from generation.merge.methods import MERGE_METHODS
 from generation.merge.sampling_state import SamplingState

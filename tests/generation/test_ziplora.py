@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from generation.lora_file import load_lora
+from generation.lora.lora_file import load_lora
 from generation.merge.apply import Merge
+from generation.merge.method_inputs import ColumnObjective
 from generation.merge.methods import MERGE_METHODS
-from generation.merge.on_input_columns import ColumnObjective, _Bench
+from generation.merge.on_input_columns import _Bench
 from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import WeightedLora, at_work, layers_of, module_of
 from generation.pipeline import Pipeline, quiet

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from generation.lora_file import load_lora
+from generation.lora.lora_file import load_lora
 from generation.pipeline import Pipeline, load_pipeline
 from generation.tinyworld import weights_folder
 from generation.tinyworld.card import listed, weight_files

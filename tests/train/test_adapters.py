@@ -11,13 +11,14 @@ from safetensors.torch import load_file
 from torch import Generator, Tensor, nn
 
 from evalkit.errors import UserError
-from generation.lora_file import Factors, load_lora
+from generation.lora.factors import Factors
+from generation.lora.lora_file import load_lora
 from generation.pipeline import Pipeline, load_pipeline
 from generation.seeds import derived
 from generation.train.adapters import NAME, add_adapters
 from generation.train.orthogonal_basis import basis_rows, basis_sha256, random_rows, slot_rows
 from generation.train.recipe import Blocks, read_recipe
-from generation.train.row_blocks import slot_mask, slot_places
+from generation.train.row_blocks import slot_mask, slot_members
 from tests.train.conftest import Train, recipe_file
 
 # diffusers' scheduler on numpy 2
@@ -35,13 +36,13 @@ def note(file: Path, key: str) -> object:
 @pytest.mark.parametrize("rule", ["contiguous", "heads", "strided"])
 @pytest.mark.parametrize(("count", "slots"), [(320, 15), (16, 16), (7, 3)])
 def test_slots_share_out_all_rows_and_none_twice(rule: str, count: int, slots: int):
-    masks = [slot_places(count, Blocks(slot=slot, slots=slots, rule=rule)) for slot in range(slots)]  # type: ignore[arg-type]
+    masks = [slot_members(count, Blocks(slot=slot, slots=slots, rule=rule)) for slot in range(slots)]  # type: ignore[arg-type]
     assert torch.stack(masks).sum(0).tolist() == [1] * count
     assert max(int(mask.sum()) for mask in masks) - min(int(mask.sum()) for mask in masks) <= 1
 
 
 def test_a_contiguous_slot_is_the_stretch_of_the_formula():
-    mine = slot_places(320, Blocks(slot=4, slots=15)).nonzero().flatten().tolist()
+    mine = slot_members(320, Blocks(slot=4, slots=15)).nonzero().flatten().tolist()
     assert mine == list(range(4 * 320 // 15, 5 * 320 // 15))
 
 
@@ -77,7 +78,7 @@ def test_blocklora_trains_its_rows_and_only_them(place: Path, train_tiny: Train)
 
 
 def test_holding_rows_is_the_gradient_of_the_masked_product():
-    recipe_mask = slot_places(6, Blocks(slot=1, slots=3))
+    recipe_mask = slot_members(6, Blocks(slot=1, slots=3))
     generator = Generator().manual_seed(0)
     down, x = torch.randn(2, 5, generator=generator), torch.randn(4, 5, generator=generator)
     up = torch.zeros(6, 2, requires_grad=True)
@@ -120,7 +121,9 @@ def test_the_basis_has_the_same_bytes_on_every_machine():
 
 def test_rows_are_disjoint_by_slot_and_by_chance_a_function_of_the_name():
     assert slot_rows(2, 20, 320) == list(range(40, 60))
-    with pytest.raises(ValueError, match="320 inputs have room for 16 slots of rank 20, counted from 0; there is no slot 16"):
+    with pytest.raises(
+        ValueError, match="320 inputs have room for 16 slots of rank 20, counted from 0; slot 16 does not exist"
+    ):
         slot_rows(16, 20, 320)
     rows = random_rows("cat", 20, 320)
     assert rows == random_rows("cat", 20, 320) != random_rows("dog", 20, 320)
@@ -128,7 +131,7 @@ def test_rows_are_disjoint_by_slot_and_by_chance_a_function_of_the_name():
     # Po et al.'s overlap: 20 * 20 / 320 = 1.25 shared rows on average
     shared = [len(set(random_rows(f"a{n}", 20, 320)) & set(random_rows(f"b{n}", 20, 320))) for n in range(400)]
     assert sum(shared) / 400 == pytest.approx(1.25, abs=0.2)
-    with pytest.raises(ValueError, match="16 inputs have no 20 rows; lower the rank"):
+    with pytest.raises(ValueError, match="16 inputs have fewer than 20 rows; lower the rank"):
         random_rows("cat", 20, 16)
 
 
@@ -159,7 +162,7 @@ def _layer(place: Path, folder: Path, lines: str, target: str) -> tuple[LoraLaye
     name, layer = next((name, layer) for name, layer in pipeline.unet.named_modules() if isinstance(layer, LoraLayer))
     up = layer.lora_B[NAME].weight
     up.data = torch.randn(up.shape, generator=Generator().manual_seed(1))
-    return layer, Factors(layer.lora_A[NAME].weight.data, up.data.flatten(1)), adapters.chance, f"unet.{name}"
+    return layer, Factors(layer.lora_A[NAME].weight.data, up.data.flatten(1)), adapters.dropout, f"unet.{name}"
 
 
 def _kept(kind: str, name: str, shape: tuple[int, ...], rate: float) -> Tensor:
@@ -230,14 +233,14 @@ def test_all_parts_combine_and_leave_the_global_generator_alone(place: Path, tra
     ("lines", "message"),
     [
         ("dropout = 1", "dropout: Input should be less than 1"),
-        ("[blocks]\nslot = 4\nslots = 4", "blocks.*: slot 4 is none of 4 slots; give 0 to 3"),
+        ("[blocks]\nslot = 4\nslots = 4", "blocks.*: slot 4 does not exist among 4 slots; give 0 to 3"),
         (
             "[blocks]\nslot = 0\nslots = 4\nrule = 'columns'",
             r"blocks\.rule: Input should be 'contiguous', 'heads' or 'strided'",
         ),
         ("[erasure]\nrate = 0", r"erasure\.rate: Input should be greater than 0"),
-        ("[basis]", 'basis.*: rows = "slots" needs a slot, counted from 0'),
-        ("[basis]\nrows = 'random'\nslot = 1", 'basis.*: rows = "random" takes none|takes none'),
+        ("[basis]", 'basis.*: rows = "slots" requires a slot, counted from 0'),
+        ("[basis]\nrows = 'random'\nslot = 1", 'basis.*: rows = "random" has none'),
     ],
 )
 def test_mistakes_in_an_adapter_are_named(tmp_path: Path, lines: str, message: str):
@@ -253,7 +256,7 @@ def test_mistakes_in_an_adapter_are_named(tmp_path: Path, lines: str, message: s
         ("[blocks]\nslot = 0\nslots = 9\nrule = 'heads'", r"has \d heads, too few for 9 slots"),
         (
             "[basis]\nslot = 16",
-            r"basis: unet\..*32 inputs have room for 16 slots of rank 2, counted from 0; there is no slot 16",
+            r"basis: unet\..*32 inputs have room for 16 slots of rank 2, counted from 0; slot 16 does not exist",
         ),
     ],
 )

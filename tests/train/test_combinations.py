@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from evalkit.errors import UserError
 from evalkit.run.manifest import Manifest
 from generation.experiment_file import read_experiment
-from generation.lora_file import load_lora
+from generation.lora.lora_file import load_lora
 from generation.pipeline import load_pipeline
 from generation.run import generate
 from generation.tinyworld import weights_folder
@@ -151,5 +151,5 @@ def test_a_slot_of_rows_taken_twice_is_refused_before_an_image_is_drawn(held: Pa
 
 
 def test_loras_held_otherwise_are_refused(held: Path, tmp_path: Path):
-    with pytest.raises(UserError, match=r"has no evalkit\.slot, so it is no LoRA of BlockLoRA"):
+    with pytest.raises(UserError, match=r"has no evalkit\.slot, so this LoRA was not trained with BlockLoRA"):
         draw(held / "held.toml", tmp_path / "run", lambda text: text.replace('"blocks"\n[[arms', '"basis"\n[[arms'))

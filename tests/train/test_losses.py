@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Generator, Tensor
 
 from evalkit.errors import UserError
-from generation.lora_file import load_lora
+from generation.lora.lora_file import load_lora
 from generation.pipeline import Pipeline, load_pipeline
 from generation.seeds import derived
 from generation.train.adapters import add_adapters, without_adapters
@@ -213,7 +213,7 @@ def test_every_loss_trains_on_both_architectures_and_no_two_train_the_same(place
         ("[consistency]\nsigma = 0", r"consistency\.sigma: Input should be greater than 0"),
         ("[consistency]\nlambda = 1", r"consistency\.lambda: unknown key"),
         ("[consistency]\nnoise = 'salt'", r"consistency\.noise: Input should be 'multiplicative' or 'additive'"),
-        ("prior_images = 0\n[consistency]", r"consistency\.prior: needs prior images; set prior_images above 0"),
+        ("prior_images = 0\n[consistency]", r"consistency\.prior: requires prior images; set prior_images above 0"),
         ("[dco]\nbeta = -1", r"dco\.beta: Input should be greater than 0"),
         ("[dco]\nper = 'image'", r"dco\.per: Input should be 'sample' or 'batch'"),
     ],

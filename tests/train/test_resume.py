@@ -71,7 +71,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_weights_of_an_unbroken_one(place
         if what == "training":
             steps.append(done)
 
-    with pytest.raises(UserError, match=r"checkpoint\.pt: is of another recipe or other images; delete it"):
+    with pytest.raises(UserError, match=r"checkpoint\.pt: belongs to another recipe or other images; delete it"):
         train(LINES.replace("1e-2", "1e-3"))
     train(LINES)
     assert steps == [7, 8]
@@ -94,7 +94,7 @@ def test_a_broken_checkpoint_is_named(place: Path, tmp_path: Path):
     (tmp_path / "way").mkdir()
     (tmp_path / "way" / "checkpoint.pt").write_bytes(b"half")
     recipe = read_recipe(recipe_file(tmp_path, ""))
-    with pytest.raises(UserError, match=r"checkpoint\.pt: is no whole checkpoint"):
+    with pytest.raises(UserError, match=r"checkpoint\.pt: is not a complete checkpoint"):
         train_lora(
             load_pipeline(place / "base"), recipe, place, tmp_path / "x.safetensors", place / "prior-base", lambda *_: None,
             tmp_path / "way",
@@ -129,5 +129,5 @@ def test_half_precision_keeps_what_is_trained_in_float32(place: Path, tmp_path: 
 
 
 def test_float16_is_refused_where_the_loss_cannot_be_scaled():
-    with pytest.raises(UserError, match="dtype float16: can't be trained on the CPU; give bfloat16 or float32"):
+    with pytest.raises(UserError, match="dtype float16: cannot be trained on the CPU; give bfloat16 or float32"):
         accelerator_for(torch.device("cpu"), torch.float16)

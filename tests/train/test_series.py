@@ -54,7 +54,7 @@ MISTAKES = {
     "no concepts": ((PLAIN,), "concepts: missing"),
     "no tables": (("concepts = 3",), r"concepts: must be a list of tables; write \[\[concepts\]\]"),
     "no name": (("[[variants]]\nrank = 3", CONCEPTS), r"variants\[0\].name: Field required"),
-    "a name twice": ((PLAIN, PLAIN, CONCEPTS), "plain/cat stands there twice"),
+    "a name twice": ((PLAIN, PLAIN, CONCEPTS), "plain/cat occurs twice"),
     "a wrong key": ((PLAIN, "ranks = 3", CONCEPTS), "plain/cat: ranks: unknown key"),
 }
 
@@ -84,7 +84,7 @@ def test_a_series_is_trained_into_a_folder_and_what_is_there_stays(place: Path, 
     assert "3 of 3 LoRAs are there already" in again.output
     assert (tmp_path / made[1]).read_bytes() == b"mine"
     refused = CliRunner().invoke(app, [str(path), "--out", str(tmp_path / "one.safetensors")])
-    assert "holds 3 recipes; give a folder" in str(refused.exception)
+    assert "contains 3 recipes; give a folder" in str(refused.exception)
 
 
 def test_workers_train_the_same_bits(place: Path, tmp_path: Path) -> None:

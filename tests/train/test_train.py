@@ -9,7 +9,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from evalkit.errors import UserError
-from generation.lora_file import load_lora
+from generation.lora.lora_file import load_lora
 from generation.pipeline import load_pipeline
 from generation.train.command import train
 from generation.train.recipe import TrainingRecipe, read_recipe
@@ -125,7 +125,7 @@ def test_mistakes_in_a_recipe_are_named(tmp_path: Path, change: str, message: st
     ("changes", "message"),
     [
         ({"targets": ("to_x",)}, "targets: no layer of the unet ends in 'to_x'"),
-        ({"references": "dogs"}, "no such folder"),
+        ({"references": "dogs"}, "the folder does not exist"),
         ({"references": "tinyworld"}, "tinyworld has no 'cat'; it has zigzag_disc"),
     ],
 )
@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_refused_before_training(place: Path, tmp_path: Pat
 def test_a_broken_image_is_named(place: Path, tmp_path: Path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "0.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"0\.png: can't be read"):
+    with pytest.raises(UserError, match=r"0\.png: is not a readable image"):
         run(place, tmp_path / "cat.safetensors", references=str(tmp_path / "bad"))
 
 

@@ -1,4 +1,4 @@
-"""Merge methods: a small file and a name in this list each."""
+"""Registry of merge methods: each is one file and one entry in this list."""
 
 from generation.merge.method import by_name
 from generation.merge.methods.b_lora import b_lora

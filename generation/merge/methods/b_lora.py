@@ -1,20 +1,20 @@
-"""B-LoRA: every LoRA acts in blocks of its own."""
+"""B-LoRA: each LoRA acts in separate blocks."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from evalkit.errors import UserError
-from generation.lora_file import Factors
-from generation.merge.layer import Layer
+from generation.lora.factors import Factors
 from generation.merge.lowrank import side_by_side
 from generation.merge.method import merge_method
+from generation.merge.method_inputs import Layer
 
 Blocks = tuple[str | tuple[str, ...], ...]
 CONTENT, STYLE = "unet.up_blocks.0.attentions.0", "unet.up_blocks.0.attentions.1"
 
 
 def check_blocks(count: int, settings: Any) -> None:  # noqa: ANN401 - a model made from a signature
-    """Raise a ValueError where there are not as many entries as LoRAs."""
+    """Raise a ValueError if the number of entries differs from the number of LoRAs."""
     if len(settings.blocks) != count:
         raise ValueError(
             f"blocks has {len(settings.blocks)} entries, a case merges {count} LoRAs; give one block, or a list, per LoRA"
@@ -23,22 +23,26 @@ def check_blocks(count: int, settings: Any) -> None:  # noqa: ANN401 - a model m
 
 @merge_method(acts_on="weights", source="Frenkel et al. 2024, arXiv 2403.14572", check=check_blocks)
 def b_lora(parts: Sequence[Factors], layer: Layer, *, blocks: Blocks = (CONTENT, STYLE)) -> Factors:
-    """Let each LoRA act in the blocks given for it alone, in the order of a case's concepts.
+    """Let each LoRA act only in its own blocks, in the order of a case's concepts.
 
-    An entry is the beginning of layers' names, or a list of such; a LoRA acts in no other layer. The default is the paper's for
-    SDXL: the first concept's content and the second one's style. The paper also trains its LoRAs in these blocks only.
+    An entry of `blocks` is the beginning of layer names, or a list of them. A LoRA acts in no other layer. The default is the
+    paper's for SDXL: content blocks for the first concept, style blocks for the second. The paper also trains LoRAs in these
+    blocks only; this method accepts any LoRA.
 
     Raises:
-        UserError: a LoRA has no layer in its blocks.
+        UserError: a LoRA adapts no layer in its blocks.
     """
-    for place, lora in layer.loras.items():
+    for position, lora in layer.loras.items():
         names = sorted(lora.factors)
-        if not any(_inside(name, blocks[place]) for name in names):
+        if not any(_inside(name, blocks[position]) for name in names):
             raise UserError(
-                f"b_lora: LoRA {place + 1} of the case adapts no layer in {blocks[place]!r}; its first layer is {names[0]}; "
+                f"b_lora: LoRA {position + 1} of the case adapts no layer in {blocks[position]!r}; "
+                f"its first layer is {names[0]}; "
                 "give blocks that this model and LoRA have"
             )
-    acting = [part for place, part in zip(layer.places, parts, strict=True) if _inside(layer.name, blocks[place])]
+    placed = zip(layer.places, parts, strict=True)
+    placed = zip(layer.places, parts, strict=True)
+    acting = [part for position, part in placed if _inside(layer.name, blocks[position])]
     none = Factors(parts[0].down[:0], parts[0].up[:, :0])
     return side_by_side(acting or [none])
 

@@ -1,12 +1,12 @@
-"""Random row blocks: each output channel of a layer belongs to one LoRA, drawn once for the run."""
+"""Random row blocks: each output channel of a layer belongs to one LoRA for the whole run."""
 
 from collections.abc import Sequence
 
-from generation.lora_file import Factors
+from generation.lora.factors import Factors
 from generation.merge.dropout_masks import MaskDraws, channel_words, row_words
-from generation.merge.layer import Layer
 from generation.merge.lowrank import side_by_side
 from generation.merge.method import merge_method
+from generation.merge.method_inputs import Layer
 from generation.merge.methods.orthogonal_mc_dropout import orthogonal_mc_dropout
 from generation.seeds import derived
 
@@ -16,11 +16,11 @@ from generation.seeds import derived
     source="rows as in BlockLoRA (Zhu et al. 2025, section 3.3), for LoRAs trained without blocks; the draw is ours",
 )
 def block_rows(parts: Sequence[Factors], layer: Layer, *, rescale: bool = True) -> Factors:
-    """Give each row of the weight to one of the case's k LoRAs, by chance, and multiply what it has there by k.
+    """Assign each row of the weight to one of the case's k LoRAs at random and multiply the LoRA's row by k.
 
-    This is `orthogonal_mc_dropout` with `static` masks and p = 1 - 1/k, to the bit: rows are orthogonal and no signs conflict.
-    Without `rescale` rows stay as trained, as in BlockLoRA's merge with weights of one. A LoRA that is alone in a layer still
-    gets its share of rows only.
+    The result equals `orthogonal_mc_dropout` with `static` masks and p = 1 - 1/k bit by bit: rows are orthogonal and no signs
+    conflict. Without `rescale`, rows keep their trained size, as in BlockLoRA's merge with weights of 1. A LoRA that is alone
+    in a layer still acts only in its share of the rows.
     """
     up = parts[0].up
     channels = channel_words(layer.name, up.shape[0], 0, up.device)

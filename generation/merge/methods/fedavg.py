@@ -1,14 +1,14 @@
-"""Federated averaging: shares that add up to one, or one common factor."""
+"""Federated averaging: weights that sum to 1, or one common factor."""
 
 from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
 
-from generation.lora_file import Factors
-from generation.merge.layer import Layer
+from generation.lora.factors import Factors
 from generation.merge.lowrank import side_by_side
 from generation.merge.method import merge_method
+from generation.merge.method_inputs import Layer
 
 Scale = Annotated[float, Field(gt=0, le=100)]
 
@@ -20,9 +20,9 @@ Scale = Annotated[float, Field(gt=0, le=100)]
 def fedavg(parts: Sequence[Factors], layer: Layer, *, scale: Scale | None = None) -> Factors:
     """Average the LoRAs: W0 + sum_j a_j Delta_j with a_j = w_j / sum w, or with a_j = scale * w_j.
 
-    Without `scale` it is the weighted averaging of Mix-of-Show (Gu et al.) and BlockLoRA's equation 2; with it, the merge of
-    Orthogonal Adaptation (Po et al., scale 0.6). Shares are those of the whole case: a LoRA that is alone in a layer still acts
-    at its share.
+    Without `scale` this is the weighted averaging of Mix-of-Show (Gu et al.) and BlockLoRA's equation 2. With it, this is the
+    merge of Orthogonal Adaptation (Po et al., scale 0.6). Weights are normalised over the whole case: a LoRA that is alone in
+    a layer still acts at its share.
     """
     merged = side_by_side(parts)
     return Factors(merged.down, merged.up * (layer.affine() if scale is None else scale))

@@ -1,4 +1,4 @@
-"""Gradient fusion: the weights that do to each LoRA's own inputs what that LoRA does."""
+"""Gradient fusion: the weights that reproduce each LoRA's output on its own inputs."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 
-from generation.lora_file import Factors
+from generation.lora.factors import Factors
 from generation.merge.calibration import Moments, rewired, ridged
-from generation.merge.layer import Layer
 from generation.merge.method import merge_method
+from generation.merge.method_inputs import Layer
 
 Ridge = Annotated[float, Field(gt=0, le=1)]
 
@@ -24,16 +24,17 @@ def gradient_fusion(
     solver: Literal["closed", "lbfgs"] = "closed",
     iterations: Annotated[int, Field(ge=1, le=10_000)] = 50,
 ) -> Factors:
-    """Lower sum_i || W X_i - (W0 + Delta_i) X_i ||^2, X_i what a layer sees while LoRA i draws its concept.
+    """Minimise sum_i || W X_i - (W0 + Delta_i) X_i ||^2, X_i the layer's inputs while LoRA i generates its concept.
 
-    With G = sum_i X_i X_i^T the answer is W0 + sum_i Delta_i X_i X_i^T (G + ridge tr(G) / n)^-1: a LoRA, since each term keeps
-    its B_i. The ridge pulls towards W0, as stopping early does; 1e-3 is ours. "lbfgs" is the paper's way, from W0 by L-BFGS
-    with as many `iterations` (50 there for most layers; `ridge` has no part in it), in the span of the B_i, which no step
-    leaves: a LoRA too. The paper reads text at its new words alone; here every position counts, since the UNet reads them all.
+    With G = sum_i X_i X_i^T the solution is W0 + sum_i Delta_i X_i X_i^T (G + ridge tr(G) / n)^-1. It is a LoRA, since each
+    term keeps its B_i. The ridge regularises towards W0, as early stopping does; 1e-3 is ours. `solver = "lbfgs"` is the
+    paper's: L-BFGS from W0 for `iterations` steps (50 there for most layers) without a ridge. It stays in the span of the B_i,
+    so its result is a LoRA too. The paper calibrates text encoders on its new words only; here every position counts, since
+    the denoiser reads all.
     """
     if solver == "closed":
         return rewired(parts, ridged(moments.own, moments.total, ridge))
-    # every step stays in the span of the LoRAs' outputs, where the search begins: its coordinates there are enough
+    # every step stays in the span of the LoRAs' outputs, so the search runs in coordinates of that span
     basis, inner = torch.linalg.qr(torch.cat([part.up for part in parts], dim=1))
     scale = max(float(moments.total.diagonal().mean()), torch.finfo(torch.float32).tiny)
     gram = moments.total / scale

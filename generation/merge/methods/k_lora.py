@@ -1,4 +1,4 @@
-"""K-LoRA: in each layer and step, the subject or the style."""
+"""K-LoRA: the subject or the style, chosen per layer and step."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from generation.merge.method import merge_method
-from generation.merge.on_steps import StepPlan
+from generation.merge.method_inputs import StepPlan
 from generation.merge.role_pairs import pair_of
 
 
@@ -24,20 +24,20 @@ def k_lora(
     beta: Annotated[float, Field(ge=0)] = 0.5,
     style: Literal["first", "second"] = "second",
 ) -> Mapping[str, Tensor]:
-    """Let the subject act in a layer where S_c >= S_s gamma (alpha t / T + beta), else the style; t of T steps are done.
+    """Let the subject act in a layer if S_c >= S_s gamma (alpha t / T + beta), else the style, after t of T steps.
 
-    S sums the K largest entries of a LoRA's change by size, K = r_c r_s; gamma is the ratio of all entries' sizes, subject to
-    style, over all layers that both adapt. Steps are counted as such, so any number of them and any sampler will do; the
-    authors' code counts layer calls and fits 50 steps of SDXL alone. Ours differs in two more ways: changes carry weight and
-    alpha / rank, and all layers take part, not attention alone. A LoRA that is alone in a layer always acts there; text
-    encoders see what acts at the first step.
+    S is the sum of the K largest absolute entries of a LoRA's change, K = r_c r_s. gamma is the ratio of all absolute entries,
+    subject to style, over all layers that both adapt. Steps are counted as steps, so any number of them and any sampler work;
+    the authors' code counts layer calls and fits only 50 steps of SDXL. Two more differences: changes include weight and alpha
+    / rank, and all layers take part, not only attention. A LoRA that is alone in a layer always acts there. Text encoders use
+    the choice of the first step.
     """
-    both = {layer for layer, places in plan.layers.items() if len(places) == 2}
+    both = {layer for layer, positions in plan.layers.items() if len(positions) == 2}
     first, second = plan.order[0], plan.order[-1]
     content, other = (first, second) if style == "second" else (second, first)
     strengths, totals = {}, torch.zeros(2, dtype=torch.float64)
     for layer in both:
-        parts = [plan.part(layer, place) for place in (content, other)]
+        parts = [plan.part(layer, position) for position in (content, other)]
         sizes = [part.dense().abs().flatten() for part in parts]
         largest = min(parts[0].rank * parts[1].rank, len(sizes[0]))
         strengths[layer] = [float(size.topk(largest).values.sum(dtype=torch.float64)) for size in sizes]
@@ -45,11 +45,11 @@ def k_lora(
     gamma = float(totals[0] / totals[1]) if totals[1] > 0 else 0.0
     bounds = [gamma * (alpha * step / plan.steps + beta) for step in range(plan.steps)]
     tables = {}
-    for layer, places in plan.layers.items():
+    for layer, positions in plan.layers.items():
         if layer not in both:
-            tables[layer] = torch.ones(1, plan.steps, len(places))
+            tables[layer] = torch.ones(1, plan.steps, len(positions))
             continue
         mine, theirs = strengths[layer]
         chosen = [content if mine >= theirs * bound else other for bound in bounds]
-        tables[layer] = torch.tensor([[[float(place == now) for place in places] for now in chosen]])
+        tables[layer] = torch.tensor([[[float(position == now) for position in positions] for now in chosen]])
     return tables

@@ -1,15 +1,15 @@
-"""KnOTS: rotate all LoRAs into one basis of outputs before their entries meet."""
+"""KnOTS: align all LoRAs in one output basis before merging entries."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
 
-from generation.lora_file import Factors
+from generation.lora.factors import Factors
 from generation.merge.elementwise import Density, agreeing_mean, combined, keep_at_random, keep_largest
-from generation.merge.layer import Layer
 from generation.merge.lowrank import axes, shaped
 from generation.merge.method import merge_method
+from generation.merge.method_inputs import Layer
 
 
 @merge_method(acts_on="weights", source="Stoica et al. 2025, arXiv 2410.19735")
@@ -18,8 +18,9 @@ def knots(
 ) -> Factors:
     """Decompose [Delta_1 ... Delta_k] = U S [V_1 ... V_k], merge the S V_j by `operator`, and return U times the result.
 
-    `density` as in `ties` and `dare_ties`; the paper searches it per task, the default is ours. U comes from a matrix of R x R,
-    R the sum of ranks, never from dense changes. A LoRA that is alone in a layer is pruned in its own basis.
+    `density` has the meaning it has in `ties` and `dare_ties`; the paper searches it per task, the default is ours. U comes
+    from an R x R matrix, R the sum of ranks, never from dense changes. A LoRA that is alone in a layer is pruned in its own
+    basis.
     """
     # Delta_j = up_j R_j^T Q_j^T with down_j^T = Q_j R_j: the Q_j turn no left singular vector
     turned = [torch.linalg.qr(part.down.flatten(1).T.cpu()) for part in parts]

@@ -1,21 +1,21 @@
-"""Magnitude pruning: every LoRA's largest entries, added up."""
+"""Magnitude pruning: the sum of every LoRA's largest entries."""
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from generation.lora_file import Factors
+from generation.lora.factors import Factors
 from generation.merge.elementwise import Density, Space, keep_largest, merge_entries, total
-from generation.merge.layer import Layer
 from generation.merge.method import merge_method
+from generation.merge.method_inputs import Layer
 
 
 @merge_method(acts_on="weights", source="the trimming step of Yadav et al. 2023, arXiv 2306.01708; as peft names it")
 def magnitude_prune(
     parts: Sequence[Factors], layer: Layer, *, density: Density = 0.5, space: Space = "dense"
 ) -> Factors | Tensor:
-    """Keep each LoRA's largest entries and add up.
+    """Keep each LoRA's largest absolute entries and add them.
 
-    `density` is the share kept; the default is ours. A LoRA that is alone in a layer is trimmed too.
+    `density` is the share kept; the default is ours. A LoRA that is alone in a layer is also trimmed.
     """
     return merge_entries(parts, space, keep_largest(density), total)

@@ -1,4 +1,4 @@
-"""Monte Carlo dropout: every LoRA's output through a dropout mask of its own."""
+"""Monte Carlo dropout: an independent dropout mask on the output of every LoRA."""
 
 from collections.abc import Sequence
 
@@ -17,6 +17,7 @@ from generation.merge.method import merge_method
 def mc_dropout(draws: MaskDraws, rates: Sequence[float], *, p: Rates = 0.5) -> list[Tensor]:
     """Keep each output element with probability 1 - p, scaled by 1 / (1 - p), independently for every LoRA.
 
-    A layer that one LoRA alone adapts is masked too, as in the authors' code.
+    `p` is one rate or a list of one per LoRA, each in [0, 1). A layer that only one LoRA adapts is also masked, as in the
+    authors' code.
     """
-    return [draws.share(0, 1 - rate, 1 / (1 - rate), draw=place) for place, rate in enumerate(rates)]
+    return [draws.share(0, 1 - rate, 1 / (1 - rate), draw=position) for position, rate in enumerate(rates)]

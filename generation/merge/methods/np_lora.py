@@ -1,14 +1,14 @@
-"""NP-LoRA: keep one LoRA out of the inputs that another one reads."""
+"""NP-LoRA: project one LoRA out of the inputs that another one reads."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from generation.lora_file import Factors
-from generation.merge.layer import Layer
+from generation.lora.factors import Factors
 from generation.merge.lowrank import flat, shaped, side_by_side, thin_svd
 from generation.merge.method import merge_method
+from generation.merge.method_inputs import Layer
 from generation.merge.methods.svd import Rank
 from generation.merge.role_pairs import pair_of
 
@@ -24,9 +24,9 @@ def np_lora(
 ) -> Factors:
     """Add a subject and a style: Delta_s + Delta_c (I - mu / (1 + mu) V V^T), V spanning the inputs that the style reads.
 
-    V holds the first `rank` right singular vectors of the style's change, all of them by default. mu = 0 is the direct merge,
-    "hard" its limit: a full projection. `protect` says which concept of the case is the style. The paper writes the soft form
-    with V on the left; only the right side fits the shapes. Where one LoRA alone adapts a layer, it stays as it is.
+    V contains the first `rank` right singular vectors of the style's change, by default all of them. mu = 0 is the direct
+    merge, "hard" its limit: a full projection. `protect` states which concept of the case is the style. The paper writes the
+    soft form with V on the left; only the right side fits the shapes. If one LoRA alone adapts a layer, it is unchanged there.
     """
     if len(parts) == 1:
         return parts[0]

@@ -1,4 +1,4 @@
-"""Orthogonal Monte Carlo dropout: dropout masks that never overlap, so LoRAs' outputs are orthogonal exactly."""
+"""Orthogonal Monte Carlo dropout: disjoint dropout masks, so that the LoRAs' outputs are exactly orthogonal."""
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -16,10 +16,11 @@ from generation.merge.method import merge_method
     check=check_disjoint,
 )
 def orthogonal_mc_dropout(draws: MaskDraws, rates: Sequence[float], *, p: Rates = 0.5) -> list[Tensor]:
-    """Give each output element to one LoRA at most: to LoRA j with probability 1 - p_j, scaled by 1 / (1 - p_j).
+    """Assign each output element to at most one LoRA: to LoRA j with probability 1 - p_j, scaled by 1 / (1 - p_j).
 
-    The paper draws k dependent Bernoulli masks. One uniform number per element that decides its owner follows the same joint
-    law, is k times cheaper, and needs sum(1 - p) <= 1 just as they do. With p = 1 - 1/k the masks partition all elements.
+    The paper draws k dependent Bernoulli masks. Here one uniform number per element selects its LoRA: the joint distribution
+    is the same, at 1/k of the cost. Both need sum(1 - p) <= 1. With p = 1 - 1/k the masks partition all elements. `p` is one
+    rate or a list of one per LoRA, each in [0, 1).
     """
     bounds = accumulate((1 - rate for rate in rates), initial=0.0)
     return [draws.share(low, high, 1 / (1 - rate)) for (low, high), rate in zip(pairwise(bounds), rates, strict=True)]

@@ -1,14 +1,14 @@
-"""RegMean: the weights whose outputs are nearest to every LoRA's on its own inputs."""
+"""RegMean: the weights whose outputs are closest to every LoRA's on its own inputs."""
 
 from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
 
-from generation.lora_file import Factors
+from generation.lora.factors import Factors
 from generation.merge.calibration import Moments, rewired, ridged
-from generation.merge.layer import Layer
 from generation.merge.method import merge_method
+from generation.merge.method_inputs import Layer
 from generation.merge.methods.gradient_fusion import Ridge
 
 
@@ -21,13 +21,13 @@ def regmean(
     shrink: Annotated[float, Field(ge=0, le=1)] = 0.9,
     ridge: Ridge = 1e-3,
 ) -> Factors:
-    """Return W0 + sum_i Delta_i G_i (sum_i G_i)^-1, the entries of each G_i off its diagonal multiplied by `shrink`.
+    """Return W0 + sum_i Delta_i G_i (sum_i G_i)^-1, the off-diagonal entries of each G_i multiplied by `shrink`.
 
-    G_i = X_i X_i^T sums over what the layer sees while LoRA i draws its concept. A `shrink` of 0.9 is common in code that
-    follows the paper, which was not at hand; with 1 this is the closed form of `gradient_fusion`. The ridge, ours, keeps layers
-    with few inputs solvable.
+    G_i = X_i X_i^T sums over the layer's inputs while LoRA i generates its concept. A `shrink` of 0.9 is common in code that
+    follows the paper; with 1 this is the closed form of `gradient_fusion`. The ridge, ours, keeps layers with few inputs
+    solvable.
     """
-    # LoRAs that do not adapt the layer have their part in the diagonal of the total alone
+    # LoRAs that do not adapt the layer contribute only to the total
     total = shrink * moments.total
     total.diagonal().add_((1 - shrink) * moments.total.diagonal())
     sums = zip(moments.own, moments.downs, moments.squares, strict=True)

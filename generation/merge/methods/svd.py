@@ -1,14 +1,14 @@
-"""The sum of the LoRAs, cut to a rank."""
+"""Truncated SVD of the sum of the LoRAs."""
 
 from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
 
-from generation.lora_file import Factors
-from generation.merge.layer import Layer
+from generation.lora.factors import Factors
 from generation.merge.lowrank import cut, side_by_side
 from generation.merge.method import merge_method
+from generation.merge.method_inputs import Layer
 
 Rank = Annotated[int, Field(ge=1)]
 
@@ -18,10 +18,10 @@ Rank = Annotated[int, Field(ge=1)]
     source="Eckart and Young 1936, Psychometrika 1; by way of QR as in Halko et al. 2011, arXiv 0909.4061",
 )
 def svd(parts: Sequence[Factors], layer: Layer, *, rank: Rank | None = None) -> Factors:
-    """Return the best approximation of the sum that has `rank`; without it, the largest rank among the layer's LoRAs.
+    """Return the best approximation of the sum at `rank`; the default is the largest rank among the layer's LoRAs, as in peft.
 
-    That default is peft's. A rank of the sum of ranks or more is the direct merge. Reports the squared norm kept.
+    With a rank of at least the sum of ranks it equals the direct merge. The squared norm kept is reported in the provenance.
     """
-    merged, kept, total = cut(side_by_side(parts), rank or max(part.rank for part in parts))
-    layer.report(kept, total)
+    merged, retained, total = cut(side_by_side(parts), rank or max(part.rank for part in parts))
+    layer.report(retained, total)
     return merged

@@ -1,13 +1,13 @@
-"""TSV-M: keep every LoRA's strongest directions and turn them away from each other."""
+"""TSV-M: orthogonalise the LoRAs' strongest singular directions."""
 
 from collections.abc import Sequence
 
 import torch
 
-from generation.lora_file import Factors
-from generation.merge.layer import Layer
+from generation.lora.factors import Factors
 from generation.merge.lowrank import flat, nearest_orthonormal, shaped, thin_svd
 from generation.merge.method import merge_method
+from generation.merge.method_inputs import Layer
 from generation.merge.methods.svd import Rank
 
 
@@ -15,12 +15,12 @@ from generation.merge.methods.svd import Rank
 def tsv(parts: Sequence[Factors], layer: Layer, *, rank: Rank | None = None) -> Factors:
     """Decompose each LoRA, keep its first singular vectors, and make those of all LoRAs orthonormal together.
 
-    Without `rank` each of the layer's k LoRAs keeps min(outputs, inputs) / k directions as in the paper, which seldom cuts a
-    LoRA. The nearest orthonormal vectors replace the stacked ones (Procrustes); singular values stay. The paper's factor alpha
-    is 1. A LoRA that is alone in a layer stays as it is; the same LoRA twice counts once.
+    Without `rank` each of the layer's k LoRAs keeps min(outputs, inputs) / k directions as in the paper, which rarely
+    truncates a LoRA. The nearest orthonormal vectors replace the stacked ones (Procrustes); singular values are unchanged. The
+    paper's factor alpha is 1. A LoRA that is alone in a layer is unchanged; the same LoRA twice counts once.
     """
     triples = [thin_svd(flat(part)) for part in parts]
-    kept = rank or max(1, min(triples[0][0].shape[0], triples[0][2].shape[0]) // len(parts))
+    count = rank or max(1, min(triples[0][0].shape[0], triples[0][2].shape[0]) // len(parts))
     # U and V have directions as columns, S as entries: the last dimension each
-    u, s, v = (torch.cat([triple[which][..., :kept] for triple in triples], dim=-1) for which in range(3))
+    u, s, v = (torch.cat([triple[which][..., :count] for triple in triples], dim=-1) for which in range(3))
     return shaped(s[:, None] * nearest_orthonormal(v).T, nearest_orthonormal(u), parts[0])

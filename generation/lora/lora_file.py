@@ -1,9 +1,8 @@
-"""LoRA files: diffusers' own conversion for the names, the raw file for the scales, every factor checked at the door."""
+"""Reads LoRA files: layer names from diffusers' conversions, scales from the file itself."""
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from evalkit.errors import UserError, first_line
 from evalkit.io.atomic_files import sha256_file
+from generation.lora.factors import Factors, Lora
 from generation.pipeline import Pipeline, components
 
 # How the two factors of a layer are called, in every format that diffusers converts for SD and SDXL.
@@ -37,45 +37,11 @@ REFUSED = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Factors:
-    """One LoRA's share of one layer, up @ down: `down` [rank, inputs(, height, width)], `up` [outputs, rank]."""
-
-    down: Tensor
-    up: Tensor
-
-    @property
-    def rank(self) -> int:
-        """Return the number of rows of `down`."""
-        return self.down.shape[0]
-
-    def dense(self) -> Tensor:
-        """Return the change of the layer's weight, in that weight's shape."""
-        return (self.up @ self.down.flatten(1)).view(self.up.shape[0], *self.down.shape[1:])
-
-
-@dataclass(frozen=True, eq=False)
-class Lora:
-    """A LoRA file: factors as they stand in it and their scale alpha / rank, by layer ("unet.mid_block...to_q")."""
-
-    path: Path
-    sha256: str
-    factors: Mapping[str, Factors]
-    scales: Mapping[str, float]
-    # what the file's header says, as text by key
-    header: Mapping[str, str] = field(default_factory=dict)
-
-    def part(self, layer: str, weight: float = 1.0) -> Factors:
-        """Return the factors of a layer in float32, `weight * alpha / rank` multiplied into `up`."""
-        raw = self.factors[layer]
-        return Factors(raw.down.float(), raw.up.float() * (weight * self.scales[layer]))
-
-
 def find_adapter(adapter: str, weight_name: str | None, revision: str | None, folder: Path) -> Path:
-    """Return the LoRA file: below `folder` where there is one, else the hub's `adapter`/`weight_name`, fetched once.
+    """Return the path of a LoRA file: below `folder` if it exists there, else downloaded once from the hub.
 
     Raises:
-        UserError: there is no such file and the hub gives none.
+        UserError: the file exists neither locally nor on the hub.
     """
     local = folder / adapter
     if weight_name is None or local.is_dir():
