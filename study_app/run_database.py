@@ -1,4 +1,4 @@
-"""What the study's commands share: their arguments, and the way to the database of a run."""
+"""Shared arguments of the study commands, and the database of a run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from db.session import Database
 
 Run = Annotated[Path, typer.Argument(help="The run folder.")]
-# So that a password need not stand among the arguments, which everybody on the machine can read.
+# Keeps the password out of the process arguments, which all users of the machine can read.
 DB_VARIABLE = "EVALKIT_DB"
 Db = Annotated[
     str | None,
@@ -25,7 +25,7 @@ Db = Annotated[
 
 @contextmanager
 def opened(run: Path, db: str | None) -> "Iterator[Database]":
-    """Give the database of a run, closed on leaving; a folder that is no run is refused before anything is made in it."""
+    """Yield the database of a run, closed on exit; a folder without a manifest is refused first."""
     from db.session import default_url, open_database
     from evalkit.run.manifest import Manifest
 
@@ -38,11 +38,11 @@ def opened(run: Path, db: str | None) -> "Iterator[Database]":
 
 
 def begun(database: "Database", run: Path) -> int:
-    """Return the id of a run's study; raise a UserError where none was begun."""
+    """Return the id of a run's study; raise a UserError if it has not been initialized."""
     from evalkit.errors import UserError
     from study_app.plan.initialize import find_study
 
     study = find_study(database, run)
     if study is None:
-        raise UserError(f"{run}: no study was begun; begin it with `evalkit study init {run}`")
+        raise UserError(f"{run}: the study has not been initialized; run `evalkit study init {run}`")
     return study.id

@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(run: Run, db: Db = None) -> None:
-    """Show how far the study is and how people judge, without showing what was chosen of any arm."""
+    """Show progress, pace and data quality, blind: no arm's share of the choices."""
     from rich.console import Console
     from rich.table import Table
 
@@ -42,7 +42,7 @@ def status(run: Run, db: Db = None) -> None:
     simulated = f" ({found.simulated} of them simulated)" if found.simulated else ""
     console.print(f"participants: {found.arrived} arrived{simulated}, {found.consented} agreed, {found.finished} finished")
     if found.surplus or found.lapsed:
-        console.print(f"too late for their place: {found.surplus}; reservations that lapsed unanswered: {found.lapsed}")
+        console.print(f"judgments outside the target: {found.surplus}; lapsed reservations: {found.lapsed}")
     if found.latest is not None:
         console.print(f"last judgment: {found.latest:%Y-%m-%d %H:%M:%S} UTC")
     for line in _lines(seen):
@@ -67,7 +67,7 @@ def _lines(seen: "LiveStatistics") -> list[str]:
         if broken:
             lines.append(f"[yellow]participant {person.participant_id}: {'; '.join(broken)}[/yellow]")
     if seen.paused:
-        lines.append("[yellow]paused: nothing is handed out until `evalkit study resume`[/yellow]")
+        lines.append("[yellow]paused: no comparison is assigned until `evalkit study resume`[/yellow]")
     if seen.locked_at is not None:
         lines.append(f"locked on {seen.locked_at:%Y-%m-%d %H:%M} UTC")
     return lines
@@ -82,12 +82,14 @@ def _share(share: "Proportion") -> str:
 
 def exclude(
     run: Run,
-    who: Annotated[int | None, typer.Argument(help="The participant's number; leave it out with --by-rules.")] = None,
-    because: Annotated[str, typer.Option(help="Why; it stands in the export.")] = "",
-    by_rules: Annotated[bool, typer.Option("--by-rules", help="Leave out whoever breaks the design's rules.")] = False,
+    who: Annotated[int | None, typer.Argument(help="The participant's number; omit it with --by-rules.")] = None,
+    because: Annotated[str, typer.Option(help="The reason; it is part of the export.")] = "",
+    by_rules: Annotated[
+        bool, typer.Option("--by-rules", help="Exclude all participants who break the design's rules.")
+    ] = False,
     db: Db = None,
 ) -> None:
-    """Leave a participant out, or all who break the design's rules; their judgments stay, marked, their places go to others."""
+    """Exclude a participant, or all who break the design's rules; their judgments stay, marked, and their places are freed."""
     from rich.console import Console
 
     from db.session import write
@@ -96,7 +98,7 @@ def exclude(
     from study_app.conduct import actions as conduct
 
     if by_rules == (who is not None):
-        raise UserError("exclude: give a participant's number with --because, or --by-rules")
+        raise UserError("exclude: no participant is given; give a participant's number with --because, or --by-rules")
     console = Console(soft_wrap=True)
     with opened(run, db) as database:
         study_id = begun(database, run)
@@ -107,38 +109,38 @@ def exclude(
             else:
                 out = conduct.exclude_by_rules(session, study_id, utc_now())
     for person in out:
-        console.print(f"participant {person.participant_id} is left out: {person.because}")
+        console.print(f"participant {person.participant_id} is excluded: {person.because}")
     if not out:
-        console.print("nobody breaks a rule of the design")
+        console.print("no participant breaks a rule of the design")
 
 
 def include(run: Run, who: Who, db: Db = None) -> None:
-    """Take a participant who was left out back in."""
+    """Reverse the exclusion of a participant."""
     _conduct(run, db, "include", who)
 
 
 def void(run: Run, who: Who, db: Db = None) -> None:
-    """Free what is reserved for a participant who won't come back."""
+    """Free the reservations of a participant who will not return."""
     _conduct(run, db, "void", who)
 
 
 def pause(run: Run, db: Db = None) -> None:
-    """Hand out no more comparisons for now; answers to open pages are still taken."""
+    """Assign no more comparisons for now; answers to open pages are still accepted."""
     _conduct(run, db, "pause")
 
 
 def resume(run: Run, db: Db = None) -> None:
-    """Hand out comparisons again."""
+    """Assign comparisons again after a pause."""
     _conduct(run, db, "resume")
 
 
 def lock(run: Run, db: Db = None) -> None:
-    """End the study for good: no judgment is taken any more."""
+    """End the study permanently: no judgment is accepted any more."""
     _conduct(run, db, "lock")
 
 
 def erase(run: Run, who: Who, db: Db = None) -> None:
-    """Forget who a participant is; their answers stay, nobody's."""
+    """Erase a participant's identity; their judgments stay."""
     _conduct(run, db, "erase", who)
 
 
@@ -162,9 +164,9 @@ def _conduct(run: Path, db: str | None, act: str, *who: int) -> None:
 
 def password(
     run: Run,
-    own: Annotated[bool, typer.Option("--own", help="Type a password instead of having one made.")] = False,
+    own: Annotated[bool, typer.Option("--own", help="Type a password instead of generating one.")] = False,
 ) -> None:
-    """Set the password of the dashboard at /admin, a new random one unless --own; a visit under the old one ends."""
+    """Set the password of the dashboard at /admin, random unless --own; sessions under the old one end."""
     from rich.console import Console
 
     from evalkit.run.manifest import Manifest

@@ -62,16 +62,16 @@ def show() -> None:
     st.title(found.data.name)
     if found.simulated:
         st.warning(SIMULATED)
-    said, looked, tabled = st.tabs(["Comparisons", "What can be said", "Tables"])
-    with said:
+    contrasts_tab, images_tab, tables_tab = st.tabs(["Comparisons", "Claims", "Tables"])
+    with contrasts_tab:
         _comparisons(explored)
-    with looked:
+    with images_tab:
         for preference in found.preferences:
             sentence = preference_sentence(preference, found)
             st.markdown(f"**{sentence.headline}**  \n{sentence.detail}")
         for metric in found.metrics:
             st.markdown(f"**{metric_sentence(metric).headline}**")
-    with tabled:
+    with tables_tab:
         chosen = st.selectbox("Table", list(explored.tables), key="table")
         if chosen is not None:
             st.markdown(explored.tables[chosen].to_markdown())

@@ -109,9 +109,9 @@ def test_backup_is_whole_and_never_overwrites(run: Path, tmp_path: Path) -> None
 
 
 def test_doctor_finds_what_is_wrong(run: Path) -> None:
-    assert "no study was begun" in call("doctor", run)
+    assert "the study has not been initialized" in call("doctor", run)
     call("init", run)
-    assert "18 pictures as in the manifest, each with its blinded image" in call("doctor", run)
+    assert "18 images match the manifest, each with its blinded image" in call("doctor", run)
     secret = run / "study" / "secret"
     secret.chmod(0o644)
     next((run / "study" / "stimuli").glob("*.png")).unlink()
@@ -119,7 +119,7 @@ def test_doctor_finds_what_is_wrong(run: Path) -> None:
     said = call("doctor", run)
     assert "others can read it" in said
     assert "1 of 18 blinded images are missing" in said
-    assert "1 of 18 pictures are not those of the manifest" in said
+    assert "1 of 18 images differ from the manifest" in said
     assert said.endswith("[exit 1]")
 
 
@@ -134,8 +134,8 @@ def test_the_wal_bug_is_known_by_version(version: tuple[int, int, int], affected
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("status",), "no study was begun; begin it with `evalkit study init"),
-        (("export",), "no study was begun"),
+        (("status",), "the study has not been initialized; run `evalkit study init"),
+        (("export",), "the study has not been initialized"),
         (("init", "--language", "xx"), "language 'xx': there is none; known: de, en"),
         (("simulate", "--effect", "fancy"), "--effect 'fancy': give ARM=NUMBER, such as direct=0.8"),
         (("simulate", "--effect", "other=1"), "effect 'other': no such arm; known: plain, fancy"),
@@ -238,9 +238,9 @@ def test_doctor_warns_of_a_port_that_is_open_to_the_network(run: Path, monkeypat
 def test_doctor_refuses_a_password_that_everybody_tries(run: Path, postgres_url: str) -> None:
     database = open_database(postgres_url)
     weak = Database(database.url.set(password="postgres"), database.engine)
-    assert "its password is one that everybody tries" in " ".join(finding.what for finding in examine(weak, run))
+    assert "its password is one that easily guessed" in " ".join(finding.what for finding in examine(weak, run))
     strong = Database(database.url.set(password="6f0c8a"), database.engine)
-    assert "everybody tries" not in " ".join(finding.what for finding in examine(strong, run))
+    assert "easily guessed" not in " ".join(finding.what for finding in examine(strong, run))
     database.close()
 
 
@@ -256,7 +256,7 @@ def test_the_commands_do_on_postgresql_what_they_do_on_sqlite(run: Path, postgre
     db = ("--db", postgres_url)
     assert "30 judgments" in call("simulate", run, *db)
     assert "30 of 30 judgments (100.0 %)" in call("status", run, *db)
-    assert "participant 1 is left out" in call("exclude", run, 1, "--because", "asked us to", *db)
+    assert "participant 1 is excluded" in call("exclude", run, 1, "--because", "asked us to", *db)
     for words in (("include", 1), ("void", 2), ("pause",), ("resume",), ("erase", 2), ("lock",)):
         assert "done, and in the study's log" in call(words[0], run, *words[1:], *db)
     assert "30 judgments" in call("export", run, *db)
