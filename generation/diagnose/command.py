@@ -8,8 +8,8 @@ import typer
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
-    from generation.experiment import Case, Experiment
-    from generation.sampler import Artist
+    from generation.experiment import CaseSpec, Experiment
+    from generation.sampler import Sampler
 
 
 def diagnose(
@@ -42,26 +42,26 @@ def diagnose(
     from evalkit.io.atomic_files import write_atomic
     from generation.experiment import find_experiment
     from generation.experiment_file import read_experiment
-    from generation.sampler import Artist
+    from generation.sampler import Sampler
 
     path, folder = find_experiment(experiment)
-    artist = Artist(read_experiment(path, folder), folder, torch.device(choose_device(device)))
+    sampler = Sampler(read_experiment(path, folder), folder, torch.device(choose_device(device)))
     try:
-        chosen_case = _case(artist.experiment, case)
-        text = _loras(artist, chosen_case, out)
+        chosen_case = _case(sampler.experiment, case)
+        text = _loras(sampler, chosen_case, out)
         if outputs:
-            text += _outputs(artist, chosen_case, out)
+            text += _outputs(sampler, chosen_case, out)
         if images is not None and prior is not None:
-            text += _latents(artist, images, prior, out)
+            text += _latents(sampler, images, prior, out)
     finally:
-        artist.close()
+        sampler.close()
     write_atomic(out / "diagnosis.md", text)
     Console(stderr=True, soft_wrap=True).print(
         f"{out / 'diagnosis.md'}: written, with tables and figures in the same folder", markup=False
     )
 
 
-def _case(experiment: "Experiment", wish: str | None) -> "Case":
+def _case(experiment: "Experiment", wish: str | None) -> "CaseSpec":
     chosen = [one for one in experiment.cases if wish in (None, one.id)]
     if not chosen:
         raise UserError(
@@ -70,25 +70,25 @@ def _case(experiment: "Experiment", wish: str | None) -> "Case":
     return chosen[0]
 
 
-def _latents(artist: "Artist", images: Path, prior: Path, out: Path) -> str:
+def _latents(sampler: "Sampler", images: Path, prior: Path, out: Path) -> str:
     """Write the divergence between latents of generated and prior images, for each arm of a run; return it as Markdown."""
     from generation.diagnose import latent_divergence as latents
     from generation.diagnose import report
 
-    others = latents.latent_counts(artist.pipeline, [path for arm in latents.pictures(prior).values() for path in arm])
-    generated = {of: latents.latent_counts(artist.pipeline, paths) for of, paths in latents.pictures(images).items()}
+    others = latents.latent_counts(sampler.pipeline, [path for arm in latents.pictures(prior).values() for path in arm])
+    generated = {of: latents.latent_counts(sampler.pipeline, paths) for of, paths in latents.pictures(images).items()}
     rows = [row for of, counts in generated.items() for row in latents.divergences(of, counts, others)]
     report.write_table(out, "latents", rows)
     report.draw_latents(out, {"prior": others, **generated})
     return "\n## Latents of images against prior images, in nats\n\n" + report.markdown([vars(row) for row in rows])
 
 
-def _outputs(artist: "Artist", case: "Case", out: Path) -> str:
+def _outputs(sampler: "Sampler", case: "CaseSpec", out: Path) -> str:
     """Sample with every arm and write statistics of its layers' outputs; return them as Markdown."""
     from generation.diagnose import report
     from generation.diagnose.layer_outputs import input_crosstalk, output_overlaps
 
-    by_arm = [output_overlaps(artist, arm, case) for arm in artist.experiment.arms]
+    by_arm = [output_overlaps(sampler, arm, case) for arm in sampler.experiment.arms]
     overlaps = [row for rows, _ in by_arm for row in rows]
     strengths = [row for _, rows in by_arm for row in rows]
     report.write_table(out, "strengths", strengths)
@@ -99,7 +99,7 @@ def _outputs(artist: "Artist", case: "Case", out: Path) -> str:
     text = f"\n## Outputs while sampling {case.id}, mean over layers and steps\n\n" + report.markdown(
         report.by_arm(overlaps, strengths)
     )
-    crosstalk = input_crosstalk(artist, case)
+    crosstalk = input_crosstalk(sampler, case)
     if crosstalk:
         report.write_table(out, "crosstalk", crosstalk)
         text += "\n## Effect of each LoRA on the inputs of another concept's images, mean over layers\n\n"
@@ -107,15 +107,15 @@ def _outputs(artist: "Artist", case: "Case", out: Path) -> str:
     return text
 
 
-def _loras(artist: "Artist", case: "Case", out: Path) -> str:
+def _loras(sampler: "Sampler", case: "CaseSpec", out: Path) -> str:
     """Write all statistics of the LoRA files; return them as Markdown."""
     from generation.diagnose import report
     from generation.diagnose.pairwise_overlap import pairs
     from generation.diagnose.scale_audit import energy, scales
     from generation.diagnose.sign_conflicts import sign_conflicts
 
-    experiment = artist.experiment
-    loras = {concept.name: artist.lora(concept.name) for concept in experiment.concepts}
+    experiment = sampler.experiment
+    loras = {concept.name: sampler.lora(concept.name) for concept in experiment.concepts}
     text = f"# LoRAs of {experiment.name}\n"
     overlaps = pairs(loras)
     if overlaps:
@@ -131,7 +131,7 @@ def _loras(artist: "Artist", case: "Case", out: Path) -> str:
             [vars(row) for row in signs]
         )
     weighted = [(loras[name], experiment.concept(name).weight) for name in case.concepts]
-    merges = {arm.label: artist.changes(arm, case.concepts) for arm in experiment.arms}
+    merges = {arm.label: sampler.changes(arm, case.concepts) for arm in experiment.arms}
     energies = [energy(label, weighted, changes) for label, changes in merges.items() if changes is not None]
     if energies:
         report.write_table(out, "energies", energies)
@@ -140,7 +140,7 @@ def _loras(artist: "Artist", case: "Case", out: Path) -> str:
     at_run_time = [label for label, changes in merges.items() if changes is None]
     if at_run_time:
         text += f"\nNot measured, since they change while sampling: {', '.join(at_run_time)}.\n"
-    audit = [row for name, lora in loras.items() for row in scales(name, lora, artist.pipeline)]
+    audit = [row for name, lora in loras.items() for row in scales(name, lora, sampler.pipeline)]
     report.write_table(out, "scales", audit)
     rows = []
     for name in loras:

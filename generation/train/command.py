@@ -54,7 +54,7 @@ def _train_with_bar(recipe: "TrainingRecipe", folder: Path, out: Path, prior: Pa
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from evalkit.encoders.device import choose_device
-    from generation.experiment import Base
+    from generation.experiment import BaseSpec
     from generation.paths import model_folder
     from generation.pipeline import load_pipeline
     from generation.train.trainer import train_lora
@@ -63,7 +63,7 @@ def _train_with_bar(recipe: "TrainingRecipe", folder: Path, out: Path, prior: Pa
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("loading the model", total=None)
-        base = model_folder(Base(model=recipe.base, revision=recipe.revision), folder)
+        base = model_folder(BaseSpec(model=recipe.base, revision=recipe.revision), folder)
         pipeline = load_pipeline(base, recipe.dtype, torch.device(choose_device(device)))
         trained = train_lora(
             pipeline,

@@ -1,7 +1,7 @@
-"""Golden images: every merge method on the tiny SD 1.5 and SDXL pipelines generates the bytes it generated when they were recorded.
+"""Golden images: every merge method on the tiny SD 1.5 and SDXL pipelines generates the recorded bytes.
 
-`python -m tests.generation.test_golden_images` records them again, into golden_images.json next to this file. Bytes depend on the
-build of torch and on the processor: on the ones recorded they must be equal, on others within `TOLERANCE` levels of 255.
+`python -m tests.generation.test_golden_images` records them again, into golden_images.json next to this file. Bytes depend on
+the build of torch and on the processor: on the ones recorded they must be equal, on others within `TOLERANCE` levels of 255.
 """
 
 import base64
