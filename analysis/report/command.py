@@ -38,7 +38,7 @@ def analyze(
     from analysis.database_rows import read_run
     from analysis.findings import analyze_run
     from analysis.planning.preregistration import apply_plan, read_plan
-    from analysis.report.report_page import write_report
+    from analysis.report.report_files import write_report
     from analysis.votes.preference import margin_of
     from db.run_loader import load_run
     from db.session import default_url, open_database
@@ -58,11 +58,11 @@ def analyze(
             held: tuple[float | None, str] = asked
             if frozen is not None:
                 data, held = apply_plan(frozen, data, None if margin is None and margin_scale is None else asked)
-            found = analyze_run(data, *held)
-            written = write_report(found, run, out if out is not None else run / "report", frozen)
+            findings = analyze_run(data, *held)
+            written = write_report(findings, run, out if out is not None else run / "report", frozen)
     finally:
         database.close()
-    if found.simulated:
+    if findings.simulated:
         console.print(
             f"{data.simulated:,} of {data.simulated + data.real:,} votes are simulated; the report says so.", style="yellow"
         )

@@ -11,10 +11,10 @@ import streamlit as st
 from analysis.comparison_table import against_people, comparisons_of, part_of
 from analysis.findings import Findings
 from analysis.number_format import count, number
-from analysis.report.report_page import tables_of
 from analysis.report.sentences import metric_sentence, preference_sentence
 from analysis.report.table import SIMULATED, ReportTable
 from analysis.report.table_cells import mean_cell, share_cell
+from analysis.report.table_registry import tables_of
 
 PER_PAGE = 5
 MOST_REFERENCES = 3
