@@ -1,1 +1,1 @@
-"""Database models, sessions, migrations and bulk loading."""
+"""The database: models, sessions, migrations, and the few writes that matter."""

@@ -1,4 +1,4 @@
-"""Fair write queue for SQLite with group commit."""
+"""Who writes to a SQLite file when: one at a time, in the order they came; those who queue share one commit."""
 
 import threading
 import time
@@ -10,33 +10,33 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-# A commit waits for the disk, far longer than a judgment takes to write. A writer that finishes while others queue passes the
-# open transaction to the next one and waits for the shared commit, but for no longer than this.
+# A commit waits for the disk, far longer than a judgment takes to write. So whoever is done while others queue hands the open
+# transaction on, and waits until the one commit of all of them is on disk; but none is put off for longer than this.
 SHARED_SECONDS = 0.05
 
 
 class TooLongError(Exception):
-    """Other writers held the file for longer than the given patience."""
+    """Others held the file for all the time one was ready to wait."""
 
 
 @dataclass
 class _Batch:
-    """One open transaction shared by several writers, committed once."""
+    """What several writers wrote, one after the other, on its way to the disk in one commit."""
 
     connection: Connection
     began: float = field(default_factory=time.monotonic)
     settled: threading.Event = field(default_factory=threading.Event)
-    # why the commit failed
+    # why none of it was kept
     error: BaseException | None = None
 
 
 @dataclass
 class _Turn:
-    """One writer's position in the queue."""
+    """One writer's place in the queue."""
 
     engine: Engine
     come: threading.Event = field(default_factory=threading.Event)
-    # passed on by the previous writer
+    # handed on by the writer before
     batch: _Batch | None = None
 
 
@@ -49,14 +49,14 @@ _LOCK = threading.Lock()
 
 @contextmanager
 def writing(engine: Engine, patience: float) -> Iterator[Connection]:
-    """Yield a connection inside a transaction when it is this thread's turn; on exit, return once all is on disk.
+    """Give a connection inside a transaction when it is this thread's turn; on leaving, return once all is on disk.
 
-    The changes of earlier writers in the transaction are not on disk yet, so roll back to your own savepoint only. If the
-    block raises, the changes of the other writers are kept. `patience` is in seconds.
+    What earlier writers left in the transaction is not on disk yet, so undo no more than a savepoint of your own: where the
+    block raises, only that must be undone, and what the others wrote is kept. `patience` is in seconds.
 
     Raises:
-        TooLongError: the turn did not come within `patience`.
-        OperationalError: the transaction or its commit failed, for all of its writers.
+        TooLongError: the turn did not come in time.
+        OperationalError: the transaction or its commit failed; nothing of it was kept, for none of its writers.
     """
     turn = _queue(engine, patience)
     batch, failed = turn.batch, True
@@ -113,7 +113,7 @@ def _begin(engine: Engine) -> _Batch:
 
 
 def _hand_on(turn: _Turn, batch: _Batch) -> bool:
-    """Pass the open transaction to the next writer; return whether there was one."""
+    """Give the open transaction to the next writer, and tell whether there was one who can go on with it."""
     if not _is_whole(batch) or time.monotonic() - batch.began > SHARED_SECONDS:
         return False
     with _LOCK:
@@ -127,7 +127,7 @@ def _hand_on(turn: _Turn, batch: _Batch) -> bool:
 
 
 def _leave(turn: _Turn) -> None:
-    """Leave the queue and wake the next writer."""
+    """Leave the queue, and let the next one begin."""
     with _LOCK:
         _QUEUE.remove(turn)
         if _QUEUE:
@@ -135,7 +135,7 @@ def _leave(turn: _Turn) -> None:
 
 
 def _settle(batch: _Batch) -> None:
-    """Commit a shared transaction and notify all its writers."""
+    """Bring a transaction to disk and tell all its writers how it went."""
     try:
         if not _is_whole(batch):
             raise OperationalError("COMMIT", None, OSError("the database undid the transaction"))
@@ -152,7 +152,7 @@ def _settle(batch: _Batch) -> None:
 
 
 def _is_whole(batch: _Batch) -> bool:
-    """Return whether the transaction is still open: SQLite rolls it back if the disk is full or unreadable."""
+    """Tell whether the transaction is still open: SQLite undoes all of it where a disk is full or can't be read."""
     connection = batch.connection
     if connection.invalidated or connection.in_nested_transaction():
         return False

@@ -1,4 +1,4 @@
-"""Hub requirements of an experiment: its base model and LoRAs, with the functions that download them."""
+"""What an experiment takes from the hub, each with the very way in which drawing will look for it."""
 
 import tomllib
 from collections.abc import Callable
@@ -10,37 +10,37 @@ from pydantic import ValidationError
 
 from evalkit.errors import UserError
 from evalkit.run.file_record import first_mistake
-from generation.experiment import TINYWORLD, BaseSpec, ConceptSpec, find_experiment
+from generation.experiment import TINYWORLD, Base, Concept, find_experiment
 from generation.paths import adapter_file, is_remote, model_folder
 
 
 @dataclass(frozen=True)
-class HubRequirements:
-    """Downloads by name of base model or LoRA, and the metric models whose weights the experiment provides."""
+class HubNeeds:
+    """Base model and LoRAs by name with what fetches them, and the models of metrics whose weights the experiment brings."""
 
-    downloads: dict[str, Callable[[], Path]]
-    provided: frozenset[str]
+    fetches: dict[str, Callable[[], Path]]
+    brought: frozenset[str]
 
 
-def hub_requirements(wish: str) -> HubRequirements:
-    """Return the hub requirements of an experiment file or a shipped experiment.
+def hub_needs(wish: str) -> HubNeeds:
+    """Return what an experiment file, or a shipped experiment, takes from the hub.
 
     Raises:
-        UserError: the experiment does not exist, or its base or concepts are not valid.
+        UserError: there is no such experiment, or its base or concepts can't be read.
     """
     path, folder = find_experiment(wish)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        base = BaseSpec.model_validate(raw.get("base", {}))
-        concepts = [ConceptSpec.model_validate(entry) for entry in raw.get("concepts", [])]
+        base = Base.model_validate(raw.get("base", {}))
+        concepts = [Concept.model_validate(entry) for entry in raw.get("concepts", [])]
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path}: is not a readable TOML file ({error}); correct the file") from error
+        raise UserError(f"{path}: can't be read: {error}") from error
     except ValidationError as error:
         raise UserError(f"{path}: {first_mistake(error)}") from error
-    downloads: dict[str, Callable[[], Path]] = {}
+    fetches: dict[str, Callable[[], Path]] = {}
     if base.model != TINYWORLD and not (folder / base.model).is_dir():
-        downloads[f"base model {base.model}"] = partial(model_folder, base, folder)
+        fetches[f"base model {base.model}"] = partial(model_folder, base, folder)
     for concept in concepts:
         if is_remote(concept, folder):
-            downloads[f"LoRA {concept.adapter}/{concept.weight_name}"] = partial(adapter_file, concept, folder)
-    return HubRequirements(downloads, frozenset(raw.get("weights", {})))
+            fetches[f"LoRA {concept.adapter}/{concept.weight_name}"] = partial(adapter_file, concept, folder)
+    return HubNeeds(fetches, frozenset(raw.get("weights", {})))

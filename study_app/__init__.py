@@ -1,1 +1,1 @@
-"""Blind A/B study: assignment of pairwise comparisons, web pages, dashboard, export and verification."""
+"""The blind study: who judges what, in which order, and the pages they see."""

@@ -1,4 +1,4 @@
-"""`evalkit study ...`: begin, serve, watch, simulate, export, back up and check the study of a run."""
+"""The commands `evalkit study ...`: begin, serve and simulate the study of a run; the others are in `conduct.command`."""
 
 import signal
 import sys
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from study_app.conduct import command as conduct_command
+from study_app.conduct import command as conduct
 from study_app.run_database import Db, Run, opened
 
 if TYPE_CHECKING:
@@ -20,51 +20,73 @@ if TYPE_CHECKING:
     from study_app.plan.initialize import Begun
 
 app = typer.Typer(
-    help="Let people judge a run's images blind, in a browser.",
+    help="Run a blind A/B study of a run's images in a browser (pairwise comparison).",
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-conduct_command.add_to(app)
 
 
-@app.command()
 def init(
     run: Run,
     db: Db = None,
-    per_comparison: Annotated[int | None, typer.Option(min=1, max=1000, help="How many people judge each comparison.")] = None,
+    per_comparison: Annotated[int | None, typer.Option(min=1, max=1000, help="Participants per comparison.")] = None,
     cannot_tell: Annotated[bool | None, typer.Option("--cannot-tell", help="Offer a third answer: cannot tell.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of orders and sides.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the order and sides of images.")] = None,
     language: Annotated[str | None, typer.Option(help="Language of the pages.")] = None,
 ) -> None:
-    """Begin the study: load the run, freeze the design (RUN/study.toml, or these options), make the blinded images."""
-    from rich.console import Console
-
+    """Begin the study: load the run, freeze the design (RUN/study.toml, or these options), blind the images."""
+    from evalkit.cli.console import command_line, stdout
     from evalkit.errors import UserError
+    from evalkit.plural import plural
     from study_app.plan.design import FILE_NAME, Design, read_design
 
     options = {"per_comparison": per_comparison, "cannot_tell": cannot_tell, "seed": seed, "language": language}
     given = {name: value for name, value in options.items() if value is not None}
     design = read_design(run)
     if design is not None and given:
-        raise UserError(f"{run / FILE_NAME}: fixes the design; write {', '.join(given)} there instead of giving options")
+        raise UserError(
+            f"{run / FILE_NAME}: this file fixes the design; set {', '.join(given)} in it instead of giving options"
+        )
     with opened(run, db) as database:
         begun = _begin(database, run, design or Design.model_validate(given))
-    console = Console(soft_wrap=True)
-    state = "begun" if begun.new else "had been begun with this design; nothing was changed"
-    console.print(f"{run}: study {state}: {begun.comparisons} comparisons, {begun.design.per_comparison} people each")
-    console.print(f"design {begun.design.sha256()}")
+    state = "begun" if begun.new else "already begun with this design; nothing was changed"
+    people = plural(begun.design.per_comparison, "participant")
+    console = stdout()
+    for line in (
+        f"{run}: study {state}: {plural(begun.comparisons, 'comparison')}, {people} each",
+        _sample_size(begun),
+        f"design {begun.design.sha256()}",
+        f"next: {command_line('study', 'serve', run, *(['--db', db] if db else []))}",
+    ):
+        console.print(line, markup=False)
 
 
-@app.command()
+def _sample_size(begun: "Begun") -> str:
+    """Return how many judgments and participants the study needs."""
+    from evalkit.plural import plural
+
+    design, comparisons = begun.design, begun.comparisons
+    judgments = comparisons * design.per_comparison
+    least = design.participants_needed(comparisons)
+    needed = f"{plural(judgments, 'judgment')} needed"
+    if design.per_participant is not None and design.per_participant < comparisons:
+        each = plural(design.per_participant, "comparison")
+        return f"{needed}: at least {plural(least, 'participant')}, each of whom judges up to {each}"
+    each = plural(comparisons, "comparison")
+    if design.same_people:
+        return f"{needed}: {plural(least, 'participant')}, each of whom judges {each}"
+    return f"{needed}: at least {plural(least, 'participant')}, each of whom judges {each}; more participants judge fewer each"
+
+
 def serve(
     run: Run,
     db: Db = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8501,
-    host: Annotated[str, typer.Option(help="The address to listen on; 127.0.0.1 is this machine alone.")] = "127.0.0.1",
-    backup_minutes: Annotated[int, typer.Option(min=0, help="Copy the database this often while serving; 0 for never.")] = 60,
+    host: Annotated[str, typer.Option(help="The address to listen on; only this machine can reach 127.0.0.1.")] = "127.0.0.1",
+    backup_minutes: Annotated[int, typer.Option(min=0, help="Minutes between backups of the database; 0 for none.")] = 60,
 ) -> None:
-    """Serve the study in a browser until stopped; people can leave and come back."""
+    """Serve the study in a browser until stopped; participants can leave and come back."""
     from rich.console import Console
 
     from study_app.conduct.backups import backups
@@ -73,32 +95,32 @@ def serve(
     from study_app.web.server import serve_study
 
     console = Console(soft_wrap=True)
-    with _ended_by_sigterm(), opened(run, db) as database:
-        study_id = _ensure_begun(database, run)
+    with _sigterm_exits(), opened(run, db) as database:
+        study_id = _ensure_begun(database, run, db)
         if has_simulated(database, study_id):
-            console.print("[yellow]Simulated judgments are in this database; for people, give a fresh one with --db.[/yellow]")
+            note = "This database has simulated judgments; to collect judgments of people, choose another with --db."
+            console.print(f"[yellow]{note}[/yellow]")
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
-        console.print(f"Participants go to [bold]http://{shown}:{port}/[/bold]   (stop with Ctrl+C; nothing is lost)")
+        console.print(f"Participants open [bold]http://{shown}:{port}/[/bold]   (stop with Ctrl+C; nothing is lost)")
         with backups(database, run, backup_minutes):
             serve_study(StudyService(database, run), host, port)
 
 
-@app.command()
 def simulate(
     run: Run,
     db: Db = None,
-    participants: Annotated[int, typer.Option(min=1, help="How many simulated participants judge.")] = 5,
+    participants: Annotated[int, typer.Option(min=1, help="Number of simulated participants.")] = 5,
     effect: Annotated[
-        list[str] | None, typer.Option("--effect", help="An arm's appeal in logits, as ARM=NUMBER; give it once per arm.")
+        list[str] | None, typer.Option("--effect", help="Preference for an arm in logits, as ARM=NUMBER; once per arm.")
     ] = None,
-    side_bias: Annotated[float, typer.Option(help="Logits added to whatever is on the left.")] = 0.0,
-    lapse: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of answers that are a coin's.")] = 0.02,
+    side_bias: Annotated[float, typer.Option(help="Preference for the left image, in logits.")] = 0.0,
+    lapse: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of random answers.")] = 0.02,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same judgments.")] = 0,
-    browser: Annotated[bool, typer.Option("--browser", help="Let them press the pages' buttons in a Chromium.")] = False,
+    browser: Annotated[bool, typer.Option("--browser", help="Answer through the real pages, in a Chromium.")] = False,
 ) -> None:
     """Let simulated participants judge what is left; their judgments are marked as simulated everywhere."""
-    from rich.console import Console
-
+    from evalkit.cli.console import stdout
+    from evalkit.plural import plural
     from study_app.conduct.progress import study_status
     from study_app.simulation.browser import simulate_in_browser
     from study_app.simulation.people import Behaviour
@@ -106,87 +128,27 @@ def simulate(
 
     behaviour = Behaviour(effects=_effects(effect or []), side_bias=side_bias, lapse=lapse)
     with opened(run, db) as database:
-        study_id = _ensure_begun(database, run)
+        study_id = _ensure_begun(database, run, db)
         before = study_status(database, study_id)
-        with _bar("simulated judgments", before.places - before.judged) as tell:
+        with _bar("simulated judgments", before.places - before.judged) as advance:
             if browser:
-                done = simulate_in_browser(database, run, participants, behaviour, seed, tell)
+                done = simulate_in_browser(database, run, participants, behaviour, seed, advance)
             else:
-                done = run_simulation(database, study_id, participants, behaviour, seed, tell)
+                done = run_simulation(database, study_id, participants, behaviour, seed, advance)
         after = study_status(database, study_id)
-    console = Console(soft_wrap=True)
-    console.print(f"{done.participants} simulated participants gave {done.judgments} judgments, all marked as simulated")
-    if after.judged < after.places:
-        console.print(f"{after.places - after.judged} of {after.places} places are left; more --participants would fill them")
-
-
-@app.command()
-def export(
-    run: Run,
-    db: Db = None,
-    to: Annotated[Path | None, typer.Option(help="The zip file. Default: RUN/study/export.zip.")] = None,
-) -> None:
-    """Write one zip of judgments, assignments, participants, design, manifest and hashes."""
-    from rich.console import Console
-
-    from study_app.conduct.export import export_study
-    from study_app.plan.blinding import FOLDER
-
-    target = to or run / FOLDER / "export.zip"
-    with opened(run, db) as database:
-        rows = export_study(database, run, target)
-    Console(soft_wrap=True).print(f"{target}: {rows} judgments")
-
-
-@app.command()
-def backup(
-    run: Run,
-    db: Db = None,
-    to: Annotated[Path | None, typer.Option(help="The copy. Default: RUN/study/backups/TIME.db.")] = None,
-) -> None:
-    """Copy the database while it is in use, and prove the copy by opening it."""
-    from rich.console import Console
-
-    from db.backup import copy_sqlite
-    from db.utc import utc_now
-    from evalkit.errors import UserError
-    from study_app.plan.blinding import FOLDER
-
-    with opened(run, db) as database:
-        file = database.file
-    if file is None:
-        raise UserError(f"{database.name}: is a server's; copy it with PostgreSQL's own pg_dump")
-    target = to or run / FOLDER / "backups" / f"{utc_now():%Y%m%dT%H%M%SZ}.db"
-    if target.exists():
-        raise UserError(f"{target}: exists already; give another name")
-    copy_sqlite(file, target)
-    Console(soft_wrap=True).print(f"{target}: whole, opened and checked")
-
-
-@app.command()
-def doctor(
-    run: Run,
-    db: Db = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port the study is served on.")] = 8501,
-) -> None:
-    """Check database, secret and images, and say what to do; exit 1 where something is wrong."""
-    from rich.console import Console
-
-    from study_app.conduct.doctor import examine
-
-    console = Console(soft_wrap=True)
-    with opened(run, db) as database:
-        findings = examine(database, run, port)
-    marks = {"good": "[green]good[/green]", "warning": "[yellow]warning[/yellow]", "wrong": "[red]wrong[/red]"}
-    for finding in findings:
-        console.print(f"{marks[finding.state]}  {finding.what}")
-    if any(finding.state == "wrong" for finding in findings):
-        raise typer.Exit(1)
+    console = stdout()
+    console.print(
+        f"{plural(done.participants, 'simulated participant')} gave {plural(done.judgments, 'judgment')}, "
+        "all marked as simulated"
+    )
+    left = after.places - after.judged
+    if left > 0:
+        console.print(f"{left:,} of {plural(after.places, 'judgment')} are left; add --participants to fill them")
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the block as an exit does: the last copy is made, and a container's first process heeds it at all."""
+def _sigterm_exits() -> Iterator[None]:
+    """Let SIGTERM end the block like an exit, so that the last backup is made and a container stops at once."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         yield
@@ -194,26 +156,31 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _ensure_begun(database: "Database", run: Path) -> int:
-    """Return the study's id; begin it with the defaults, saying so, where `init` was not run."""
-    from rich.console import Console
-
+def _ensure_begun(database: "Database", run: Path, db: str | None) -> int:
+    """Return the study's id; if `init` was not run, begin the study with the defaults and print that."""
+    from evalkit.cli.console import command_line, stdout
+    from evalkit.plural import plural
     from study_app.plan.design import Design, read_design
     from study_app.plan.initialize import find_study
 
     study, design = find_study(database, run), read_design(run)
     if design is not None:
-        # begins it, or finds it begun, or refuses a file that was changed since people came
+        # begins the study, finds it, or refuses a file that was changed after people joined
         return _begin(database, run, design).study_id
-    if study is None:
-        design = Design()
-        Console(soft_wrap=True).print(
-            f"`evalkit study init` was not run; beginning with the defaults: {design.per_comparison} people per comparison, "
-            f"no 'cannot tell', seed {design.seed}"
-        )
-    else:
-        design = Design.of(study)
-    return _begin(database, run, design).study_id
+    if study is not None:
+        return _begin(database, run, Design.of(study)).study_id
+    design = Design()
+    begun = _begin(database, run, design)
+    change = command_line("study", "init", run, *(["--db", db] if db else []), "--per-comparison", "N")
+    console = stdout()
+    for line in (
+        f"{run}: `evalkit study init` was not run; the study begins with the defaults: "
+        f"{plural(design.per_comparison, 'participant')} per comparison, no 'cannot tell', seed {design.seed}",
+        _sample_size(begun),
+        f"to change the design before anyone has joined: {change}",
+    ):
+        console.print(line, markup=False)
+    return begun.study_id
 
 
 def _begin(database: "Database", run: Path, design: "Design") -> "Begun":
@@ -223,33 +190,43 @@ def _begin(database: "Database", run: Path, design: "Design") -> "Begun":
     from study_app.plan.texts import load_sentences
 
     load_sentences(design.language)
-    with _bar("blinded images", len(list(pictures(Manifest.load(run))))) as tell:
-        return begin_study(database, run, design, tell)
+    with _bar("blinded images", len(list(pictures(Manifest.load(run))))) as advance:
+        return begin_study(database, run, design, advance)
 
 
 @contextmanager
-def _bar(what: str, total: int) -> "Iterator[Callable[[], None]]":
-    """Show a progress bar and give the function that moves it by one."""
+def _bar(description: str, total: int) -> "Iterator[Callable[[], None]]":
+    """Show a progress bar; yield the function that advances it by one."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=total)
+        task = progress.add_task(description, total=total)
         yield lambda: progress.advance(task)
 
 
-def _effects(given: list[str]) -> dict[str, float]:
+def _effects(options: list[str]) -> dict[str, float]:
     from evalkit.errors import UserError
 
     effects: dict[str, float] = {}
-    for item in given:
-        arm, _, number = item.partition("=")
+    for option in options:
+        arm, _, number = option.partition("=")
         try:
             value = float(number)
         except ValueError:
-            raise UserError(f"--effect {item!r}: give ARM=NUMBER, such as direct=0.8") from None
+            raise UserError(f"--effect {option!r}: not ARM=NUMBER; write for example direct=0.8") from None
         if arm in effects:
-            raise UserError(f"--effect {arm!r}: is given twice")
+            raise UserError(f"--effect {arm!r}: given twice; give each arm once")
         effects[arm] = value
     return effects
+
+
+# The order of `evalkit study --help`: the order of use.
+for _panel, _commands in (
+    ("Prepare", (init, simulate, conduct.doctor, conduct.password)),
+    ("Run", (serve, conduct.status, conduct.pause, conduct.resume, conduct.exclude, conduct.include, conduct.void)),
+    ("Finish", (conduct.lock, conduct.export, conduct.verify, conduct.backup, conduct.erase)),
+):
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)

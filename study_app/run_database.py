@@ -1,4 +1,4 @@
-"""Shared arguments of the study commands, and the database of a run."""
+"""Shared arguments of the study's commands, and access to the database of a run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     from db.session import Database
 
 Run = Annotated[Path, typer.Argument(help="The run folder.")]
-# Keeps the password out of the process arguments, which all users of the machine can read.
+# Arguments are visible to everyone on the machine, so a URL with a password can be given by this variable.
 DB_VARIABLE = "EVALKIT_DB"
 Db = Annotated[
     str | None,
     typer.Option(
         "--db",
         envvar=DB_VARIABLE,
-        help="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME. Default: RUN/study.db.",
+        help="The database: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME. Default: RUN/study.db.",
     ),
 ]
 
 
 @contextmanager
 def opened(run: Path, db: str | None) -> "Iterator[Database]":
-    """Yield the database of a run, closed on exit; a folder without a manifest is refused first."""
+    """Open the database of a run for a `with` block; a folder that is not a run is refused before a file is created in it."""
     from db.session import default_url, open_database
     from evalkit.run.manifest import Manifest
 
@@ -38,11 +38,15 @@ def opened(run: Path, db: str | None) -> "Iterator[Database]":
 
 
 def begun(database: "Database", run: Path) -> int:
-    """Return the id of a run's study; raise a UserError if it has not been initialized."""
+    """Return the id of a run's study; raise a UserError that names the next step if none has begun."""
+    from db.run_databases import other_database_hint
+    from evalkit.cli.console import command_line
     from evalkit.errors import UserError
     from study_app.plan.initialize import find_study
 
     study = find_study(database, run)
     if study is None:
-        raise UserError(f"{run}: the study has not been initialized; run `evalkit study init {run}`")
+        hint = other_database_hint(run, database.file)
+        begin = f"begin it with: {command_line('study', 'init', run)}"
+        raise UserError(f"{run}: no study has begun in {database.name}; {f'{hint}; or ' if hint else ''}{begin}")
     return study.id

@@ -1,6 +1,8 @@
-"""Commands as a person types them, for tests of what they say."""
+"""Commands as a person types them, for tests of what they print."""
 
+import json
 import sys
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,16 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *w
     code = stopped.value.code
     said = capsys.readouterr()
     return (int(code), said.err) if code else (0, said.out + said.err)
+
+
+def json_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> Any:
+    """Return what a command prints on standard output with --json, parsed."""
+    monkeypatch.setattr(sys, "argv", ["evalkit", *map(str, words), "--json"])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    printed = capsys.readouterr()
+    assert not exit_.value.code, printed.err
+    return json.loads(printed.out)
 
 
 def check_line(error: str, said: tuple[str, ...]) -> None:

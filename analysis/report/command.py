@@ -1,76 +1,148 @@
-"""`evalkit analyze`: from the database to report, tables and figures."""
+"""The command `evalkit analyze`: report, tables and figures from the database."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analysis.margin_scale import MarginScale
+from evalkit.cli.console import Json
+
+if TYPE_CHECKING:
+    from analysis.findings import Findings
+    from analysis.planning.preregistration import FrozenPlan
+    from analysis.report.report_page import Written
+    from db.session import Database
 
 
 def analyze(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="the run folder")],
-    db: Annotated[str | None, typer.Option(metavar="URL", help="database (default: sqlite:///RUN/study.db)")] = None,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
+    db: Annotated[str | None, typer.Option(metavar="URL", help="The database. Default: sqlite:///RUN/study.db.")] = None,
     margin: Annotated[
-        float | None, typer.Option(help="differences from 50 % up to this share count as none (default: 0.05, five points)")
+        float | None,
+        typer.Option(help="Equivalence margin as a share: 0.05 is five percentage points around 50 %. Default: 0.05."),
     ] = None,
     margin_scale: Annotated[
-        MarginScale | None, typer.Option(help="what the margin is a share of: single votes (default), or majority outcomes")
+        MarginScale | None, typer.Option(help="What the margin is a share of: single votes (default), or majority outcomes.")
     ] = None,
     simulated: Annotated[
         bool | None,
         typer.Option(
             "--simulated/--no-simulated",
-            help="where people and simulated participants judged: take both, marked, or people alone",
+            help="If the database has judgments of both people and simulated participants: use both, marked, or people only.",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="where to write (default: RUN/report)")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where to write. Default: RUN/report.")] = None,
     plan: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="a plan frozen by `evalkit plan`: its margin and exclusions hold")
+        Path | None, typer.Option(metavar="FILE", help="A plan frozen by `evalkit plan`; its margin and exclusions apply.")
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a report that was made from the judgments of another database.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Turn scores and judgments into verdicts: report.html, tables and figures.
+    """Test all differences between arms and write report.html, tables and figures.
 
-    Loads the run into the database first; only what is new changes anything there.
+    Loads the run into the database first; what is there already is not changed.
     """
-    from rich.console import Console
-
     from analysis.database_rows import read_run
     from analysis.findings import analyze_run
     from analysis.planning.preregistration import apply_plan, read_plan
-    from analysis.report.report_files import write_report
+    from analysis.report.report_page import write_report
+    from analysis.report.report_source import check_replaceable, record_source
     from analysis.votes.preference import margin_of
     from db.run_loader import load_run
     from db.session import default_url, open_database
+    from evalkit.cli.console import print_json, stderr
+    from evalkit.plural import plural
     from evalkit.run.manifest import Manifest
 
-    # a folder that is no run is refused before a database is made in it
+    # a folder that is no run is refused before a database is created in it
     Manifest.load(run)
-    asked = margin_of(margin, None if margin_scale is None else margin_scale.value)
+    requested = margin_of(margin, None if margin_scale is None else margin_scale.value)
     frozen = None if plan is None else read_plan(plan)
-    console = Console(highlight=False)
+    folder = out if out is not None else run / "report"
+    steps = stderr()
     database = open_database(db if db is not None else default_url(run))
     try:
-        with console.status("loading the run"):
-            kept = simulated if frozen is None or simulated is not None else frozen.takes_simulated
-            data = read_run(database, load_run(database, run).run_id, kept)
-        with console.status("analyzing"):
-            held: tuple[float | None, str] = asked
-            if frozen is not None:
-                data, held = apply_plan(frozen, data, None if margin is None and margin_scale is None else asked)
-            findings = analyze_run(data, *held)
-            written = write_report(findings, run, out if out is not None else run / "report", frozen)
+        steps.print(f"1/3 loading {run} into {database.name}", markup=False)
+        with_simulated = simulated if frozen is None or simulated is not None else frozen.takes_simulated
+        data = read_run(database, load_run(database, run).run_id, with_simulated)
+        judgments = len(data.judgments) + len(data.several)
+        if not replace:
+            check_replaceable(folder, database, judgments)
+        counts = f"{plural(judgments, 'judgment')} and {plural(len(data.scores), 'score')}"
+        steps.print(f"2/3 analyzing {counts}", markup=False)
+        settings: tuple[float | None, str] = requested
+        if frozen is not None:
+            data, settings = apply_plan(frozen, data, None if margin is None and margin_scale is None else requested)
+        findings = analyze_run(data, *settings)
+        steps.print(f"3/3 writing {folder}", markup=False)
+        written = write_report(findings, run, folder, frozen)
+        record_source(folder, database, judgments)
     finally:
         database.close()
+    if as_json:
+        print_json(_document(findings, written, database, plan, frozen))
+    else:
+        _print(findings, written, plan, frozen)
+    for line in _next_steps(run, findings, database):
+        steps.print(line, markup=False)
+
+
+def _print(findings: "Findings", written: "Written", plan: Path | None, frozen: "FrozenPlan | None") -> None:
+    from evalkit.cli.console import stdout
+    from evalkit.plural import plural
+
+    console, data = stdout(), findings.data
     if findings.simulated:
-        console.print(
-            f"{data.simulated:,} of {data.simulated + data.real:,} votes are simulated; the report says so.", style="yellow"
-        )
+        share = f"{data.simulated:,} of {plural(data.simulated + data.real, 'vote')}"
+        console.print(f"{share} are simulated; the report is marked.", style="yellow")
     for headline in written.headlines:
-        console.print(f"  {headline}", markup=False, soft_wrap=True)
+        console.print(f"  {headline}", markup=False)
     if frozen is not None:
-        planned = sum(each.planned for each in written.planned)
-        said = f"{planned} of {len(written.planned)} results were planned ({plan}, sha256 {frozen.sha256()[:12]}…)"
-        console.print(f"{said}, the others are exploratory; the report says which", markup=False, soft_wrap=True)
-    beside = f"{written.tables} tables and {written.figures} figures beside it"
-    console.print(f"report: {written.report} ({beside})", markup=False, soft_wrap=True)
+        planned = sum(result.planned for result in written.planned)
+        counts = f"{planned} of {plural(len(written.planned), 'result')} were planned"
+        console.print(
+            f"{counts} ({plan}, sha256 {frozen.sha256()[:12]}…), the others are exploratory; the report marks them",
+            markup=False,
+        )
+    parts = f"{plural(written.tables, 'table')} and {plural(written.figures, 'figure')} in the same folder"
+    console.print(f"report: {written.report} ({parts})", markup=False)
+
+
+def _document(
+    findings: "Findings", written: "Written", database: "Database", plan: Path | None, frozen: "FrozenPlan | None"
+) -> dict[str, object]:
+    """Return the JSON document: where the report is, what it rests on, its headlines, and every contrast."""
+    data = findings.data
+    return {
+        "report": written.report,
+        "tables": written.tables,
+        "figures": written.figures,
+        "database": database.name,
+        "judgments": len(data.judgments) + len(data.several),
+        "simulated_judgments": data.simulated,
+        "scores": len(data.scores),
+        "margin": findings.margin,
+        "margin_scale": findings.margin_scale,
+        "headlines": written.headlines,
+        "contrasts": findings.records(),
+        "plan": None if frozen is None else {"file": plan, "sha256": frozen.sha256()},
+        "planned": written.planned,
+    }
+
+
+def _next_steps(run: Path, findings: "Findings", database: "Database") -> list[str]:
+    """Return one line for each part that the report lacks, with the command that adds it."""
+    from db.run_databases import other_database_hint
+    from evalkit.cli.console import command_line
+
+    lines = []
+    if findings.data.scores.empty:
+        lines.append(f"note: the run has no scores, so the report has no metrics; next: {command_line('score', run)}")
+    if findings.data.judgments.empty and findings.data.several.empty:
+        hint = other_database_hint(run, database.file)
+        serve = f"next: {command_line('study', 'serve', run)}"
+        lines.append(f"note: {database.name} has no judgments, so the report has no votes; {hint or serve}")
+    return lines

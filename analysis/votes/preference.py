@@ -146,16 +146,10 @@ def preferences(pairs: Sequence[Votes], margin: float | None = None, margin_scal
 
 
 def margin_of(margin: float | None, scale: str | None) -> tuple[float, str]:
-    """Return the margin that was asked for, five points of votes where none was; a UserError where its scale is not said."""
-    from evalkit.errors import UserError
-
-    if margin is not None and scale is None:
-        raise UserError(
-            f"margin {margin}: of what? Say --margin-scale {' or --margin-scale '.join(SCALES)}, they are not alike"
-        )
-    held = (0.05 if margin is None else margin, "votes" if scale is None else scale)
-    check_margin(*held)
-    return held
+    """Return the margin and its scale with the defaults filled in: 0.05, a share of single votes."""
+    with_defaults = (0.05 if margin is None else margin, "votes" if scale is None else scale)
+    check_margin(*with_defaults)
+    return with_defaults
 
 
 def check_margin(margin: float | None, scale: str) -> None:

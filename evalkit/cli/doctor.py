@@ -1,90 +1,50 @@
-"""What a machine has: packages, device, weights, and what would bite."""
+"""The command `evalkit doctor`: installed packages, device, weights, and checks of the models."""
 
-import platform
-import sqlite3
-from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
-from pathlib import Path
+from typing import Annotated
 
-from evalkit import __version__
-from evalkit.distribution import install_command
-from evalkit.errors import MissingWeightsError, UserError
-from evalkit.metrics.models import known_models, known_sources
-from evalkit.weights.lookup import NO_WEIGHTS, check_names, find
+import typer
 
-PACKAGES = (
-    "torch", "torchvision", "open_clip_torch", "timm", "pyiqa", "torch-fidelity", "diffusers", "transformers",
-    "peft", "streamlit", "sqlalchemy", "pandas", "scipy", "statsmodels", "numpy", "pillow",
-)  # fmt: skip
-# Versions before these can lose a database in WAL mode when two connections checkpoint at once (sqlite.org/wal.html).
-WAL_RESET_FIXED = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
+from evalkit.cli.console import Json
 
 
-def versions() -> Iterator[tuple[str, str]]:
-    """Yield Python, SQLite and every package that can change a number, with its version or `not installed`."""
-    yield "python", platform.python_version()
-    yield "sqlite", sqlite3.sqlite_version
-    yield "evalkit", __version__
-    for package in PACKAGES:
-        try:
-            yield package, version(package)
-        except PackageNotFoundError:
-            yield package, "not installed"
+def doctor(
+    weights: Annotated[
+        list[str] | None, typer.Option("--weights", help="NAME=PATH, or a TOML file with a [weights] table; repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show installed packages, the device, where weights are found, and whether each model matches its signature.
 
+    Exits 1 if a model does not.
+    """
+    from evalkit.cli.console import print_json, print_table, stdout, table
+    from evalkit.cli.machine import checked_models, device, versions, warnings, weights_found
+    from evalkit.cli.score_output import print_weights
+    from evalkit.weights.lookup import parse_options
 
-def device() -> str:
-    """Return the device that scoring would use."""
-    try:
-        from evalkit.encoders.device import choose_device
-
-        return choose_device(None)
-    except ModuleNotFoundError:
-        return f"none: torch is not installed; run: {install_command('metrics')}"
-
-
-def weights_found(given: Mapping[str, Path]) -> Iterator[tuple[str, str, str]]:
-    """Yield every model with where its weights are, or why they are not, and their sha256."""
-    sources = known_sources()
-    check_names(given, sources.values())
-    for name, source in sources.items():
-        try:
-            found = find(source, given, download=False)
-        except MissingWeightsError as error:
-            yield name, f"missing: {error}", ""
-        except UserError as error:
-            yield name, f"wrong: {error}", ""
-        else:
-            yield name, found.origin, found.sha256
-
-
-def examined(given: Mapping[str, Path]) -> Iterator[tuple[str, list[str]]]:
-    """Yield every model whose weights are here, or that needs none, with what it does otherwise than its signature says."""
-    if find_spec("torch") is None:
-        return
-    from evalkit.cli.model_checks import faults
-
-    for name, model in known_models().items():
-        try:
-            found = find(model.source, given, download=False) if model.source else NO_WEIGHTS
-            yield name, list(faults(model.load(found, "cpu")))
-        except MissingWeightsError:
-            continue
-        except UserError as error:
-            yield name, [str(error)]
-        except ModuleNotFoundError as error:
-            yield name, [f"needs the package {error.name}, which is not installed"]
-
-
-def warnings() -> Iterator[str]:
-    """Yield what would bite later."""
-    if not _wal_is_safe(sqlite3.sqlite_version_info):
-        yield (
-            f"SQLite {sqlite3.sqlite_version} has the WAL-reset bug: a study with several writers may lose judgments; "
-            "use a newer Python build or PostgreSQL (--db)"
+    given = parse_options(weights or ())
+    located = list(weights_found(given))
+    if as_json:
+        models = dict(checked_models(given))
+        print_json(
+            {
+                "packages": dict(versions()),
+                "device": device(),
+                "weights": [{"name": name, "found": state, "sha256": sha256 or None} for name, state, sha256 in located],
+                "models": models,
+                "warnings": list(warnings()),
+            }
         )
-
-
-def _wal_is_safe(number: tuple[int, ...]) -> bool:
-    """Tell whether this SQLite has the fix, which was also brought to two older branches."""
-    return number >= WAL_RESET_FIXED[-1] or any(number[:2] == fixed[:2] and number >= fixed for fixed in WAL_RESET_FIXED)
+    else:
+        console = stdout()
+        print_table(table(("package", "version"), versions(), names=2))
+        console.print(f"device: {device()}", markup=False)
+        print_weights(located)
+        models = {}
+        for name, faults in checked_models(given):
+            models[name] = faults
+            console.print(f"{name}: {'; '.join(faults) or 'matches its signature'}", markup=False)
+        for line in warnings():
+            console.print(f"[yellow]warning[/yellow]: {line}")
+    if any(models.values()):
+        raise typer.Exit(1)

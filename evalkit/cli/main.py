@@ -1,4 +1,4 @@
-"""The front door: collects the commands of all packages and turns errors a user can cause into one line."""
+"""Entry point of the command line: collects the commands of all packages, and prints user errors as one line."""
 
 import logging
 import sys
@@ -14,10 +14,10 @@ from evalkit.cli.shadowing import PACKAGES, require_own_packages
 from evalkit.distribution import NAME
 from evalkit.errors import ALL, UserError, missing_extra
 
-# What a shell expects of a program that Ctrl-C stopped.
-STOPPED = 130
+# Exit code of a program stopped by Ctrl-C.
+INTERRUPTED = 130
 GROUP = "evalkit.commands"
-# The order of `evalkit --help`: the way through first, what stands around it after.
+# The order of `evalkit --help`: first the steps of an evaluation, then the tools around them.
 ORDER = (
     "demo", "run", "generate", "import", "score", "sets", "study", "analyze", "paper", "explore", "sheet", "train", "merge",
     "diagnose", "plan", "methods", "metrics", "weights", "doctor",
@@ -30,13 +30,13 @@ EXTRA_OF_COMMAND = {"demo": ALL, "run": ALL, "sets": "sets"}
 
 
 def find_commands() -> list[EntryPoint]:
-    """Return the installed commands in the order of the help page; unknown ones last, by name.
+    """Return the installed commands in the order of the help page; commands of other packages last, by name.
 
     A command that two distributions define is this one's: evalkit was once installed under another name.
     """
     ours = sorted(entry_points(group=GROUP), key=lambda entry: entry.dist is not None and entry.dist.name == NAME)
     commands = {entry.name: entry for entry in ours}
-    rank = {name: place for place, name in enumerate(ORDER)}
+    rank = {name: position for position, name in enumerate(ORDER)}
     return sorted(commands.values(), key=lambda entry: (rank.get(entry.name, len(rank)), entry.name))
 
 
@@ -67,9 +67,9 @@ def build() -> typer.Typer:
     """Return the application with every installed command."""
     app = typer.Typer(
         name="evalkit",
-        help="Which way of merging LoRA adapters is better, by how much, and how sure may we be?",
+        help="Find out which method of merging LoRA adapters is better, by how much, and how sure you can be.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -113,7 +113,7 @@ def load(entry: EntryPoint) -> Callable[..., object] | typer.Typer | Unavailable
 
 def main() -> None:
     """Run the command line; exit 1 with one line on standard error for anything a user can cause."""
-    # pyiqa brings it along; on some CPUs it warns on being imported of a 4-bit kernel that nothing here asks for
+    # pyiqa depends on it; on some CPUs its import warns about a 4-bit kernel that nothing here uses
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         build()(prog_name="evalkit")
@@ -125,14 +125,14 @@ def main() -> None:
             raise
         sys.exit(fail(str(message)))
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        sys.exit(fail(f"{place}{error.strerror or error}"))
-    except (KeyboardInterrupt, SystemExit) as stopped:
-        # Typer turns Ctrl-C into an exit of its own, without a word
-        if isinstance(stopped, SystemExit) and stopped.code != STOPPED:
+        file = f"{error.filename}: " if error.filename else ""
+        sys.exit(fail(f"{file}{error.strerror or error}"))
+    except (KeyboardInterrupt, SystemExit) as exit_:
+        # Typer turns Ctrl-C into a silent exit
+        if isinstance(exit_, SystemExit) and exit_.code != INTERRUPTED:
             raise
-        sys.stderr.write("stopped; run the same command again to go on\n")
-        sys.exit(STOPPED)
+        sys.stderr.write("interrupted; run the same command again to resume\n")
+        sys.exit(INTERRUPTED)
 
 
 def fail(message: str) -> int:

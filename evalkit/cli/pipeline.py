@@ -1,4 +1,4 @@
-"""Commands that go several steps of the way: `run` an experiment, and `demo` the embedded one."""
+"""The commands `evalkit run` and `evalkit demo`: several steps in one call."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,18 +6,18 @@ from typing import Annotated, Any
 
 import typer
 
-# Metrics whose weights come with tinyworld, or that need none: the demo downloads nothing.
+# Their weights are part of tinyworld, or they need none, so the demo downloads nothing.
 DEMO_METRICS = "clip_t,clip_i,dino,arm_similarity,piqe"
-# What the demo's simulated participants feel, in logits; the report should find it again.
+# True preference of the simulated participants, in logits; the report should recover it.
 DEMO_EFFECT = 0.8
 
-Run = Annotated[Path, typer.Option("--run", help="The run folder, made where there is none.")]
+Run = Annotated[Path, typer.Option("--run", help="The run folder; created if it does not exist.")]
 
 
 def step(*words: str) -> Callable[..., Any]:
-    """Return the function behind the command `evalkit WORDS`, found as the front door finds it.
+    """Return the function behind the command `evalkit WORDS`.
 
-    The steps live in packages above evalkit, so they are looked up by their entry points, never imported.
+    The steps are in packages above evalkit. They are looked up by entry point, as `evalkit.cli.main` does, never imported.
     """
     from evalkit.cli.main import find_commands
     from evalkit.cli.shadowing import require_own_packages
@@ -35,47 +35,61 @@ def step(*words: str) -> Callable[..., Any]:
                 callback = registered.callback
                 if callback is not None and (registered.name or callback.__name__) == rest[0]:
                     return callback  # type: ignore[no-any-return]
-    raise UserError(f"no command `evalkit {' '.join(words)}` is installed; run: {install_command(ALL)}")
+    raise UserError(f"evalkit {' '.join(words)}: the command is not installed; run: {install_command(ALL)}")
 
 
 def run(
     experiment: Annotated[str, typer.Argument(help="An experiment file, or the name of a shipped one.")],
     run: Run,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Go on without metrics whose weights can't be had.")
+        bool, typer.Option("--allow-missing", help="Exit 0 even if the weights of some metrics are unavailable.")
     ] = False,
 ) -> None:
-    """Draw, score and report: every step that needs no people.
+    """Generate, score and analyze: every step that needs no people.
 
-    Exits 1 where some metrics could not be run, after the report of the others is written.
+    Exits 1 if some metrics could not be run, after writing the report of the others.
     """
+    from evalkit.cli.console import command_line, stdout
+
     step("generate")(experiment=experiment, run=run)
-    lacking: typer.Exit | None = None
+    incomplete: typer.Exit | None = None
     try:
         step("score")([str(run)], allow_missing=allow_missing)
     except typer.Exit as exit_:
-        lacking = exit_
+        incomplete = exit_
     step("analyze")(run=run)
-    if lacking is not None:
-        raise lacking
+    stdout().print(f"next: {command_line('study', 'serve', run)}", markup=False)
+    if incomplete is not None:
+        raise incomplete
 
 
 def demo(
     run: Run = Path("runs/demo"),
     participants: Annotated[
-        int, typer.Option(min=1, help="How many simulated participants judge; their judgments are marked everywhere.")
+        int, typer.Option(min=1, help="Simulated participants; their judgments are marked as simulated everywhere.")
     ] = 20,
 ) -> None:
-    """Run the embedded experiment on tinyworld, with simulated participants in a database of their own."""
-    from rich.console import Console
+    """Run the shipped experiment on tinyworld, with simulated participants in a separate database."""
+    from evalkit.cli.console import command_line, stdout
 
-    # real and simulated judgments never share a database here: RUN/study.db stays free for whoever opens the study
+    # real and simulated judgments are kept apart: RUN/study.db stays free for the study that `serve` begins
     simulated = f"sqlite:///{run / 'simulated.db'}"
     step("generate")(experiment="tinyworld", run=run)
     step("score")([str(run)], metrics=DEMO_METRICS)
     step("study", "simulate")(run=run, participants=participants, db=simulated, effect=[f"direct={DEMO_EFFECT}"])
     step("analyze")(run=run, db=simulated, simulated=True)
-    console = Console(soft_wrap=True)
-    console.print(f"\nThe report: [bold]{run / 'report' / 'report.html'}[/bold]")
-    console.print(f"Its judgments are simulated, with a preference of {DEMO_EFFECT} logits for the arm direct.")
-    console.print(f"Judge yourself: [bold]evalkit study serve {run}[/bold]")
+    report = run / "report" / "report.html"
+    lines = (
+        "",
+        f"The report: {report}",
+        f"Its judgments are simulated, with a preference of {DEMO_EFFECT} logits for the arm `direct`.",
+        "They are stored in a separate database; to analyze them again:",
+        f"    {command_line('analyze', run, '--db', simulated)}",
+        "To judge the images yourself, in a browser:",
+        f"    {command_line('study', 'serve', run)}",
+        "To analyze your own judgments:",
+        f"    {command_line('analyze', run, '--out', run / 'my_report')}",
+    )
+    console = stdout()
+    for line in lines:
+        console.print(line, markup=False)

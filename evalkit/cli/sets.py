@@ -1,4 +1,4 @@
-"""The command `evalkit sets`: how far the images of every arm, or of a folder, are from a set of others."""
+"""The command `evalkit sets`: FID, KID, CMMD and latent KL between sets of images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,21 +13,27 @@ FILE_NAME = "set_scores.parquet"
 
 
 def sets(
-    place: Annotated[Path, typer.Argument(metavar="RUN|FOLDER", help="A run: a set for every arm; or a folder: one set.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN|FOLDER", help="A run, with one set per arm; or a folder of images, which is one set.")
+    ],
     against: Annotated[
-        Path | None, typer.Option("--against", help="A folder of images; default: all references of the run's concepts.")
+        Path | None, typer.Option("--against", help="A folder of images. Default: all references of the run's concepts.")
     ] = None,
-    metrics: Annotated[str, typer.Option("--metrics", help="Names joined by commas.")] = "fid,kid,cmmd",
+    metrics: Annotated[str, typer.Option("--metrics", help="Comma-separated names.")] = "fid,kid,cmmd",
     weights: Annotated[
         list[str] | None, typer.Option("--weights", help="NAME=PATH, or a TOML file with a [weights] table; repeatable.")
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if any.")] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per forward pass, at most.")] = 32,
-    out: Annotated[Path | None, typer.Option("--out", help="A Parquet file; default for a run: in the run.")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps, ... Default: a GPU if there is one.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Most images per forward pass.")] = 32,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Parquet file for the values. Default for a run: RUN/set_scores.parquet.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Say how far whole sets of images are from others: FID, KID, CMMD, latent KL."""
-    from evalkit.cli.output import bar, step
+    """Compute distances between sets of images: FID, KID, CMMD, latent KL."""
+    from evalkit.cli.console import progress_bar, task
     from evalkit.errors import UserError
     from evalkit.run.feature_cache import FILE_NAME as CACHE
     from evalkit.run.feature_cache import FeatureCache, own_folder
@@ -42,55 +48,47 @@ def sets(
     given = parse_options(weights or ())
     others = find_images([str(against)]) if against is not None else []
     cache = own_folder() / "features.sqlite"
-    if (place / MANIFEST).is_file():
-        manifest = Manifest.load(place).complete(place)
-        groups = {arm.label: [place / i.path for i in manifest.images if i.arm == arm.label] for arm in manifest.arms}
-        others = others or [place / shown.path for concept in manifest.concepts for shown in concept.references]
-        cache = place / CACHE
-        out = out or place / FILE_NAME
-        table = place / WEIGHTS
+    if (path / MANIFEST).is_file():
+        manifest = Manifest.load(path).complete(path)
+        groups = {arm.label: [path / i.path for i in manifest.images if i.arm == arm.label] for arm in manifest.arms}
+        others = others or [path / reference.path for concept in manifest.concepts for reference in concept.references]
+        cache = path / CACHE
+        out = out or path / FILE_NAME
+        table = path / WEIGHTS
         given = {**(read_table(table) if table.exists() else {}), **given}
     else:
-        groups = {place.name or str(place): find_images([str(place)])}
+        groups = {path.name or str(path): find_images([str(path)])}
     if not others:
-        raise UserError(f"{place}: nothing to hold its images against; give --against FOLDER")
+        raise UserError(f"{path}: there is no second set to compare with; give --against FOLDER")
     names = [name.strip() for name in metrics.split(",") if name.strip()]
-    with bar() as shown, FeatureCache(cache) as store:
+    with progress_bar() as bar, FeatureCache(cache) as store:
         scored = score_sets(
             groups, others, names, store,
-            weights=given, device=device, batch_size=batch_size, progress=step(shown, "reading"),
+            weights=given, device=device, batch_size=batch_size, progress=task(bar, "extracting features"),
         )  # fmt: skip
         scored.notes.extend(store.notes)
     if out is not None:
         scored.path = write_rows(out, SetScore, scored.rows)
-    _show(scored, as_json=as_json)
+    _print(scored, as_json=as_json)
     if scored.problems or scored.missing:
         raise typer.Exit(1)
 
 
-def _show(scored: "ScoringResult[SetScore]", *, as_json: bool) -> None:
-    """Print the values with the recipe of each below, and what went wrong on standard error."""
-    import json
-    from dataclasses import asdict
+def _print(scored: "ScoringResult[SetScore]", *, as_json: bool) -> None:
+    """Print the values, the signature of each below, and failures on standard error."""
+    from evalkit.cli.console import print_json, print_table, stderr, stdout, table
 
-    from rich.console import Console
-    from rich.table import Table
-
-    from evalkit.cli.output import out
-
-    console = out()
     if as_json:
-        document = {"scores": [asdict(row) for row in scored.rows], "notes": scored.notes}
-        console.out(json.dumps(document, indent=1, allow_nan=False), highlight=False)
+        print_json({"scores": scored.rows, "notes": scored.notes})
     else:
-        table = Table("metric", "set", "value", "images", "against", title="Lower is nearer")
-        for row in scored.rows:
-            table.add_row(row.metric, row.set, f"{row.value:.4g}", str(row.images), str(row.others))
-        console.print(table)
+        headers = ("metric", "set", "value", "images", "images compared with")
+        rows = [(row.metric, row.set, f"{row.value:.4g}", str(row.images), str(row.others)) for row in scored.rows]
+        print_table(table(headers, rows, names=4, title="Distance; lower is closer"))
+        console = stdout()
         for line in (*dict.fromkeys(row.signature for row in scored.rows), *(f"note: {note}" for note in scored.notes)):
-            console.print(line, markup=False, highlight=False)
+            console.print(line, markup=False)
         if scored.path is not None:
-            console.print(f"written: {scored.path}", markup=False, highlight=False)
-    loud = Console(stderr=True, soft_wrap=True)
+            console.print(f"written: {scored.path}", markup=False)
+    errors = stderr()
     for reason in (*scored.missing.values(), *(problem.reason for problem in scored.problems)):
-        loud.print(f"not compared: {reason}", markup=False)
+        errors.print(f"not compared: {reason}", markup=False)

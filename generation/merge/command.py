@@ -37,21 +37,22 @@ def merge(
     if delta and rank is not None:
         raise UserError("--rank and --delta: a dense change has no rank; give one of the two")
     import torch
-    from rich.console import Console
 
+    from evalkit.cli.console import stderr
+    from evalkit.plural import plural
     from generation.experiment import find_experiment
     from generation.experiment_file import read_experiment
     from generation.merge.export import choose, narrowed, write_merge
-    from generation.sampler import Sampler
+    from generation.sampler import Artist
 
     path, folder = find_experiment(experiment)
     whole = read_experiment(path, folder)
     chosen, one = choose(whole, arm, case)
-    sampler = Sampler(narrowed(whole, chosen, one), folder, torch.device("cpu"))
+    artist = Artist(narrowed(whole, chosen, one), folder, torch.device("cpu"))
     try:
-        written = write_merge(sampler, chosen, one, out, rank=rank, delta=delta, dtype=dtype.value)
+        written = write_merge(artist, chosen, one, out, rank=rank, delta=delta, dtype=dtype.value)
     finally:
-        sampler.close()
+        artist.close()
     form = "changes of weights" if written.rank is None else f"a LoRA of rank {written.rank} at most"
     norm_kept = "" if rank is None else f", {100 * written.energy:.2f} % of the squared norm kept"
-    Console(stderr=True, soft_wrap=True).print(f"{out}: {written.layers} layers, {form}{norm_kept}", markup=False)
+    stderr().print(f"{out}: {plural(written.layers, 'layer')}, {form}{norm_kept}", markup=False)

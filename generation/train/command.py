@@ -50,20 +50,21 @@ def train(
 
 def _train_with_bar(recipe: "TrainingRecipe", folder: Path, out: Path, prior: Path, device: str | None) -> None:
     import torch
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from evalkit.cli.console import stderr
     from evalkit.encoders.device import choose_device
-    from generation.experiment import BaseSpec
+    from evalkit.plural import plural
+    from generation.experiment import Base
     from generation.paths import model_folder
     from generation.pipeline import load_pipeline
     from generation.train.trainer import train_lora
 
-    console = Console(stderr=True, soft_wrap=True)
+    console = stderr()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("loading the model", total=None)
-        base = model_folder(BaseSpec(model=recipe.base, revision=recipe.revision), folder)
+        base = model_folder(Base(model=recipe.base, revision=recipe.revision), folder)
         pipeline = load_pipeline(base, recipe.dtype, torch.device(choose_device(device)))
         trained = train_lora(
             pipeline,
@@ -75,7 +76,7 @@ def _train_with_bar(recipe: "TrainingRecipe", folder: Path, out: Path, prior: Pa
             out.with_suffix(".training"),
         )
     console.print(
-        f"{out}: {trained.parameters} numbers trained in {recipe.steps} steps; loss {trained.first_loss:.4f} at first, "
-        f"{trained.last_loss:.4f} at last",
+        f"{out}: {plural(trained.parameters, 'parameter')} trained in {plural(recipe.steps, 'step')}; "
+        f"loss {trained.first_loss:.4f} at the start, {trained.last_loss:.4f} at the end",
         markup=False,
     )

@@ -1,4 +1,4 @@
-"""Logged actions on a running study: exclude, include, void, pause, resume, lock, erase."""
+"""What the researcher does to a study that runs: exclude and take back in, void, pause, lock, erase; each is logged."""
 
 import secrets
 from dataclasses import dataclass
@@ -16,26 +16,24 @@ from study_app.service.assignment import free_place, take_place
 
 @dataclass(frozen=True)
 class Excluded:
-    """An excluded participant and the reason."""
+    """A participant whom a rule of the design, or the researcher, left out, and why."""
 
     participant_id: int
     because: str
 
 
 def exclude(session: Session, study_id: int, participant_id: int, because: str, now: datetime) -> None:
-    """Exclude a participant: their judgments stay, marked, and their places are freed. Call it inside `write`.
+    """Leave a participant out: their judgments stay, marked, and their places go to others. Call it inside `write`.
 
     Raises:
-        UserError: the study has no such participant, they are already excluded, the reason is missing, or the study is locked.
+        UserError: the study has no such participant, they are out already, no reason is given, or the study is locked.
     """
     participant = _participant(session, study_id, participant_id)
     _refuse_locked(session, study_id)
     if not because.strip():
-        raise UserError("exclude: the reason is missing; give one with --because, it is part of the export")
+        raise UserError("a reason: is needed to leave a participant out; it stands in the export")
     if participant.excluded_at is not None:
-        raise UserError(
-            f"participant {participant_id}: is already excluded ({participant.excluded_because}); `include` reverses that"
-        )
+        raise UserError(f"participant {participant_id}: is left out already: {participant.excluded_because}")
     participant.excluded_at, participant.excluded_because = now, because
     for assignment in _holding(session, participant_id, "open", "done"):
         free_place(session, assignment)
@@ -43,24 +41,24 @@ def exclude(session: Session, study_id: int, participant_id: int, because: str, 
 
 
 def exclude_by_rules(session: Session, study_id: int, now: datetime) -> list[Excluded]:
-    """Exclude all participants who break a rule of the design, and return them with the reasons."""
-    excluded = []
+    """Leave out everyone who breaks a rule of the design, and return them with what they broke."""
+    found = []
     for participant_id, because in broken_rules(session, study_id):
         exclude(session, study_id, participant_id, because, now)
-        excluded.append(Excluded(participant_id, because))
-    return excluded
+        found.append(Excluded(participant_id, because))
+    return found
 
 
 def include(session: Session, study_id: int, participant_id: int, now: datetime) -> None:
-    """Reverse an exclusion; judgments whose places were reassigned stay outside the target.
+    """Take a participant back in; judgments whose places others hold meanwhile stay outside the target.
 
     Raises:
-        UserError: the study has no such participant, they are not excluded, or the study is locked.
+        UserError: the study has no such participant, they are not out, or the study is locked.
     """
     participant = _participant(session, study_id, participant_id)
     _refuse_locked(session, study_id)
     if participant.excluded_at is None:
-        raise UserError(f"participant {participant_id}: is not excluded; `evalkit study status` lists who is")
+        raise UserError(f"participant {participant_id}: is not left out")
     participant.excluded_at = participant.excluded_because = None
     for assignment in _holding(session, participant_id, "expired"):
         judgment = session.scalar(select(Judgment).where(Judgment.assignment_id == assignment.id, ~Judgment.surplus))
@@ -74,7 +72,7 @@ def include(session: Session, study_id: int, participant_id: int, now: datetime)
 
 
 def void(session: Session, study_id: int, participant_id: int, now: datetime) -> int:
-    """Free the reservations of a participant who will not return, and return their number."""
+    """Give up what is reserved for a participant who will not come back, and return how many places that frees."""
     _participant(session, study_id, participant_id)
     held = _holding(session, participant_id, "open")
     for assignment in held:
@@ -84,34 +82,34 @@ def void(session: Session, study_id: int, participant_id: int, now: datetime) ->
 
 
 def pause(session: Session, study_id: int, now: datetime) -> None:
-    """Assign no comparison until `resume`; answers to open pages are still accepted."""
+    """Hand out nothing until `resume`; answers to what is on a page are still taken."""
     study = _refuse_locked(session, study_id)
     if study.paused_at is not None:
-        raise UserError("pause: the study is already paused; `resume` continues it")
+        raise UserError("the study is paused already")
     study.paused_at = now
     append(session, study_id, "paused", {}, now)
 
 
 def resume(session: Session, study_id: int, now: datetime) -> None:
-    """Assign comparisons again after a pause."""
+    """Hand out comparisons again."""
     study = _refuse_locked(session, study_id)
     if study.paused_at is None:
-        raise UserError("resume: the study is not paused; `pause` pauses it")
+        raise UserError("the study is not paused")
     study.paused_at = None
     append(session, study_id, "resumed", {}, now)
 
 
 def lock(session: Session, study_id: int, now: datetime) -> None:
-    """End the study permanently: no judgment is accepted any more."""
+    """End the study for good: no judgment is taken any more, and what was chosen may be looked at."""
     study = _refuse_locked(session, study_id)
     study.locked_at = now
     append(session, study_id, "locked", {}, now)
 
 
 def erase(session: Session, study_id: int, participant_id: int, now: datetime) -> None:
-    """Erase a participant's identity: recruiter id, access token, screen and questionnaire replies.
+    """Forget who a participant is: the recruiter's id, the token their browser holds, their screen, and what they replied.
 
-    Their judgments stay, without a link to the person.
+    Their judgments stay, nobody's.
     """
     participant = _participant(session, study_id, participant_id)
     session.execute(delete(Identity).where(Identity.participant_id == participant_id))
@@ -124,25 +122,20 @@ def erase(session: Session, study_id: int, participant_id: int, now: datetime) -
 
 
 def _participant(session: Session, study_id: int, participant_id: int) -> Participant:
-    """Return a participant, locked before the study row, in the same order as an answer, to avoid a deadlock."""
+    """Return a participant, locked: before the study, as an answer does, or the two could wait for each other for ever."""
     found = session.scalar(
         select(Participant).where(Participant.id == participant_id, Participant.study_id == study_id).with_for_update()
     )
     if found is None:
         known = session.scalar(select(func.count()).select_from(Participant).where(Participant.study_id == study_id)) or 0
-        raise UserError(
-            f"participant {participant_id}: the study has no participant of this number; it has {known} participants"
-        )
+        raise UserError(f"participant {participant_id}: the study has none of this number among its {known}")
     return found
 
 
 def _refuse_locked(session: Session, study_id: int) -> Study:
     study = session.scalars(select(Study).where(Study.id == study_id).with_for_update()).one()
     if study.locked_at is not None:
-        raise UserError(
-            f"the study was locked on {study.locked_at:%Y-%m-%d %H:%M} UTC and cannot be changed any more; "
-            "only `erase` is possible"
-        )
+        raise UserError(f"the study was locked on {study.locked_at:%Y-%m-%d %H:%M} UTC; nothing of it can change any more")
     return study
 
 

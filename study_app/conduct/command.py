@@ -1,4 +1,4 @@
-"""`evalkit study status` and what changes a running study, from `exclude` to `lock` and `erase`; and `verify`."""
+"""Commands on a study that has begun: `evalkit study status`, `exclude`, `pause`, `lock`, `export`, `verify` and others."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,60 +6,72 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evalkit.cli.console import Json
 from study_app.run_database import Db, Run, begun, opened
 
 if TYPE_CHECKING:
     from study_app.conduct.live_statistics import LiveStatistics, Proportion
+    from study_app.conduct.progress import StudyStatus
 
-Who = Annotated[int, typer.Argument(help="The participant's number, as `status` shows it.")]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the study's."""
-    for command in (status, exclude, include, void, pause, resume, lock, erase, password, verify):
-        app.command()(command)
+Participant = Annotated[int, typer.Argument(help="The participant's number, as `status` prints it.")]
 
 
-def status(run: Run, db: Db = None) -> None:
-    """Show progress, pace and data quality, blind: no arm's share of the choices."""
-    from rich.console import Console
-    from rich.table import Table
-
+def status(run: Run, db: Db = None, as_json: Json = False) -> None:
+    """Show progress and conduct of a study, blind: never what was chosen of any arm."""
     from db.utc import utc_now
+    from evalkit.cli.console import print_json, print_table, stdout, table
     from study_app.conduct.live_statistics import watch
     from study_app.conduct.progress import study_status
 
     with opened(run, db) as database:
         study_id = begun(database, run)
-        found, seen = study_status(database, study_id), watch(database, study_id, utc_now())
-    table = Table("comparisons of", "comparisons", "complete", "judgments", "held now", "wanted")
-    for group in found.groups:
-        figures = (group.comparisons, group.complete, group.judged, group.held, group.places)
-        table.add_row(" | ".join(group.arms), *(str(figure) for figure in figures))
-    console = Console(soft_wrap=True)
-    console.print(table)
-    console.print(f"{found.judged} of {found.places} judgments ({100 * found.judged / found.places:.1f} %)")
-    simulated = f" ({found.simulated} of them simulated)" if found.simulated else ""
-    console.print(f"participants: {found.arrived} arrived{simulated}, {found.consented} agreed, {found.finished} finished")
-    if found.surplus or found.lapsed:
-        console.print(f"judgments outside the target: {found.surplus}; lapsed reservations: {found.lapsed}")
-    if found.latest is not None:
-        console.print(f"last judgment: {found.latest:%Y-%m-%d %H:%M:%S} UTC")
-    for line in _lines(seen):
+        progress, seen = study_status(database, study_id), watch(database, study_id, utc_now())
+    if as_json:
+        print_json(_document(progress, seen))
+        return
+    headers = ("comparisons of", "comparisons", "complete", "judgments", "reserved", "needed")
+    rows = [
+        (" | ".join(group.arms), *map(str, (group.comparisons, group.complete, group.judged, group.held, group.places)))
+        for group in progress.groups
+    ]
+    print_table(table(headers, rows))
+    console = stdout()
+    for line in (*_progress_lines(progress), *_conduct_lines(seen)):
         console.print(line)
 
 
-def _lines(seen: "LiveStatistics") -> list[str]:
-    """Return what is told of pace, sides, checks and people."""
-    lines = [f"last hour: {seen.last_hour} judgments by {seen.active} people"]
+def _progress_lines(progress: "StudyStatus") -> list[str]:
+    from evalkit.plural import plural
+
+    share = 100 * progress.judged / progress.places
+    simulated = f" ({progress.simulated:,} of them simulated)" if progress.simulated else ""
+    lines = [
+        f"{progress.judged:,} of {plural(progress.places, 'judgment')} ({share:.1f} %)",
+        f"participants: {progress.arrived:,} arrived{simulated}, {progress.consented:,} consented, "
+        f"{progress.finished:,} finished",
+    ]
+    if progress.surplus or progress.lapsed:
+        lines.append(
+            f"judgments after their comparison was complete: {progress.surplus:,}; "
+            f"reservations that expired without an answer: {progress.lapsed:,}"
+        )
+    if progress.latest is not None:
+        lines.append(f"last judgment: {progress.latest:%Y-%m-%d %H:%M:%S} UTC")
+    return lines
+
+
+def _conduct_lines(seen: "LiveStatistics") -> list[str]:
+    """Return pace, inter-rater agreement, side bias, checks and rule violations."""
+    from evalkit.plural import plural
+
+    lines = [f"last hour: {plural(seen.last_hour, 'judgment')} by {plural(seen.active, 'participant')}"]
     if seen.finish_at is not None:
         lines.append(f"complete at the pace of the last day: {seen.finish_at:%Y-%m-%d %H:%M} UTC")
     if seen.agreed.of:
         alpha = "" if seen.alpha is None else f"; Krippendorff's alpha {seen.alpha:.2f}"
-        lines.append(
-            f"pairs of answers to one comparison that are equal: {100 * seen.agreed.count / seen.agreed.of:.0f} %{alpha}"
-        )
-    lines.append(f"left chosen: {_share(seen.left)}")
+        equal = 100 * seen.agreed.count / seen.agreed.of
+        lines.append(f"inter-rater agreement: {equal:.0f} % of pairs of answers to one comparison are equal{alpha}")
+    lines.append(f"left image chosen: {_share(seen.left)}")
     if seen.null_sided.of:
         lines.append(f"null pairs with a side chosen: {_share(seen.null_sided)}; left among these: {_share(seen.null_left)}")
     lines += [f"{kind} as expected: {_share(share)}" for kind, share in seen.passed.items()]
@@ -77,115 +89,217 @@ def _share(share: "Proportion") -> str:
     if share.interval is None:
         return "none yet"
     low, high = share.interval
-    return f"{share.count} of {share.of} ({100 * share.count / share.of:.0f} %, 95 % CI {100 * low:.0f} to {100 * high:.0f})"
+    return (
+        f"{share.count:,} of {share.of:,} ({100 * share.count / share.of:.0f} %, 95 % CI {100 * low:.0f} to {100 * high:.0f})"
+    )
+
+
+def _document(progress: "StudyStatus", seen: "LiveStatistics") -> dict[str, object]:
+    """Return what `status` prints, as JSON: as blind as the text."""
+
+    def share(value: "Proportion") -> dict[str, object]:
+        return {"count": value.count, "of": value.of, "interval": value.interval}
+
+    return {
+        "comparisons": progress.groups,
+        "judgments": progress.judged,
+        "judgments_needed": progress.places,
+        "participants": {
+            "arrived": progress.arrived,
+            "simulated": progress.simulated,
+            "consented": progress.consented,
+            "finished": progress.finished,
+        },
+        "surplus_judgments": progress.surplus,
+        "expired_reservations": progress.lapsed,
+        "last_judgment": progress.latest,
+        "last_hour": {"judgments": seen.last_hour, "participants": seen.active},
+        "complete_at": seen.finish_at,
+        "agreement": {**share(seen.agreed), "krippendorff_alpha": seen.alpha},
+        "left_chosen": share(seen.left),
+        "null_pairs_with_side": share(seen.null_sided),
+        "null_pairs_left": share(seen.null_left),
+        "checks": {kind: share(value) for kind, value in seen.passed.items()},
+        "rule_violations": {person.participant_id: broken for person, broken in seen.people if broken},
+        "paused": seen.paused,
+        "locked_at": seen.locked_at,
+    }
 
 
 def exclude(
     run: Run,
     who: Annotated[int | None, typer.Argument(help="The participant's number; omit it with --by-rules.")] = None,
     because: Annotated[str, typer.Option(help="The reason; it is part of the export.")] = "",
-    by_rules: Annotated[
-        bool, typer.Option("--by-rules", help="Exclude all participants who break the design's rules.")
-    ] = False,
+    by_rules: Annotated[bool, typer.Option("--by-rules", help="Exclude everyone who violates the design's rules.")] = False,
     db: Db = None,
 ) -> None:
-    """Exclude a participant, or all who break the design's rules; their judgments stay, marked, and their places are freed."""
-    from rich.console import Console
-
+    """Exclude a participant, or all who violate the design's rules; their judgments are kept and marked."""
     from db.session import write
     from db.utc import utc_now
+    from evalkit.cli.console import stdout
     from evalkit.errors import UserError
-    from study_app.conduct import actions as conduct
+    from study_app.conduct import actions
 
     if by_rules == (who is not None):
-        raise UserError("exclude: no participant is given; give a participant's number with --because, or --by-rules")
-    console = Console(soft_wrap=True)
+        raise UserError("exclude: give a participant's number with --because, or --by-rules, but not both")
+    console = stdout()
     with opened(run, db) as database:
         study_id = begun(database, run)
         with write(database) as session:
             if who is not None:
-                conduct.exclude(session, study_id, who, because, utc_now())
-                out = [conduct.Excluded(who, because)]
+                actions.exclude(session, study_id, who, because, utc_now())
+                excluded = [actions.Excluded(who, because)]
             else:
-                out = conduct.exclude_by_rules(session, study_id, utc_now())
-    for person in out:
-        console.print(f"participant {person.participant_id} is excluded: {person.because}")
-    if not out:
-        console.print("no participant breaks a rule of the design")
+                excluded = actions.exclude_by_rules(session, study_id, utc_now())
+    for person in excluded:
+        console.print(f"participant {person.participant_id} is excluded: {person.because}", markup=False)
+    if not excluded:
+        console.print("no one violates a rule of the design")
 
 
-def include(run: Run, who: Who, db: Db = None) -> None:
-    """Reverse the exclusion of a participant."""
-    _conduct(run, db, "include", who)
+def include(run: Run, who: Participant, db: Db = None) -> None:
+    """Include a participant who was excluded again."""
+    _act(run, db, "include", who)
 
 
-def void(run: Run, who: Who, db: Db = None) -> None:
-    """Free the reservations of a participant who will not return."""
-    _conduct(run, db, "void", who)
+def void(run: Run, who: Participant, db: Db = None) -> None:
+    """Release the comparisons reserved for a participant who will not come back."""
+    _act(run, db, "void", who)
 
 
 def pause(run: Run, db: Db = None) -> None:
     """Assign no more comparisons for now; answers to open pages are still accepted."""
-    _conduct(run, db, "pause")
+    _act(run, db, "pause")
 
 
 def resume(run: Run, db: Db = None) -> None:
-    """Assign comparisons again after a pause."""
-    _conduct(run, db, "resume")
+    """Assign comparisons again after `pause`."""
+    _act(run, db, "resume")
 
 
 def lock(run: Run, db: Db = None) -> None:
-    """End the study permanently: no judgment is accepted any more."""
-    _conduct(run, db, "lock")
+    """End the study for good: no more judgments are accepted."""
+    _act(run, db, "lock")
 
 
-def erase(run: Run, who: Who, db: Db = None) -> None:
-    """Erase a participant's identity; their judgments stay."""
-    _conduct(run, db, "erase", who)
+def erase(run: Run, who: Participant, db: Db = None) -> None:
+    """Delete the identity of a participant; the answers are kept without it."""
+    _act(run, db, "erase", who)
 
 
-def _conduct(run: Path, db: str | None, act: str, *who: int) -> None:
-    from rich.console import Console
-
+def _act(run: Path, db: str | None, action: str, *who: int) -> None:
     from db.session import write
     from db.utc import utc_now
-    from study_app.conduct import actions as conduct
+    from evalkit.cli.console import stdout
+    from study_app.conduct import actions
 
-    acts: dict[str, Callable[..., object]] = {
-        "include": conduct.include, "void": conduct.void, "pause": conduct.pause, "resume": conduct.resume,
-        "lock": conduct.lock, "erase": conduct.erase,
+    functions: dict[str, Callable[..., object]] = {
+        "include": actions.include, "void": actions.void, "pause": actions.pause, "resume": actions.resume,
+        "lock": actions.lock, "erase": actions.erase,
     }  # fmt: skip
     with opened(run, db) as database:
         study_id = begun(database, run)
         with write(database) as session:
-            acts[act](session, study_id, *who, utc_now())
-    Console(soft_wrap=True).print(f"{act}: done, and in the study's log")
+            functions[action](session, study_id, *who, utc_now())
+    stdout().print(f"{action}: done, and recorded in the audit log")
 
 
 def password(
     run: Run,
     own: Annotated[bool, typer.Option("--own", help="Type a password instead of generating one.")] = False,
 ) -> None:
-    """Set the password of the dashboard at /admin, random unless --own; sessions under the old one end."""
-    from rich.console import Console
-
+    """Set the password of the dashboard at /admin: a new random one unless --own; existing sessions end."""
+    from evalkit.cli.console import stdout
     from evalkit.run.manifest import Manifest
     from study_app.conduct.password import set_password
 
     Manifest.load(run)
     typed = typer.prompt("password", hide_input=True, confirmation_prompt=True) if own else None
     made = set_password(run, typed)
-    Console(soft_wrap=True).print(
-        "the dashboard at /admin has its password" if own else f"the dashboard's password, shown this once: {made}",
+    stdout().print(
+        "the password of the dashboard at /admin is set" if own else f"the dashboard's password, shown only once: {made}",
         markup=False,
     )
 
 
-def verify(export: Annotated[Path, typer.Argument(help="A zip file of `evalkit study export`.")]) -> None:
-    """Check an export offline: every hash, the chain of its log, and that judgments and log tell the same."""
-    from rich.console import Console
+def export(
+    run: Run,
+    db: Db = None,
+    to: Annotated[Path | None, typer.Option(help="The zip file. Default: RUN/study/export.zip.")] = None,
+) -> None:
+    """Write judgments, assignments, participants, design, manifest, audit log and hashes to one zip file."""
+    from evalkit.cli.console import command_line, stdout
+    from evalkit.plural import plural
+    from study_app.conduct.export import export_study
+    from study_app.plan.blinding import FOLDER
 
+    target = to or run / FOLDER / "export.zip"
+    with opened(run, db) as database:
+        rows = export_study(database, run, target)
+    console = stdout()
+    console.print(f"{target}: {plural(rows, 'judgment')}", markup=False)
+    console.print(f"to check it offline: {command_line('study', 'verify', target)}", markup=False)
+
+
+def verify(
+    export: Annotated[Path, typer.Argument(help="A zip file written by `evalkit study export`.")], as_json: Json = False
+) -> None:
+    """Check an export offline: every hash, the audit log's hash chain, and that judgments and log agree."""
+    from evalkit.cli.console import print_json, stdout
+    from evalkit.plural import plural
     from study_app.conduct.verify import verify_export
 
     sound = verify_export(export)
-    Console(soft_wrap=True).print(f"{export}: sound: {sound.judgments} judgments, {sound.events} events, chain {sound.chain}")
+    if as_json:
+        print_json({"file": export, "sound": True, **vars(sound)})
+        return
+    counts = f"{plural(sound.judgments, 'judgment')}, {plural(sound.events, 'event')}"
+    stdout().print(f"{export}: sound: {counts}, chain {sound.chain}", markup=False)
+
+
+def backup(
+    run: Run,
+    db: Db = None,
+    to: Annotated[Path | None, typer.Option(help="The copy. Default: RUN/study/backups/TIME.db.")] = None,
+) -> None:
+    """Copy the database while it is in use, and check the copy by opening it."""
+    from db.backup import copy_sqlite
+    from db.utc import utc_now
+    from evalkit.cli.console import stdout
+    from evalkit.errors import UserError
+    from study_app.plan.blinding import FOLDER
+
+    with opened(run, db) as database:
+        file = database.file
+    if file is None:
+        raise UserError(f"{database.name}: this database is on a server; copy it with PostgreSQL's own pg_dump")
+    target = to or run / FOLDER / "backups" / f"{utc_now():%Y%m%dT%H%M%SZ}.db"
+    if target.exists():
+        raise UserError(f"{target}: this file exists; choose another name")
+    copy_sqlite(file, target)
+    stdout().print(f"{target}: complete, opened and checked", markup=False)
+
+
+def doctor(
+    run: Run,
+    db: Db = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port of the study.")] = 8501,
+    as_json: Json = False,
+) -> None:
+    """Check database, password, port and images, and print what to do; exits 1 if something is wrong."""
+    from rich.console import Console
+
+    from evalkit.cli.console import print_json
+    from study_app.conduct.doctor import examine
+
+    with opened(run, db) as database:
+        findings = examine(database, run, port)
+    if as_json:
+        print_json([{"state": finding.state, "finding": finding.what} for finding in findings])
+    else:
+        console = Console(soft_wrap=True)
+        marks = {"good": "[green]good[/green]", "warning": "[yellow]warning[/yellow]", "wrong": "[red]wrong[/red]"}
+        for finding in findings:
+            console.print(f"{marks[finding.state]}  {finding.what}")
+    if any(finding.state == "wrong" for finding in findings):
+        raise typer.Exit(1)

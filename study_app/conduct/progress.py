@@ -1,4 +1,4 @@
-"""Progress of a study, blind: participants and filled places, never choices."""
+"""How far a study is, blind: who came and what is filled, never what was chosen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

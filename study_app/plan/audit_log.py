@@ -1,4 +1,4 @@
-"""Hash-chained audit log of a study."""
+"""The log of a study: every event carries the hash of the one before, so that none can be changed or left out unseen."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Page texts of a language, from one file."""
+"""What participants read: every sentence of a language, from one file."""
 
 import tomllib
 from functools import cache
@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent / "text"
 
 
 class WelcomeText(Record):
-    """Page of a visitor who has not joined."""
+    """The page of a visitor who has not joined."""
 
     heading: str
     body: str
@@ -32,7 +32,7 @@ class ConsentText(Record):
 
 
 class ScreenText(Record):
-    """Screen check, and the page of those it refuses."""
+    """The check of the screen, and what is said to whom it keeps out."""
 
     heading: str
     body: str
@@ -71,7 +71,7 @@ class InstructionsText(Record):
 
 
 class PracticeText(Record):
-    """Badge of and feedback on practice comparisons."""
+    """What marks a comparison that doesn't count, and what is said after one."""
 
     badge: str
     right: str
@@ -146,7 +146,7 @@ class ThanksText(Record):
 
 
 class TroubleText(Record):
-    """Messages about problems."""
+    """What is said when something can't go on."""
 
     cookies: str
     storage: str
@@ -178,7 +178,7 @@ def languages() -> tuple[str, ...]:
 
 @cache
 def load_sentences(language: str) -> Sentences:
-    """Return the page texts of a language; raise a UserError if its file is missing or invalid."""
+    """Return the sentences of a language; raise a UserError for one there is no file of, or whose file is wrong."""
     if language not in languages():
         raise UserError(f"language {language!r}: there is none; known: {', '.join(languages())}")
     path = FOLDER / f"{language}.toml"

@@ -1,4 +1,4 @@
-"""Participants: joining, identification by token, completed steps."""
+"""Who takes part: joining, being known again by a token, and the steps done so far."""
 
 import hashlib
 import secrets
@@ -78,7 +78,7 @@ def welcome_recruited(
 
 
 def find_participant(session: Session, study_id: int, token: str) -> Person | None:
-    """Return the participant of a token, None for an unknown token."""
+    """Return whom a token belongs to, None for a token of nobody."""
     return whose(session, study_id, hash_token(token))
 
 

@@ -1,1 +1,1 @@
-"""Web server: pages, routes and dashboard."""
+"""What a browser gets: pages, routes, dashboard."""

@@ -24,6 +24,7 @@ from generation.lora.factors import Lora
 from generation.lora.lora_file import load_lora
 from generation.pipeline import Pipeline, load_pipeline
 from generation.train.orthogonal_basis import basis_rows, slot_rows
+from tests.command_line import json_of
 from tests.runs import make_run
 from tests.tiny import adapted, save_kohya_lora, save_peft_lora, save_sdxl
 
@@ -245,3 +246,11 @@ def test_one_image_has_no_interval():
 def test_unequal_counts_are_refused():
     with pytest.raises(UserError, match="direct: 2 images against 3 prior images; give as many on both sides"):
         latents.divergences("direct", np.ones((2, 4, 202)), np.ones((3, 4, 202)))
+
+
+def test_json_has_every_section_of_the_page(place: Path, tmp_path: Path, monkeypatch, capsys):
+    diagnosis = json_of(monkeypatch, capsys, "diagnose", place / "three.toml", "--out", tmp_path / "out", "--device", "cpu")
+    assert {"pairs", "signs", "energies", "scales"} == diagnosis["sections"].keys()
+    page = (tmp_path / "out" / "diagnosis.md").read_text(encoding="utf-8")
+    assert page.count("\n## ") == len(diagnosis["sections"])
+    assert {"first", "second", "cosine"} <= diagnosis["sections"]["pairs"]["rows"][0].keys()

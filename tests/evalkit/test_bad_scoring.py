@@ -200,7 +200,7 @@ def test_a_stopped_scoring_leaves_nothing_half_written_and_goes_on(tmp_path, plu
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors.strip().splitlines()[-1]) == (130, "stopped; run the same command again to go on")
+    assert (process.returncode, errors.strip().splitlines()[-1]) == (130, "interrupted; run the same command again to resume")
     assert "Traceback" not in errors
     assert not (tmp_path / "out").exists()
     stopped = seen(plugin)

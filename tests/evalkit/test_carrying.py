@@ -79,7 +79,7 @@ def test_without_a_hub_each_file_has_its_line_and_nothing_is_written(tmp_path):
     assert done.returncode == 1
     lines = done.stderr.splitlines()
     assert [line.partition(": not here")[0] for line in lines[:2]] == ["not fetched: clip", "not fetched: dino"]
-    assert lines[2:] == ["error: 2 of 2 could not be fetched; run the same command again to go on"]
+    assert lines[2:] == ["error: 2 of 2 downloads failed; run the same command again to resume"]
     assert not folder.exists()
 
 
@@ -148,12 +148,12 @@ def test_an_experiment_brings_its_loras_and_needs_no_weights_it_has(tmp_path, hu
 
 
 def test_an_experiments_base_model_is_fetched_as_drawing_would(tmp_path):
-    from generation.hub_requirements import hub_requirements
+    from generation.hub_requirements import hub_needs
 
     (tmp_path / "e.toml").write_text(EXPERIMENT.replace('"base"', '"some/base"'))
-    needs = hub_requirements(str(tmp_path / "e.toml"))
-    assert list(needs.downloads) == ["base model some/base", "LoRA some/loras/cat.safetensors"]
-    assert needs.provided == {"clip"}
+    needs = hub_needs(str(tmp_path / "e.toml"))
+    assert list(needs.fetches) == ["base model some/base", "LoRA some/loras/cat.safetensors"]
+    assert needs.brought == {"clip"}
 
 
 def test_a_base_model_comes_from_the_hub_with_a_bar_and_opens_without_network(tmp_path, hub):

@@ -4,7 +4,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from evalkit.cli import commands as command
+from evalkit.cli.doctor import doctor
+from evalkit.cli.import_images import import_images
+from evalkit.cli.metrics import metrics
+from evalkit.cli.score import score
 from evalkit.errors import UserError
 from evalkit.run.score_table import read_scores
 
@@ -13,10 +16,10 @@ from evalkit.run.score_table import read_scores
 def app() -> typer.Typer:
     """Return the commands of this room alone."""
     app = typer.Typer()
-    app.command("import")(command.import_images)
-    app.command()(command.score)
-    app.command()(command.metrics)
-    app.command()(command.doctor)
+    app.command("import")(import_images)
+    app.command()(score)
+    app.command()(metrics)
+    app.command()(doctor)
     return app
 
 
@@ -33,7 +36,7 @@ def test_import_then_score_prints_means_per_arm(app, folder, tmp_path, weights):
     imported = call(app, "import", folder, "--run", run)
     assert imported.exit_code == 0
     assert "imported: 12 images, 3 arms, 2 cases" in imported.output
-    assert "was there already" in call(app, "import", folder, "--run", run).output
+    assert "already imported" in call(app, "import", folder, "--run", run).output
     options = [word for name, path in weights.items() for word in ("--weights", f"{name}={path}")]
     scored = call(app, "score", run, "--metrics", "clip_t,arm_similarity,piqe", *options)
     assert scored.exit_code == 0
@@ -49,12 +52,12 @@ def test_missing_weights_end_in_an_error_unless_allowed(app, run, weights):
     words = ["score", run, "--metrics", "musiq,piqe"]
     refused = call(app, *words)
     assert refused.exit_code == 1
-    assert "not run for want of weights: musiq" in refused.stderr
+    assert "not run, because their weights are missing: musiq" in refused.stderr
     assert "musiq_koniq_ckpt-e95806b9.pth" in refused.stderr
     assert len(read_scores(run)) == 12
     allowed = call(app, *words, "--allow-missing")
     assert allowed.exit_code == 0
-    assert "not run for want of weights: musiq" in allowed.stderr
+    assert "not run, because their weights are missing: musiq" in allowed.stderr
 
 
 def test_a_corrupt_image_is_named_and_the_exit_code_says_so(app, run):
@@ -66,7 +69,7 @@ def test_a_corrupt_image_is_named_and_the_exit_code_says_so(app, run):
 
 
 def test_an_empty_list_and_an_unknown_metric_are_refused(app, run):
-    with pytest.raises(UserError, match="--metrics: is empty"):
+    with pytest.raises(UserError, match="--metrics: no metric is named"):
         call(app, "score", run, "--metrics", ",")
     with pytest.raises(UserError, match="no metric 'piqu'; did you mean 'piqe'"):
         call(app, "score", run, "--metrics", "piqu")
@@ -91,14 +94,14 @@ def test_doctor_says_what_is_there_and_what_is_not(app, weights):
 
 
 def test_only_sqlite_versions_with_the_fix_pass():
-    from evalkit.cli.doctor import _wal_is_safe
+    from evalkit.cli.machine import _wal_is_safe
 
     numbers = [(3, 40, 1), (3, 44, 6), (3, 45, 0), (3, 50, 7), (3, 51, 2), (3, 51, 3), (3, 60, 0)]
     assert [_wal_is_safe(number) for number in numbers] == [False, True, False, True, False, True, True]
 
 
 def test_a_table_keeps_two_recipes_of_a_metric_apart_and_says_which_is_which(capsys):
-    from evalkit.cli.output import show
+    from evalkit.cli.score_output import print_scores
     from evalkit.run.score_table import ImageScore
     from evalkit.scoring.result import ScoringResult
 
@@ -106,7 +109,7 @@ def test_a_table_keeps_two_recipes_of_a_metric_apart_and_says_which_is_which(cap
         ImageScore(name, "0", "m", "", value, "none", recipe)
         for name, value, recipe in [("a", 1.0, "m|one"), ("b", 3.0, "m|two")]
     ]
-    show(ScoringResult(None, rows), as_json=False)
+    print_scores(ScoringResult(None, rows), as_json=False)
     shown = capsys.readouterr().out
     assert "1.0000" in shown
     assert "3.0000" in shown

@@ -104,13 +104,13 @@ def test_without_names_a_folder_gets_what_it_can_be_given(photos):
     done = call(photos, "--allow-missing")
     assert done.exit_code == 0
     assert "piqe" in done.stdout
-    assert "not run for want of weights: musiq" in done.stderr
+    assert "not run, because their weights are missing: musiq" in done.stderr
 
 
 def test_a_run_stands_alone_and_names_its_own_file(run, photos):
-    with pytest.raises(UserError, match="is a run; a run is scored by itself"):
+    with pytest.raises(UserError, match="a run is scored alone"):
         call(run, photos)
-    with pytest.raises(UserError, match=r"--out: the scores of a run go to .*scores\.parquet"):
+    with pytest.raises(UserError, match=r"--out: the scores of a run are written to .*scores\.parquet"):
         call(run, "--out", photos / "x.parquet")
 
 

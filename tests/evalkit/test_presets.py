@@ -134,7 +134,7 @@ def test_a_convention_keeps_order_and_can_be_undone_above_0(cosine, factor, clam
 
 
 def test_a_run_scored_under_another_preset_has_its_rows_replaced_and_nothing_encoded_again(run, weights):
-    from evalkit.cli.commands import score as command
+    from evalkit.cli.score import score as command
 
     places = [f"--weights={name}={path}" for name, path in weights.items()]
     import typer
@@ -145,7 +145,7 @@ def test_a_run_scored_under_another_preset_has_its_rows_replaced_and_nothing_enc
     plain = {(row.case, row.arm, row.seed): row.value for row in read_scores(run) if row.metric == "clip_t"}
     result = CliRunner().invoke(app, [str(run), "--metrics", "clip_t", "--preset", "torchmetrics", *places])
     assert result.exit_code == 0, result.output
-    assert "0 pictures decoded" in result.output
+    assert "0 images decoded" in result.output
     rows = read_scores(run)
     assert {preset_of(row.signature) for row in rows if row.metric == "clip_t"} == {"torchmetrics"}
     assert {preset_of(row.signature) for row in rows if row.metric == "clip_i"} == {"dreambooth"}

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from evalkit.cli.doctor import examined
+from evalkit.cli.machine import checked_models
 from evalkit.cli.model_checks import faults
 from evalkit.encoders import clip as clip_module
 from evalkit.encoders import dino as dino_module
@@ -53,7 +53,7 @@ def test_shrinking_without_antialias_is_found(name, weights, monkeypatch):
 
     monkeypatch.setattr(MODULES[name], "centre_square", rough)
     (fault,) = faults(load(name, weights))
-    assert "shrunk without antialiasing" in fault
+    assert "resized without antialiasing" in fault
 
 
 def test_another_filter_or_size_is_found(weights, monkeypatch):
@@ -64,7 +64,7 @@ def test_another_filter_or_size_is_found(weights, monkeypatch):
         return pil_to_tensor(image.resize((size, size), Image.Resampling.BILINEAR))
 
     monkeypatch.setattr(clip_module, "centre_square", bilinear)
-    assert "made in another way" in next(faults(load("clip", weights)))
+    assert "its preprocessing differs" in next(faults(load("clip", weights)))
     monkeypatch.setattr(clip_module, "centre_square", lambda image, size, crop: pil_to_tensor(image.resize((32, 32))))
     assert "is 32 x 32 pixels, not 64 x 64" in next(faults(load("clip", weights)))
 
@@ -74,7 +74,7 @@ def test_gelu_in_place_of_quickgelu_is_found(weights):
     for block in model.net.visual.transformer.resblocks:
         block.mlp.gelu = torch.nn.GELU()
     (fault,) = faults(model)
-    assert "its blocks compute GELU, but clip's description says QuickGELU" in fault
+    assert "its blocks compute GELU, but the configuration of clip states QuickGELU" in fault
 
 
 def test_openais_weights_under_a_description_without_quickgelu_are_found(clip_folder, tmp_path):
@@ -86,22 +86,22 @@ def test_openais_weights_under_a_description_without_quickgelu_are_found(clip_fo
     file = folder / "open_clip_model.safetensors"
     assert list(faults(METRICS["clip_t"].load(Weights((file,), "0" * 64, "test", folder), "cpu"))) == []
     (fault,) = faults(METRICS["clip_t"].load(Weights((file,), OPENAI_B32, "test", folder), "cpu"))
-    assert "these are OpenAI's weights, trained with QuickGELU" in fault
+    assert "these are OpenAI's weights, which were trained with QuickGELU" in fault
 
 
 def test_the_doctor_examines_what_is_here_and_skips_what_is_not(weights, tmp_path):
-    found = dict(examined(weights))
+    found = dict(checked_models(weights))
     assert found["clip"] == found["dino"] == found["piqe"] == []
     assert "musiq" not in found
     (tmp_path / "bad.pth").write_bytes(b"nonsense")
-    ((fault,),) = [said for name, said in examined({"musiq": tmp_path / "bad.pth"}) if name == "musiq"]
+    ((fault,),) = [said for name, said in checked_models({"musiq": tmp_path / "bad.pth"}) if name == "musiq"]
     assert "bad.pth: can't be read as weights" in fault
 
 
 def test_the_doctor_and_the_list_of_weights_know_every_model_that_score_takes(dino_folder):
     from typer.testing import CliRunner
 
-    from evalkit.cli.doctor import weights_found
+    from evalkit.cli.machine import weights_found
     from evalkit.cli.weights import app
     from evalkit.metrics.models import known_sources
 

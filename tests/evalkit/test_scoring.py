@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import evalkit
-from evalkit.cli.output import show
+from evalkit.cli.score_output import print_scores
 from evalkit.errors import UserError
 from evalkit.metric_spec.similarity import cosine, cosine_matrix
 from evalkit.run.score_table import RunScore
@@ -129,7 +129,7 @@ def test_a_mean_counts_an_image_once_however_many_concepts_it_shows():
 
 
 def test_a_lost_concept_has_a_line_of_its_own_in_the_table(capsys):
-    show(ScoringResult(None, [row(0, 1.0, "x"), row(0, 3.0, "y")]), as_json=False)
+    print_scores(ScoringResult(None, [row(0, 1.0, "x"), row(0, 3.0, "y")]), as_json=False)
     lines = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if "│" in line]
     assert [[word.strip() for word in line] for line in lines] == [["m", "a"], ["m, least concept", "a"]]
 

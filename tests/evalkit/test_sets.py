@@ -231,7 +231,7 @@ def test_a_run_is_compared_arm_by_arm_with_its_references(run, given_weights):
     ("words", "said"),
     [
         (["--metrics", "fidd"], r"no metric of sets 'fidd'; did you mean 'fid'\? Known: fid, kid, cmmd, latent_kl"),
-        (["--metrics", "fid"], r"nothing to hold its images against; give --against FOLDER"),
+        (["--metrics", "fid"], r"there is no second set to compare with; give --against FOLDER"),
         (["--metrics", "cmmd", "--against", "HERE/one"], "1 images against 1; both need two at least"),
     ],
 )

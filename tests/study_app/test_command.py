@@ -37,10 +37,10 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_init_is_idempotent_and_frozen_once_people_came(run: Path) -> None:
-    assert "study begun: 6 comparisons, 5 people each" in call("init", run)
+    assert "study begun: 6 comparisons, 5 participants each" in call("init", run)
     assert "nothing was changed" in call("init", run)
     # nobody has come yet, so the design may still change
-    assert "study begun: 6 comparisons, 2 people each" in call("init", run, "--per-comparison", 2, "--cannot-tell")
+    assert "study begun: 6 comparisons, 2 participants each" in call("init", run, "--per-comparison", 2, "--cannot-tell")
     call("simulate", run, "--participants", 1)
     with pytest.raises(UserError, match=r"its design is frozen \(cannot_tell True -> False, per_comparison 2 -> 5\)"):
         call("init", run)
@@ -48,19 +48,19 @@ def test_init_is_idempotent_and_frozen_once_people_came(run: Path) -> None:
 
 def test_simulate_begins_with_the_defaults_and_says_so(run: Path) -> None:
     said = call("simulate", run, "--effect", "fancy=2")
-    assert "`evalkit study init` was not run; beginning with the defaults: 5 people per comparison" in said
+    assert "`evalkit study init` was not run; the study begins with the defaults: 5 participants per comparison" in said
     assert "5 simulated participants gave 30 judgments, all marked as simulated" in said
 
 
 def test_simulate_says_what_is_left(run: Path) -> None:
-    assert "24 of 30 places are left" in call("simulate", run, "--participants", 1)
+    assert "24 of 30 judgments are left" in call("simulate", run, "--participants", 1)
 
 
 def test_status_is_blind(run: Path) -> None:
     call("simulate", run, "--effect", "fancy=9", "--participants", 5)
     said = call("status", run)
     assert "30 of 30 judgments (100.0 %)" in said
-    assert "5 arrived (5 of them simulated), 5 agreed, 5 finished" in said
+    assert "5 arrived (5 of them simulated), 5 consented, 5 finished" in said
     # plain | fancy: 6 comparisons, 6 complete, 30 judgments, 0 held, 30 wanted; no share of either
     numbers = [cell.strip() for line in said.splitlines() if "plain | fancy" in line for cell in line.split("│")[2:-1]]
     assert numbers == ["6", "6", "30", "0", "30"]
@@ -109,9 +109,9 @@ def test_backup_is_whole_and_never_overwrites(run: Path, tmp_path: Path) -> None
 
 
 def test_doctor_finds_what_is_wrong(run: Path) -> None:
-    assert "the study has not been initialized" in call("doctor", run)
+    assert "no study was begun" in call("doctor", run)
     call("init", run)
-    assert "18 images match the manifest, each with its blinded image" in call("doctor", run)
+    assert "18 pictures as in the manifest, each with its blinded image" in call("doctor", run)
     secret = run / "study" / "secret"
     secret.chmod(0o644)
     next((run / "study" / "stimuli").glob("*.png")).unlink()
@@ -119,7 +119,7 @@ def test_doctor_finds_what_is_wrong(run: Path) -> None:
     said = call("doctor", run)
     assert "others can read it" in said
     assert "1 of 18 blinded images are missing" in said
-    assert "1 of 18 images differ from the manifest" in said
+    assert "1 of 18 pictures are not those of the manifest" in said
     assert said.endswith("[exit 1]")
 
 
@@ -134,8 +134,8 @@ def test_the_wal_bug_is_known_by_version(version: tuple[int, int, int], affected
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("status",), "the study has not been initialized; run `evalkit study init"),
-        (("export",), "the study has not been initialized"),
+        (("status",), "no study has begun in"),
+        (("export",), "no study has begun"),
         (("init", "--language", "xx"), "language 'xx': there is none; known: de, en"),
         (("simulate", "--effect", "fancy"), "--effect 'fancy': give ARM=NUMBER, such as direct=0.8"),
         (("simulate", "--effect", "other=1"), "effect 'other': no such arm; known: plain, fancy"),
@@ -238,9 +238,9 @@ def test_doctor_warns_of_a_port_that_is_open_to_the_network(run: Path, monkeypat
 def test_doctor_refuses_a_password_that_everybody_tries(run: Path, postgres_url: str) -> None:
     database = open_database(postgres_url)
     weak = Database(database.url.set(password="postgres"), database.engine)
-    assert "its password is one that easily guessed" in " ".join(finding.what for finding in examine(weak, run))
+    assert "its password is one that everybody tries" in " ".join(finding.what for finding in examine(weak, run))
     strong = Database(database.url.set(password="6f0c8a"), database.engine)
-    assert "easily guessed" not in " ".join(finding.what for finding in examine(strong, run))
+    assert "everybody tries" not in " ".join(finding.what for finding in examine(strong, run))
     database.close()
 
 

@@ -53,7 +53,7 @@ def test_a_whole_design_is_read_and_begun(tmp_path: Path) -> None:
     make_run(tmp_path, scores=False)
     (tmp_path / "study.toml").write_text(FULL)
     said = call("init", tmp_path)
-    assert "study begun: 4 comparisons, 3 people each" in said
+    assert "study begun: 4 comparisons, 3 participants each" in said
     design = read_design(tmp_path)
     assert f"design {design.sha256()}" in said
     database = open_database(default_url(tmp_path))
