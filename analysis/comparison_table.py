@@ -31,13 +31,13 @@ class Part(Result):
     """The share of votes first, where there are any, then the paired difference of every metric."""
 
 
-def comparisons_of(found: Findings) -> pd.DataFrame:
+def comparisons_of(findings: Findings) -> pd.DataFrame:
     """Return all comparisons the run's images allow, in the order of the experiment.
 
     Columns: case, seed, first, second, concepts, for_first, cannot_tell, for_second, votes, disagreement (share of pairs of
     votes that differ, missing below two votes), and for each metric that scores single images its difference first - second.
     """
-    data = found.data
+    data = findings.data
     order = {case.key: place for place, case in enumerate(data.cases)}
     cells: dict[tuple[str, int], set[str]] = {}
     for case, arm, seed in data.images:
@@ -47,16 +47,16 @@ def comparisons_of(found: Findings) -> pd.DataFrame:
         for case, seed in sorted(cells, key=lambda cell: (order[cell[0]], cell[1]))
         for first, second in combinations([label for label in data.labels if label in cells[case, seed]], 2)
     ]
-    frame = pd.DataFrame(rows, columns=[*KEYS, "concepts"]).join(_votes(found), on=KEYS)
+    frame = pd.DataFrame(rows, columns=[*KEYS, "concepts"]).join(_votes(findings), on=KEYS)
     counts = ["for_first", "cannot_tell", "for_second", "votes"]
     frame[counts] = frame[counts].fillna(0).astype(int)
-    for measured in found.measured:
+    for measured in findings.measured:
         frame[measured.metric] = _leads(measured, frame)
     return frame
 
 
-def _votes(found: Findings) -> pd.DataFrame:
-    given = found.data.judgments
+def _votes(findings: Findings) -> pd.DataFrame:
+    given = findings.data.judgments
     kinds = {"for_first": given["choice"] == 1, "cannot_tell": given["choice"] == 0.5, "for_second": given["choice"] == 0}
     counts = given[KEYS].assign(**kinds).groupby(KEYS).sum()
     counts["votes"] = counts.sum(axis=1)
@@ -69,29 +69,29 @@ def _votes(found: Findings) -> pd.DataFrame:
 def _leads(measured: Measured, frame: pd.DataFrame) -> pd.Series:
     wide = pd.DataFrame(measured.values, columns=list(measured.arms), index=pd.MultiIndex.from_tuples(measured.cells))
     long = wide.stack()
-    found = [
+    values = [
         long.reindex(pd.MultiIndex.from_frame(frame[["case", "seed", side]])).to_numpy(float) for side in ("first", "second")
     ]
-    return pd.Series(found[0] - found[1], index=frame.index)
+    return pd.Series(values[0] - values[1], index=frame.index)
 
 
-def against_people(found: Findings, comparisons: pd.DataFrame, metric: str) -> pd.Series:
+def against_people(findings: Findings, comparisons: pd.DataFrame, metric: str) -> pd.Series:
     """Return how far a metric's lead (in its standard deviations) stands against the lean of the votes; positive: against."""
-    direction = next(each.direction for each in found.measured if each.metric == metric)
+    direction = next(each.direction for each in findings.measured if each.metric == metric)
     sign = -1.0 if direction == "lower" else 1.0
     spread = float(comparisons[metric].std()) or 1.0
     lean = (comparisons["for_first"] - comparisons["for_second"]) / comparisons["votes"].where(comparisons["votes"] > 0)
     return -sign * comparisons[metric] / spread * lean
 
 
-def part_of(found: Findings, comparisons: pd.DataFrame, first: str, second: str) -> Part:
+def part_of(findings: Findings, comparisons: pd.DataFrame, first: str, second: str) -> Part:
     """Return the numbers of two arms over some of the run's comparisons, by the functions behind the report."""
     here = comparisons[(comparisons["first"] == first) & (comparisons["second"] == second)]
-    data = found.data
+    data = findings.data
     kept = data.judgments.merge(here[KEYS], on=KEYS)
     numbers = [clustered_preference(votes) for votes in votes_of(replace(data, judgments=kept))]
     cells = set(zip(here["case"], here["seed"], strict=True))
-    for measured in found.measured:
+    for measured in findings.measured:
         if first in measured.arms and second in measured.arms:
             rows = np.array([cell in cells for cell in measured.cells], dtype=np.bool_)
             if rows.any():

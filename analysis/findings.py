@@ -3,19 +3,24 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
 
 from analysis.contrast import Contrast
 from analysis.database_rows import RunData
 from analysis.grouping import by_signature, measured, sets_of, votes_of
-from analysis.metrics.human_agreement import Judged, judged
+from analysis.metrics.human_agreement import Foresight, Judged, judged, people_and_metrics
 from analysis.metrics.paired import Measured, MetricResult, mean_of, measure
 from analysis.results import Result
 from analysis.votes.agreement import Agreement, agreement_of, noise_ceiling
 from analysis.votes.nway import Several, several_of
 from analysis.votes.preference import Preference, preferences
 from analysis.votes.vote_models import ArmStrengths, VoteModel, arm_strengths, vote_model
+
+if TYPE_CHECKING:
+    from analysis.planning.preregistration import FrozenPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +55,20 @@ class Findings(Result):
     similarities: tuple[Similarity, ...]
     several: Several | None = None
     """What people chose where more than two images were compared at once."""
+    plan: "FrozenPlan | None" = None
+    """The frozen plan of the analysis, if one was given."""
+    run: Path | None = None
+    """The run folder that holds the images, if it is at hand."""
 
     @cached_property
     def judged(self) -> tuple[Judged, ...]:
         """Return every metric with a direction beside the votes, pair of arms by pair of arms, then all of them."""
         return tuple(judged(self.data))
+
+    @cached_property
+    def foreseen(self) -> tuple[Foresight, ...]:
+        """Return how well every metric with a direction predicts the votes; empty without votes on scored images."""
+        return tuple(people_and_metrics(self.judged)) if self.preferences else ()
 
     def records(self) -> list[dict[str, object]]:
         """Return one row per contrast: of preferences, metrics and similarities."""

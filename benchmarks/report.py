@@ -17,7 +17,7 @@ from sqlalchemy import insert
 
 from analysis.database_rows import read_run
 from analysis.findings import analyze_run
-from analysis.report.report_page import write_report
+from analysis.report.report_files import write_report
 from db import models
 from db.session import Database, open_database, write
 from db.utc import utc_now

@@ -1,1 +1,1 @@
-"""The database: models, sessions, migrations, and the few writes that matter."""
+"""Database models, sessions, migrations and bulk loading."""

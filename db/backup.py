@@ -1,4 +1,4 @@
-"""Copy a SQLite database while it is in use, and prove the copy by opening it."""
+"""Online backup of a SQLite database, with an integrity check of the copy."""
 
 import sqlite3
 from contextlib import closing
@@ -9,15 +9,15 @@ from evalkit.io.atomic_files import temporary_beside
 
 
 def copy_sqlite(file: Path, copy: Path) -> None:
-    """Write a whole, checked copy of the database `file` to `copy`; writers may go on meanwhile.
+    """Write a checked copy of the database `file` to `copy`; other connections may keep writing.
 
-    Uses VACUUM INTO (sqlite.org/lang_vacuum.html): a plain copy of the file would miss what is still in the write-ahead log.
+    Uses VACUUM INTO (sqlite.org/lang_vacuum.html): a plain copy of the file misses what is still in the write-ahead log.
 
     Raises:
-        UserError: `file` is no database, the copy can't be written, or the copy is not sound.
+        UserError: `file` is not a database, the copy cannot be written, or the copy is damaged.
     """
     if not file.is_file():
-        raise UserError(f"{file}: there is no database to copy")
+        raise UserError(f"{file}: the database does not exist; give the file of an existing one")
     with temporary_beside(copy) as temporary:
         try:
             with closing(sqlite3.connect(file, timeout=15, isolation_level=None)) as source:
@@ -28,14 +28,18 @@ def copy_sqlite(file: Path, copy: Path) -> None:
 
 
 def check_sqlite(file: Path) -> None:
-    """Open a SQLite file and check its pages and references; raise a UserError that says what is wrong."""
+    """Check the pages and foreign keys of a SQLite file; raise a UserError that names the first fault."""
     try:
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
-            found = [row[0] for row in database.execute("PRAGMA integrity_check")]
+            problems = [row[0] for row in database.execute("PRAGMA integrity_check")]
             dangling = database.execute("PRAGMA foreign_key_check").fetchall()
     except sqlite3.Error as error:
-        raise UserError(f"{file}: is no sound SQLite database: {error}") from error
-    if found != ["ok"]:
-        raise UserError(f"{file}: is damaged: {found[0]}")
+        raise UserError(
+            f"{file}: is not a readable SQLite database ({error}); restore a backup with `evalkit study restore`"
+        ) from error
+    if problems != ["ok"]:
+        raise UserError(f"{file}: the database is damaged ({problems[0]}); restore a backup with `evalkit study restore`")
     if dangling:
-        raise UserError(f"{file}: {len(dangling)} rows refer to rows that are not there")
+        raise UserError(
+            f"{file}: {len(dangling)} rows refer to rows that do not exist; restore a backup with `evalkit study restore`"
+        )

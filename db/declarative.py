@@ -1,4 +1,4 @@
-"""What every table shares: names of constraints, types, ids."""
+"""Declarative base of all tables: constraint names, column types, ids."""
 
 from datetime import datetime
 from typing import Any
@@ -8,7 +8,7 @@ from sqlalchemy.orm import DeclarativeBase
 
 from db.utc import UtcDateTime
 
-# SQLite only counts up by itself in a column typed INTEGER.
+# SQLite auto-increments only columns typed INTEGER.
 Id = BigInteger().with_variant(Integer, "sqlite")
 
 # Constraints have names, so that migrations can change them on every database.
@@ -22,7 +22,7 @@ NAMING = {
 
 
 class DatabaseTable(DeclarativeBase):
-    """What every table shares."""
+    """Declarative base of all tables."""
 
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map = {dict[str, Any]: JSON, datetime: UtcDateTime, str: Text}  # noqa: RUF012 -- SQLAlchemy's own hook

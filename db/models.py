@@ -1,4 +1,4 @@
-"""The tables: a run, its study and its judgments."""
+"""All database models: runs, scores, studies, participants, judgments."""
 
 from db.declarative import DatabaseTable, Id
 from db.people_tables import Identity, Participant, Reply, Screen

@@ -1,4 +1,4 @@
-"""The tables of participants: who judges, on what screen, what they said of themselves, and who a recruiter says they are."""
+"""Models of participants, their screens, questionnaire replies and recruiter ids."""
 
 from datetime import datetime
 
@@ -9,17 +9,17 @@ from db.declarative import DatabaseTable, Id
 
 
 class Participant(DatabaseTable):
-    """Who judges. Only the hash of the token that opens the study is kept."""
+    """A participant. The database stores the hash of their access token, never the token."""
 
     __tablename__ = "participants"
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
     token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
-    # the seed of this participant's own randomness (order, sides)
+    # seeds this participant's order, sides and checks
     seed: Mapped[int] = mapped_column(BigInteger)
     simulated: Mapped[bool] = mapped_column(Boolean)
     completion_code: Mapped[str] = mapped_column(String(16), unique=True)
-    # of their pages, where they came by a link that says one
+    # of their pages, if their link names one
     language: Mapped[str | None]
     arrived_at: Mapped[datetime]
     consented_at: Mapped[datetime | None]
@@ -28,13 +28,13 @@ class Participant(DatabaseTable):
     practiced_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     questioned_at: Mapped[datetime | None]
-    # left out by a rule or the researcher; the judgments stay, and analysis passes them by
+    # excluded by a rule or the researcher; the judgments stay, and analysis ignores them
     excluded_at: Mapped[datetime | None]
     excluded_because: Mapped[str | None]
 
 
 class Identity(DatabaseTable):
-    """The id under which a recruiter knows a participant, apart from everything else so that it alone can be erased."""
+    """The recruiter's id of a participant, in a separate table so that it can be erased alone."""
 
     __tablename__ = "identities"
     participant_id: Mapped[int] = mapped_column(ForeignKey("participants.id", ondelete="CASCADE"), primary_key=True)
@@ -42,17 +42,17 @@ class Identity(DatabaseTable):
     # "prolific" or "mturk"
     source: Mapped[str]
     external_id: Mapped[str]
-    # the recruiter's name for this visit (Prolific's session, MTurk's assignment)
+    # the recruiter's id of this visit (Prolific's session, MTurk's assignment)
     session_id: Mapped[str | None]
     __table_args__ = (UniqueConstraint("study_id", "source", "external_id"),)
 
 
 class Screen(DatabaseTable):
-    """What a participant's screen showed before they began: the size of the page, and how many colour plates were read."""
+    """A participant's screen check: page size and how many colour plates were read correctly."""
 
     __tablename__ = "screens"
     participant_id: Mapped[int] = mapped_column(ForeignKey("participants.id", ondelete="CASCADE"), primary_key=True)
-    # of the page in CSS pixels, which zooming in makes fewer; None where the browser did not say
+    # of the page in CSS pixels (zooming in reduces it); None if the browser did not report it
     width: Mapped[int | None]
     height: Mapped[int | None]
     # device pixels per CSS pixel, zoom included
@@ -60,7 +60,7 @@ class Screen(DatabaseTable):
     plates: Mapped[int]
     plates_read: Mapped[int]
     attempts: Mapped[int]
-    # what the design's rule found wanting; None where nothing was
+    # which requirement of the design failed; None if none did
     failure: Mapped[str | None]
     checked_at: Mapped[datetime]
     __table_args__ = (
@@ -70,7 +70,7 @@ class Screen(DatabaseTable):
 
 
 class Reply(DatabaseTable):
-    """A participant's answer to a question of the questionnaire; erased with who they are."""
+    """A participant's reply to a questionnaire item; deleted when they are erased."""
 
     __tablename__ = "replies"
     participant_id: Mapped[int] = mapped_column(ForeignKey("participants.id", ondelete="CASCADE"), primary_key=True)

@@ -1,4 +1,4 @@
-"""Load a run folder's manifest and scores into the database; loading again changes nothing."""
+"""Idempotent loading of a run folder's manifest and scores into the database."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +24,7 @@ from evalkit.run.score_table import GROUP, RunScore, stored_scores
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a run folder gave: the run's id and how many images, metrics and scores; no score file gives 0 of these."""
+    """Result of loading a run folder: the run's id and the numbers of images, metrics and scores."""
 
     run_id: int
     images: int
@@ -33,10 +33,10 @@ class Loaded:
 
 
 def load_run(database: Database, run: Path) -> Loaded:
-    """Bring the run's manifest and scores into the database, in one transaction.
+    """Load the run's manifest and scores into the database, in one transaction.
 
-    A run is known by its experiment's sha256; a second load of the same folder changes nothing. Scores replace those of the
-    same metric and signature; those of another signature stay beside them.
+    A run is identified by its experiment's sha256; loading the same folder again changes nothing. Scores replace earlier ones
+    of the same metric and signature; scores of another signature are kept.
 
     Raises:
         UserError: images are missing, scores are of other images than the manifest's, or the manifest no longer fits the
@@ -146,7 +146,7 @@ def _run_row(session: Session, run: Path, manifest: Manifest) -> models.Run:
 
 
 def _refuse_contradiction(session: Session, run_id: int, run: Path, manifest: Manifest) -> None:
-    """Raise a UserError where a study's images, arms or cases are no longer the manifest's."""
+    """Raise a UserError if the images, arms or cases of a study differ from the manifest."""
     stored = session.execute(
         select(models.StoredCase.key, models.StoredArm.label, models.StoredImage.seed, models.StoredImage.sha256)
         .join(models.StoredImage.case)
@@ -241,7 +241,7 @@ def _replace_scores(
     """Put the rows in the place of all earlier ones of the same metrics and signatures.
 
     Raises:
-        UserError: a score stands there twice, which the database's own index finds.
+        UserError: a score occurs twice, as reported by the database's unique index.
     """
     metrics: dict[tuple[str, str], int] = {}
     for (name, signature), direction in sorted(directions.items()):
@@ -273,12 +273,12 @@ def _replace_scores(
         _insert(session, models.StoredScore, values)
     except IntegrityError as error:
         raise UserError(
-            f"{run / SCORES_NAME}: {_twice(rows)} stands there twice; score the run again with `evalkit score {run}`"
+            f"{run / SCORES_NAME}: {_twice(rows)} is given twice; score the run again with `evalkit score {run}`"
         ) from error
 
 
 def _twice(rows: Iterable[RunScore]) -> str:
-    """Return the first score that stands among the rows a second time, in words."""
+    """Return a description of the first duplicate score."""
     seen = set()
     for row in rows:
         key = (row.case, row.arm, row.seed, row.metric, row.signature, row.concept, row.other_arm)

@@ -1,4 +1,4 @@
-"""The tables of a run: what was drawn and how it scored."""
+"""Models of a run: concepts, references, arms, cases, images, metrics, scores."""
 
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ class Run(DatabaseTable):
     name: Mapped[str]
     experiment_sha256: Mapped[str] = mapped_column(String(64), unique=True)
     manifest_sha256: Mapped[str] = mapped_column(String(64))
-    # of the score file loaded last; None where there was none
+    # of the score file loaded last; None without one
     scores_sha256: Mapped[str | None] = mapped_column(String(64))
     source: Mapped[str]
     loaded_at: Mapped[datetime]

@@ -1,4 +1,4 @@
-"""Bring a database's tables to this version's schema, and refuse what a newer version made."""
+"""Schema migration to this version; databases of newer versions are refused."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine, inspect
 
 from evalkit.errors import UserError
 
-if TYPE_CHECKING:  # Alembic itself is imported where it runs
+if TYPE_CHECKING:  # Alembic is imported lazily
     from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -18,7 +18,8 @@ _LOCK = 0x6576616C
 def migrate(engine: Engine, name: str) -> None:
     """Make the tables, or bring them to the newest revision, in one transaction.
 
-    `name` is how messages call the database. Of an older SQLite file a copy is left beside it, named after its old revision.
+    `name` identifies the database in messages. An older SQLite file is first copied to a file next to it, named after its
+    revision.
 
     Raises:
         UserError: the tables are another program's or of a newer evalkit.
@@ -81,9 +82,11 @@ def check_revision(connection: Connection, name: str) -> str | None:
 
     current = MigrationContext.configure(connection).get_current_revision()
     if current is None:
-        strangers = inspect(connection).get_table_names()
-        if strangers:
-            raise UserError(f"{name}: holds tables of another program ({', '.join(strangers[:3])}); give an empty database")
+        foreign_tables = inspect(connection).get_table_names()
+        if foreign_tables:
+            raise UserError(
+                f"{name}: holds tables of another program ({', '.join(foreign_tables[:3])}); give an empty database"
+            )
         return None
     known = {script.revision for script in ScriptDirectory.from_config(alembic_configuration()).walk_revisions()}
     if current not in known:
@@ -111,4 +114,7 @@ def _refuse_dangling(connection: Connection, name: str) -> None:
     if connection.dialect.name == "sqlite":
         dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
         if dangling:
-            raise UserError(f"{name}: {len(dangling)} rows refer to rows that are not there; nothing was changed")
+            raise UserError(
+                f"{name}: {len(dangling)} rows refer to rows that do not exist; nothing was changed; "
+                "restore a backup with `evalkit study restore`"
+            )

@@ -1,4 +1,4 @@
-"""Open a database and read or write it: SQLite set up so that nothing acknowledged is lost, PostgreSQL by URL."""
+"""Database sessions: durable SQLite (WAL, full synchronisation) or PostgreSQL, by URL."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ BUSY_SECONDS = 15
 
 
 class DatabaseError(UserError):
-    """The database can't be read or written just now: full disk, no permission, no server, locked by another program."""
+    """The database cannot be read or written: full disk, missing permission, server unreachable, or locked."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Database:
 
     url: URL
     engine: Engine
-    # what was read once and can't change any more, by a key of the reader's
+    # cache of values that cannot change any more
     kept: dict[tuple[object, ...], object] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -56,8 +56,8 @@ def default_url(run: Path) -> str:
 def open_database(url: str) -> Database:
     """Return the database at `url`, its tables made or brought up to date.
 
-    `url` is `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`. A SQLite file of an older schema is copied beside
-    itself before it is changed.
+    `url` is `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`. A SQLite file of an older schema is copied to
+    a file next to it before the migration.
 
     Raises:
         UserError: the URL is not one of these, the database can't be reached, holds tables of another program, or its schema is
@@ -76,7 +76,7 @@ def open_database(url: str) -> Database:
 
 @contextmanager
 def read(database: Database) -> Iterator[Session]:
-    """Give a session that sees one moment of the database and can't write."""
+    """Yield a read-only session with a consistent snapshot."""
     engine = database.engine
     if database.file is None:
         engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -86,10 +86,10 @@ def read(database: Database) -> Iterator[Session]:
 
 @contextmanager
 def write(database: Database) -> Iterator[Session]:
-    """Give a session that is committed on leaving, or undone where the block raises.
+    """Yield a session that is committed on exit, or rolled back if the block raises.
 
-    Once this returns, what was written is on disk. Writers of one process take turns on SQLite, and those who queue share a
-    commit; what another raises undoes nothing of this one. Objects stay readable after the commit.
+    Once this returns, the changes are on disk. On SQLite the writers of one process queue and share commits; an error of one
+    writer rolls back nothing of another. Objects stay readable after the commit.
     """
     with _translated(database), _transaction(database) as session:
         session.info["kept"] = database.kept
@@ -97,12 +97,12 @@ def write(database: Database) -> Iterator[Session]:
 
 
 def writers_meet(session: Session) -> bool:
-    """Tell whether other writers may be at work at this moment, so that rows must be locked; SQLite has one writer."""
+    """Return whether several writers can be active, so that rows must be locked; SQLite has one writer."""
     return session.get_bind().dialect.name != "sqlite"
 
 
 def keep(session: Session, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
-    """Return what `make` gives, made once per open database and key; only for what can't change any more."""
+    """Return the value of `make`, computed once per open database and key; only for values that cannot change."""
     kept: dict[tuple[object, ...], Kept] = session.info["kept"]
     if key not in kept:
         kept[key] = make()
@@ -110,7 +110,7 @@ def keep(session: Session, key: tuple[object, ...], make: Callable[[], Kept]) ->
 
 
 def forget_kept(session: Session) -> None:
-    """Let everything be read anew; what it was may have changed after all."""
+    """Clear the cache of values read once."""
     session.info["kept"].clear()
 
 
@@ -128,7 +128,7 @@ def _check_url(url: str) -> URL:
         raise UserError(f"database {url!r}: names no file, and judgments must not live in memory; {allowed}")
     folder = Path(parsed.database).parent
     if not folder.is_dir():
-        raise UserError(f"database {url!r}: there is no folder {folder}; make it first")
+        raise UserError(f"database {url!r}: the folder {folder} does not exist; create it first")
     return parsed.set(drivername="sqlite")
 
 
@@ -139,7 +139,7 @@ def _make_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-        # Python's own transaction control begins late and deferred; we emit BEGIN ourselves
+        # Python's transaction control begins late and deferred, so BEGIN is emitted here
         connection.isolation_level = None
         cursor = connection.cursor()
         for pragma in (f"busy_timeout={BUSY_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
@@ -152,7 +152,7 @@ def _make_engine(url: URL) -> Engine:
         if connection.info.get("writes") is not writes:
             connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writes else 'ON'}")
             connection.info["writes"] = writes
-        # a deferred transaction that turns into a writer fails at once when another was faster, whatever the busy timeout
+        # a deferred transaction that becomes a writer fails at once if another was faster, whatever the busy timeout
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
@@ -178,7 +178,7 @@ def _transaction(database: Database) -> Iterator[Session]:
 
 @contextmanager
 def _translated(database: Database) -> Iterator[None]:
-    """Turn what the machine does to a database (full, locked, away, damaged) into one line."""
+    """Translate operational database errors (full, locked, unreachable, damaged) into one-line errors."""
     try:
         yield
     except DBAPIError as error:

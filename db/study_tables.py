@@ -1,4 +1,4 @@
-"""The tables of a study: who was asked what, and what they answered, with constraints that make wrong states impossible."""
+"""Models of a study: comparisons, assignments, judgments, checks, withdrawals and the audit log."""
 
 from datetime import datetime
 from typing import Any
@@ -24,13 +24,13 @@ CHOICE = "choice IN ('left', 'right', 'cannot_tell') OR substr(choice, 1, 1) IN 
 
 
 class BrowserTimings:
-    """What the participant's browser measured, in milliseconds; None where it could not be."""
+    """Times measured by the participant's browser, in milliseconds; None if not measured."""
 
-    # from the moment all pictures were shown to the answer
+    # from the moment all images were shown to the answer
     reaction_ms: Mapped[int | None]
-    # from the page's arrival to the moment all pictures were shown
+    # from the page's arrival to the moment all images were shown
     loaded_ms: Mapped[int | None]
-    # how long the page was out of sight or without focus before the answer, and how often it went there
+    # how long, and how often, the page was hidden or without focus before the answer
     hidden_ms: Mapped[int | None]
     focus_losses: Mapped[int | None]
 
@@ -45,7 +45,7 @@ class Study(DatabaseTable):
     design_sha256: Mapped[str] = mapped_column(String(64))
     seed: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
-    # nothing is handed out while it is paused; once locked, nothing is taken any more
+    # no comparison is assigned while paused; no answer is accepted once locked
     paused_at: Mapped[datetime | None]
     locked_at: Mapped[datetime | None]
 
@@ -140,7 +140,7 @@ class Assignment(DatabaseTable):
         UniqueConstraint("comparison_id", "participant_id"),
         UniqueConstraint("participant_id", "position"),
         CheckConstraint("state IN ('open', 'done', 'expired')", name="state"),
-        # a reserved word on PostgreSQL, so it stands in quotes
+        # a reserved word on PostgreSQL, hence the quotes
         CheckConstraint('"left" IN (0, 1)', name="left"),
         Index("ix_assignments_state_expires_at", "state", "expires_at"),
         Index(
@@ -160,7 +160,7 @@ class Judgment(BrowserTimings, DatabaseTable):
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     assignment_id: Mapped[int] = mapped_column(ForeignKey("assignments.id", ondelete="RESTRICT"), unique=True)
     choice: Mapped[str]
-    # came after its reservation had lapsed and the place was taken: kept, but outside the target
+    # arrived after its reservation lapsed and the place was taken: stored, but outside the target
     surplus: Mapped[bool] = mapped_column(Boolean)
     judged_at: Mapped[datetime]
     __table_args__ = (
@@ -187,11 +187,11 @@ class Answer(BrowserTimings, DatabaseTable):
 
 
 class Check(BrowserTimings, DatabaseTable):
-    """Pictures shown to one participant to learn how they judge; it fills no place and counts in no contrast.
+    """A quality check shown to one participant; it fills no place and enters no contrast.
 
-    `kind`: `null_pair` (one image twice), `repeat` (an assignment again, sides swapped), `gold` (the design says which arm is
-    better), `attention` (a concept's own picture beside another concept's). `expected` is the choice that agrees with the
-    design or the earlier judgment, None for null pairs. `choice` is None until it was answered.
+    `kind`: `null_pair` (one image twice), `repeat` (an assignment again, sides swapped), `gold` (the design states which arm
+    is better), `attention` (a concept's reference next to another concept's). `expected` is the choice that agrees with the
+    design or the earlier judgment, None for null pairs. `choice` is None until it is answered.
     """
 
     __tablename__ = "checks"
@@ -252,7 +252,7 @@ class FurtherPicture(DatabaseTable):
 
 
 class Withdrawal(BrowserTimings, DatabaseTable):
-    """An answer its participant took back; what it was stays here, word for word."""
+    """An answer that its participant withdrew, stored unchanged."""
 
     __tablename__ = "withdrawals"
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -266,7 +266,7 @@ class Withdrawal(BrowserTimings, DatabaseTable):
 
 
 class Event(DatabaseTable):
-    """Something that happened in a study; `sha256` covers it and the event before, so that none can change or vanish unseen."""
+    """An entry of the audit log; its `sha256` covers the entry and the hash of the previous one."""
 
     __tablename__ = "events"
     id: Mapped[int] = mapped_column(Id, primary_key=True)

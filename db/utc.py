@@ -1,4 +1,4 @@
-"""Moments: always aware, always UTC, on every database."""
+"""Timezone-aware UTC timestamps on every database."""
 
 from datetime import UTC, datetime
 
@@ -6,26 +6,26 @@ from sqlalchemy import DateTime, Dialect, TypeDecorator
 
 
 def utc_now() -> datetime:
-    """Return the present moment, aware, in UTC."""
+    """Return the current time, timezone-aware, in UTC."""
     return datetime.now(UTC)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment: aware on the way in, UTC and aware on the way out, also on SQLite, which keeps no zone."""
+    """A timezone-aware timestamp, stored as UTC; SQLite stores no time zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the moment in UTC; raise ValueError for one without a zone."""
+        """Return the timestamp in UTC; raise ValueError for a naive one."""
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError(f"{value}: a moment needs its zone; give one with tzinfo=UTC")
+            raise ValueError(f"{value}: the timestamp has no time zone; give one with tzinfo=UTC")
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the moment with its zone, UTC."""
+        """Return the timestamp as aware UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

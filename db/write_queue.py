@@ -1,4 +1,4 @@
-"""Who writes to a SQLite file when: one at a time, in the order they came; those who queue share one commit."""
+"""Fair write queue for SQLite with group commit."""
 
 import threading
 import time
@@ -10,33 +10,33 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-# A commit waits for the disk, far longer than a judgment takes to write. So whoever is done while others queue hands the open
-# transaction on, and waits until the one commit of all of them is on disk; but none is put off for longer than this.
+# A commit waits for the disk, far longer than a judgment takes to write. A writer that finishes while others queue passes the
+# open transaction to the next one and waits for the shared commit, but for no longer than this.
 SHARED_SECONDS = 0.05
 
 
 class TooLongError(Exception):
-    """Others held the file for all the time one was ready to wait."""
+    """Other writers held the file for longer than the given patience."""
 
 
 @dataclass
 class _Batch:
-    """What several writers wrote, one after the other, on its way to the disk in one commit."""
+    """One open transaction shared by several writers, committed once."""
 
     connection: Connection
     began: float = field(default_factory=time.monotonic)
     settled: threading.Event = field(default_factory=threading.Event)
-    # why none of it was kept
+    # why the commit failed
     error: BaseException | None = None
 
 
 @dataclass
 class _Turn:
-    """One writer's place in the queue."""
+    """One writer's position in the queue."""
 
     engine: Engine
     come: threading.Event = field(default_factory=threading.Event)
-    # handed on by the writer before
+    # passed on by the previous writer
     batch: _Batch | None = None
 
 
@@ -49,14 +49,14 @@ _LOCK = threading.Lock()
 
 @contextmanager
 def writing(engine: Engine, patience: float) -> Iterator[Connection]:
-    """Give a connection inside a transaction when it is this thread's turn; on leaving, return once all is on disk.
+    """Yield a connection inside a transaction when it is this thread's turn; on exit, return once all is on disk.
 
-    What earlier writers left in the transaction is not on disk yet, so undo no more than a savepoint of your own: where the
-    block raises, only that must be undone, and what the others wrote is kept. `patience` is in seconds.
+    The changes of earlier writers in the transaction are not on disk yet, so roll back to your own savepoint only. If the
+    block raises, the changes of the other writers are kept. `patience` is in seconds.
 
     Raises:
-        TooLongError: the turn did not come in time.
-        OperationalError: the transaction or its commit failed; nothing of it was kept, for none of its writers.
+        TooLongError: the turn did not come within `patience`.
+        OperationalError: the transaction or its commit failed, for all of its writers.
     """
     turn = _queue(engine, patience)
     batch, failed = turn.batch, True
@@ -113,7 +113,7 @@ def _begin(engine: Engine) -> _Batch:
 
 
 def _hand_on(turn: _Turn, batch: _Batch) -> bool:
-    """Give the open transaction to the next writer, and tell whether there was one who can go on with it."""
+    """Pass the open transaction to the next writer; return whether there was one."""
     if not _is_whole(batch) or time.monotonic() - batch.began > SHARED_SECONDS:
         return False
     with _LOCK:
@@ -127,7 +127,7 @@ def _hand_on(turn: _Turn, batch: _Batch) -> bool:
 
 
 def _leave(turn: _Turn) -> None:
-    """Leave the queue, and let the next one begin."""
+    """Leave the queue and wake the next writer."""
     with _LOCK:
         _QUEUE.remove(turn)
         if _QUEUE:
@@ -135,7 +135,7 @@ def _leave(turn: _Turn) -> None:
 
 
 def _settle(batch: _Batch) -> None:
-    """Bring a transaction to disk and tell all its writers how it went."""
+    """Commit a shared transaction and notify all its writers."""
     try:
         if not _is_whole(batch):
             raise OperationalError("COMMIT", None, OSError("the database undid the transaction"))
@@ -152,7 +152,7 @@ def _settle(batch: _Batch) -> None:
 
 
 def _is_whole(batch: _Batch) -> bool:
-    """Tell whether the transaction is still open: SQLite undoes all of it where a disk is full or can't be read."""
+    """Return whether the transaction is still open: SQLite rolls it back if the disk is full or unreadable."""
     connection = batch.connection
     if connection.invalidated or connection.in_nested_transaction():
         return False

@@ -1,4 +1,4 @@
-"""Keeps an image the same whatever else is in its batch, on the CPU: layers that would round otherwise go image by image."""
+"""Batch-invariant layers on the CPU: an image has the same bits in every batch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ from generation.pipeline import Pipeline, components
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x W^T + b, on the CPU with the same bits for a row of a matrix [images, inputs] whatever the number of rows.
+    """Return x W^T + b; on the CPU, a row of a matrix [images, inputs] has the same bits at every number of rows.
 
-    BLAS takes other paths, which round otherwise, for products of a few rows. Layers on sequences have many rows per image
-    and no such jump (a test holds this); embeddings of time and size have one.
+    BLAS uses different kernels, which round differently, for products of few rows. Layers on sequences have many rows per image
+    and no such change (tested); embeddings of time and size have one row per image.
     """
     if x.dim() == 2 and x.shape[0] > 1 and x.device.type == "cpu":
         return torch.cat([functional.linear(row, weight, bias) for row in torch.split(x, 1)])
@@ -24,22 +24,22 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return the convolution of `conv` with another weight; on the CPU image by image where oneDNN minds the batch.
+    """Return the convolution of `conv` with another weight; on the CPU image by image if oneDNN's kernel depends on the batch.
 
-    Its kernels for 1 x 1 windows and for few channels are chosen by batch size, and each rounds in its own way.
+    oneDNN chooses kernels for 1 x 1 windows and for few channels by batch size, and they round differently.
     """
 
-    def one(image: Tensor) -> Tensor:
-        return functional.conv2d(image, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    def convolved(images: Tensor) -> Tensor:
+        return functional.conv2d(images, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
-    choosy = weight.shape[2:] == (1, 1) or weight.shape[1] < 16
-    if choosy and x.shape[0] > 1 and x.device.type == "cpu":
-        return torch.cat([one(image) for image in torch.split(x, 1)])
-    return one(x)
+    depends_on_batch = weight.shape[2:] == (1, 1) or weight.shape[1] < 16
+    if depends_on_batch and x.shape[0] > 1 and x.device.type == "cpu":
+        return torch.cat([convolved(image) for image in torch.split(x, 1)])
+    return convolved(x)
 
 
-def added(module: nn.Module, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
-    """Return what a LoRA adds to a layer's output: factors `down` [rank, inputs(, height, width)] and `up` [outputs, rank]."""
+def lora_output(module: nn.Module, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
+    """Return the output of a LoRA on a layer: factors `down` [rank, inputs(, height, width)] and `up` [outputs, rank]."""
     if not isinstance(module, nn.Conv2d):
         return linear(linear(x, down), up)
     hidden = convolve(module, x, down)
@@ -48,8 +48,8 @@ def added(module: nn.Module, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
 
 
 @contextmanager
-def steady(pipeline: Pipeline) -> Iterator[None]:
-    """Compute text encoders and UNet with `linear` and `convolve` while a block runs; the VAE decodes image by image anyway."""
+def batch_invariant(pipeline: Pipeline) -> Iterator[None]:
+    """Compute text encoders and denoiser with `linear` and `convolve` while a block runs; the VAE decodes image by image."""
     changed: list[Any] = []
     for layer in (layer for part in components(pipeline).values() for layer in part.modules()):
         if type(layer) is nn.Linear:

@@ -1,4 +1,4 @@
-"""The experiment: base model, concepts, arms and cases, as its file states them."""
+"""Experiment specification: base model, sampling settings, concepts, arms and cases, as stated in its file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +14,8 @@ TINYWORLD = "tinyworld"
 Parameters = dict[str, JsonValue]
 
 
-class Base(Record):
-    """The base model: a hub id or a folder ("tinyworld" is the shipped one), and the scheduler that replaces its own."""
+class BaseSpec(Record):
+    """The base model: a hub id or a folder ("tinyworld" is the shipped model), and the scheduler that replaces its own."""
 
     model: str
     revision: str | None = None
@@ -24,10 +24,10 @@ class Base(Record):
     scheduler_options: Parameters = Field(default_factory=dict)
 
 
-class Sampling(Record):
-    """How images are drawn. Width and height in pixels; `clip_skip` as diffusers counts it.
+class SamplingSpec(Record):
+    """Sampling settings. Width and height in pixels; `clip_skip` as diffusers counts it.
 
-    What is off by default and came later is left out of the text an experiment is known by.
+    Options that were added later and are off are left out of the text that identifies an experiment, so that its hash stays.
     """
 
     steps: Annotated[int, Field(ge=1, le=1000)]
@@ -35,16 +35,16 @@ class Sampling(Record):
     width: Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
     height: Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
     clip_skip: Annotated[int, Field(ge=0, le=24)] | None = None
-    # weight of what a merge adds to the base model's own guess (DCO); 0 draws as ever, without asking the base model
+    # weight of the merge's difference from the base model's prediction (DCO); 0 switches reward guidance off
     reward_guidance: Annotated[float, Field(ge=0, le=100)] = Field(default=0.0, exclude_if=lambda weight: weight == 0)
-    # another number draws other masks for the same noise
+    # seed of the masks; the initial noise does not depend on it
     mask_seed: Seed = 0
 
 
-class Concept(Record):
-    """What a LoRA was trained on, and the LoRA: a file, or a hub id together with `weight_name`.
+class ConceptSpec(Record):
+    """A concept that a LoRA was trained on, and the LoRA: a file, or a hub id together with `weight_name`.
 
-    `embeddings` is the file of new words that were trained beside it.
+    `embeddings` is the file of token embeddings (textual inversion) that were trained with the LoRA.
     """
 
     name: Name
@@ -58,11 +58,10 @@ class Concept(Record):
     references: str | None = None
 
 
-class Arm(Record):
-    """A merge method with its parameters fixed.
+class ArmSpec(Record):
+    """A merge method with fixed parameters.
 
-    `adapters` is a folder with a `<concept>.safetensors` for each concept: an arm that has one merges LoRAs of its own training
-    in place of the concepts'.
+    `adapters` is a folder with one `<concept>.safetensors` per concept; the arm merges these instead of the concepts' LoRAs.
     """
 
     label: Name
@@ -71,10 +70,10 @@ class Arm(Record):
     adapters: str | None = Field(default=None, exclude_if=lambda folder: folder is None)
 
 
-class Case(Record):
-    """One question put to every arm. Without `negative_prompt` the model's own empty one is used.
+class CaseSpec(Record):
+    """One prompt that every arm generates. Without `negative_prompt` the model's default is used.
 
-    The LoRAs of the concepts `beside` are merged too, though the prompt does not ask for them.
+    The LoRAs of the concepts `beside` are merged as well, although the prompt does not contain them.
     """
 
     id: Name
@@ -98,11 +97,11 @@ class Case(Record):
         return self.concepts + self.beside
 
 
-class CasesFrom(Record):
-    """Cases made from the concepts: every subset of `choose` of them, each `template` filled with their words in order.
+class CaseGrid(Record):
+    """Cases made from the concepts: every subset of `choose` concepts with every `template`, filled with their words in order.
 
-    Each number in `merged` makes a case of its own, in which so many concepts are merged: those chosen, and `beside` them the
-    next in the list, from its beginning again after its end.
+    Each number in `merged` makes a separate case in which that many concepts are merged: the chosen ones, and `beside` them the
+    next ones in the list, which continues at its beginning after its end.
     """
 
     choose: Annotated[int, Field(ge=1)]
@@ -113,22 +112,22 @@ class CasesFrom(Record):
 
 
 class Experiment(Record):
-    """All that decides a run's images."""
+    """Everything that determines the images of a run."""
 
     name: Name
-    base: Base
-    sampling: Sampling
-    concepts: tuple[Concept, ...]
-    arms: tuple[Arm, ...]
-    cases: tuple[Case, ...]
-    # where metrics find weights that no hub gives, by model name; has no part in the images
+    base: BaseSpec
+    sampling: SamplingSpec
+    concepts: tuple[ConceptSpec, ...]
+    arms: tuple[ArmSpec, ...]
+    cases: tuple[CaseSpec, ...]
+    # paths of metric weights that no hub provides, by model name; without effect on the images
     weights: dict[str, str] = Field(default_factory=dict)
 
-    def concept(self, name: str) -> Concept:
+    def concept(self, name: str) -> ConceptSpec:
         """Return the concept called `name`."""
         return next(concept for concept in self.concepts if concept.name == name)
 
-    def plain_prompt(self, case: Case) -> str:
+    def plain_prompt(self, case: CaseSpec) -> str:
         """Return the prompt with every concept's words replaced by its class word."""
         prompt = case.prompt
         for concept in sorted((self.concept(name) for name in case.concepts), key=lambda item: -len(item.words)):
@@ -138,5 +137,5 @@ class Experiment(Record):
 
 
 def find_experiment(wish: str) -> tuple[Path, Path]:
-    """Return an experiment file and the folder its relative paths start from, as `generation.shipped_files.find` does."""
+    """Return an experiment file and the folder its relative paths start from (see `generation.shipped_files.find`)."""
     return find(wish, "experiments", "experiment file")

@@ -1,7 +1,6 @@
-"""One pipeline and the LoRAs of an experiment: puts an arm's merge into the model and draws batches with it."""
+"""Sampler: one pipeline that generates batches of images with the merge of an arm in its weights."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,62 +14,47 @@ from torch import Tensor
 
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_file
-from generation.experiment import Arm, Case, Experiment
+from generation.experiment import ArmSpec, CaseSpec, Experiment
 from generation.experiment_file import find_method
 from generation.lora.factors import Lora
-from generation.lora.lora_file import load_lora
+from generation.lora_cache import LoraCache, lora_key
 from generation.merge.apply import Merge
 from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import Change, Observer, WeightedLora
-from generation.paths import adapter_file, embeddings_file, model_folder
-from generation.pipeline import check_scheduler, components, load_pipeline, quiet
-from generation.reward_guidance import rewarded
+from generation.paths import embeddings_file, model_folder
+from generation.pipeline import load_pipeline, quiet
+from generation.reward_guidance import reward_guided
+from generation.sampling_checks import check_sampling
 from generation.seeds import image_key, initial_noise, mask_seed, step_generator
-from generation.timings import Tally
-from generation.token_embeddings import Vocabulary, read_words
-
-# LoRA files held in memory at once: those of a few neighbouring cases. Reading one again takes less time than an image.
-KEPT_LORAS = 8
+from generation.timings import GenerationStats
+from generation.token_embeddings import TokenVocabulary, read_embeddings
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One image to draw: a case and a seed."""
+class ImageRequest:
+    """One image to generate: a case and a seed."""
 
-    case: Case
+    case: CaseSpec
     seed: int
 
 
-def lora_key(concept: str, arm: Arm | None = None) -> str:
-    """Return how a LoRA is called in a run's provenance: as its concept, behind the arm's folder where it is the arm's own."""
-    return concept if arm is None or arm.adapters is None else f"{arm.adapters}/{concept}"
-
-
-class Artist:
-    """Holds the model for all arms. Every LoRA is read and checked once before anything is drawn."""
+class Sampler:
+    """A pipeline that serves all arms of an experiment. Every LoRA is read and checked once before anything is generated."""
 
     def __init__(self, experiment: Experiment, folder: Path, device: torch.device) -> None:
         self.experiment, self.device = experiment, device
-        self.model = model_folder(experiment.base, folder)
         base = experiment.base
+        self.model = model_folder(base, folder)
         self.pipeline = load_pipeline(self.model, base.dtype, device, base.scheduler, base.scheduler_options)
-        self.tally = Tally()
-        self._files = {
-            lora_key(concept.name, arm): adapter_file(concept, folder, None if arm is None else arm.adapters)
-            for arm in (None, *experiment.arms)
-            for concept in experiment.concepts
+        self.stats = GenerationStats()
+        self.loras = LoraCache(experiment, folder, self.pipeline)
+        check_sampling(self.pipeline, experiment.sampling)
+        files = {
+            concept.name: file for concept in experiment.concepts if (file := embeddings_file(concept, folder)) is not None
         }
-        self._loras: OrderedDict[str, Lora] = OrderedDict()
-        self.adapters: dict[str, str] = {}
-        self.scales: dict[str, tuple[float, float]] = {}
-        for key in self._files:
-            lora = self._lora(key)
-            self.adapters[key] = lora.sha256
-            self.scales[key] = (min(lora.scales.values()), max(lora.scales.values()))
-        self._check_sampling()
-        told = {concept.name: file for concept in experiment.concepts if (file := embeddings_file(concept, folder)) is not None}
-        self.embeddings = {name: sha256_file(file) for name, file in told.items()}
-        self._vocabulary = Vocabulary(self.pipeline, [read_words(f, self.pipeline) for f in told.values()]) if told else None
+        self.embeddings = {name: sha256_file(file) for name, file in files.items()}
+        embeddings = [read_embeddings(file, self.pipeline) for file in files.values()]
+        self._vocabulary = TokenVocabulary(self.pipeline, embeddings) if embeddings else None
         self.state = SamplingState(self.pipeline, experiment.sampling.steps)
         self._arm = ""
 
@@ -80,53 +64,57 @@ class Artist:
         if self._vocabulary is not None:
             self._vocabulary.close()
 
-    def merge(self, arm: Arm) -> Merge:
+    def merge(self, arm: ArmSpec) -> Merge:
         """Return an arm's method with its settings and the seed of its masks."""
         method = find_method(arm)
         return Merge(method, method.settings(arm.parameters), mask_seed(self.experiment.sampling.mask_seed, arm.label))
 
     @contextmanager
-    def merged(self, arm: Arm, concepts: Sequence[str], observe: Observer | None = None) -> Iterator[None]:
-        """Hold an arm's merge of `concepts` in the model while a block draws with it.
+    def merged(self, arm: ArmSpec, concepts: Sequence[str], observe: Observer | None = None) -> Iterator[None]:
+        """Keep an arm's merge of `concepts` in the model while a block generates with it.
 
         LoRAs are merged in the order of their concepts' names, so that the order in a case changes no bit.
         """
         start = time.perf_counter()
         merge = self.merge(arm)
         with merge.applied(self.pipeline, self.weighted(concepts, arm), self.state, observe):
-            self.tally.merge[arm.label] += time.perf_counter() - start
-            self.tally.note(arm.label, concepts, merge.energies)
+            self.stats.merge[arm.label] += time.perf_counter() - start
+            self.stats.record_energies(arm.label, concepts, merge.energies)
             self._arm = arm.label
             yield
 
-    def changes(self, arm: Arm, concepts: Sequence[str]) -> Mapping[str, Change] | None:
-        """Return the change of each layer's weight that is an arm's merge, or None where it changes while drawing."""
+    def changes(self, arm: ArmSpec, concepts: Sequence[str]) -> Mapping[str, Change] | None:
+        """Return the change of each layer's weight that is an arm's merge, or None if the merge changes during sampling."""
         return self.merge(arm).changes(self.pipeline, self.weighted(concepts, arm), self.state)
 
-    def weighted(self, concepts: Sequence[str], arm: Arm | None = None) -> list[WeightedLora]:
+    def weighted(self, concepts: Sequence[str], arm: ArmSpec | None = None) -> list[WeightedLora]:
         """Return the LoRAs of a case with their weights, in the order of the concepts' names."""
-        places = sorted(range(len(concepts)), key=lambda place: concepts[place])
-        found = [(place, self.experiment.concept(concepts[place])) for place in places]
-        return [WeightedLora(self.lora(concept.name, arm), concept.weight, place, concept.words) for place, concept in found]
+        order = sorted(range(len(concepts)), key=lambda index: concepts[index])
+        specs = [(index, self.experiment.concept(concepts[index])) for index in order]
+        return [WeightedLora(self.lora(spec.name, arm), spec.weight, index, spec.words) for index, spec in specs]
 
-    def draw(self, cells: Sequence[Cell]) -> list[NDArray[np.uint8]]:
-        """Return the images of `cells`, [height, width, 3] each; they must agree on having a negative prompt.
+    def lora(self, concept: str, arm: ArmSpec | None = None) -> Lora:
+        """Return the LoRA of a concept, or the arm's own LoRA if it has one."""
+        return self.loras[lora_key(concept, arm)]
 
-        An image is the same whatever else is in its batch: its noise, its sampler's noise and its masks depend on its case and
-        seed alone.
+    def generate(self, requests: Sequence[ImageRequest]) -> list[NDArray[np.uint8]]:
+        """Generate one image [height, width, 3] per request; either all requests have a negative prompt or none has.
+
+        An image does not depend on its batch: its initial noise, the sampler's noise and its masks depend on its case and seed
+        alone.
 
         Raises:
-            UserError: the memory does not suffice, or the model gives NaN.
+            UserError: the memory does not suffice, or the model returns NaN.
         """
         sampling = self.experiment.sampling
-        noise = torch.stack([self.noise(cell.seed) for cell in cells])
-        negative = [cell.case.negative_prompt for cell in cells]
+        noise = torch.stack([self.noise(request.seed) for request in requests])
+        negative = [request.case.negative_prompt for request in requests]
         start = time.perf_counter()
         try:
-            with quiet(), self._guided(cells):
-                self.state.begin([image_key(cell.case.id, cell.seed) for cell in cells])
+            with quiet(), self._guidance(requests):
+                self.state.begin([image_key(request.case.id, request.seed) for request in requests])
                 images: NDArray[Any] = self.pipeline(
-                    prompt=[cell.case.prompt for cell in cells],
+                    prompt=[request.case.prompt for request in requests],
                     negative_prompt=None if negative[0] is None else negative,
                     num_inference_steps=sampling.steps,
                     guidance_scale=sampling.guidance,
@@ -134,26 +122,28 @@ class Artist:
                     width=sampling.width,
                     height=sampling.height,
                     latents=noise.to(self.pipeline.unet.dtype),
-                    generator=[step_generator(cell.seed) for cell in cells],
+                    generator=[step_generator(request.seed) for request in requests],
                     output_type="np",
                 ).images
         except torch.OutOfMemoryError as error:
-            raise UserError(f"out of memory with {len(cells)} images at once; give a smaller --batch-size") from error
-        self.tally.drawing[self._arm] += time.perf_counter() - start
+            raise UserError(f"out of memory with {len(requests)} images at once; give a smaller --batch-size") from error
+        self.stats.sampling[self._arm] += time.perf_counter() - start
         if not np.isfinite(images).all():
-            raise UserError(f"{cells[0].case.id}: the model gave NaN; draw with base.dtype = 'bfloat16' or 'float32'")
+            raise UserError(
+                f"{requests[0].case.id}: the model returned NaN; set base.dtype = 'bfloat16' or 'float32' in the experiment"
+            )
         return [np.round(image * 255).astype(np.uint8) for image in images]
 
-    def _guided(self, cells: Sequence[Cell]) -> AbstractContextManager[None]:
-        """Return what draws with reward guidance, where the experiment asks for it."""
-        sampling, negative = self.experiment.sampling, [cell.case.negative_prompt for cell in cells]
+    def _guidance(self, requests: Sequence[ImageRequest]) -> AbstractContextManager[None]:
+        """Return the context that applies reward guidance, if the experiment asks for it."""
+        sampling, negative = self.experiment.sampling, [request.case.negative_prompt for request in requests]
         if not sampling.reward_guidance:
             return nullcontext()
-        return rewarded(
+        return reward_guided(
             self.pipeline,
             self.state,
             sampling.reward_guidance,
-            [self.experiment.plain_prompt(cell.case) for cell in cells],
+            [self.experiment.plain_prompt(request.case) for request in requests],
             [text for text in negative if text is not None] or None,
             guidance=sampling.guidance,
             clip_skip=sampling.clip_skip,
@@ -164,39 +154,3 @@ class Artist:
         factor = self.pipeline.vae_scale_factor
         sampling = self.experiment.sampling
         return initial_noise(seed, (self.pipeline.unet.config.in_channels, sampling.height // factor, sampling.width // factor))
-
-    def notes(self) -> list[str]:
-        """Return what a user should know before drawing: prompts that the text encoder cuts short."""
-        lines = []
-        for case in self.experiment.cases:
-            for tokenizer in dict.fromkeys([self.pipeline.tokenizer, getattr(self.pipeline, "tokenizer_2", None)]):
-                with quiet():
-                    length = len(tokenizer(case.prompt).input_ids) if tokenizer is not None else 0
-                if tokenizer is not None and length > tokenizer.model_max_length:
-                    lines.append(f"{case.id}: the prompt has {length} tokens, the model reads {tokenizer.model_max_length}")
-        return lines
-
-    def lora(self, name: str, arm: Arm | None = None) -> Lora:
-        """Return the LoRA of a concept, the arm's own where it has one."""
-        return self._lora(lora_key(name, arm))
-
-    def _lora(self, key: str) -> Lora:
-        """Return a LoRA, read again where it has left the memory."""
-        if key not in self._loras:
-            self._loras[key] = load_lora(self._files[key], self.pipeline)
-            if len(self._loras) > KEPT_LORAS:
-                self._loras.popitem(last=False)
-        self._loras.move_to_end(key)
-        return self._loras[key]
-
-    def _check_sampling(self) -> None:
-        """Refuse what the model can't do; diffusers would end in an index error."""
-        sampling = self.experiment.sampling
-        for name, part in components(self.pipeline).items():
-            layers = getattr(part.config, "num_hidden_layers", None)
-            if layers is not None and sampling.clip_skip is not None and sampling.clip_skip + 2 > layers + 1:
-                raise UserError(f"sampling.clip_skip: {sampling.clip_skip} is too much for {name}, which has {layers} layers")
-        check_scheduler(self.pipeline.scheduler, sampling.steps)
-        factor = self.pipeline.vae_scale_factor
-        if sampling.width % factor or sampling.height % factor:
-            raise UserError(f"sampling: {sampling.width} x {sampling.height} px: both must be multiples of {factor}")

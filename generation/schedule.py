@@ -1,4 +1,4 @@
-"""What is left to draw, cut into pieces that machines can share, and the drawing of one piece."""
+"""Work schedule of a run: the missing images, split into work items, and the sampling of one item."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,81 +6,83 @@ from io import BytesIO
 from itertools import groupby
 from typing import TypeVar
 
-from PIL import Image as Pictures
+from PIL import Image
 
 from evalkit.io.atomic_files import sha256_bytes
-from evalkit.run import image_records as described
+from evalkit.run import image_records
 from evalkit.run.shard import Shard
 from generation.experiment import Experiment
-from generation.sampler import Artist, Cell
+from generation.sampler import ImageRequest, Sampler
 from generation.seeds import noise_sha256
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Work:
-    """Cells that one merge serves: an arm, and cases with the same concepts."""
+class WorkItem:
+    """Image requests that share one merge: an arm, and cases with the same concepts."""
 
     arm: str
     concepts: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    requests: tuple[ImageRequest, ...]
 
-    def by_case(self) -> Iterator["Work"]:
-        """Yield the same work cut at every case."""
-        for _, cells in groupby(self.cells, key=lambda cell: cell.case.id):
-            yield Work(self.arm, self.concepts, tuple(cells))
+    def by_case(self) -> Iterator["WorkItem"]:
+        """Yield the same work as one item per case."""
+        for _, requests in groupby(self.requests, key=lambda request: request.case.id):
+            yield WorkItem(self.arm, self.concepts, tuple(requests))
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A finished image: its bytes as PNG and what the manifest says of it."""
+class GeneratedImage:
+    """A finished image: its record for the manifest, and its bytes as PNG."""
 
-    image: described.ImageRecord
+    image: image_records.ImageRecord
     png: bytes
 
 
-def plan_work(experiment: Experiment, finished: Collection[described.Cell], shard: Shard | None = None) -> list[Work]:
-    """Return what is not in `finished`, arm after arm, cells that share a merge together.
+def plan_work(experiment: Experiment, finished: Collection[image_records.Cell], shard: Shard | None = None) -> list[WorkItem]:
+    """Return the work that `finished` lacks, by arm; requests that share a merge are in one item.
 
-    Those with and without a negative prompt stand apart, since a batch can't mix them.
+    Requests with and without a negative prompt are in separate items, since a batch can't mix them.
     """
 
-    def shared(cell: Cell) -> tuple[tuple[str, ...], bool]:
-        return cell.case.merged, cell.case.negative_prompt is None
+    def group(request: ImageRequest) -> tuple[tuple[str, ...], bool]:
+        return request.case.merged, request.case.negative_prompt is None
 
     cases = experiment.cases if shard is None else shard.of(experiment.cases)
-    works = []
+    items = []
     for arm in experiment.arms:
-        missing = [Cell(case, seed) for case in cases for seed in case.seeds if (case.id, arm.label, seed) not in finished]
-        for (concepts, _), cells in groupby(sorted(missing, key=shared), key=shared):
-            works.append(Work(arm.label, concepts, tuple(cells)))
-    return works
+        missing = [
+            ImageRequest(case, seed) for case in cases for seed in case.seeds if (case.id, arm.label, seed) not in finished
+        ]
+        for (concepts, _), requests in groupby(sorted(missing, key=group), key=group):
+            items.append(WorkItem(arm.label, concepts, tuple(requests)))
+    return items
 
 
-def paint(artist: Artist, work: Work, batch_size: int) -> Iterator[Drawn]:
-    """Draw the cells of `work`, `batch_size` at a time; the bytes depend on the cell alone, not on its company."""
-    arm = next(arm for arm in artist.experiment.arms if arm.label == work.arm)
-    with artist.merged(arm, work.concepts):
-        for batch in _chunks(work.cells, batch_size):
-            for cell, pixels in zip(batch, artist.draw(batch), strict=True):
+def sample_images(sampler: Sampler, item: WorkItem, batch_size: int) -> Iterator[GeneratedImage]:
+    """Generate the images of a work item, `batch_size` at a time; the bytes of an image do not depend on its batch."""
+    arm = next(arm for arm in sampler.experiment.arms if arm.label == item.arm)
+    with sampler.merged(arm, item.concepts):
+        for batch in _batches(item.requests, batch_size):
+            for request, pixels in zip(batch, sampler.generate(batch), strict=True):
                 buffer = BytesIO()
-                Pictures.fromarray(pixels).save(buffer, "PNG")
+                Image.fromarray(pixels).save(buffer, "PNG")
                 png = buffer.getvalue()
                 height, width = pixels.shape[:2]
-                image = described.ImageRecord(
-                    path=described.image_path(cell.case.id, work.arm, cell.seed),
+                record = image_records.ImageRecord(
+                    path=image_records.image_path(request.case.id, item.arm, request.seed),
                     sha256=sha256_bytes(png),
                     width=width,
                     height=height,
-                    case=cell.case.id,
-                    arm=work.arm,
-                    seed=cell.seed,
-                    latents_sha256=noise_sha256(artist.noise(cell.seed)),
+                    case=request.case.id,
+                    arm=item.arm,
+                    seed=request.seed,
+                    latents_sha256=noise_sha256(sampler.noise(request.seed)),
                 )
-                yield Drawn(image, png)
+                yield GeneratedImage(record, png)
 
 
-def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]

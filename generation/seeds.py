@@ -1,4 +1,4 @@
-"""Where randomness comes from: the noise of an image from its seed alone, masks from the arm and the image."""
+"""Seeds and initial noise: an image's noise depends on its seed alone, masks on the arm and the image."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from evalkit.io.atomic_files import sha256_bytes
 
 
 def initial_noise(seed: int, shape: Sequence[int]) -> Tensor:
-    """Return the noise an image starts from, float32 on the CPU.
+    """Return the initial noise of an image, float32 on the CPU.
 
-    It depends on `seed` and `shape` alone: not on arm, batch, device, or what was drawn before.
+    It depends on `seed` and `shape` alone, not on arm, batch, device or earlier random numbers.
     """
     return torch.randn(tuple(shape), generator=Generator("cpu").manual_seed(seed), dtype=torch.float32)
 
@@ -23,21 +23,21 @@ def noise_sha256(noise: Tensor) -> str:
 
 
 def step_generator(seed: int) -> Generator:
-    """Return the generator for noise that a stochastic sampler adds on the way; equal across arms, like the first noise."""
+    """Return the generator of the noise that a stochastic scheduler adds at each step; equal across arms."""
     return Generator("cpu").manual_seed(derived("sampler", seed))
 
 
 def derived(*parts: str | int) -> int:
-    """Return a whole number in 0 .. 2^63 - 1 that stands for `parts`, the same on every machine and in every run."""
+    """Return an integer in 0 .. 2^63 - 1 derived from `parts` by sha256, the same on every machine."""
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def mask_seed(run_seed: int, arm: str) -> int:
-    """Return the seed of an arm's masks: arms never share masks, so no arm's luck is another's."""
+    """Return the seed of an arm's masks; different arms have independent masks."""
     return derived("masks", run_seed, arm)
 
 
 def image_key(case: str, seed: int) -> int:
-    """Return what stands for an image in its masks: its case and seed, not its place in a batch."""
+    """Return the key of an image in its masks; it depends on case and seed, not on the position in a batch."""
     return derived("image", case, seed)

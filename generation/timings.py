@@ -1,4 +1,4 @@
-"""What drawing took and what merging kept, by arm; sums of it are made over workers, and over calls that go on with a run."""
+"""Generation statistics by arm: seconds, and the energy that compressing merges keep."""
 
 import math
 from collections import defaultdict
@@ -7,37 +7,41 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Tally:
-    """Seconds by arm, and squared Frobenius norms: what a compressing merge kept, and the exact sum's, by arm and concepts."""
+class GenerationStats:
+    """Seconds of merging and sampling by arm, and energies: squared Frobenius norms that compressing merges kept.
+
+    Statistics of workers, and of the calls that resumed a run, are added up.
+    """
 
     merge: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    drawing: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    # concepts are joined by spaces, which their names do not have; merged twice, they count once
+    sampling: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    # by arm and concepts: energy kept, energy of the exact sum. Concepts are joined by spaces, which their names do not
+    # contain. A merge that is made twice counts once.
     energies: dict[str, dict[str, tuple[float, float]]] = field(default_factory=lambda: defaultdict(dict))
 
-    def note(self, arm: str, concepts: Sequence[str], energies: Mapping[str, tuple[float, float]]) -> None:
-        """Remember what a merge of `concepts` reported, layer by layer."""
+    def record_energies(self, arm: str, concepts: Sequence[str], energies: Mapping[str, tuple[float, float]]) -> None:
+        """Record the energies of one merge of `concepts`, given by layer."""
         if energies:
             self.energies[arm][" ".join(sorted(concepts))] = _sums(energies.values())
 
-    def add(self, other: "Tally") -> None:
-        """Add what was spent elsewhere or before."""
-        for mine, theirs in ((self.merge, other.merge), (self.drawing, other.drawing)):
-            for arm, seconds in theirs.items():
-                mine[arm] = mine.get(arm, 0.0) + seconds
-        for arm, found in other.energies.items():
-            self.energies[arm] = {**found, **self.energies.get(arm, {})}
+    def add(self, other: "GenerationStats") -> None:
+        """Add the statistics of another worker or of an earlier call."""
+        for totals, seconds_by_arm in ((self.merge, other.merge), (self.sampling, other.sampling)):
+            for arm, seconds in seconds_by_arm.items():
+                totals[arm] = totals.get(arm, 0.0) + seconds
+        for arm, energies in other.energies.items():
+            self.energies[arm] = {**energies, **self.energies.get(arm, {})}
 
     def energy_kept(self) -> dict[str, float]:
-        """Return, for each arm whose method compresses, the share of the exact sum's squared norm it kept over all merges."""
+        """Return the share of the exact sum's energy that each compressing arm kept, in [0, 1], over all its merges."""
         shares = {}
-        for arm, found in self.energies.items():
-            kept, whole = _sums(found.values())
-            if whole > 0:
-                shares[arm] = kept / whole
+        for arm, energies in self.energies.items():
+            kept, total = _sums(energies.values())
+            if total > 0:
+                shares[arm] = kept / total
         return shares
 
 
 def _sums(pairs: Collection[tuple[float, float]]) -> tuple[float, float]:
-    """Return the sums of first and second numbers, rounded once: whatever order workers come in, they are the same."""
+    """Return the sums of first and second numbers, rounded once, so that the order of workers changes nothing."""
     return math.fsum(first for first, _ in pairs), math.fsum(second for _, second in pairs)

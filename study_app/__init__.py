@@ -1,1 +1,1 @@
-"""The blind study: who judges what, in which order, and the pages they see."""
+"""Blind A/B study: assignment of pairwise comparisons, web pages, dashboard, export and verification."""

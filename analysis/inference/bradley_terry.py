@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from analysis.contrast import Contrast
@@ -81,11 +80,6 @@ class Strengths(Result):
             {"parameter": name, "estimate": estimate, "standard_error": error, "errors": self.errors, "votes": self.votes}
             for name, estimate, error in named
         ]
-
-    def equality_test(self) -> tuple[float, int, float]:
-        """Return the likelihood ratio against equal strengths, its degrees of freedom and p; votes taken as independent."""
-        ratio, df = 2.0 * (self.log_likelihood - self.null_log_likelihood), len(self.arms) - 1
-        return ratio, df, float(stats.chi2.sf(ratio, df))
 
 
 def fit_strengths(counts: Counts, side: bool = False) -> Strengths:

@@ -4,12 +4,11 @@ One row per vote, so that every number here is on the scale of the noise ceiling
 without a direction take no part: they do not say which of two images is better.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analysis.contrast import Contrast, holm
 from analysis.database_rows import RunData
@@ -22,8 +21,6 @@ from analysis.votes.preference import CANNOT_TELL, FIRST, SECOND, Votes
 from evalkit.errors import UserError
 
 ALL_ARMS = "all arms"
-# With four arms even a perfect order has an exact two-sided p of 2 / 4! = .083.
-LEAST_ARMS = 5
 
 
 @dataclass(frozen=True)
@@ -168,31 +165,3 @@ def _all_arms(data: RunData, parts: list[Judged]) -> Judged:
     )  # fmt: skip
     gap, pair = np.concatenate([part.gap for part in parts]), np.concatenate([part.pair for part in parts])
     return Judged(parts[0].metric, parts[0].signature, votes, gap, pair, sum(part.left_out for part in parts))
-
-
-@dataclass(frozen=True, slots=True)
-class ArmCorrelation(Result):
-    """How alike a metric and people order whole arms; arms are the rows, so it says nothing of other images of these arms."""
-
-    arms: int
-    tau: float
-    p: float
-
-
-def arm_correlation(metric: Mapping[str, float], people: Mapping[str, float]) -> ArmCorrelation:
-    """Return Kendall's tau_b between two numbers per arm, with its exact p (Kendall 1938).
-
-    Raises UserError for fewer than five arms: no order of four can have p < .05, and three arms are three points.
-    """
-    if set(metric) != set(people):
-        raise UserError(f"correlation over arms: the metric knows {', '.join(metric)}, the votes {', '.join(people)}")
-    if len(metric) < LEAST_ARMS:
-        raise UserError(
-            f"correlation over arms: {len(metric)} arms are {len(metric)} points, and even a perfect order of them is no "
-            f"evidence; {LEAST_ARMS} are needed, so correlate comparison by comparison instead"
-        )
-    values = [np.array([numbers[arm] for arm in metric]) for numbers in (metric, people)]
-    if any(float(np.ptp(numbers)) == 0.0 for numbers in values):
-        raise UserError("correlation over arms: all arms have the same value on one side, so they have no order")
-    found = stats.kendalltau(*values)
-    return ArmCorrelation(len(metric), float(found.statistic), float(found.pvalue))

@@ -34,23 +34,25 @@ IDENTITY = {"clip_i": "blocklora_figure5", "dino": "blocklora_figure5_dino"}
 POST_TRAINING = ("gradient_fusion", "regmean", "ssr", "ziplora")
 
 
-def parts(found: Findings, run: Path) -> Iterator[ReportTable | ReportFigure | None]:
+def parts(findings: Findings, run: Path) -> Iterator[ReportTable | ReportFigure | None]:
     """Yield the paper's tables and its figure of a run.
 
     Where cases merge concepts beside those of their prompts, the tables are of the images with the most merged, as the paper's.
     """
     merged = {case.id: case.concepts + case.beside for case in Manifest.load(run).cases}
     most = max(len(names) for names in merged.values())
-    whole = {case for case, names in merged.items() if len(names) == most} if merged != found.data.concepts_of else set(merged)
-    columns, notes = alignment([of_cases(each, whole) for each in found.measured])
+    whole = (
+        {case for case, names in merged.items() if len(names) == most} if merged != findings.data.concepts_of else set(merged)
+    )
+    columns, notes = alignment([of_cases(each, whole) for each in findings.measured])
     if len(whole) < len(merged):
         notes.append(f"Of the images with all {most} concepts merged.")
-    merging = [("Merge Type", merge_types(found)), ("Merge Time", merge_times(run))]
+    merging = [("Merge Type", merge_types(findings)), ("Merge Time", merge_times(run))]
     caption = "Image and text alignment, and what merging takes"
-    yield from method_tables("blocklora1", caption, found.data.labels, columns, before=merging, notes=notes)
-    yield from preference_tables(found)
-    yield from method_tables("blocklora3", "Ablation study", found.data.labels, columns, notes=notes)
-    for identity in found.measured:
+    yield from method_tables("blocklora1", caption, findings.data.labels, columns, before=merging, notes=notes)
+    yield from preference_tables(findings)
+    yield from method_tables("blocklora3", "Ablation study", findings.data.labels, columns, notes=notes)
+    for identity in findings.measured:
         if identity.metric not in IDENTITY:
             continue
         name, counted = IDENTITY[identity.metric], by_concepts(identity, merged)
@@ -76,10 +78,10 @@ def alignment(measured: Sequence[Measured]) -> tuple[list[MetricColumn], list[st
     return columns, notes
 
 
-def merge_types(found: Findings) -> dict[str, TableCell]:
+def merge_types(findings: Findings) -> dict[str, TableCell]:
     """Return the paper's two kinds of merging, by arm."""
     return {
-        arm.label: word_cell("Post-Training" if arm.method in POST_TRAINING else "Instant") for arm in found.data.arms
+        arm.label: word_cell("Post-Training" if arm.method in POST_TRAINING else "Instant") for arm in findings.data.arms
     }  # fmt: skip
 
 
@@ -96,18 +98,18 @@ def _time(seconds: float) -> str:
     return f"{number(seconds, 0)} s" if seconds < 120 else f"{number(seconds / 60, 0)} min"
 
 
-def preference_tables(found: Findings) -> Iterator[ReportTable]:
+def preference_tables(findings: Findings) -> Iterator[ReportTable]:
     """Yield the share of all votes that each method got, without and with its uncertainty.
 
     The paper let people choose one of four images, and so does a study with `at_once = 4`. Where they compared two at a time
     the shares of k methods lie between 0 and 2 / k; what a choice among all would give follows from the strengths (Luce 1959).
     """
-    if found.several is not None and found.several.shares:
-        yield from picked_tables(found, found.several.shares)
-    if not len(found.data.judgments):
+    if findings.several is not None and findings.several.shares:
+        yield from picked_tables(findings, findings.several.shares)
+    if not len(findings.data.judgments):
         return
-    shares = vote_shares(found)
-    chances = chosen_among_all(found, [share.first for share in shares])
+    shares = vote_shares(findings)
+    chances = chosen_among_all(findings, [share.first for share in shares])
     notes = (
         "Share of all votes from comparisons of two; with k methods it is 1/k where all are equally good, 2/k at most.",
         "Chosen among all: what the strengths (Bradley and Terry) say of a choice of one among all methods.",
@@ -121,27 +123,29 @@ def preference_tables(found: Findings) -> Iterator[ReportTable]:
         for share, chance in zip(shares, chances, strict=True)
     )
     printed = (Column("Method", "words"), Column("User Preference"), Column("chosen among all"))
-    yield ReportTable("blocklora2", "Users' preference", printed, rows, notes, found.simulated)
+    yield ReportTable("blocklora2", "Users' preference", printed, rows, notes, findings.simulated)
     exact = tuple((word_cell(share.first), share_cell(share)) for share in shares)
     columns = (Column("Method", "words"), Column("User Preference [95 % CI]"))
     words = (notes[0], error_words(shares))
     said = dict.fromkeys(note for share in shares for note in share.notes)
     kept = tuple(note for note in (*words, *said) if note)
-    yield ReportTable("blocklora2_uncertainty", "Users' preference, with uncertainty", columns, exact, kept, found.simulated)
+    yield ReportTable("blocklora2_uncertainty", "Users' preference, with uncertainty", columns, exact, kept, findings.simulated)
 
 
-def picked_tables(found: Findings, shares: Sequence[Share]) -> Iterator[ReportTable]:
+def picked_tables(findings: Findings, shares: Sequence[Share]) -> Iterator[ReportTable]:
     """Yield the share of first choices each method got where people picked the best of all images, as the paper asked them."""
     note = f"Share of {count(shares[0].total)} choices of the best image; {percent(1 / len(shares))} each if all are as good."
     rows = tuple((word_cell(each.arm), plain_cell(each.share, percent(each.share))) for each in shares)
     printed = (Column("Method", "words"), Column("User Preference"))
-    yield ReportTable("blocklora2", "Users' preference", printed, rows, (note,), found.simulated)
+    yield ReportTable("blocklora2", "Users' preference", printed, rows, (note,), findings.simulated)
     exact = tuple((word_cell(each.arm), _picked_cell(each)) for each in shares)
     columns = (Column("Method", "words"), Column("User Preference [95 % CI]"))
     sizes = ", ".join(f"{count(size)} {name}" for name, size in shares[0].clusters)
     how = f"Intervals hold for all methods at once (Goodman 1965); the error allows for what recurs ({sizes})."
     notes = (note, how, *dict.fromkeys(said for each in shares for said in each.notes))
-    yield ReportTable("blocklora2_uncertainty", "Users' preference, with uncertainty", columns, exact, notes, found.simulated)
+    yield ReportTable(
+        "blocklora2_uncertainty", "Users' preference, with uncertainty", columns, exact, notes, findings.simulated
+    )
 
 
 def _picked_cell(share: Share) -> TableCell:
@@ -150,11 +154,11 @@ def _picked_cell(share: Share) -> TableCell:
     return TableCell(text, (("", share.share), ("low", low), ("high", high)))
 
 
-def vote_shares(found: Findings) -> list[Contrast]:
+def vote_shares(findings: Findings) -> list[Contrast]:
     """Return the share of all votes each judged arm got; a vote that can't tell is half a vote for both."""
-    rows, concepts = found.data.judgments, found.data.concepts_of
+    rows, concepts = findings.data.judgments, findings.data.concepts_of
     judged = set(rows["first"]) | set(rows["second"])
-    arms = [label for label in found.data.labels if label in judged]
+    arms = [label for label in findings.data.labels if label in judged]
     cases = rows["case"].tolist()
     sets = ConceptSets.of([concepts[case] for case in cases], names=cases)
     comparison, participant = codes_of(rows["comparison"].tolist()), codes_of(rows["participant"].tolist())
@@ -171,9 +175,9 @@ def vote_shares(found: Findings) -> list[Contrast]:
     return shares
 
 
-def chosen_among_all(found: Findings, arms: Sequence[str]) -> list[float | None]:
+def chosen_among_all(findings: Findings, arms: Sequence[str]) -> list[float | None]:
     """Return the chance of each arm to be chosen among all, where their strengths are known."""
-    fit = found.strengths.fit if found.strengths is not None else None
+    fit = findings.strengths.fit if findings.strengths is not None else None
     if fit is None:
         return [None] * len(arms)
     strength = dict(zip(fit.arms, fit.estimates.tolist(), strict=False))

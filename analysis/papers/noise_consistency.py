@@ -26,11 +26,11 @@ METRICS = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T"}
 OF_REFERENCES = ("dino", "clip_i")
 
 
-def parts(found: Findings, run: Path) -> Iterator[ReportTable]:
+def parts(findings: Findings, run: Path) -> Iterator[ReportTable]:
     """Yield the paper's table of a run, as printed and with uncertainty."""
-    columns, notes = named_columns(found.measured, METRICS)
+    columns, notes = named_columns(findings.measured, METRICS)
     try:
-        real = real_images(found, run, columns)
+        real = real_images(findings, run, columns)
     except (UserError, ImportError) as error:
         real = {}
         notes.append(f"Real images: left out, since the references could not be scored: {error}.")
@@ -38,10 +38,10 @@ def parts(found: Findings, run: Path) -> Iterator[ReportTable]:
     if real:
         extra.append(("Real Images", *_row(columns, real)))
         notes.append("Real images: mean similarity of every reference with the other references of its concept.")
-    yield from method_tables("ncr1", "Subject fidelity", found.data.labels, columns, extra=extra, notes=notes)
+    yield from method_tables("ncr1", "Subject fidelity", findings.data.labels, columns, extra=extra, notes=notes)
 
 
-def real_images(found: Findings, run: Path, columns: Sequence[MetricColumn]) -> dict[str, Contrast]:
+def real_images(findings: Findings, run: Path, columns: Sequence[MetricColumn]) -> dict[str, Contrast]:
     """Return by metric how alike the references of a concept are; only what was made by the run's own recipe.
 
     Scoring a reference against all n references of its concept includes itself, at similarity 1; (n v - 1) / (n - 1) takes that
@@ -51,7 +51,7 @@ def real_images(found: Findings, run: Path, columns: Sequence[MetricColumn]) -> 
     from evalkit.weights.lookup import FILE_NAME, read_table
 
     recipes = {column.result.metric: column.result.signature for column in columns if column.result.metric in OF_REFERENCES}
-    several = {name: [run / path for path in paths] for name, paths in found.data.references.items() if len(paths) > 1}
+    several = {name: [run / path for path in paths] for name, paths in findings.data.references.items() if len(paths) > 1}
     if not recipes or not several:
         return {}
     table = run / FILE_NAME

@@ -15,14 +15,14 @@ from analysis.report.study_tables import preference_table, similarity_table, tab
 from analysis.report.table import ReportTable
 
 
-def parts(found: Findings, run: Path) -> Iterator[ReportTable | None]:
+def parts(findings: Findings, run: Path) -> Iterator[ReportTable | None]:
     """Yield the paper's tables of a run, each followed by the same with its uncertainty."""
-    yield table_1(found)
-    yield preference_table(found)
-    yield similarity_table(found)
-    yield table_2(found)
-    yield table_2_uncertainty(found)
-    yield metric_contrasts(found)
+    yield table_1(findings)
+    yield preference_table(findings)
+    yield similarity_table(findings)
+    yield table_2(findings)
+    yield table_2_uncertainty(findings)
+    yield metric_contrasts(findings)
 
 
 if __name__ == "__main__":

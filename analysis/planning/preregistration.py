@@ -165,11 +165,11 @@ class PlannedResult(Result):
     verdict: str
 
 
-def planned_results(found: Findings, plan: FrozenPlan) -> tuple[PlannedResult, ...]:
+def planned_results(findings: Findings, plan: FrozenPlan) -> tuple[PlannedResult, ...]:
     """Return every tested difference, planned ones first; raise UserError where the plan doesn't fit the findings."""
-    tested = list(_tested(found))
+    tested = list(_tested(findings))
     wanted = {(measure, frozenset(pair)) for measure in plan.measures for pair in combinations(plan.arms, 2)}
-    _check_fit(found, plan, tested)
+    _check_fit(findings, plan, tested)
     rows = [
         PlannedResult((measure, frozenset((each.first, each.second))) in wanted, measure, each.first, each.second, each.verdict)
         for measure, each in tested
@@ -177,13 +177,13 @@ def planned_results(found: Findings, plan: FrozenPlan) -> tuple[PlannedResult, .
     return tuple(sorted(rows, key=lambda row: not row.planned))
 
 
-def _tested(found: Findings) -> list[tuple[str, Contrast]]:
-    of_votes = [(VOTES, each.clustered) for each in found.preferences]
-    return of_votes + [(metric.metric, each) for metric in found.metrics for each in metric.contrasts]
+def _tested(findings: Findings) -> list[tuple[str, Contrast]]:
+    of_votes = [(VOTES, each.clustered) for each in findings.preferences]
+    return of_votes + [(metric.metric, each) for metric in findings.metrics for each in metric.contrasts]
 
 
-def _check_fit(found: Findings, plan: FrozenPlan, tested: list[tuple[str, Contrast]]) -> None:
-    labels = found.data.labels
+def _check_fit(findings: Findings, plan: FrozenPlan, tested: list[tuple[str, Contrast]]) -> None:
+    labels = findings.data.labels
     for arm in plan.arms:
         if arm not in labels:
             raise UserError(f"plan: it compares an arm {arm!r}, which this run has not; it has {', '.join(labels)}")

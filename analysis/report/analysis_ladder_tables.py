@@ -5,18 +5,20 @@ from analysis.findings import Findings
 from analysis.grouping import votes_of
 from analysis.number_format import ABSENT, p_value, percent
 from analysis.report.study_tables import arm_pair
-from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table import Column, TableCell
 from analysis.report.table_cells import interval_cell, mean_cell, plain_cell, share_cell, word_cell
+from analysis.report.table_spec import Section, TableContent, report_table
 from analysis.votes.analysis_ladder import LOGIT, Rung, ladder
 
 
-def verdict_table(found: Findings) -> ReportTable | None:
+@report_table("verdicts", Section.VERDICTS, "How the verdicts come about")
+def verdict_table(findings: Findings) -> TableContent | None:
     """Return how each verdict comes about: the test of a difference, the test of equivalence, and what they hold for."""
-    if not found.preferences:
+    if not findings.preferences:
         return None
     rows = tuple(
         (word_cell(arm_pair(each)), *_verdict_row(contrast, label))
-        for each in found.preferences
+        for each in findings.preferences
         for contrast, label in ((each.clustered, "votes, default"), (each.naive, "majority outcomes, naive"))
     )
     columns = (
@@ -31,7 +33,7 @@ def verdict_table(found: Findings) -> ReportTable | None:
         "The report's verdicts are those of the default test. A margin holds on the scale it was set on alone.",
         "Naive: exact binomial, 95 % CI by Wilson, 90 % CI by Clopper and Pearson; it takes comparisons for independent.",
     )
-    return ReportTable("verdicts", "How the verdicts come about", columns, rows, notes, found.simulated)
+    return TableContent(columns, rows, notes, findings.simulated)
 
 
 def _verdict_row(contrast: Contrast, label: str) -> tuple[TableCell, ...]:
@@ -50,13 +52,14 @@ def _verdict_row(contrast: Contrast, label: str) -> tuple[TableCell, ...]:
     )
 
 
-def ladder_table(found: Findings) -> ReportTable | None:
+@report_table("ladder", Section.ANALYSES, "The same votes under every analysis")
+def ladder_table(findings: Findings) -> TableContent | None:
     """Return every analysis of every pair of arms, A to G, each with what it treats as a random sample."""
-    if not found.preferences:
+    if not findings.preferences:
         return None
     rows: list[tuple[TableCell, ...]] = []
     reasons: dict[str, None] = {}
-    for votes, model in zip(votes_of(found.data), found.models, strict=True):
+    for votes, model in zip(votes_of(findings.data), findings.models, strict=True):
         for rung in ladder(votes, model=model):
             rows.append(_rung_row(rung))
             if rung.contrast.p is None and rung.contrast.notes:
@@ -71,7 +74,7 @@ def ladder_table(found: Findings) -> ReportTable | None:
         "No difference: 50 % of votes or outcomes, log odds of 0. E's log odds are a typical person's, F's the population's.",
         *reasons,
     )
-    return ReportTable("ladder", "The same votes under every analysis", columns, tuple(rows), notes, found.simulated)
+    return TableContent(columns, tuple(rows), notes, findings.simulated)
 
 
 def _rung_row(rung: Rung) -> tuple[TableCell, ...]:

@@ -6,20 +6,23 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.metrics.calibration import Calibration
+from analysis.findings import Findings
+from analysis.metrics.calibration import Calibration, calibration
+from analysis.metrics.human_agreement import Judged
+from analysis.report.figure_spec import FigureContent, report_figure
 from analysis.report.figure_style import BLUE, SETTINGS, WIDTH, mark
 
 
-def calibration_plot(found: Sequence[Calibration], simulated: bool = False) -> Figure:
+def calibration_plot(calibrations: Sequence[Calibration], simulated: bool = False) -> Figure:
     """Return the share of votes for the first arm against each metric's lead, with 95 % intervals; one panel per metric."""
-    columns = min(3, len(found))
-    rows = -(-len(found) // columns)
+    columns = min(3, len(calibrations))
+    rows = -(-len(calibrations) // columns)
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(WIDTH, 0.4 + 2.0 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
-        for axes in panels.flat[len(found) :]:
+        for axes in panels.flat[len(calibrations) :]:
             axes.set_visible(False)
-        for axes, each in zip(panels.flat, found, strict=False):
+        for axes, each in zip(panels.flat, calibrations, strict=False):
             axes.axhline(50, color="black", lw=0.8)
             axes.axvline(0, color="black", lw=0.8)
             leads = [point.lead for point in each.points]
@@ -35,3 +38,18 @@ def calibration_plot(found: Sequence[Calibration], simulated: bool = False) -> F
         figure.supylabel("votes for it, %", fontsize=9)
         mark(figure, simulated)
         return figure
+
+
+@report_figure("calibration")
+def calibration_figure(findings: Findings) -> FigureContent | None:
+    """Return how votes follow metrics, over all arms if several pairs were judged."""
+    # all arms together come after their pairs, and replace them
+    of_metric: dict[str, Judged] = {each.metric: each for each in findings.judged}
+    if not of_metric:
+        return None
+    caption = (
+        "Share of votes for the first arm's image against the metric's lead, comparisons in groups of equal size. A metric "
+        "that foresees people rises from below to above 50 %. Intervals allow for shared concepts and participants."
+    )
+    figure = calibration_plot([calibration(each) for each in of_metric.values()], findings.simulated)
+    return FigureContent(caption, figure, findings.simulated)

@@ -30,40 +30,40 @@ class Point:
     stated: bool = True
 
 
-def checklist(found: Findings) -> tuple[Point, ...]:
+def checklist(findings: Findings) -> tuple[Point, ...]:
     """Return the checklist of a run, filled in as far as the database knows; empty without judgments."""
-    votes = _votes(found)
+    votes = _votes(findings)
     if votes.empty:
         return ()
-    return (*_people(found, votes), *_task(found), *_answers(found, votes))
+    return (*_people(findings, votes), *_task(findings), *_answers(findings, votes))
 
 
-def _votes(found: Findings) -> pd.DataFrame:
+def _votes(findings: Findings) -> pd.DataFrame:
     """Return the judgments of two images and of several, one row each."""
     columns = ["comparison", "participant", "reaction_ms"]
-    parts = [frame[columns] for frame in (found.data.judgments, found.data.several) if len(frame)]
-    return pd.concat(parts) if parts else found.data.judgments[columns]
+    parts = [frame[columns] for frame in (findings.data.judgments, findings.data.several) if len(frame)]
+    return pd.concat(parts) if parts else findings.data.judgments[columns]
 
 
-def _people(found: Findings, votes: pd.DataFrame) -> Iterator[Point]:
-    data = found.data
-    if found.simulated and not data.real:
+def _people(findings: Findings, votes: pd.DataFrame) -> Iterator[Point]:
+    data = findings.data
+    if findings.simulated and not data.real:
         yield Point("recruitment, qualification and pay", "Nobody was recruited: all participants are simulated.")
     else:
-        source = SOURCES.get(str(_part(found, "entry").get("recruitment")))
+        source = SOURCES.get(str(_part(findings, "entry").get("recruitment")))
         through = f"Participants came through {source}. " if source else ""
         yield Point("recruitment", f"{through}{ASK}who was asked, when, and in which words.", False)
         yield Point("qualification", f"{ASK}who was allowed in, and how that was checked.", False)
         yield Point("pay", f"{ASK}what participants were paid, and for how long.", False)
         yield Point("consent and ethics", f"{ASK}what participants agreed to, and who approved the study.", False)
     people = votes.groupby("participant").size()
-    simulated = f" ({count(data.simulated)} of {count(len(votes))} votes are simulated)" if found.simulated else ""
+    simulated = f" ({count(data.simulated)} of {count(len(votes))} votes are simulated)" if findings.simulated else ""
     gave = f"who gave {_range(people.min(), people.max())} votes each"
     yield Point("number of participants", f"{count(len(people))}, {gave}{simulated}.")
 
 
-def _task(found: Findings) -> Iterator[Point]:
-    data = found.data
+def _task(findings: Findings) -> Iterator[Point]:
+    data = findings.data
     several = len(data.several) > 0
     what = "Images of one case and seed, each from another arm" if several else "Two images of one case and seed from two arms"
     yield Point(
@@ -82,15 +82,15 @@ def _task(found: Findings) -> Iterator[Point]:
         "instructions and question", f"Instructions: {wording}. {ASK}their words, and a training if there was one.", False
     )
     yield Point("interface", f"{ASK}a screenshot of the page as it was shown.", False)
-    checks = _part(found, "checks")
+    checks = _part(findings, "checks")
     held = [f"{words} ({checks[name]:g})" for name, words in CHECKS.items() if checks.get(name)]
     yield Point(
         "checks of attention", f"Per comparison judged: {', '.join(held)}." if held else "None were among the comparisons."
     )
 
 
-def _answers(found: Findings, votes: pd.DataFrame) -> Iterator[Point]:
-    data = found.data
+def _answers(findings: Findings, votes: pd.DataFrame) -> Iterator[Point]:
+    data = findings.data
     per_comparison = votes.groupby("comparison").size()
     yield Point(
         "votes per comparison",
@@ -111,14 +111,16 @@ def _answers(found: Findings, votes: pd.DataFrame) -> Iterator[Point]:
         yield Point("time per judgment", "Was not recorded.")
     alphas = [
         f"{number(each.alpha, 2)} ({preference.first} vs {preference.second})"
-        for preference, each in zip(found.preferences, found.agreements, strict=True)
+        for preference, each in zip(findings.preferences, findings.agreements, strict=True)
         if each.alpha is not None
     ]
     undefined = (
         "Undefined; the table of agreement says why." if len(data.judgments) else "Not computed for several images at once."
     )
     yield Point("agreement", f"Krippendorff's α: {', '.join(alphas)}." if alphas else undefined)
-    rules = [name.replace("_", " ") for name, value in _part(found, "rules").items() if name != "after" and value is not None]
+    rules = [
+        name.replace("_", " ") for name, value in _part(findings, "rules").items() if name != "after" and value is not None
+    ]
     fixed = f"Rules fixed beforehand: {', '.join(rules)}." if rules else "No rule was fixed beforehand."
     out = f"{counted(data.people_left_out, 'participant')} left out" if data.people_left_out else "Nobody was left out"
     yield Point("exclusions", f"{fixed} {out}. Of votes, see Exclusions.")
@@ -126,9 +128,9 @@ def _answers(found: Findings, votes: pd.DataFrame) -> Iterator[Point]:
     yield Point("data", "`evalkit study export` writes every judgment with the sha256 of its images.")
 
 
-def exclusions(found: Findings) -> tuple[str, ...]:
+def exclusions(findings: Findings) -> tuple[str, ...]:
     """Return everything that is in the database or was planned, and is not in the results."""
-    data, said = found.data, []
+    data, said = findings.data, []
     if data.people_left_out:
         said.append(f"{counted(data.people_left_out, 'participant')} with all their votes, by the rules of the study.")
     if data.surplus:
@@ -136,23 +138,23 @@ def exclusions(found: Findings) -> tuple[str, ...]:
     if data.simulated_left_out:
         said.append(f"{count(data.simulated_left_out)} votes of simulated participants, as asked for.")
     said += data.excluded
-    missing = data.planned - _votes(found)["comparison"].nunique()
+    missing = data.planned - _votes(findings)["comparison"].nunique()
     if missing:
         said.append(f"{count(missing)} of {count(data.planned)} planned comparisons have no vote yet.")
-    undecided = sum(model.cannot_tell for model in found.models)
+    undecided = sum(model.cannot_tell for model in findings.models)
     if undecided:
         said.append(f"{count(undecided)} votes that could not tell: half a vote each in shares, left out of the mixed model.")
     said += [
         f"{metric.metric}: {count(metric.left_out)} cases and seeds where an arm has no score."
-        for metric in found.metrics
+        for metric in findings.metrics
         if metric.left_out
     ]
     return tuple(said)
 
 
-def _part(found: Findings, name: str) -> dict[str, object]:
+def _part(findings: Findings, name: str) -> dict[str, object]:
     """Return a table of the study's design; empty where it has none."""
-    held = found.data.design.get(name)
+    held = findings.data.design.get(name)
     return held if isinstance(held, dict) else {}
 
 

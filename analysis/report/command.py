@@ -48,7 +48,7 @@ def analyze(
     from analysis.database_rows import read_run
     from analysis.findings import analyze_run
     from analysis.planning.preregistration import apply_plan, read_plan
-    from analysis.report.report_page import write_report
+    from analysis.report.report_files import write_report
     from analysis.report.report_source import check_replaceable, record_source
     from analysis.votes.preference import margin_of
     from db.run_loader import load_run

@@ -14,9 +14,9 @@ from analysis.report.table import Column, ReportTable
 from analysis.report.table_cells import error_words, mean_cell, plain_cell
 
 
-def by_concepts_table(name: str, caption: str, found: Sequence[ByConcepts], signature: str) -> ReportTable | None:
+def by_concepts_table(name: str, caption: str, by_number: Sequence[ByConcepts], signature: str) -> ReportTable | None:
     """Return one row per number of concepts, one column per arm."""
-    if not found:
+    if not by_number:
         return None
     rows = tuple(
         (
@@ -24,25 +24,25 @@ def by_concepts_table(name: str, caption: str, found: Sequence[ByConcepts], sign
             plain_cell(each.images, count(each.images)),
             *(mean_cell(mean, max(decimals_for(other) for other in each.means)) for mean in each.means),
         )
-        for each in found
+        for each in by_number
     )
-    arms = [mean.first for mean in found[0].means]
+    arms = [mean.first for mean in by_number[0].means]
     columns = (Column("concepts"), Column("images per method"), *(Column(f"{arm} [95 % CI]") for arm in arms))
-    said = dict.fromkeys(note for each in found for mean in each.means for note in mean.notes)
-    words = error_words(mean for each in found for mean in each.means)
-    notes = tuple(note for note in (f"{found[0].metric}: {signature}.", words, *said) if note)
+    said = dict.fromkeys(note for each in by_number for mean in each.means for note in mean.notes)
+    words = error_words(mean for each in by_number for mean in each.means)
+    notes = tuple(note for note in (f"{by_number[0].metric}: {signature}.", words, *said) if note)
     return ReportTable(name, caption, columns, rows, notes)
 
 
-def by_concepts_plot(found: Sequence[ByConcepts]) -> Figure:
+def by_concepts_plot(by_number: Sequence[ByConcepts]) -> Figure:
     """Return one line per arm with 95 % intervals, against the number of concepts."""
-    sizes = [each.concepts for each in found]
+    sizes = [each.concepts for each in by_number]
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
         axes = figure.add_subplot()
-        arms = [mean.first for mean in found[0].means]
+        arms = [mean.first for mean in by_number[0].means]
         for place, arm in enumerate(arms):
-            means = [each.means[place] for each in found]
+            means = [each.means[place] for each in by_number]
             # neighbours stand apart, so that their intervals can be told
             shifted = [size + 0.06 * (place - (len(arms) - 1) / 2) for size in sizes]
             color = CYCLE[place % len(CYCLE)]
@@ -55,6 +55,6 @@ def by_concepts_plot(found: Sequence[ByConcepts]) -> Figure:
         axes.spines["left"].set_visible(True)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("merged concepts")
-        axes.set_ylabel(f"{found[0].metric}, mean")
+        axes.set_ylabel(f"{by_number[0].metric}, mean")
         legend_below(figure)
         return figure

@@ -4,13 +4,15 @@ from analysis.findings import Findings
 from analysis.metrics.paired_effects import PairedEffect, effects_of
 from analysis.number_format import ABSENT, count, number, p_value, percent
 from analysis.report.metric_tables import ARROW_NOTE, heading, signatures
-from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table import Column, TableCell
 from analysis.report.table_cells import interval_cell, plain_cell, word_cell
+from analysis.report.table_spec import Section, TableContent, report_table
 
 
-def effects_table(found: Findings) -> ReportTable | None:
+@report_table("effects", Section.METRICS, "Effect sizes of the metrics")
+def effects_table(findings: Findings) -> TableContent | None:
     """Return the matched effect sizes of every metric and pair of arms; None where fewer than two arms were measured."""
-    effects = effects_of([each for each in found.measured if len(each.values)])
+    effects = effects_of([each for each in findings.measured if len(each.values)])
     if not effects:
         return None
     columns = (
@@ -29,9 +31,9 @@ def effects_table(found: Findings) -> ReportTable | None:
         *dict.fromkeys(f"{each.metric}, {each.first} vs {each.second}: {each.note}" for each in effects if each.note),
         *signatures(effects),
     )
-    arrows = {metric.metric: heading(metric) for metric in found.metrics}
+    arrows = {metric.metric: heading(metric) for metric in findings.metrics}
     rows = tuple((word_cell(arrows.get(effect.metric, effect.metric)), *_row(effect)) for effect in effects)
-    return ReportTable("effects", "Effect sizes of the metrics", columns, rows, notes)
+    return TableContent(columns, rows, notes)
 
 
 def _row(effect: PairedEffect) -> tuple[TableCell, ...]:

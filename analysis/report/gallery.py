@@ -18,7 +18,7 @@ RULE = "evenly spaced through the run's cases and seeds, in the order of the exp
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class GalleryImage:
     """A picture inlined as a data URI; `uri` is empty where its file is gone."""
 
     name: str
@@ -26,7 +26,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class VoteCounts:
     """What was said of two arms' images: votes for each, and `cannot tell`."""
 
     first: str
@@ -37,20 +37,20 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Exhibit:
+class GalleryRow:
     """One case at one seed."""
 
     case: str
     seed: int
     prompt: str
-    references: tuple[Shown, ...]
-    arms: tuple[Shown, ...]
-    tallies: tuple[Tally, ...]
+    references: tuple[GalleryImage, ...]
+    arms: tuple[GalleryImage, ...]
+    tallies: tuple[VoteCounts, ...]
 
 
-def gallery(found: Findings, run: Path, most: int = MOST_CASES) -> tuple[Exhibit, ...]:
+def gallery(findings: Findings, run: Path, most: int = MOST_CASES) -> tuple[GalleryRow, ...]:
     """Return at most `most` cells of the run, evenly spaced among those with votes (among all where nobody voted)."""
-    data = found.data
+    data = findings.data
     order = {case.key: place for place, case in enumerate(data.cases)}
     cells = sorted({(case, seed) for case, _, seed in data.images}, key=lambda cell: (order[cell[0]], cell[1]))
     votes = data.judgments
@@ -58,27 +58,31 @@ def gallery(found: Findings, run: Path, most: int = MOST_CASES) -> tuple[Exhibit
     cells = [cell for cell in cells if cell in judged] or cells
     step = max(1.0, len(cells) / most)
     chosen = [cells[int(place * step)] for place in range(min(most, len(cells)))]
-    return tuple(_exhibit(found, run, case, seed) for case, seed in chosen)
+    return tuple(_exhibit(findings, run, case, seed) for case, seed in chosen)
 
 
-def _exhibit(found: Findings, run: Path, case: str, seed: int) -> Exhibit:
-    data = found.data
+def _exhibit(findings: Findings, run: Path, case: str, seed: int) -> GalleryRow:
+    data = findings.data
     info = next(each for each in data.cases if each.key == case)
     references = tuple(
-        Shown(concept, thumbnail(run / path))
+        GalleryImage(concept, thumbnail(run / path))
         for concept in info.concepts
         for path in data.references.get(concept, ())[:MOST_REFERENCES]
     )
     arms = tuple(
-        Shown(arm, thumbnail(run / data.images[case, arm, seed])) for arm in data.labels if (case, arm, seed) in data.images
+        GalleryImage(arm, thumbnail(run / data.images[case, arm, seed]))
+        for arm in data.labels
+        if (case, arm, seed) in data.images
     )
     here = data.judgments[(data.judgments["case"] == case) & (data.judgments["seed"] == seed)]
     tallies = []
     for first, second in data.arm_pairs:
         choice = here[(here["first"] == first) & (here["second"] == second)]["choice"]
         if len(choice):
-            tallies.append(Tally(first, second, int((choice == 1).sum()), int((choice == 0).sum()), int((choice == 0.5).sum())))
-    return Exhibit(case, seed, info.prompt, references, arms, tuple(tallies))
+            tallies.append(
+                VoteCounts(first, second, int((choice == 1).sum()), int((choice == 0).sum()), int((choice == 0.5).sum()))
+            )
+    return GalleryRow(case, seed, info.prompt, references, arms, tuple(tallies))
 
 
 def thumbnail(path: Path, side: int = SIDE) -> str:

@@ -10,15 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from analysis.findings import Findings
+from analysis.report.figure_spec import FigureContent, report_figure
 from analysis.report.figure_style import GREY, SETTINGS, WIDTH, mark
-from analysis.report.gallery import Exhibit, Shown, Tally
+from analysis.report.gallery import RULE, GalleryImage, GalleryRow, VoteCounts, gallery
 
 MOST_ROWS = 4
 # Inches between two rows, for names and votes; letters of 7 points in an inch.
 BETWEEN, LETTERS = 0.5, 16
 
 
-def case_gallery(exhibits: Sequence[Exhibit], simulated: bool = False) -> Figure:
+def case_gallery(exhibits: Sequence[GalleryRow], simulated: bool = False) -> Figure:
     """Return one row per exhibit: its concepts' first references, then every arm, and below what people said."""
     shown = [(_first_of_each(each.references), each.arms) for each in exhibits]
     columns = max(1, *(len(references) + len(arms) for references, arms in shown))
@@ -42,16 +44,16 @@ def case_gallery(exhibits: Sequence[Exhibit], simulated: bool = False) -> Figure
         return figure
 
 
-def _first_of_each(references: Sequence[Shown]) -> list[Shown]:
+def _first_of_each(references: Sequence[GalleryImage]) -> list[GalleryImage]:
     return list({each.name: each for each in reversed(references)}.values())[::-1]
 
 
-def _votes(tally: Tally) -> str:
+def _votes(tally: VoteCounts) -> str:
     undecided = f" ({tally.cannot_tell} can't tell)" if tally.cannot_tell else ""
     return f"{tally.first} {tally.for_first} : {tally.for_second} {tally.second}{undecided}"
 
 
-def _picture(axes: Axes, shown: Shown, side: float, bold: bool) -> None:
+def _picture(axes: Axes, shown: GalleryImage, side: float, bold: bool) -> None:
     """Draw a picture under its name, cut to what fits above `side` inches."""
     fits = max(4, int(LETTERS * side))
     name = shown.name if len(shown.name) <= fits else f"{shown.name[: fits - 1]}…"
@@ -66,3 +68,14 @@ def _picture(axes: Axes, shown: Shown, side: float, bold: bool) -> None:
 def _literal(text: str) -> str:
     """Return a text in which matplotlib finds no formula."""
     return text.replace("$", r"\$")
+
+
+@report_figure("gallery", on_page=False)
+def gallery_figure(findings: Findings) -> FigureContent | None:
+    """Return the case gallery for a paper, if the run folder is at hand; the page has a gallery with more cases."""
+    exhibits = gallery(findings, findings.run, MOST_ROWS) if findings.run is not None else ()
+    if not exhibits:
+        return None
+    simulated = findings.simulated and any(each.tallies for each in exhibits)
+    caption = f"References and images of every arm, with the votes of each pair of arms. Cases and seeds are {RULE}."
+    return FigureContent(caption, case_gallery(exhibits, findings.simulated), simulated)

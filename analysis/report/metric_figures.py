@@ -11,8 +11,10 @@ from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from analysis.contrast import Contrast
+from analysis.findings import Findings
 from analysis.inference.concept_sets import Floats
 from analysis.metrics.paired import Measured, MetricResult
+from analysis.report.figure_spec import FigureContent, report_figure
 from analysis.report.figure_style import BLUE, GREY, SETTINGS, WIDTH, canvas, lines
 from analysis.report.metric_tables import heading
 from analysis.report.vote_figures import bar
@@ -93,3 +95,33 @@ def _cloud(axes: Axes, row: int, differences: Floats) -> None:
     # a low-discrepancy sequence keeps neighbours apart, the same on every run
     jitter = (np.arange(len(points)) * 0.618034) % 1.0
     axes.plot(points, row + 0.16 + 0.2 * jitter, marker="o", ms=1.6, color=BLUE, alpha=0.45, ls="none", mew=0)
+
+
+@report_figure("metrics")
+def metrics_figure(findings: Findings) -> FigureContent | None:
+    """Return the forest plot of the metrics, if any has a paired difference in its own unit."""
+    if not clear_contrasts(findings.metrics):
+        return None
+    caption = (
+        "Right of 0: the first arm is better. Blue circles: separated after Holm; grey diamonds: not. "
+        "Intervals at 95 %, allowing for shared concepts."
+    )
+    return FigureContent(caption, metric_forest(findings.metrics))
+
+
+@report_figure("differences")
+def differences_figure(findings: Findings) -> FigureContent | None:
+    """Return how paired differences scatter, if any metric was measured on two arms."""
+    paired = paired_metrics(findings)
+    if not paired:
+        return None
+    caption = (
+        "Paired differences by case and seed, in each metric's unit: density, quartiles with median, and points "
+        f"(every n-th by rank beyond {MOST_POINTS}). The scatter of single images, not the error of the mean."
+    )
+    return FigureContent(caption, raincloud(paired))
+
+
+def paired_metrics(findings: Findings) -> list[Measured]:
+    """Return the metrics that were measured on two arms or more."""
+    return [each for each in findings.measured if len(each.arms) > 1 and len(each.values)]

@@ -7,8 +7,9 @@ from analysis.findings import Findings
 from analysis.metrics.paired import MetricResult
 from analysis.number_format import ABSENT, ARROWS, count, decimals_for, number, p_value
 from analysis.report.study_tables import arm_pair
-from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table import Column, TableCell
 from analysis.report.table_cells import error_words, mean_cell, plain_cell, word_cell
+from analysis.report.table_spec import Section, TableContent, report_table
 
 
 def heading(metric: MetricResult) -> str:
@@ -16,45 +17,49 @@ def heading(metric: MetricResult) -> str:
     return f"{ARROWS[metric.direction]} {metric.metric}".strip()
 
 
-def table_2(found: Findings) -> ReportTable | None:
+@report_table("table2", Section.RESULTS, "Metrics per arm, as printed")
+def table_2(findings: Findings) -> TableContent | None:
     """Return Table 2 as printed: the mean of every metric per arm. Source: Orthogonal Monte Carlo Dropout, Table 2."""
-    if not found.metrics:
+    if not findings.metrics:
         return None
     rows = tuple(
-        (word_cell(heading(metric)), *(_printed(estimate) for estimate in _by_arm(found, metric))) for metric in found.metrics
+        (word_cell(heading(metric)), *(_printed(estimate) for estimate in _by_arm(findings, metric)))
+        for metric in findings.metrics
     )
-    columns = (Column("", "words"), *(Column(label) for label in found.data.labels))
-    return ReportTable("table2", "Metrics per arm, as printed", columns, rows, (ARROW_NOTE, *signatures(found.metrics)))
+    columns = (Column("", "words"), *(Column(label) for label in findings.data.labels))
+    return TableContent(columns, rows, (ARROW_NOTE, *signatures(findings.metrics)))
 
 
-def table_2_uncertainty(found: Findings) -> ReportTable | None:
+@report_table("table2_uncertainty", Section.RESULTS, "Metrics per arm, with uncertainty")
+def table_2_uncertainty(findings: Findings) -> TableContent | None:
     """Return the mean of every metric per arm with its interval; bold is what is separated from all other arms."""
-    if not found.metrics:
+    if not findings.metrics:
         return None
     rows = []
-    for metric in found.metrics:
+    for metric in findings.metrics:
         best = metric.best()
         means = dict(zip(metric.arms, metric.means, strict=True))
         decimals = max(decimals_for(mean) for mean in metric.means)
         cells = [
             mean_cell(means[arm], decimals, arm == best) if arm in means else TableCell(ABSENT, (("", None),))
-            for arm in found.data.labels
+            for arm in findings.data.labels
         ]
         rows.append((word_cell(heading(metric)), *cells, plain_cell(metric.means[0].n, count(metric.means[0].n))))
-    columns = (Column("", "words"), *(Column(f"{label} [95 % CI]") for label in found.data.labels), Column("n"))
+    columns = (Column("", "words"), *(Column(f"{label} [95 % CI]") for label in findings.data.labels), Column("n"))
     notes = (
         ARROW_NOTE,
         "n: cases times seeds; an image's rows (one per concept) are averaged first. "
-        + error_words(mean for metric in found.metrics for mean in metric.means),
+        + error_words(mean for metric in findings.metrics for mean in metric.means),
         "Bold: better than every other arm, p < .05 after Holm over the pairs of arms. "
         "Intervals of single arms may overlap where the paired difference is clear.",
-        *signatures(found.metrics),
-        *_gaps(found),
+        *signatures(findings.metrics),
+        *_gaps(findings),
     )
-    return ReportTable("table2_uncertainty", "Metrics per arm, with uncertainty", columns, tuple(rows), notes)
+    return TableContent(columns, tuple(rows), notes)
 
 
-def metric_contrasts(found: Findings) -> ReportTable | None:
+@report_table("table2_contrasts", Section.METRICS, "Paired differences between arms")
+def metric_contrasts(findings: Findings) -> TableContent | None:
     """Return the paired difference of every metric for every pair of arms."""
     rows = tuple(
         (
@@ -67,7 +72,7 @@ def metric_contrasts(found: Findings) -> ReportTable | None:
             plain_cell(contrast.n, count(contrast.n)),
             word_cell(str(contrast.verdict)),
         )
-        for metric in found.metrics
+        for metric in findings.metrics
         for contrast in metric.contrasts
     )
     if not rows:
@@ -76,16 +81,16 @@ def metric_contrasts(found: Findings) -> ReportTable | None:
         Column("metric", "words"), Column("comparison", "words"), Column("first − second [95 % CI]"), Column("d_z"),
         Column("p"), Column("p (Holm)"), Column("n"), Column("verdict", "words"),
     )  # fmt: skip
-    made = [contrast for metric in found.metrics for contrast in metric.contrasts]
+    made = [contrast for metric in findings.metrics for contrast in metric.contrasts]
     seen = dict.fromkeys(note for contrast in made for note in contrast.notes)
     notes = (
         f"Paired by case and seed. {error_words(made)}".strip(),
         "Correction: Holm over the pairs of arms, metric by metric. d_z: mean over standard deviation of the differences.",
         "No margin is set for metrics, so what is not different is inconclusive.",
         *seen,
-        *signatures(found.metrics),
+        *signatures(findings.metrics),
     )
-    return ReportTable("table2_contrasts", "Paired differences between arms", columns, rows, notes)
+    return TableContent(columns, rows, notes)
 
 
 ARROW_NOTE = "↑ higher is better, ↓ lower is better, no arrow: neither."
@@ -108,17 +113,17 @@ def signatures(results: Iterable[Signed]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{each.metric}: {each.signature}." for each in results))
 
 
-def _gaps(found: Findings) -> tuple[str, ...]:
+def _gaps(findings: Findings) -> tuple[str, ...]:
     return tuple(
         f"{metric.metric}: {count(metric.left_out)} cases and seeds are left out, because an arm lacks its score there."
-        for metric in found.metrics
+        for metric in findings.metrics
         if metric.left_out
     )
 
 
-def _by_arm(found: Findings, metric: MetricResult) -> list[float | None]:
+def _by_arm(findings: Findings, metric: MetricResult) -> list[float | None]:
     means = {arm: mean.estimate for arm, mean in zip(metric.arms, metric.means, strict=True)}
-    return [means.get(label) for label in found.data.labels]
+    return [means.get(label) for label in findings.data.labels]
 
 
 def _printed(value: float | None) -> TableCell:

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 
 from analysis.contrast import Contrast
 from analysis.findings import Findings
-from analysis.metrics.human_agreement import Foresight, people_and_metrics
+from analysis.metrics.human_agreement import Foresight
 from analysis.number_format import ABSENT, count, p_value, percent
 from analysis.report.metric_tables import signatures
-from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table import Column, TableCell
 from analysis.report.table_cells import error_words, mean_cell, plain_cell, share_cell, word_cell
+from analysis.report.table_spec import Section, TableContent, report_table
 
 TOGETHER = (
     "All arms together also hold which arm is better; the pairs hold what a metric knows of two given arms. Metrics are not "
@@ -16,13 +17,12 @@ TOGETHER = (
 )
 
 
-def foresight_tables(found: Findings) -> tuple[ReportTable, ...]:
-    """Return how well every metric with a direction foresees people; nothing without votes on images that were scored."""
-    foreseen = people_and_metrics(found.judged) if found.preferences else ()
-    return (_accuracy(found, foreseen), _association(found, foreseen)) if foreseen else ()
-
-
-def _accuracy(found: Findings, foreseen: Sequence[Foresight]) -> ReportTable:
+@report_table("foresight", Section.PEOPLE_AND_METRICS, "How many votes metrics foresee")
+def foresight_table(findings: Findings) -> TableContent | None:
+    """Return how many votes every metric with a direction predicts; None without votes on images that were scored."""
+    foreseen = findings.foreseen
+    if not foreseen:
+        return None
     columns = (
         Column("metric", "words"), Column("comparison", "words"), Column("votes"), Column("accuracy [95 % CI]"),
         Column("baseline"), Column("beyond baseline [95 % CI]"), Column("p (Holm)"), Column("noise ceiling"),
@@ -47,10 +47,15 @@ def _accuracy(found: Findings, foreseen: Sequence[Foresight]) -> ReportTable:
         )
         for each in foreseen
     )
-    return ReportTable("foresight", "How many votes metrics foresee", columns, rows, notes, found.simulated)
+    return TableContent(columns, rows, notes, findings.simulated)
 
 
-def _association(found: Findings, foreseen: Sequence[Foresight]) -> ReportTable:
+@report_table("foresight_slopes", Section.PEOPLE_AND_METRICS, "How votes follow metrics' leads")
+def foresight_slopes_table(findings: Findings) -> TableContent | None:
+    """Return how votes follow the lead of every metric: AUC, rank correlation, logistic slope."""
+    foreseen = findings.foreseen
+    if not foreseen:
+        return None
     columns = (
         Column("metric", "words"), Column("comparison", "words"), Column("AUC [95 % CI]"), Column("τ_b [95 % CI]"),
         Column("slope [95 % CI]"), Column("p (slope)"), Column("p (slope, Holm)"),
@@ -72,7 +77,7 @@ def _association(found: Findings, foreseen: Sequence[Foresight]) -> ReportTable:
         )
         for each in foreseen
     )
-    return ReportTable("foresight_slopes", "How votes follow metrics' leads", columns, rows, notes, found.simulated)
+    return TableContent(columns, rows, notes, findings.simulated)
 
 
 def _names(each: Foresight) -> tuple[TableCell, TableCell]:

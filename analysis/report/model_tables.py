@@ -6,8 +6,9 @@ from analysis.findings import Findings
 from analysis.inference.glmm import INTERCEPT
 from analysis.number_format import ABSENT, count, number, p_value
 from analysis.report.study_tables import difference_rows
-from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table import Column, TableCell
 from analysis.report.table_cells import error_words, interval_cell, plain_cell, word_cell
+from analysis.report.table_spec import Section, TableContent, report_table
 from analysis.votes.vote_models import SIDE, ArmStrengths, VoteModel
 
 # Quasi standard errors that miss a difference's error by more than this are not to be trusted.
@@ -16,9 +17,10 @@ ROUGH = 0.1
 LEVELS = ("comparison", "pair", "concept set", "concept", "participant")
 
 
-def vote_model_table(found: Findings) -> ReportTable | None:
+@report_table("variance", Section.VARIANCE, "What makes votes differ")
+def vote_model_table(findings: Findings) -> TableContent | None:
     """Return the mixed model of every pair of arms: preference, side, how much each level makes votes differ."""
-    fitted = [model.fit for model in found.models if model.fit is not None]
+    fitted = [model.fit for model in findings.models if model.fit is not None]
     if not fitted:
         return None
     levels = [level for level in LEVELS if any(part.name == level for fit in fitted for part in fit.components)]
@@ -27,7 +29,7 @@ def vote_model_table(found: Findings) -> ReportTable | None:
         Column("effect of standing left, logits [95 % CI]"), *(Column(f"SD by {level} [95 % CI]") for level in levels),
         Column("votes"),
     )  # fmt: skip
-    rows = tuple(_model_row(model, levels) for model in found.models)
+    rows = tuple(_model_row(model, levels) for model in findings.models)
     notes = (
         "Logistic mixed model of the decided votes with crossed random effects, by Laplace approximation. "
         "SD: standard deviation of a level's effects in logits; .5 moves a vote share of 50 % to 62 %.",
@@ -37,12 +39,12 @@ def vote_model_table(found: Findings) -> ReportTable | None:
         "p: Wald, not corrected.",
         *(
             f"{model.first} vs {model.second}: {count(model.cannot_tell)} votes that could not tell are left out."
-            for model in found.models
+            for model in findings.models
             if model.cannot_tell
         ),
-        *(model.note for model in found.models if model.note),
+        *(model.note for model in findings.models if model.note),
     )
-    return ReportTable("variance", "What makes votes differ", columns, rows, tuple(dict.fromkeys(notes)), found.simulated)
+    return TableContent(columns, rows, tuple(dict.fromkeys(notes)), findings.simulated)
 
 
 def _model_row(model: VoteModel, levels: list[str]) -> tuple[TableCell, ...]:
@@ -67,9 +69,10 @@ def _model_row(model: VoteModel, levels: list[str]) -> tuple[TableCell, ...]:
     )
 
 
-def strengths_table(found: Findings) -> ReportTable | None:
+@report_table("strengths", Section.STRENGTHS, "Strength of every arm, from all votes")
+def strengths_table(findings: Findings) -> TableContent | None:
     """Return the log strength of every arm with its quasi standard error."""
-    strengths = found.strengths
+    strengths = findings.strengths
     if strengths is None or strengths.fit is None:
         return None
     fit, quasi = strengths.fit, strengths.quasi
@@ -85,9 +88,7 @@ def strengths_table(found: Findings) -> ReportTable | None:
         for value, arm, error in ranked
     )
     columns = (Column("arm", "words"), Column("log strength"), Column("quasi-SE"), Column("chance against an average arm"))
-    return ReportTable(
-        "strengths", "Strength of every arm, from all votes", columns, rows, _strength_notes(strengths), found.simulated
-    )
+    return TableContent(columns, rows, _strength_notes(strengths), findings.simulated)
 
 
 def _strength_notes(strengths: ArmStrengths) -> tuple[str, ...]:
@@ -111,11 +112,12 @@ def _strength_notes(strengths: ArmStrengths) -> tuple[str, ...]:
     return (*notes, *([strengths.note] if strengths.note else []))
 
 
-def strength_contrasts(found: Findings) -> ReportTable | None:
+@report_table("strengths_contrasts", Section.STRENGTHS, "Differences of strengths")
+def strength_contrasts(findings: Findings) -> TableContent | None:
     """Return the difference of every two arms' log strengths."""
-    if found.strengths is None or not found.strengths.differences:
+    if findings.strengths is None or not findings.strengths.differences:
         return None
-    made = found.strengths.differences
+    made = findings.strengths.differences
     rows = difference_rows(made, 2)
     columns = (Column("comparison", "words"), Column("first − second, logits [95 % CI]"), Column("p"), Column("p (Holm)"))
     notes = (
@@ -124,4 +126,4 @@ def strength_contrasts(found: Findings) -> ReportTable | None:
         *dict.fromkeys(n for each in made for n in each.notes),
     )
     kept = tuple(note for note in notes if note)
-    return ReportTable("strengths_contrasts", "Differences of strengths", columns, rows, kept, found.simulated)
+    return TableContent(columns, rows, kept, findings.simulated)

@@ -3,17 +3,19 @@
 from analysis.findings import Findings
 from analysis.number_format import ABSENT, count, number, percent
 from analysis.report.study_tables import difference_rows
-from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table import Column, TableCell
 from analysis.report.table_cells import error_words, plain_cell, word_cell
+from analysis.report.table_spec import Section, TableContent, report_table
 from analysis.votes.nway import Several
 
 
-def shares_table(found: Findings) -> ReportTable | None:
+@report_table("shares", Section.RESULTS, "Which arm was chosen best of several")
+def shares_table(findings: Findings) -> TableContent | None:
     """Return the share of votes each arm got where people picked the best of several, with its simultaneous intervals.
 
     Source: BlockLoRA, Table 2 (the shares); Goodman 1965 (the intervals).
     """
-    several = found.several
+    several = findings.several
     if several is None or not several.shares:
         return None
     rows = tuple(
@@ -37,12 +39,13 @@ def shares_table(found: Findings) -> ReportTable | None:
         "counts the independent votes that these are worth (Korn and Graubard 1998).",
         *dict.fromkeys(note for share in several.shares for note in share.notes),
     ]
-    return ReportTable("shares", "Which arm was chosen best of several", columns, rows, tuple(notes), found.simulated)
+    return TableContent(columns, rows, tuple(notes), findings.simulated)
 
 
-def share_differences_table(found: Findings) -> ReportTable | None:
+@report_table("shares_contrasts", Section.SEVERAL, "Differences of the shares of first choices")
+def share_differences_table(findings: Findings) -> TableContent | None:
     """Return the difference of every two shares with its test."""
-    several = found.several
+    several = findings.several
     if several is None or not several.differences:
         return None
     rows = difference_rows(several.differences, 3)
@@ -51,12 +54,13 @@ def share_differences_table(found: Findings) -> ReportTable | None:
     )  # fmt: skip
     notes = (error_words(several.differences), *dict.fromkeys(note for each in several.differences for note in each.notes))
     kept = tuple(note for note in notes if note)
-    return ReportTable("shares_contrasts", "Differences of the shares of first choices", columns, rows, kept, found.simulated)
+    return TableContent(columns, rows, kept, findings.simulated)
 
 
-def worths_table(found: Findings) -> ReportTable | None:
+@report_table("worths", Section.SEVERAL, "Strengths of arms compared several at once")
+def worths_table(findings: Findings) -> TableContent | None:
     """Return the strengths from whole answers with the difference of every two of them."""
-    several = found.several
+    several = findings.several
     if several is None or several.strengths is None:
         return None
     rows = difference_rows(several.strength_contrasts, 2)
@@ -76,16 +80,15 @@ def worths_table(found: Findings) -> ReportTable | None:
         error_words(several.strength_contrasts),
         *dict.fromkeys(note for each in several.strength_contrasts for note in each.notes),
     ]
-    caption = "Strengths of arms compared several at once"
-    return ReportTable("worths", caption, columns, rows, tuple(note for note in notes if note), found.simulated)
+    return TableContent(columns, rows, tuple(note for note in notes if note), findings.simulated)
 
 
-def several_sentence(found: Findings) -> str:
+def several_sentence(findings: Findings) -> str:
     """Return in a sentence which arm was chosen best most often, or came out strongest; empty where nobody was asked that."""
-    several = found.several
+    several = findings.several
     if several is None:
         return ""
-    said = " Simulated judgments." if found.simulated else ""
+    said = " Simulated judgments." if findings.simulated else ""
     if not several.shares:
         if several.strengths is None:
             return f"{_counted(several)} on several images at once: {several.note}.{said}"

@@ -7,8 +7,12 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis.contrast import ALPHA
+from analysis.findings import Findings
+from analysis.planning.pilot import spread_of_models
 from analysis.planning.precision import Spread, StudyDesign, outlook
+from analysis.report.figure_spec import FigureContent, report_figure
 from analysis.report.figure_style import CYCLE, DASHES, GREY, MARKERS, SETTINGS, WIDTH, legend_below, mark
+from evalkit.errors import UserError
 
 SEEDS = (1, 2, 3, 5, 8, 12, 20, 35, 60)
 
@@ -40,3 +44,38 @@ def precision_floor(design: StudyDesign, spread: Spread, simulated: bool = False
         legend_below(figure, columns=2)
         mark(figure, simulated)
         return figure
+
+
+@report_figure("floor")
+def precision_figure(findings: Findings) -> FigureContent | None:
+    """Return the precision floor of the study's own design, if its votes show what varies."""
+    if not any(model.fit is not None for model in findings.models):
+        return None
+    design = design_of_study(findings)
+    if design is None:
+        return None
+    caption = (
+        "What more seeds would bring: half width of the 95 % interval of one pair of arms, by formula, from the spread this "
+        "study's own votes show. Below the dashed line one gets with more concepts only."
+    )
+    spread = spread_of_models(findings.models).spread
+    return FigureContent(caption, precision_floor(design, spread, findings.simulated), findings.simulated)
+
+
+def design_of_study(findings: Findings) -> StudyDesign | None:
+    """Return the design of the study as it was judged, for one pair of arms; None where it is none that formulas know."""
+    data, first = findings.data, findings.preferences[0]
+    held = [each.concepts for each in data.cases]
+    concepts, together = len({name for names in held for name in names}), max((len(names) for names in held), default=0)
+    pairs = len({frozenset(names) for names in held})
+    try:
+        return StudyDesign(
+            concepts=concepts,
+            seeds=max(1, round(first.comparisons / max(1, pairs))),
+            participants=first.participants,
+            votes=max(1, round(first.votes / first.comparisons)),
+            together=together,
+            pairs=pairs,
+        )
+    except UserError:
+        return None

@@ -9,8 +9,9 @@ from analysis.metrics.arm_profiles import MiddleMean, middle_means
 from analysis.number_format import ABSENT, count, p_value
 from analysis.report.metric_tables import ARROW_NOTE, heading, signatures
 from analysis.report.study_tables import arm_pair
-from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table import Column, TableCell
 from analysis.report.table_cells import error_words, interval_cell, mean_cell, plain_cell, share_cell, word_cell
+from analysis.report.table_spec import Section, TableContent, report_table
 from analysis.votes.biases import biases, null_pairs
 from analysis.votes.screening import screen
 from analysis.votes.ties import TieTreatment, tie_treatments
@@ -19,20 +20,17 @@ from analysis.votes.ties import TieTreatment, tie_treatments
 DRAWS = 399
 
 
-def robustness_tables(found: Findings) -> tuple[ReportTable, ...]:
-    """Return what bears on votes (biases, ties, care of participants), then on metrics; each where there is any."""
-    of_votes = (_biases(found), _ties(found), _screening(found)) if found.preferences else ()
-    of_metrics = _middle_means(found)
-    return of_votes if of_metrics is None else (*of_votes, of_metrics)
-
-
-def _biases(found: Findings) -> ReportTable:
+@report_table("biases", Section.ROBUSTNESS, "What should not move votes: side, order, time")
+def biases_table(findings: Findings) -> TableContent | None:
+    """Return what should not move votes: side, order, time, and arms that are the same."""
+    if not findings.preferences:
+        return None
     columns = (
         Column("influence", "words"), Column("comparison", "words"), Column("estimate [95 % CI]"), Column("without influence"),
         Column("p"), Column("p (Holm)"),
     )  # fmt: skip
     rows, contrasts = [], []
-    for each in (*biases(found.data), *null_pairs(found.data)):
+    for each in (*biases(findings.data), *null_pairs(findings.data)):
         contrast = each.contrast
         contrasts.append(contrast)
         said = contrast.scale if each.influence in ("side", "order", "time") else f"same arms twice: {contrast.scale}"
@@ -52,17 +50,19 @@ def _biases(found: Findings) -> ReportTable:
         error_words(contrasts),
         *_reasons(contrasts),
     )
-    return ReportTable(
-        "biases", "What should not move votes: side, order, time", columns, tuple(rows), _said(notes), found.simulated
-    )
+    return TableContent(columns, tuple(rows), _said(notes), findings.simulated)
 
 
-def _ties(found: Findings) -> ReportTable:
+@report_table("ties", Section.ROBUSTNESS, "What becomes of ties")
+def ties_table(findings: Findings) -> TableContent | None:
+    """Return the preference with ties dropped, split in half and modelled."""
+    if not findings.preferences:
+        return None
     columns = (
         Column("comparison", "words"), Column("of", "words"), Column("ties", "words"), Column("first / tie / second"),
         Column("scale", "words"), Column("estimate [95 % CI]"), Column("p"),
     )  # fmt: skip
-    treated = [each for votes in votes_of(found.data) for each in tie_treatments(votes)]
+    treated = [each for votes in votes_of(findings.data) for each in tie_treatments(votes)]
     notes = (
         "A tie of votes is cannot tell, a tie of outcomes an even split. Where the treatments disagree, ties carry the result.",
         "Votes split in half are the default. Outcomes are taken for independent (exact binomial), dropped ones as papers do. "
@@ -71,7 +71,7 @@ def _ties(found: Findings) -> ReportTable:
         *_reasons(each.contrast for each in treated),
     )
     rows = tuple(_tie_row(each) for each in treated)
-    return ReportTable("ties", "What becomes of ties", columns, rows, _said(notes), found.simulated)
+    return TableContent(columns, rows, _said(notes), findings.simulated)
 
 
 def _tie_row(each: TieTreatment) -> tuple[TableCell, ...]:
@@ -87,12 +87,16 @@ def _tie_row(each: TieTreatment) -> tuple[TableCell, ...]:
     )
 
 
-def _screening(found: Findings) -> ReportTable:
+@report_table("screening", Section.ROBUSTNESS, "The result without participants who may not have looked")
+def screening_table(findings: Findings) -> TableContent | None:
+    """Return the preference without participants who may not have looked."""
+    if not findings.preferences:
+        return None
     columns = (
         Column("comparison", "words"), Column("participants"), Column("pointed at"), Column("everybody [95 % CI]"), Column("p"),
         Column("without them [95 % CI]"), Column("p without them"),
     )  # fmt: skip
-    screened = [screen(votes) for votes in votes_of(found.data)]
+    screened = [screen(votes) for votes in votes_of(findings.data)]
     rows = tuple(
         (
             word_cell(arm_pair(each.everybody)),
@@ -113,18 +117,20 @@ def _screening(found: Findings) -> ReportTable:
         f"Share of votes for the first arm. {error_words(contrasts)}".strip(),
         *_reasons(contrasts),
     )
-    return ReportTable(
-        "screening", "The result without participants who may not have looked", columns, rows, notes, found.simulated
-    )
+    return TableContent(columns, rows, notes, findings.simulated)
 
 
-def _middle_means(found: Findings) -> ReportTable | None:
-    kept = [each for each in found.measured if len(each.values)]
+@report_table("middle_means", Section.ROBUSTNESS, "Interquartile means of the metrics per arm")
+def middle_means_table(findings: Findings) -> TableContent | None:
+    """Return the interquartile mean of every metric per arm."""
+    kept = [each for each in findings.measured if len(each.values)]
     if not kept:
         return None
     made = {each.metric: [mean for mean in middle_means(each, DRAWS) if not mean.second] for each in kept}
-    arrows = {metric.metric: heading(metric) for metric in found.metrics}
-    rows = tuple((word_cell(arrows.get(name, name)), *_middle_cells(means, found.data.labels)) for name, means in made.items())
+    arrows = {metric.metric: heading(metric) for metric in findings.metrics}
+    rows = tuple(
+        (word_cell(arrows.get(name, name)), *_middle_cells(means, findings.data.labels)) for name, means in made.items()
+    )
     every = [mean for means in made.values() for mean in means]
     notes = (
         "Mean of the middle half of an arm's scores: the lowest and the highest quarter do not move it. Where it tells another "
@@ -133,8 +139,8 @@ def _middle_means(found: Findings) -> ReportTable | None:
         *dict.fromkeys(f"{mean.metric}: {mean.note}" for mean in every if mean.note),
         *signatures(every),
     )
-    columns = (Column("", "words"), *(Column(f"{label} [95 % CI]") for label in found.data.labels))
-    return ReportTable("middle_means", "Interquartile means of the metrics per arm", columns, rows, notes)
+    columns = (Column("", "words"), *(Column(f"{label} [95 % CI]") for label in findings.data.labels))
+    return TableContent(columns, rows, notes)
 
 
 def _middle_cells(means: list[MiddleMean], labels: Iterable[str]) -> list[TableCell]:

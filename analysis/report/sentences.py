@@ -21,10 +21,10 @@ class Sentence:
     simulated: bool = False
 
 
-def preference_sentence(each: Preference, found: Findings) -> Sentence:
+def preference_sentence(each: Preference, findings: Findings) -> Sentence:
     """Return what people said of one pair of arms; its verdict rests on the clustered test."""
     contrast = each.clustered
-    who = _who(found)
+    who = _who(findings)
     ahead, behind = _order(contrast)
     headline = {
         Verdict.DIFFERENT: f"{who} preferred {ahead} over {behind}.",
@@ -40,7 +40,7 @@ def preference_sentence(each: Preference, found: Findings) -> Sentence:
         )
     if contrast.scope:
         parts.append(f"Holds for other {_list(contrast.scope)} like these.")
-    return Sentence(headline, " ".join(parts), contrast.verdict, found.simulated)
+    return Sentence(headline, " ".join(parts), contrast.verdict, findings.simulated)
 
 
 def metric_sentence(metric: MetricResult) -> Sentence:
@@ -66,9 +66,9 @@ def metric_sentence(metric: MetricResult) -> Sentence:
     return Sentence(headline, detail, Verdict.DIFFERENT if separated else Verdict.INCONCLUSIVE)
 
 
-def cautions(found: Findings) -> tuple[str, ...]:
+def cautions(findings: Findings) -> tuple[str, ...]:
     """Return what weakens the verdicts on preference, each said once."""
-    return tuple(dict.fromkeys(note for each in found.preferences for note in each.clustered.notes))
+    return tuple(dict.fromkeys(note for each in findings.preferences for note in each.clustered.notes))
 
 
 def _order(contrast: Contrast) -> tuple[str, str]:
@@ -114,10 +114,10 @@ def _ties(ties: int) -> str:
     return counted(ties, "tie") if ties else "no ties"
 
 
-def _who(found: Findings) -> str:
-    if not found.simulated:
+def _who(findings: Findings) -> str:
+    if not findings.simulated:
         return "People"
-    return "Simulated participants" if not found.data.real else "People and simulated participants"
+    return "Simulated participants" if not findings.data.real else "People and simulated participants"
 
 
 def _list(words: tuple[str, ...]) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from analysis.contrast import Contrast
 from analysis.findings import Findings
 from analysis.number_format import ABSENT, count, counted, number, p_value, percent
-from analysis.report.table import Column, ReportTable, TableCell
+from analysis.report.table import Column, TableCell
 from analysis.report.table_cells import error_words, interval_cell, mean_cell, plain_cell, share_cell, word_cell
+from analysis.report.table_spec import Section, TableContent, report_table
 from analysis.votes.preference import Preference
 
 
@@ -28,36 +29,36 @@ def difference_rows(contrasts: Sequence[Contrast], digits: int) -> tuple[tuple[T
     )
 
 
-def table_1(found: Findings) -> ReportTable | None:
+@report_table("table1", Section.RESULTS, "Similarity and user study, as printed")
+def table_1(findings: Findings) -> TableContent | None:
     """Return Table 1 as printed: similarity and user study per pair of arms; None where there is neither.
 
     The user study is the share of decided comparisons that the first arm won by majority vote. Source: Orthogonal Monte Carlo
     Dropout, Table 1.
     """
-    if not found.preferences and not found.similarities:
+    if not findings.preferences and not findings.similarities:
         return None
-    pairs = found.data.arm_pairs
+    pairs = findings.data.arm_pairs
     rows = []
-    for similarity in found.similarities:
+    for similarity in findings.similarities:
         means = {(mean.first, mean.second): mean.estimate for mean in similarity.means}
         rows.append((word_cell(similarity.metric), *(_printed(means.get(pair)) for pair in pairs)))
-    if found.preferences:
-        wins = {(each.first, each.second): each.naive.estimate for each in found.preferences}
+    if findings.preferences:
+        wins = {(each.first, each.second): each.naive.estimate for each in findings.preferences}
         cells = (_printed_share(wins.get(pair)) for pair in pairs)
         rows.append((word_cell("user study"), *cells))
-    notes = [f"{similarity.metric}: mean over cases and seeds; {similarity.signature}." for similarity in found.similarities]
-    if found.preferences:
+    notes = [f"{similarity.metric}: mean over cases and seeds; {similarity.signature}." for similarity in findings.similarities]
+    if findings.preferences:
         notes.append("User study: share of comparisons won by the first arm by majority vote; ties are left out.")
         notes.append("As printed in the papers, without uncertainty; the next table has it.")
     columns = (Column("", "words"), *(Column(f"{first} vs {second}") for first, second in pairs))
-    return ReportTable(
-        "table1", "Similarity and user study, as printed", columns, tuple(rows), tuple(notes), _from_simulation(found)
-    )
+    return TableContent(columns, tuple(rows), tuple(notes), _from_simulation(findings))
 
 
-def preference_table(found: Findings) -> ReportTable | None:
+@report_table("table1_uncertainty", Section.RESULTS, "Which arm people preferred, with uncertainty")
+def preference_table(findings: Findings) -> TableContent | None:
     """Return Table 1's user study with its uncertainty: the naive test, and the one that respects what recurs."""
-    if not found.preferences:
+    if not findings.preferences:
         return None
     columns = (
         Column("comparison", "words"),
@@ -70,14 +71,12 @@ def preference_table(found: Findings) -> ReportTable | None:
         Column("p (equivalence, Holm)"),
         Column("verdict", "words"),
     )
-    rows = tuple(_preference_row(each, found.margin_scale) for each in found.preferences)
-    return ReportTable(
-        "table1_uncertainty",
-        "Which arm people preferred, with uncertainty",
+    rows = tuple(_preference_row(each, findings.margin_scale) for each in findings.preferences)
+    return TableContent(
         columns,
         rows,
-        preference_notes(found),
-        _from_simulation(found),
+        preference_notes(findings),
+        _from_simulation(findings),
     )
 
 
@@ -97,28 +96,29 @@ def _preference_row(each: Preference, scale: str) -> tuple[TableCell, ...]:
     )
 
 
-def preference_notes(found: Findings) -> tuple[str, ...]:
+def preference_notes(findings: Findings) -> tuple[str, ...]:
     """Return what a reader must know to read the preference table."""
-    comparisons = sum(each.comparisons for each in found.preferences)
-    votes = sum(each.votes for each in found.preferences)
+    comparisons = sum(each.comparisons for each in findings.preferences)
+    votes = sum(each.votes for each in findings.preferences)
     notes = [
-        f"n: {counted(votes, 'vote')} on {count(comparisons)} of {count(found.data.planned)} planned comparisons.",
+        f"n: {counted(votes, 'vote')} on {count(comparisons)} of {count(findings.data.planned)} planned comparisons.",
         "Naive: exact binomial test on majority outcomes, ties left out; it takes the comparisons for independent.",
         "Clustered: share of votes (cannot tell = half a vote each). "
-        + error_words(each.clustered for each in found.preferences)
+        + error_words(each.clustered for each in findings.preferences)
         + " The verdict rests on it.",
         "Correction: Holm over the comparisons of arms. Verdict at 5 %.",
     ]
-    if found.margin is not None:
-        unit = "share of votes" if found.margin_scale == "votes" else "share of decided comparisons"
-        notes.append(f"Margin of equivalence: ±{number(100 * found.margin, 1)} percentage points around 50 % ({unit}).")
-    if found.data.surplus:
-        notes.append(f"{count(found.data.surplus)} surplus votes, given after their place was taken, are left out.")
-    seen = dict.fromkeys(note for each in found.preferences for note in (*each.naive.notes, *each.clustered.notes))
+    if findings.margin is not None:
+        unit = "share of votes" if findings.margin_scale == "votes" else "share of decided comparisons"
+        notes.append(f"Margin of equivalence: ±{number(100 * findings.margin, 1)} percentage points around 50 % ({unit}).")
+    if findings.data.surplus:
+        notes.append(f"{count(findings.data.surplus)} surplus votes, given after their place was taken, are left out.")
+    seen = dict.fromkeys(note for each in findings.preferences for note in (*each.naive.notes, *each.clustered.notes))
     return (*notes, *seen)
 
 
-def similarity_table(found: Findings) -> ReportTable | None:
+@report_table("table1_similarity", Section.SIMILARITY, "How alike two arms' images are")
+def similarity_table(findings: Findings) -> TableContent | None:
     """Return the mean similarity of every pair of arms with its interval."""
     rows = tuple(
         (
@@ -127,25 +127,26 @@ def similarity_table(found: Findings) -> ReportTable | None:
             mean_cell(mean),
             plain_cell(mean.n, count(mean.n)),
         )
-        for similarity in found.similarities
+        for similarity in findings.similarities
         for mean in similarity.means
     )
     if not rows:
         return None
     columns = (Column("metric", "words"), Column("comparison", "words"), Column("mean [95 % CI]"), Column("n"))
-    notes = [f"{similarity.metric}: {similarity.signature}." for similarity in found.similarities]
-    means = [mean for similarity in found.similarities for mean in similarity.means]
+    notes = [f"{similarity.metric}: {similarity.signature}." for similarity in findings.similarities]
+    means = [mean for similarity in findings.similarities for mean in similarity.means]
     notes.append(f"n: cases times seeds. {error_words(means)}".strip())
     seen = dict.fromkeys(note for mean in means for note in mean.notes)
-    return ReportTable("table1_similarity", "How alike two arms' images are", columns, rows, (*notes, *seen))
+    return TableContent(columns, rows, (*notes, *seen))
 
 
-def agreement_table(found: Findings) -> ReportTable | None:
+@report_table("agreement", Section.AGREEMENT, "How far participants agree")
+def agreement_table(findings: Findings) -> TableContent | None:
     """Return how far participants agree on each pair of arms."""
-    if not found.preferences:
+    if not findings.preferences:
         return None
     rows = []
-    for each, agreed, ceiling in zip(found.preferences, found.agreements, found.ceilings, strict=True):
+    for each, agreed, ceiling in zip(findings.preferences, findings.agreements, findings.ceilings, strict=True):
         rows.append(
             (
                 word_cell(arm_pair(each)),
@@ -169,9 +170,9 @@ def agreement_table(found: Findings) -> ReportTable | None:
         "Intervals: crossed bootstrap over concepts and participants, percentiles; κ differs little from α and is given alone.",
         "Noise ceiling: how often a vote is what most of the other votes on its comparison say; no metric can be asked to "
         "predict votes better than people do.",
-        *dict.fromkeys(agreed.note for agreed in found.agreements if agreed.note),
+        *dict.fromkeys(agreed.note for agreed in findings.agreements if agreed.note),
     ]
-    return ReportTable("agreement", "How far participants agree", columns, tuple(rows), tuple(notes), _from_simulation(found))
+    return TableContent(columns, tuple(rows), tuple(notes), _from_simulation(findings))
 
 
 def _agreed(value: float | None, interval: tuple[float, float] | None) -> TableCell:
@@ -188,5 +189,5 @@ def _printed_share(value: float | None) -> TableCell:
     return plain_cell(value, ABSENT if value is None else percent(value))
 
 
-def _from_simulation(found: Findings) -> bool:
-    return found.simulated and bool(found.preferences)
+def _from_simulation(findings: Findings) -> bool:
+    return findings.simulated and bool(findings.preferences)

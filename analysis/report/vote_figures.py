@@ -7,7 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.contrast import Contrast
+from analysis.findings import Findings
 from analysis.number_format import count
+from analysis.report.figure_spec import FigureContent, report_figure
 from analysis.report.figure_style import BAND, BLUE, GREY, ORANGE, SETTINGS, canvas, legend_below, mark
 from analysis.votes.preference import Preference
 from analysis.votes.vote_models import ArmStrengths
@@ -94,3 +96,43 @@ def bar(
     if contrast.interval is not None:
         axes.plot([factor * end for end in contrast.interval], [y, y], color=color, lw=width, solid_capstyle="round")
     axes.plot([x], [y], marker=marker, color=color, ms=3.5 + width, ls="none", label=label)
+
+
+@report_figure("preference")
+def preference_figure(findings: Findings) -> FigureContent | None:
+    """Return the forest plot of the votes, if any pair of arms was judged."""
+    judged = _judged(findings)
+    if not judged:
+        return None
+    caption = "Right of 50 %: the first arm is preferred. "
+    if findings.margin is not None:
+        caption += f"Band: the margin on the share of {findings.margin_scale}. "
+    caption += "Thick: votes, allowing for shared concepts and participants. Thin: majority outcomes taken as independent."
+    figure = preference_forest(judged, findings.margin, findings.margin_scale, findings.simulated)
+    return FigureContent(caption, figure, findings.simulated)
+
+
+@report_figure("outcomes")
+def outcomes_figure(findings: Findings) -> FigureContent | None:
+    """Return the comparisons won, tied and lost, if any pair of arms was judged."""
+    judged = _judged(findings)
+    if not judged:
+        return None
+    caption = "How many comparisons each arm won by the majority of their votes; an even split is a tie."
+    return FigureContent(caption, outcome_bars(judged, findings.simulated), findings.simulated)
+
+
+@report_figure("strengths")
+def strengths_figure(findings: Findings) -> FigureContent | None:
+    """Return the strength of every arm, if all arms were compared with each other."""
+    strengths = findings.strengths
+    if strengths is None or strengths.fit is None:
+        return None
+    caption = "Strength of every arm from all votes together. Bars: 95 % by quasi standard errors, made to be compared."
+    if strengths.quasi is None:
+        caption = f"Strength of every arm from all votes together. {strengths.note}"
+    return FigureContent(caption, strength_plot(strengths, findings.simulated), findings.simulated)
+
+
+def _judged(findings: Findings) -> list[Preference]:
+    return [each for each in findings.preferences if each.clustered.estimate is not None]

@@ -17,7 +17,7 @@ THEIRS = frozenset({"blobs", "refs", ".locks", ".no_exist", "CACHEDIR.TAG"})
 UNFINISHED = (".incomplete", ".partial", ".part")
 LARGE_FILE = re.compile(r"[0-9a-f]{64}")
 # A package that reads experiments says here what one takes from the hub.
-NEEDS = "evalkit.hub_needs"
+NEEDS = "evalkit.hub_requirements"
 
 # gives a file or folder, or several files
 Fetch = Callable[[], Path | tuple[Path, ...]]
@@ -50,8 +50,8 @@ def wanted(sources: Mapping[str, Source], experiment: str | None) -> dict[str, F
     if experiment is not None:
         for entry in entry_points(group=NEEDS):
             needs = entry.load()(experiment)
-            fetches.update(needs.fetches)
-            sources = {name: source for name, source in sources.items() if name not in needs.brought}
+            fetches.update(needs.downloads)
+            sources = {name: source for name, source in sources.items() if name not in needs.provided}
     for name, source in sources.items():
         fetches[f"{name}: {' and '.join(source.files)} of {source.hub}"] = _fetch(source)
     return fetches

@@ -11,7 +11,7 @@ from PIL import Image
 from evalkit.errors import UserError
 from evalkit.metric_spec.histograms import Counts, binned, density, kullback_leibler
 from evalkit.run.manifest import FILE_NAME, Manifest
-from generation.paths import PICTURES
+from generation.paths import IMAGE_SUFFIXES
 from generation.pipeline import Pipeline
 from generation.train.training_images import read
 
@@ -45,9 +45,11 @@ def pictures(folder: Path) -> dict[str, list[Path]]:
     if (folder / FILE_NAME).is_file():
         run = Manifest.load(folder).complete(folder)
         return {arm.label: [folder / one.path for one in run.images if one.arm == arm.label] for arm in run.arms}
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES) if folder.is_dir() else []
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
     if not paths:
-        raise UserError(f"{folder}: contains no image; give a run, or a folder with files that end in {', '.join(PICTURES)}")
+        raise UserError(
+            f"{folder}: contains no image; give a run, or a folder with files that end in {', '.join(IMAGE_SUFFIXES)}"
+        )
     return {"images": paths}
 
 

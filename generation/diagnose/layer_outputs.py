@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from generation.batch_invariant import added
-from generation.experiment import Arm, Case
+from generation.batch_invariant import lora_output
+from generation.experiment import ArmSpec, CaseSpec
 from generation.lora.factors import Factors
 from generation.merge.apply import HOOKED
 from generation.merge.setup import Observer, WeightedLora, layers_of, module_of
-from generation.sampler import Artist, Cell
+from generation.sampler import ImageRequest, Sampler
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,17 @@ class InputCrosstalk:
     strength: float
 
 
-def output_overlaps(artist: Artist, arm: Arm, case: Case) -> tuple[list[OutputOverlap], list[OutputStrength]]:
+def output_overlaps(sampler: Sampler, arm: ArmSpec, case: CaseSpec) -> tuple[list[OutputOverlap], list[OutputStrength]]:
     """Sample a case's first seed with an arm; return overlap and strength of its LoRAs' outputs per layer and step.
 
     Every kind of merge is applied by hooks here, so that each layer's output without it is known. Only sums are stored.
     """
-    layers = _named(artist, case)
+    layers = _named(sampler, case)
     sums: dict[tuple[str, int], _Sums] = defaultdict(_Sums)
     plain: dict[str, Tensor] = {}
 
     def here(layer: str) -> _Sums:
-        return sums[layer, artist.state.step() if layer.startswith("unet.") else 0]
+        return sums[layer, sampler.state.step() if layer.startswith("unet.") else 0]
 
     def open_(layer: str, module: nn.Module, x: Tensor, output: Tensor) -> None:
         plain[layer] = output.clone()
@@ -91,22 +91,22 @@ def output_overlaps(artist: Artist, arm: Arm, case: Case) -> tuple[list[OutputOv
         here(layer).merged += _square(output - before)
 
     with ExitStack() as stack:
-        _watch(stack, artist, layers, open_)
-        stack.enter_context(_hooked(artist, arm, case.concepts, look))
-        _watch(stack, artist, layers, close)
-        artist.draw([Cell(case, case.seeds[0])])
+        _watch(stack, sampler, layers, open_)
+        stack.enter_context(_hooked(sampler, arm, case.concepts, look))
+        _watch(stack, sampler, layers, close)
+        sampler.generate([ImageRequest(case, case.seeds[0])])
     overlaps = [
         OutputOverlap(arm.label, *key, *names, *numbers) for key, total in sums.items() for names, numbers in total.met()
     ]
     return overlaps, [OutputStrength(arm.label, *key, *total.strengths()) for key, total in sums.items()]
 
 
-def input_crosstalk(artist: Artist, case: Case) -> list[InputCrosstalk]:
+def input_crosstalk(sampler: Sampler, case: CaseSpec) -> list[InputCrosstalk]:
     """Draw each concept of a case alone, prompted by its words; return what the others' LoRAs would do to the same inputs.
 
     Orthogonal Adaptation (Po et al. 2024, arXiv 2312.02432) calls ||Delta_j X_i|| crosstalk and asks that it vanish.
     """
-    layers, rows = _named(artist, case), []
+    layers, rows = _named(sampler, case), []
     plain: dict[str, float] = defaultdict(float)
     squares: dict[tuple[str, str], float] = defaultdict(float)
 
@@ -118,12 +118,12 @@ def input_crosstalk(artist: Artist, case: Case) -> list[InputCrosstalk]:
     for drawn in case.concepts:
         plain.clear()
         squares.clear()
-        words = artist.experiment.concept(drawn).words
+        words = sampler.experiment.concept(drawn).words
         alone = case.model_copy(update={"concepts": (drawn,), "prompt": words})
         with ExitStack() as stack:
-            _watch(stack, artist, layers, look)
-            stack.enter_context(artist.merged(Arm(label="alone", method="direct"), alone.concepts))
-            artist.draw([Cell(alone, alone.seeds[0])])
+            _watch(stack, sampler, layers, look)
+            stack.enter_context(sampler.merged(ArmSpec(label="alone", method="direct"), alone.concepts))
+            sampler.generate([ImageRequest(alone, alone.seeds[0])])
         for (layer, acting), square in squares.items():
             if acting != drawn and squares.get((layer, drawn)):
                 ratios = _ratio(square, squares[layer, drawn]), _ratio(square, plain[layer])
@@ -173,34 +173,34 @@ class _Look(Protocol):
     def __call__(self, layer: str, module: nn.Module, x: Tensor, output: Tensor) -> None: ...
 
 
-def _named(artist: Artist, case: Case) -> Mapping[str, list[tuple[str, WeightedLora]]]:
+def _named(sampler: Sampler, case: CaseSpec) -> Mapping[str, list[tuple[str, WeightedLora]]]:
     """Return the LoRAs of every layer, each with its concept's name."""
-    by_layer = layers_of(artist.weighted(case.concepts))
+    by_layer = layers_of(sampler.weighted(case.concepts))
     return {layer: [(case.concepts[weighted.place], weighted) for weighted in here] for layer, here in by_layer.items()}
 
 
-def _watch(stack: ExitStack, artist: Artist, layers: Mapping[str, object], look: _Look) -> None:
+def _watch(stack: ExitStack, sampler: Sampler, layers: Mapping[str, object], look: _Look) -> None:
     """Show `look` every call of the layers, as it is after the hooks that are there already."""
     for layer in layers:
 
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor, layer: str = layer) -> None:
             look(layer, module, args[0], output)
 
-        stack.callback(module_of(artist.pipeline, layer).register_forward_hook(hook).remove)
+        stack.callback(module_of(sampler.pipeline, layer).register_forward_hook(hook).remove)
 
 
 @contextmanager
-def _hooked(artist: Artist, arm: Arm, concepts: Sequence[str], observe: Observer) -> Iterator[None]:
+def _hooked(sampler: Sampler, arm: ArmSpec, concepts: Sequence[str], observe: Observer) -> Iterator[None]:
     """Apply an arm's merge by hooks while a block runs, even if it could be folded."""
-    merge, loras = artist.merge(arm), artist.weighted(concepts, arm)
+    merge, loras = sampler.merge(arm), sampler.weighted(concepts, arm)
     if merge.method.acts_on in HOOKED:
-        with HOOKED[merge.method.acts_on](merge, artist.pipeline, loras, artist.state, observe):
+        with HOOKED[merge.method.acts_on](merge, sampler.pipeline, loras, sampler.state, observe):
             yield
         return
-    changes = merge.changes(artist.pipeline, loras, artist.state) or {}
+    changes = merge.changes(sampler.pipeline, loras, sampler.state) or {}
     with ExitStack() as stack:
         for layer, here in layers_of(loras).items():
-            module = module_of(artist.pipeline, layer)
+            module = module_of(sampler.pipeline, layer)
             change = changes[layer](module.weight.device) if layer in changes else None
             parts = [weighted.part(layer, module.weight.device) for weighted in here]
 
@@ -228,7 +228,7 @@ def _output(module: nn.Module, x: Tensor, change: Factors | Tensor) -> Tensor:
     """Return what a change of a layer's weight adds to its output, in float32."""
     x = x.float()
     if isinstance(change, Factors):
-        return added(module, x, change.down, change.up)
+        return lora_output(module, x, change.down, change.up)
     if isinstance(module, nn.Conv2d):
         padding: Any = module.padding
         return functional.conv2d(x, change, None, module.stride, padding, module.dilation, module.groups)

@@ -43,16 +43,16 @@ def merge(
     from generation.experiment import find_experiment
     from generation.experiment_file import read_experiment
     from generation.merge.export import choose, narrowed, write_merge
-    from generation.sampler import Artist
+    from generation.sampler import Sampler
 
     path, folder = find_experiment(experiment)
     whole = read_experiment(path, folder)
     chosen, one = choose(whole, arm, case)
-    artist = Artist(narrowed(whole, chosen, one), folder, torch.device("cpu"))
+    sampler = Sampler(narrowed(whole, chosen, one), folder, torch.device("cpu"))
     try:
-        written = write_merge(artist, chosen, one, out, rank=rank, delta=delta, dtype=dtype.value)
+        written = write_merge(sampler, chosen, one, out, rank=rank, delta=delta, dtype=dtype.value)
     finally:
-        artist.close()
+        sampler.close()
     form = "changes of weights" if written.rank is None else f"a LoRA of rank {written.rank} at most"
     norm_kept = "" if rank is None else f", {100 * written.energy:.2f} % of the squared norm kept"
     stderr().print(f"{out}: {plural(written.layers, 'layer')}, {form}{norm_kept}", markup=False)

@@ -12,11 +12,12 @@ from torch import Tensor
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import temporary_beside
 from generation import provenance
-from generation.experiment import Arm, Case, Experiment
+from generation.experiment import ArmSpec, CaseSpec, Experiment
+from generation.lora_cache import lora_key
 from generation.merge.lowrank import cut
 from generation.merge.setup import dense
 from generation.pipeline import Dtype
-from generation.sampler import Artist, lora_key
+from generation.sampler import Sampler
 from generation.tensor_file import TensorFile
 
 
@@ -29,7 +30,7 @@ class MergedFileSummary:
     energy: float
 
 
-def choose(experiment: Experiment, label: str, case: str) -> tuple[Arm, Case]:
+def choose(experiment: Experiment, label: str, case: str) -> tuple[ArmSpec, CaseSpec]:
     """Return the arm and the case of these names.
 
     Raises:
@@ -44,14 +45,21 @@ def choose(experiment: Experiment, label: str, case: str) -> tuple[Arm, Case]:
     return arms[label], cases[case]
 
 
-def narrowed(experiment: Experiment, arm: Arm, case: Case) -> Experiment:
+def narrowed(experiment: Experiment, arm: ArmSpec, case: CaseSpec) -> Experiment:
     """Return the experiment with one arm, one case and its concepts, so that no other LoRA is read."""
     concepts = tuple(concept for concept in experiment.concepts if concept.name in case.merged)
     return experiment.model_copy(update={"arms": (arm,), "cases": (case,), "concepts": concepts})
 
 
 def write_merge(
-    artist: Artist, arm: Arm, case: Case, out: Path, *, rank: int | None = None, delta: bool = False, dtype: Dtype = "float32"
+    sampler: Sampler,
+    arm: ArmSpec,
+    case: CaseSpec,
+    out: Path,
+    *,
+    rank: int | None = None,
+    delta: bool = False,
+    dtype: Dtype = "float32",
 ) -> MergedFileSummary:
     """Write an arm's merge of a case's LoRAs to `out`; the same arm gives the same bytes.
 
@@ -60,7 +68,7 @@ def write_merge(
 
     Parameters
     ----------
-    artist
+    sampler
         The sampler with the experiment's model and LoRAs.
     arm, case
         What to merge.
@@ -77,7 +85,7 @@ def write_merge(
     Raises:
         UserError: the merge changes while sampling, or it is not low rank and neither `rank` nor `delta` is given.
     """
-    changes = artist.changes(arm, case.merged)
+    changes = sampler.changes(arm, case.merged)
     if changes is None:
         raise UserError(
             f"--arm {arm.label}: {arm.method} changes while sampling, which no file of weights can represent; "
@@ -87,7 +95,7 @@ def write_merge(
     with temporary_beside(out) as temporary, TemporaryFile(dir=out.parent) as data:
         file, precision = TensorFile(data), getattr(torch, dtype)
         for layer, make in changes.items():
-            made = make(artist.device)
+            made = make(sampler.device)
             if delta:
                 file.add(f"{spelt(layer)}.diff", dense(made).to(precision))
                 continue
@@ -108,7 +116,7 @@ def write_merge(
             raise UserError(f"--arm {arm.label}: the merge of {case.id} changes nothing; are all weights 0?")
         total = sum(whole for _, whole in norms.values())
         energy = sum(part for part, _ in norms.values()) / total if total else 1.0
-        header = {"evalkit": provenance.as_json({**_made_of(artist, arm, case), "energy_kept": energy})}
+        header = {"evalkit": provenance.as_json({**_made_of(sampler, arm, case), "energy_kept": energy})}
         if not delta:
             header["lora_adapter_metadata"] = provenance.as_json(_config(file.ranks()))
         file.write(temporary, header)
@@ -124,19 +132,23 @@ def spelt(layer: str) -> str:
     return f"{component}.text_model.{name}"
 
 
-def _made_of(artist: Artist, arm: Arm, case: Case) -> dict[str, Any]:
+def _made_of(sampler: Sampler, arm: ArmSpec, case: CaseSpec) -> dict[str, Any]:
     """Return everything needed to reproduce the file."""
-    setup = artist.merge(arm)
+    setup = sampler.merge(arm)
     return {
-        "experiment": artist.experiment.name,
-        "base": artist.experiment.base.model,
+        "experiment": sampler.experiment.name,
+        "base": sampler.experiment.base.model,
         "case": case.id,
         "arm": arm.label,
         "method": arm.method,
         "parameters": setup.settings.model_dump(mode="json"),
         "seed": setup.seed,
         "sources": [
-            {"concept": name, "sha256": artist.adapters[lora_key(name, arm)], "weight": artist.experiment.concept(name).weight}
+            {
+                "concept": name,
+                "sha256": sampler.loras.sha256[lora_key(name, arm)],
+                "weight": sampler.experiment.concept(name).weight,
+            }
             for name in case.merged
         ],
         "versions": provenance.versions(),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from generation.batch_invariant import added
+from generation.batch_invariant import lora_output
 from generation.lora.factors import Factors
 from generation.merge.lowrank import side_by_side
 from generation.merge.method_inputs import ColumnObjective
@@ -127,5 +127,5 @@ class _Bench:
                 down = part.down
             else:
                 continue
-            output = output + added(module, args[0], down.to(output.dtype), part.up.to(output.dtype))
+            output = output + lora_output(module, args[0], down.to(output.dtype), part.up.to(output.dtype))
         return output

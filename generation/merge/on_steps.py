@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from generation.batch_invariant import added
+from generation.batch_invariant import lora_output
 from generation.lora.factors import Factors
 from generation.merge.lowrank import side_by_side
 from generation.merge.method_inputs import StepPlan
@@ -91,10 +91,10 @@ class _StepHook:
         if self.observe is not None:
             channels = 1 if isinstance(module, nn.Conv2d) else -1
             pairs = [(part.down.to(self.weight), part.up.to(self.weight)) for part in self.parts]
-            outputs = [added(module, args[0], *pair) for pair in pairs]
+            outputs = [lora_output(module, args[0], *pair) for pair in pairs]
             outputs = [y.movedim(channels, -1).flatten(0, -2) for y in outputs]
             self.observe(self.layer, outputs, [torch.full_like(y, gain) for y, gain in zip(outputs, gains, strict=True)])
-        return output if acting is None else output + added(module, args[0], *acting)
+        return output if acting is None else output + lora_output(module, args[0], *acting)
 
 
 @contextmanager

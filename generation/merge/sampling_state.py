@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from generation.batch_invariant import steady
+from generation.batch_invariant import batch_invariant
 from generation.merge.dropout_masks import MaskOptions, row_words
 from generation.pipeline import Pipeline, components
 from generation.seeds import derived
@@ -35,7 +35,7 @@ class SamplingState:
         self.folded: list[tuple[Tensor, Tensor]] = []
         self._calls: dict[str, int] = {}
         with ExitStack() as stack:
-            stack.enter_context(steady(pipeline))
+            stack.enter_context(batch_invariant(pipeline))
             for name, part in components(pipeline).items():
                 stack.callback(part.register_forward_pre_hook(self._counter(name)).remove)
             self._stack = stack.pop_all()

@@ -116,7 +116,7 @@ def train_one(out: Path, recipe: TrainingRecipe, folder: Path, prior: Path, devi
     import torch
 
     from evalkit.encoders.device import choose_device
-    from generation.experiment import Base
+    from generation.experiment import BaseSpec
     from generation.paths import model_folder
     from generation.pipeline import load_pipeline
     from generation.train.trainer import train_lora
@@ -124,7 +124,7 @@ def train_one(out: Path, recipe: TrainingRecipe, folder: Path, prior: Path, devi
     if threads is not None:
         torch.set_num_threads(threads)
     start = time.monotonic()
-    base = model_folder(Base(model=recipe.base, revision=recipe.revision), folder)
+    base = model_folder(BaseSpec(model=recipe.base, revision=recipe.revision), folder)
     pipeline = load_pipeline(base, recipe.dtype, torch.device(choose_device(device)))
     trained = train_lora(pipeline, recipe, folder, out, prior, lambda *_: None, out.with_suffix(".training"))
     return (

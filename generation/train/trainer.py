@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from generation.pipeline import Pipeline
-from generation.token_embeddings import Vocabulary, readers, write_words
+from generation.token_embeddings import TokenVocabulary, text_encoders, write_embeddings
 from generation.train.adapters import add_adapters, without_adapters, write_adapters
 from generation.train.checkpoint import Checkpoint, Row, write_losses, write_samples
 from generation.train.objective import Objective, TrainingBatch
@@ -81,7 +81,7 @@ def train_lora(
     words, rate = None, 0.0
     if recipe.embeddings is not None:
         words, rate = begin_words(pipeline, recipe.embeddings, recipe.seed), recipe.embeddings.learning_rate
-        Vocabulary(pipeline, [words])
+        TokenVocabulary(pipeline, [words])
     vectors: list[Any] = [] if words is None else list(words.vectors.values())
     rates = ((adapters.unet, recipe.learning_rate), (adapters.text, recipe.text_learning_rate), (vectors, rate))
     weights = [weight for group, _ in rates for weight in group]
@@ -114,7 +114,7 @@ def train_lora(
             _look(pipeline, recipe, progress_folder, rows)
         progress("training", step + 1, recipe.steps)
     if words is not None:
-        write_words(words, pipeline, recipe.concept, out.with_suffix(EMBEDDINGS))
+        write_embeddings(words, pipeline, recipe.concept, out.with_suffix(EMBEDDINGS))
     write_adapters(pipeline, adapters.notes, out)
     if progress_folder is not None and checkpoint is not None:
         _look(pipeline, recipe, progress_folder, rows)
@@ -131,7 +131,7 @@ def _compute_twice(pipeline: Pipeline, *, text: bool) -> None:
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     pipeline.unet.enable_gradient_checkpointing()
-    for encoder in readers(pipeline).values() if text else ():
+    for encoder in text_encoders(pipeline).values() if text else ():
         for layer in encoder.modules():
             # transformers' own switch works in training mode alone, which would also turn on dropouts of the base model
             if isinstance(layer, GradientCheckpointingLayer):

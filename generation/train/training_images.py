@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import write_atomic
 from generation.experiment import TINYWORLD
-from generation.paths import PICTURES
+from generation.paths import IMAGE_SUFFIXES
 from generation.pipeline import Pipeline
 from generation.seeds import initial_noise
 from generation.train.recipe import TrainingRecipe
@@ -32,9 +32,9 @@ def instance_images(recipe: TrainingRecipe, folder: Path) -> list[Captioned]:
     source = folder / recipe.references
     if not source.is_dir():
         raise UserError(f"references: {source}: the folder does not exist; give a folder of images of the concept")
-    paths = sorted(path for path in source.iterdir() if path.suffix.lower() in PICTURES and not path.name.startswith("."))
+    paths = sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."))
     if not paths:
-        raise UserError(f"references: {source}: contains no image; give files that end in {', '.join(PICTURES)}")
+        raise UserError(f"references: {source}: contains no image; give files that end in {', '.join(IMAGE_SUFFIXES)}")
     return [(square(read(path), recipe.size), _caption(path, recipe.prompt)) for path in paths]
 
 

@@ -1,4 +1,4 @@
-"""What the researcher does to a study that runs: exclude and take back in, void, pause, lock, erase; each is logged."""
+"""Logged actions on a running study: exclude, include, void, pause, resume, lock, erase."""
 
 import secrets
 from dataclasses import dataclass
@@ -16,24 +16,26 @@ from study_app.service.assignment import free_place, take_place
 
 @dataclass(frozen=True)
 class Excluded:
-    """A participant whom a rule of the design, or the researcher, left out, and why."""
+    """An excluded participant and the reason."""
 
     participant_id: int
     because: str
 
 
 def exclude(session: Session, study_id: int, participant_id: int, because: str, now: datetime) -> None:
-    """Leave a participant out: their judgments stay, marked, and their places go to others. Call it inside `write`.
+    """Exclude a participant: their judgments stay, marked, and their places are freed. Call it inside `write`.
 
     Raises:
-        UserError: the study has no such participant, they are out already, no reason is given, or the study is locked.
+        UserError: the study has no such participant, they are already excluded, the reason is missing, or the study is locked.
     """
     participant = _participant(session, study_id, participant_id)
     _refuse_locked(session, study_id)
     if not because.strip():
-        raise UserError("a reason: is needed to leave a participant out; it stands in the export")
+        raise UserError("exclude: the reason is missing; give one with --because, it is part of the export")
     if participant.excluded_at is not None:
-        raise UserError(f"participant {participant_id}: is left out already: {participant.excluded_because}")
+        raise UserError(
+            f"participant {participant_id}: is already excluded ({participant.excluded_because}); `include` reverses that"
+        )
     participant.excluded_at, participant.excluded_because = now, because
     for assignment in _holding(session, participant_id, "open", "done"):
         free_place(session, assignment)
@@ -41,24 +43,24 @@ def exclude(session: Session, study_id: int, participant_id: int, because: str, 
 
 
 def exclude_by_rules(session: Session, study_id: int, now: datetime) -> list[Excluded]:
-    """Leave out everyone who breaks a rule of the design, and return them with what they broke."""
-    found = []
+    """Exclude all participants who break a rule of the design, and return them with the reasons."""
+    excluded = []
     for participant_id, because in broken_rules(session, study_id):
         exclude(session, study_id, participant_id, because, now)
-        found.append(Excluded(participant_id, because))
-    return found
+        excluded.append(Excluded(participant_id, because))
+    return excluded
 
 
 def include(session: Session, study_id: int, participant_id: int, now: datetime) -> None:
-    """Take a participant back in; judgments whose places others hold meanwhile stay outside the target.
+    """Reverse an exclusion; judgments whose places were reassigned stay outside the target.
 
     Raises:
-        UserError: the study has no such participant, they are not out, or the study is locked.
+        UserError: the study has no such participant, they are not excluded, or the study is locked.
     """
     participant = _participant(session, study_id, participant_id)
     _refuse_locked(session, study_id)
     if participant.excluded_at is None:
-        raise UserError(f"participant {participant_id}: is not left out")
+        raise UserError(f"participant {participant_id}: is not excluded; `evalkit study status` lists who is")
     participant.excluded_at = participant.excluded_because = None
     for assignment in _holding(session, participant_id, "expired"):
         judgment = session.scalar(select(Judgment).where(Judgment.assignment_id == assignment.id, ~Judgment.surplus))
@@ -72,7 +74,7 @@ def include(session: Session, study_id: int, participant_id: int, now: datetime)
 
 
 def void(session: Session, study_id: int, participant_id: int, now: datetime) -> int:
-    """Give up what is reserved for a participant who will not come back, and return how many places that frees."""
+    """Free the reservations of a participant who will not return, and return their number."""
     _participant(session, study_id, participant_id)
     held = _holding(session, participant_id, "open")
     for assignment in held:
@@ -82,34 +84,34 @@ def void(session: Session, study_id: int, participant_id: int, now: datetime) ->
 
 
 def pause(session: Session, study_id: int, now: datetime) -> None:
-    """Hand out nothing until `resume`; answers to what is on a page are still taken."""
+    """Assign no comparison until `resume`; answers to open pages are still accepted."""
     study = _refuse_locked(session, study_id)
     if study.paused_at is not None:
-        raise UserError("the study is paused already")
+        raise UserError("pause: the study is already paused; `resume` continues it")
     study.paused_at = now
     append(session, study_id, "paused", {}, now)
 
 
 def resume(session: Session, study_id: int, now: datetime) -> None:
-    """Hand out comparisons again."""
+    """Assign comparisons again after a pause."""
     study = _refuse_locked(session, study_id)
     if study.paused_at is None:
-        raise UserError("the study is not paused")
+        raise UserError("resume: the study is not paused; `pause` pauses it")
     study.paused_at = None
     append(session, study_id, "resumed", {}, now)
 
 
 def lock(session: Session, study_id: int, now: datetime) -> None:
-    """End the study for good: no judgment is taken any more, and what was chosen may be looked at."""
+    """End the study permanently: no judgment is accepted any more."""
     study = _refuse_locked(session, study_id)
     study.locked_at = now
     append(session, study_id, "locked", {}, now)
 
 
 def erase(session: Session, study_id: int, participant_id: int, now: datetime) -> None:
-    """Forget who a participant is: the recruiter's id, the token their browser holds, their screen, and what they replied.
+    """Erase a participant's identity: recruiter id, access token, screen and questionnaire replies.
 
-    Their judgments stay, nobody's.
+    Their judgments stay, without a link to the person.
     """
     participant = _participant(session, study_id, participant_id)
     session.execute(delete(Identity).where(Identity.participant_id == participant_id))
@@ -122,20 +124,25 @@ def erase(session: Session, study_id: int, participant_id: int, now: datetime) -
 
 
 def _participant(session: Session, study_id: int, participant_id: int) -> Participant:
-    """Return a participant, locked: before the study, as an answer does, or the two could wait for each other for ever."""
+    """Return a participant, locked before the study row, in the same order as an answer, to avoid a deadlock."""
     found = session.scalar(
         select(Participant).where(Participant.id == participant_id, Participant.study_id == study_id).with_for_update()
     )
     if found is None:
         known = session.scalar(select(func.count()).select_from(Participant).where(Participant.study_id == study_id)) or 0
-        raise UserError(f"participant {participant_id}: the study has none of this number among its {known}")
+        raise UserError(
+            f"participant {participant_id}: the study has no participant of this number; it has {known} participants"
+        )
     return found
 
 
 def _refuse_locked(session: Session, study_id: int) -> Study:
     study = session.scalars(select(Study).where(Study.id == study_id).with_for_update()).one()
     if study.locked_at is not None:
-        raise UserError(f"the study was locked on {study.locked_at:%Y-%m-%d %H:%M} UTC; nothing of it can change any more")
+        raise UserError(
+            f"the study was locked on {study.locked_at:%Y-%m-%d %H:%M} UTC and cannot be changed any more; "
+            "only `erase` is possible"
+        )
     return study
 
 

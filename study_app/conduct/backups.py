@@ -1,4 +1,4 @@
-"""Copies of the database while it is served: every so often and at the end, each opened and checked, old ones removed."""
+"""Scheduled backups of the served database: checked copies, the oldest ones removed."""
 
 import logging
 import threading
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def backups(database: Database, run: Path, minutes: int) -> Iterator[None]:
-    """Copy a SQLite database every so many minutes and on leaving; 0 minutes, and a server's database, are left alone."""
+    """Back up a SQLite database every `minutes` minutes and on exit; 0 disables it, PostgreSQL is not backed up."""
     if minutes == 0 or database.file is None:
         yield
         return
@@ -40,10 +40,10 @@ def backups(database: Database, run: Path, minutes: int) -> Iterator[None]:
 
 
 def back_up(file: Path, run: Path) -> Path:
-    """Copy the database into the run's backups, remove all but the newest copies made here, and return the new one.
+    """Copy the database to the run's backups, remove all but the newest scheduled copies, and return the new one.
 
     Raises:
-        UserError: the copy can't be written or is not sound.
+        UserError: the copy cannot be written or is damaged.
     """
     folder = run / FOLDER / "backups"
     copy = folder / f"served-{utc_now():%Y%m%dT%H%M%S%fZ}.db"
@@ -57,5 +57,5 @@ def _copy_or_log(file: Path, run: Path) -> None:
     try:
         back_up(file, run)
     except UserError as error:
-        # serving goes on: the database itself is whole
+        # keep serving: the database itself is intact
         _log.error("backup failed: %s", error)

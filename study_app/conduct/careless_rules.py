@@ -1,4 +1,4 @@
-"""Who judges carelessly, by rules the design states before anyone has judged. Nothing here looks at arms."""
+"""Exclusion rules for careless participants, fixed in the design; independent of arms."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from study_app.service.checks import agrees
 
 @dataclass(frozen=True)
 class Conduct:
-    """What is known of how a participant judges: counts, and the median reaction time in milliseconds (None: not measured)."""
+    """Counts of a participant's choices and checks, and their median reaction time in milliseconds (None: not measured)."""
 
     participant_id: int
     simulated: bool
@@ -33,7 +33,7 @@ class Conduct:
 
 
 def conduct_of_all(session: Session, study_id: int) -> list[Conduct]:
-    """Return how every participant who was given anything judges."""
+    """Return the conduct of every participant who judged."""
     sides = session.execute(
         select(
             Participant.id,
@@ -78,26 +78,28 @@ def conduct_of_all(session: Session, study_id: int) -> list[Conduct]:
 
 
 def breaches(conduct: Conduct, design: Design) -> list[str]:
-    """Return every rule of the design that a participant breaks, in words that name the figures."""
-    rules, found = design.rules, []
+    """Return a description of every rule of the design that a participant breaks."""
+    rules, broken = design.rules, []
     if conduct.judged < rules.after:
         return []
     tested = conduct.checked["attention"] + conduct.checked["gold"]
     failed = tested - conduct.passed["attention"] - conduct.passed["gold"]
     if rules.failed_checks is not None and failed > rules.failed_checks:
-        found.append(f"failed {failed} of {tested} attention and gold checks (allowed: {rules.failed_checks})")
+        broken.append(f"failed {failed} of {tested} attention and gold checks (allowed: {rules.failed_checks})")
     if rules.one_side is not None and conduct.one_side > rules.one_side:
-        found.append(f"chose one side in {conduct.one_side:.0%} of {conduct.judged} (allowed: {rules.one_side:.0%})")
+        broken.append(f"chose one side in {conduct.one_side:.0%} of {conduct.judged} (allowed: {rules.one_side:.0%})")
     if rules.median_seconds is not None and conduct.median_ms is not None and conduct.median_ms < 1000 * rules.median_seconds:
-        found.append(f"median time {conduct.median_ms / 1000:.2f} s (allowed: {rules.median_seconds} s or more)")
-    return found
+        broken.append(f"median time {conduct.median_ms / 1000:.2f} s (allowed: {rules.median_seconds} s or more)")
+    return broken
 
 
 def broken_rules(session: Session, study_id: int) -> list[tuple[int, str]]:
-    """Return who breaks a rule of the design and is not left out yet, with what they break."""
+    """Return the participants who break a rule of the design and are not excluded yet, with the reasons."""
     design = Design.of(session.get_one(Study, study_id))
-    found = [(conduct, breaches(conduct, design)) for conduct in conduct_of_all(session, study_id) if conduct.excluded is None]
-    return [(conduct.participant_id, "; ".join(broken)) for conduct, broken in found if broken]
+    breaking = [
+        (conduct, breaches(conduct, design)) for conduct in conduct_of_all(session, study_id) if conduct.excluded is None
+    ]
+    return [(conduct.participant_id, "; ".join(broken)) for conduct, broken in breaking if broken]
 
 
 def _median(values: list[int]) -> float | None:

@@ -1,4 +1,4 @@
-"""Is this study fit to serve? Its database, secret and images, checked one by one."""
+"""Pre-flight checks of a study server: database, secret, password, port and images."""
 
 import socket
 import sqlite3
@@ -27,18 +27,18 @@ _DEFAULT_PASSWORDS = ("", "postgres", "password", "evalkit", "study", "admin", "
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked, in a sentence; `wrong` must be mended before people come."""
+    """Result of one check; `wrong` must be fixed before participants arrive."""
 
     state: Literal["good", "warning", "wrong"]
     what: str
 
 
 def examine(database: Database, run: Path, port: int = 8501) -> tuple[Finding, ...]:
-    """Check everything a study server needs, and say what to do about what is not as it should be."""
+    """Check everything a study server needs; each finding states the problem and the fix."""
     findings = [*_database(database), *_secrets(run), *_network(port)]
     study = find_study(database, run)
     if study is None:
-        findings.append(Finding("warning", f"no study was begun; begin it with `evalkit study init {run}`"))
+        findings.append(Finding("warning", f"the study has not been initialized; run `evalkit study init {run}`"))
         return tuple(findings)
     findings += _images(run)
     if has_simulated(database, study.id):
@@ -47,7 +47,7 @@ def examine(database: Database, run: Path, port: int = 8501) -> tuple[Finding, .
 
 
 def wal_bug(version: tuple[int, int, int]) -> bool:
-    """Tell whether a SQLite version can damage a WAL file that several connections write."""
+    """Return whether a SQLite version has the WAL-reset bug."""
     backported = any(version[:2] == fixed[:2] and version >= fixed for fixed in _FIXED)
     return _BUG_SINCE <= version < _BUG_UNTIL and not backported
 
@@ -57,7 +57,7 @@ def _database(database: Database) -> list[Finding]:
         findings = [Finding("good", f"{database.name}: answers, and its schema is this version's")]
         password = database.url.password
         if password is not None and password in (*_DEFAULT_PASSWORDS, database.url.username):
-            findings.append(Finding("wrong", f"{database.name}: its password is one that everybody tries; give it another"))
+            findings.append(Finding("wrong", f"{database.name}: its password is easily guessed; set another one"))
         return findings
     findings = []
     try:
@@ -77,7 +77,7 @@ def _database(database: Database) -> list[Finding]:
 
 
 def _secrets(run: Path) -> list[Finding]:
-    """Look at the study's secret and at the hash of the dashboard's password; neither has a default."""
+    """Check permissions of the study's secret and password hash; neither has a default."""
     findings = []
     for path in (run / FOLDER / "secret", password_file(run)):
         if not path.exists():
@@ -90,7 +90,7 @@ def _secrets(run: Path) -> list[Finding]:
 
 
 def _network(port: int) -> list[Finding]:
-    """Knock at the study's port from outside, at this machine's own address."""
+    """Check whether the study's port is reachable from the network."""
     address = _own_address()
     if address is None:
         return []
@@ -101,14 +101,14 @@ def _network(port: int) -> list[Finding]:
     return [
         Finding(
             "warning",
-            f"port {port}: open to the network at {address}, where nothing speaks TLS; serve with --host 127.0.0.1 behind a "
+            f"port {port}: open to the network at {address}, without TLS; serve with --host 127.0.0.1 behind a "
             f"proxy ({documentation('deploy.md')})",
         )
     ]
 
 
 def _own_address() -> str | None:
-    """Return the address by which others reach this machine, None where it has none; nothing is sent."""
+    """Return this machine's network address, or None; no packet is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             # an address of the documentation's block (RFC 5737)
@@ -120,7 +120,7 @@ def _own_address() -> str | None:
 
 
 def _images(run: Path) -> list[Finding]:
-    """Hold the run's files to the manifest, and look whether each has its stimulus."""
+    """Compare the run's files with the manifest, and check that each has its blinded image."""
     blinding = Blinding(run)
     changed, lacking = [], 0
     every = list(pictures(Manifest.load(run)))
@@ -132,10 +132,10 @@ def _images(run: Path) -> list[Finding]:
     findings = []
     if changed:
         findings.append(
-            Finding("wrong", f"{len(changed)} of {len(every)} pictures are not those of the manifest, the first: {changed[0]}")
+            Finding("wrong", f"{len(changed)} of {len(every)} images differ from the manifest, the first: {changed[0]}")
         )
     if lacking:
         findings.append(
             Finding("wrong", f"{lacking} of {len(every)} blinded images are missing; run `evalkit study init` again")
         )
-    return findings or [Finding("good", f"{len(every)} pictures as in the manifest, each with its blinded image")]
+    return findings or [Finding("good", f"{len(every)} images match the manifest, each with its blinded image")]

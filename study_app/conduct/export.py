@@ -57,7 +57,7 @@ def export_study(database: Database, run: Path, target: Path) -> int:
     """
     study = find_study(database, run)
     if study is None:
-        raise UserError(f"{run}: no study was begun; begin it with `evalkit study init {run}`")
+        raise UserError(f"{run}: the study has not been initialized; run `evalkit study init {run}`")
     with read(database) as session:
         queries = _queries(study.id)
         tables = {name: session.execute(query).all() for name, query in queries.items()}

@@ -1,4 +1,4 @@
-"""How a running study goes, blind: pace, finish, sides, checks, and who judges oddly; nothing here looks at arms."""
+"""Live statistics of a running study, blind to arms: pace, sides, checks, inter-rater agreement."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from study_app.service.checks import agrees
 
 @dataclass(frozen=True)
 class Proportion:
-    """So many of so many, with a 95 % interval after Wilson (1927); None where there is nothing to share."""
+    """A proportion with a 95 % interval after Wilson (1927); the interval is None if `of` is 0."""
 
     count: int
     of: int
@@ -35,7 +35,7 @@ class Proportion:
 
 @dataclass(frozen=True)
 class LiveStatistics:
-    """What the researcher may see while the study is blind. `left`: choices of the left among choices of a side."""
+    """Statistics visible while the study is blind. `left`: choices of the left among choices of a side."""
 
     paused: bool
     locked_at: datetime | None
@@ -49,13 +49,13 @@ class LiveStatistics:
     # what agrees with what was expected, by kind of check
     passed: dict[str, Proportion]
     people: tuple[tuple[Conduct, tuple[str, ...]], ...]
-    # pairs of answers to one comparison that are equal, and Krippendorff's alpha (None where it is undefined)
+    # pairs of answers to one comparison that are equal, and Krippendorff's alpha (None if undefined)
     agreed: Proportion
     alpha: float | None
 
 
 def watch(database: Database, study_id: int, now: datetime) -> LiveStatistics:
-    """Return how a study goes. The finish is reckoned from the judgments of the last day, at their pace while people judged."""
+    """Return the live statistics; the finish is extrapolated from the pace of the last day."""
     status = study_status(database, study_id)
     with read(database) as session:
         study = session.get_one(Study, study_id)
@@ -103,7 +103,7 @@ def watch(database: Database, study_id: int, now: datetime) -> LiveStatistics:
 
 
 def _answers(session: Session, study_id: int) -> list[tuple[int, str]]:
-    """Return every answer that counts as its comparison and what it names: the number of an image, or that nothing was told."""
+    """Return (comparison, chosen image number or `cannot_tell`) of every judgment that counts."""
     rows = session.execute(
         select(Assignment.comparison_id, Judgment.choice, Assignment.left, Assignment.arrangement)
         .join(Judgment, Judgment.assignment_id == Assignment.id)

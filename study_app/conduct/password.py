@@ -1,4 +1,4 @@
-"""The dashboard's password: made at random or given, kept as a hash alone, and slow to guess."""
+"""Admin password: argon2id hash on disk, exponential back-off after failures."""
 
 import hashlib
 import hmac
@@ -8,70 +8,81 @@ import threading
 import time
 from pathlib import Path
 
+from argon2 import PasswordHasher
+from argon2.exceptions import VerificationError
+
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import write_atomic
 from study_app.plan.blinding import FOLDER
 
 SHORTEST = 12
 LONGEST = 1024
-# OWASP Password Storage Cheat Sheet, "scrypt": 2^16, 8, 2 costs 64 MB and some tenths of a second
-_COST = {"n": 2**16, "r": 8, "p": 2}
-_MEMORY = 256 * 2**20
-# after the first wrong guess the next one waits a second, then twice as long each time
+# argon2-cffi's defaults follow RFC 9106's low-memory profile
+_HASHER = PasswordHasher()
+# of password files written before argon2 (OWASP's scrypt profile needs 64 MiB)
+_SCRYPT_MEMORY = 256 * 2**20
 _LONGEST_PAUSE = 60.0
 
 
 def password_file(run: Path) -> Path:
-    """Return where a run's study keeps the hash of its dashboard's password."""
+    """Return the path of the password hash of a run's study."""
     return run / FOLDER / "password"
 
 
 def set_password(run: Path, password: str | None = None) -> str:
-    """Keep the hash of a password, of a new random one where none is given, and return the password.
+    """Store the hash of a password, by default of a new random one, and return the password.
 
     Raises:
         UserError: the password is shorter than 12 characters or longer than 1,024.
     """
     chosen = secrets.token_urlsafe(18) if password is None else password
     if not SHORTEST <= len(chosen) <= LONGEST:
-        raise UserError(f"the password: has {len(chosen)} characters; give {SHORTEST} to {LONGEST}, or let one be made")
-    salt = secrets.token_bytes(16)
-    kept = {"salt": salt.hex(), "scrypt": _hash(chosen, salt).hex(), **_COST}
+        raise UserError(
+            f"the password: has {len(chosen)} characters; give {SHORTEST} to {LONGEST}, or omit --own for a random password"
+        )
     file = password_file(run)
-    write_atomic(file, json.dumps(kept).encode())
+    write_atomic(file, json.dumps({"argon2": _HASHER.hash(chosen)}).encode())
     file.chmod(0o600)
     return chosen
 
 
 class AdminPassword:
-    """Whoever knows the password comes in; whoever guesses waits longer and longer."""
+    """Checks the admin password, with exponential back-off after failures."""
 
     def __init__(self, run: Path) -> None:
         self._file = password_file(run)
-        self._turn = threading.Lock()
+        self._checking = threading.Lock()
         self._failures = 0
         self._closed_until = 0.0
 
     @property
     def exists(self) -> bool:
-        """Tell whether a password was set; without one there is no dashboard."""
+        """Return whether a password was set; there is no dashboard without one."""
         return self._file.exists()
 
     def fingerprint(self) -> str:
-        """Return what changes with the password, so that a new one ends every visit."""
+        """Return a digest of the password file; a new password changes it, which ends all sessions."""
         return hashlib.sha256(self._file.read_bytes()).hexdigest()
 
     def opens(self, password: str) -> bool | None:
-        """Tell whether the password is right; None where a guess came too soon after a wrong one, and was not looked at."""
-        with self._turn:
+        """Return whether the password is right; None if the guess came too soon after a wrong one and was not checked."""
+        with self._checking:
             if time.monotonic() < self._closed_until:
                 return None
-            kept = json.loads(self._file.read_bytes())
-            right = hmac.compare_digest(_hash(password[:LONGEST], bytes.fromhex(kept["salt"])), bytes.fromhex(kept["scrypt"]))
+            right = is_right(json.loads(self._file.read_bytes()), password[:LONGEST])
             self._failures = 0 if right else self._failures + 1
             self._closed_until = 0.0 if right else time.monotonic() + min(_LONGEST_PAUSE, 2.0 ** (self._failures - 1))
             return right
 
 
-def _hash(password: str, salt: bytes) -> bytes:
-    return hashlib.scrypt(password.encode(), salt=salt, n=_COST["n"], r=_COST["r"], p=_COST["p"], maxmem=_MEMORY, dklen=32)
+def is_right(stored: dict[str, object], password: str) -> bool:
+    """Return whether a password matches the content of a password file, of argon2 or of the scrypt files made before."""
+    if "argon2" in stored:
+        try:
+            return _HASHER.verify(str(stored["argon2"]), password)
+        except VerificationError:
+            return False
+    n, r, p = (int(str(stored[name])) for name in ("n", "r", "p"))
+    salt = bytes.fromhex(str(stored["salt"]))
+    digest = hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=_SCRYPT_MEMORY, dklen=32)
+    return hmac.compare_digest(digest, bytes.fromhex(str(stored["scrypt"])))

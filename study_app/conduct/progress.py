@@ -1,4 +1,4 @@
-"""How far a study is, blind: who came and what is filled, never what was chosen."""
+"""Progress of a study, blind: participants and filled places, never choices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

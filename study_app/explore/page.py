@@ -11,10 +11,10 @@ import streamlit as st
 from analysis.comparison_table import against_people, comparisons_of, part_of
 from analysis.findings import Findings
 from analysis.number_format import count, number
-from analysis.report.report_page import tables_of
 from analysis.report.sentences import metric_sentence, preference_sentence
 from analysis.report.table import SIMULATED, ReportTable
 from analysis.report.table_cells import mean_cell, share_cell
+from analysis.report.table_registry import tables_of
 
 PER_PAGE = 5
 MOST_REFERENCES = 3
@@ -62,16 +62,16 @@ def show() -> None:
     st.title(found.data.name)
     if found.simulated:
         st.warning(SIMULATED)
-    said, looked, tabled = st.tabs(["Comparisons", "What can be said", "Tables"])
-    with said:
+    contrasts_tab, images_tab, tables_tab = st.tabs(["Comparisons", "Claims", "Tables"])
+    with contrasts_tab:
         _comparisons(explored)
-    with looked:
+    with images_tab:
         for preference in found.preferences:
             sentence = preference_sentence(preference, found)
             st.markdown(f"**{sentence.headline}**  \n{sentence.detail}")
         for metric in found.metrics:
             st.markdown(f"**{metric_sentence(metric).headline}**")
-    with tabled:
+    with tables_tab:
         chosen = st.selectbox("Table", list(explored.tables), key="table")
         if chosen is not None:
             st.markdown(explored.tables[chosen].to_markdown())

@@ -1,1 +1,1 @@
-"""What stands before anyone judges: design, comparisons, blinded images, sentences, and the log that all is written to."""
+"""Study design: comparisons, image blinding, page texts, questionnaire and audit log."""

@@ -1,4 +1,4 @@
-"""The log of a study: every event carries the hash of the one before, so that none can be changed or left out unseen."""
+"""Hash-chained audit log of a study."""
 
 import hashlib
 import json

@@ -1,10 +1,10 @@
-"""Images that tell nothing but their pixels: one encoder, no metadata, opaque names, one URL per assignment, one size.
+"""Image blinding: one encoder, no metadata, opaque names, one URL per assignment, equal sizes in bytes.
 
-A participant's browser never gets the run's file. Every image is decoded once, at `study init`, and encoded anew with the same
+A participant's browser never gets the run's file. Every image is decoded once, at `study init`, and re-encoded with the same
 settings, so that encoder, metadata and colour type are the same for all. Its file is named after an HMAC with a secret of this
 study. On its way out it is padded, inside a PNG chunk that viewers skip, to the size of the study's largest image; the padding
 differs from URL to URL. So neither name, URL, content hash nor number of bytes links an image to an arm or to its other
-appearances. References go the same way, in a group of their own, made smaller where they are large.
+appearances. References are treated alike, as a separate group, and large ones are reduced.
 """
 
 import hashlib
@@ -49,11 +49,11 @@ class Blinding:
         self._largest: dict[Kind, int] = {}
 
     def path(self, kind: Kind, sha256: str) -> Path:
-        """Return where the stimulus made from the file with this sha256 lies."""
+        """Return the path of the stimulus made from the file with this sha256."""
         return self._group(kind) / f"{self._mac('stimulus', kind, sha256)}.png"
 
     def token(self, owner: str, slot: str) -> str:
-        """Return what stands in the URL of one slot (left, right, ...) of one assignment."""
+        """Return the URL token of one slot (left, right, ...) of one assignment."""
         return self._mac("url", owner, slot)
 
     def cookie_name(self) -> str:
@@ -61,7 +61,7 @@ class Blinding:
         return f"study_{self._mac('cookie')[:8]}"
 
     def signature(self, text: str) -> str:
-        """Return what nobody without the study's secret can put under a text."""
+        """Return the HMAC of a text under the study's secret."""
         return self._mac("signature", text)
 
     def serve(self, kind: Kind, sha256: str, token: str) -> bytes:
@@ -126,7 +126,7 @@ def make_stimuli(run: Path, manifest: Manifest, tell: Callable[[], None] | None 
     scored.
 
     Raises:
-        UserError: a file is gone, is no picture, or is not the one in the manifest.
+        UserError: a file is missing, not a readable image, or not the one in the manifest.
     """
     blinding = Blinding(run)
     made = 0
@@ -136,8 +136,8 @@ def make_stimuli(run: Path, manifest: Manifest, tell: Callable[[], None] | None 
             data = pixels.read_bytes(run / picture.path)
             if sha256_bytes(data) != picture.sha256:
                 raise UserError(
-                    f"{run / picture.path}: is not the picture in the manifest (another sha256); bring the old one back, "
-                    "or make the run anew"
+                    f"{run / picture.path}: differs from the image in the manifest (another sha256); restore it, "
+                    "or generate the run again in another folder"
                 )
             write_atomic(target, encode(data, str(run / picture.path), REFERENCE_SIDE if kind == "reference" else None))
             made += 1

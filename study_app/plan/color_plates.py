@@ -1,7 +1,7 @@
-"""Colour plates: numbers of coloured dots among dots of equal brightness, after Ishihara (1917). A rough check, no diagnosis.
+"""Colour vision plates after Ishihara (1917): numbers of coloured dots among dots of equal brightness.
 
-A number differs from its ground in hue alone (reddish against greenish), while the brightness of every dot is drawn from one
-range, so who can't tell these hues, or has a screen without colours, does not read it.
+A number differs from its background in hue alone (reddish against greenish), since the brightness of all dots has the same
+distribution. Participants who cannot distinguish these hues cannot read it. It is a rough check, not a diagnosis.
 """
 
 import io
@@ -40,7 +40,7 @@ def draw_plate(seed: str) -> bytes:
     rng = random.Random(f"dots {seed}")
     plate = Image.new("RGB", (SIDE, SIDE), _PAPER)
     pen = ImageDraw.Draw(plate)
-    # dots by the cell their middle lies in: only those of the cells around can touch a new one
+    # dots by the cell of their centre: only dots of neighbouring cells can touch a new one
     placed: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
     middle, count = SIDE / 2, 0
     for _ in range(_DOTS * 6):

@@ -1,4 +1,4 @@
-"""Which comparisons a run needs, in which seeded order, with which image on the left first. Pure."""
+"""Plan of a study: its comparisons in a seeded order, with balanced sides. Pure functions."""
 
 import random
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from study_app.plan.design import Selection
 
 @dataclass(frozen=True)
 class PlannedComparison:
-    """The images of two arms, or of more, of one case and seed; the arms stand in the manifest's order.
+    """A comparison of two or more arms on one case and seed; arms are in the manifest's order.
 
     `priority` is the comparison's place in the shuffled order, `first_left` is 0 where the first arm's image is on the left for
     the first participant and 1 where the second one's is; of more than two images it has no say.

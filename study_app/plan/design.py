@@ -66,7 +66,7 @@ class Sessions(Record):
 
 
 class Rules(Record):
-    """Who is left out: whoever, after so many judgments, fails more checks, keeps to one side more, or is faster than this."""
+    """Exclusion rules, applied after `after` judgments: failed checks, share of one side, median reaction time."""
 
     after: int = Field(default=20, ge=1)
     failed_checks: int | None = Field(default=None, ge=0)
@@ -77,7 +77,7 @@ class Rules(Record):
 class Entry(Record):
     """Where participants come from, and where they go when they are done: `{code}` in the address becomes their code.
 
-    `completion_code` is one code for all, as Prolific gives it; without it everyone gets a code of their own.
+    `completion_code` is one code for all, as on Prolific; without it every participant gets a different code.
     """
 
     recruitment: Literal["open", "prolific", "mturk"] = "open"
@@ -193,10 +193,10 @@ def design_of(session: Session, study_id: int) -> Design:
 
 
 def read_design(run: Path) -> Design | None:
-    """Return the design in the run's `study.toml`, None where there is no such file.
+    """Return the design in the run's `study.toml`, None without such a file.
 
     Raises:
-        UserError: the file is no TOML, has keys a design does not know, or values it can't have; all mistakes in one line.
+        UserError: the file is not TOML, or has unknown keys or invalid values; all mistakes in one line.
     """
     path = run / FILE_NAME
     if not path.exists():
@@ -206,6 +206,6 @@ def read_design(run: Path) -> Design | None:
     except ValidationError as error:
         raise UserError(f"{path}: {first_mistake(error)}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is no TOML: {error}") from error
+        raise UserError(f"{path}: is not valid TOML ({error}); fix the file") from error
     except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror or error}") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error

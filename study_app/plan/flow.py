@@ -1,4 +1,4 @@
-"""What a participant sees next, from what they have done. Pure."""
+"""State machine of a participant's way through the study. Pure functions."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,7 +19,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class Progress:
-    """What the database knows of a participant's way through the study."""
+    """The steps a participant has completed."""
 
     consented: bool = False
     # of a design without a check of the screen, or without a questionnaire, that step counts as done

@@ -1,4 +1,4 @@
-"""Begin a study: load the run, freeze the design, plan the comparisons, make the blinded stimuli."""
+"""Initialization of a study: load the run, freeze the design, plan the comparisons, make the blinded stimuli."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from study_app.plan.design import Design
 
 @dataclass(frozen=True)
 class Begun:
-    """The study of a run; `new` is False where it had been begun before with the same design."""
+    """The study of a run; `new` is False if it was initialized before with the same design."""
 
     study_id: int
     comparisons: int
@@ -67,7 +67,7 @@ def begin_study(database: Database, run: Path, design: Design, tell: Callable[[]
 
 
 def find_study(database: Database, run: Path) -> Study | None:
-    """Return the study of a run folder, or None where none was begun."""
+    """Return the study of a run folder, or None."""
     sha256 = Manifest.load(run).experiment_sha256
     with read(database) as session:
         return session.scalar(select(Study).join(Run, Run.id == Study.run_id).where(Run.experiment_sha256 == sha256))

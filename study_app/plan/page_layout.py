@@ -1,4 +1,4 @@
-"""Where the images of a comparison stand on the page, and what an answer says of them. Pure."""
+"""Positions of images on a page and the meaning of answers. Pure functions."""
 
 import random
 from collections import Counter
@@ -18,7 +18,7 @@ def places(count: int) -> tuple[str, ...]:
 def arrange(count: int, comparison: str, participant: str, earlier: Iterable[str]) -> str:
     """Return an arrangement of more than two images: a rotation of the comparison's own shuffle that was used least so far.
 
-    So each image stands at each place equally often within a comparison (one more or less). Among equally used rotations the
+    Each image is shown at each position equally often within a comparison (one more or less). Among equally used rotations the
     participant's seed draws.
     """
     base = list(range(count))
@@ -26,7 +26,9 @@ def arrange(count: int, comparison: str, participant: str, earlier: Iterable[str
     rotations = [" ".join(str(image) for image in base[turn:] + base[:turn]) for turn in range(count)]
     used = Counter(earlier)
     least = min(used[rotation] for rotation in rotations)
-    return random.Random(f"rotation {comparison} {participant}").choice([each for each in rotations if used[each] == least])
+    return random.Random(f"rotation {comparison} {participant}").choice(
+        [rotation for rotation in rotations if used[rotation] == least]
+    )
 
 
 def standing(left: int, arrangement: str | None) -> tuple[int, ...]:
@@ -62,5 +64,5 @@ def press(order: str, place: str, count: int) -> str:
         return " ".join(ranked[: ranked.index(place)])
     ranked.append(place)
     if len(ranked) == count - 1:
-        ranked += [each for each in places(count) if each not in ranked]
+        ranked += [other for other in places(count) if other not in ranked]
     return " ".join(ranked)

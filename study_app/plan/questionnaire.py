@@ -1,4 +1,4 @@
-"""The questionnaire at the end: questions of the design, what may be replied to each, and the replies in the database."""
+"""Questionnaire: items, validation and storage of replies."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ class Question(Record):
         return self.translations.get(language) or Translation(text=self.text, options=self.options)
 
     def problem(self, reply: str) -> str | None:
-        """Return what is wrong with a reply, None for one that can be; an empty one is no reply."""
+        """Return what is wrong with a reply, or None; an empty string means that the reply is missing."""
         if not reply:
             return "is required" if self.required else None
         if self.kind == "choice" and reply not in self.options:
@@ -79,7 +79,7 @@ def store_replies(
 ) -> list[str]:
     """Store a participant's replies and end their questionnaire; return the names of questions whose reply can't be.
 
-    Where there is any, nothing is stored. The first replies stand. The log holds that they came, not what they are, since they
+    If there is any, nothing is stored. The first replies stand. The log holds that they came, not what they are, since they
     can be erased. Call it inside `write`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where participants come from: Prolific's and MTurk's parameters of the link, read once and never shown again."""
+"""Recruiter parameters in the participants' links (Prolific, MTurk)."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True)
 class Recruited:
-    """Who a recruiter says has come."""
+    """A recruiter's ids of a participant and of their visit."""
 
     source: Source
     external_id: str
@@ -24,7 +24,7 @@ class Recruited:
 
 
 def read_parameters(source: Source, parameters: Mapping[str, str]) -> Recruited | None:
-    """Return who has come by a recruiter's link, None where the link does not say so or says nonsense."""
+    """Return the recruiter's ids in a link, None if they are missing or malformed."""
     who, visit = (parameters.get(name, "") for name in PARAMETERS[source])
     if not _ID.fullmatch(who):
         return None
@@ -32,5 +32,5 @@ def read_parameters(source: Source, parameters: Mapping[str, str]) -> Recruited 
 
 
 def names_someone(parameters: Mapping[str, str]) -> bool:
-    """Tell whether a link carries any recruiter's parameters, which must not stay in the address."""
+    """Return whether a link has recruiter parameters, which must not stay in the address."""
     return any(name in parameters for names in PARAMETERS.values() for name in names)

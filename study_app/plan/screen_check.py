@@ -1,4 +1,4 @@
-"""The check of a participant's screen: is the page large enough, and can they tell colours on it?"""
+"""Screen check: page size and colour plates."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class ScreenRule(Record):
 
 @dataclass(frozen=True)
 class ScreenSize:
-    """The size of a page in CSS pixels and device pixels per CSS pixel, as its browser says; None where it does not say."""
+    """Size of a page in CSS pixels and device pixels per CSS pixel, as reported by the browser; None if not reported."""
 
     width: int | None = None
     height: int | None = None
@@ -78,7 +78,7 @@ def check_screen(
         screen = Screen(participant_id=participant_id, attempts=0, checked_at=now)
         session.add(screen)
     plates = [plate_number(seed) for seed in plates_of(participant, screen.attempts)] if rule.colour else []
-    right = sum(said.strip() == number for said, number in zip(read, plates, strict=False))
+    right = sum(answer.strip() == number for answer, number in zip(read, plates, strict=False))
     screen.width, screen.height, screen.pixel_ratio, screen.checked_at = page.width, page.height, page.pixel_ratio, now
     screen.plates, screen.plates_read = len(plates), right
     small = [

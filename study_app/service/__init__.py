@@ -1,1 +1,1 @@
-"""A study that runs: who is asked what, and what becomes of the answers; everything that touches judgments."""
+"""Running study: assignment, judgments, checks, participants and their state."""

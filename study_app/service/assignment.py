@@ -1,4 +1,4 @@
-"""Hand a participant the next comparison: least filled first, reserved for a while, never more than its target."""
+"""Assignment of comparisons to participants: least filled first, reserved for a while, never beyond the target."""
 
 import hashlib
 import time
@@ -118,11 +118,10 @@ def reserve(session: Session, participant_id: int, now: datetime) -> Held | None
 def hand_out(session: Session, person: Person, now: datetime) -> Handed:
     """Return the comparison a participant is to judge now, or nothing when none is left for them.
 
-    Gives back the open one where there is one, its lease renewed: reloading a page changes nothing. Otherwise frees the places
-    of others whose lease lapsed, gives back one of the participant's own that lapsed and still has room, or takes a new one:
-    least filled first, in an order of the participant's own among equally filled ones. Nothing also where the design lets one
-    person judge no more, or the same people judge all and all of them have come. Call it inside `write`; the place is taken in
-    the same transaction that found it free.
+    Returns the open assignment with its lease renewed, if there is one: reloading a page changes nothing. Otherwise frees
+    lapsed reservations, returns one of the participant's lapsed assignments that still has room, or assigns a new comparison:
+    least filled first, in a seeded order per participant among equally filled ones. Returns nothing if the design's limits are
+    reached. Call it inside `write`; the place is taken in the same transaction that found it free.
     """
     past = past_of(session, person, now)
     if past.open_id is not None:
@@ -149,7 +148,7 @@ def expire_lapsed(session: Session, study_id: int, now: datetime) -> int:
 
 
 def take_place(session: Session, comparison_id: int) -> bool:
-    """Take one place of a comparison where it has room, and tell whether it had."""
+    """Take one place of a comparison if it has room; return whether it had."""
     return _take_place(session, comparison_id) is not None
 
 
@@ -160,7 +159,7 @@ def next_candidate(session: Session, person: Person, position: int) -> int | Non
 
 
 def free_place(session: Session, assignment: Assignment) -> None:
-    """Give the place of an assignment that holds one to whoever asks next; a judgment of it stays."""
+    """Free the place of an assignment; its judgment stays."""
     assignment.state = "expired"
     session.flush()
     taken = update(Comparison).where(Comparison.id == assignment.comparison_id)
@@ -219,7 +218,7 @@ def _arrange(session: Session, person: Person, found: Row[Any]) -> str | None:
         return None
     earlier = session.execute(select(_A.arrangement).where(_A.comparison_id == found.id, LIVE)).scalars()
     own = f"{design.seed} {found.priority}"
-    return arrange(design.at_once, own, str(person.seed), [each for each in earlier if each is not None])
+    return arrange(design.at_once, own, str(person.seed), [used for used in earlier if used is not None])
 
 
 def _first_is_later(arrangement: str) -> int:
@@ -229,14 +228,15 @@ def _first_is_later(arrangement: str) -> int:
 
 
 def _take_place(session: Session, comparison_id: int) -> tuple[int, int] | None:
-    """Take one place of a comparison, and return how often either image was on the left there; None where it has no room."""
+    """Take one place of a comparison, and return how often each image was on the left; None if it has no room."""
     sides = session.execute(_TAKE, {"comparison": comparison_id}).first()
     return None if sides is None else (sides[0], sides[1])
 
 
 def _take(session: Session, person: Person, position: int) -> tuple[Row[Any], tuple[int, int]] | None:
-    """Take a place of the comparison picked for the participant, and return the comparison and how often either image was on
-    the left there; None where none is left.
+    """Take a place of the comparison picked for the participant.
+
+    Return the comparison and how often each image was on the left; None if no comparison is left.
     """
     if not writers_meet(session):
         found = _pick(session, person, position)
@@ -259,8 +259,8 @@ def _take(session: Session, person: Person, position: int) -> tuple[Row[Any], tu
 def _pick(session: Session, person: Person, position: int, lock: bool = False) -> Row[Any] | None:
     """Return id, first side and priority of the comparison that is to be the participant's at this place in their order.
 
-    Of the least filled ones that they were never given it is the first from a point that their seed draws anew for every place.
-    Both steps walk along an index, however many comparisons there are.
+    Among the least filled comparisons not yet assigned to them, it is the first one after a point that depends on their seed
+    and the position. Both steps use an index, however many comparisons there are.
     """
     spread = keep(session, ("priorities", person.study_id), lambda: _read_spread(session, person.study_id))
     drawn = hashlib.sha256(f"order {person.seed} {position}".encode()).digest()
@@ -293,5 +293,5 @@ def _choose_left(person: Person, found: Row[Any], sides: tuple[int, int], past: 
 
 
 def _update(session: Session, statement: Update) -> None:
-    """Run an update; objects in the session are read anew when next used."""
+    """Run an update; objects in the session are reloaded when next used."""
     session.execute(statement, execution_options={"synchronize_session": False})

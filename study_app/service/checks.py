@@ -112,7 +112,7 @@ def agrees() -> Any:  # noqa: ANN401 -- an SQL condition
 
 
 def _null_pair(session: Session, design: Design, participant: Person, _number: int, rng: random.Random) -> Check | None:
-    """Return an image of the study beside itself."""
+    """Return an image of the study next to itself."""
     mine = Comparison.study_id == participant.study_id
     count = session.scalar(select(func.count()).select_from(Comparison).where(mine)) or 0
     comparison = session.scalars(
@@ -123,7 +123,7 @@ def _null_pair(session: Session, design: Design, participant: Person, _number: i
 
 
 def _repeat(session: Session, _design: Design, participant: Person, _number: int, rng: random.Random) -> Check | None:
-    """Return something the participant judged a while ago, sides swapped or places shifted; None where there is nothing yet."""
+    """Return something the participant judged a while ago, sides swapped or places shifted; None if there is none yet."""
     judged = session.execute(
         select(Assignment, Judgment.choice)
         .join(Judgment, Judgment.assignment_id == Assignment.id)
@@ -138,10 +138,10 @@ def _repeat(session: Session, _design: Design, participant: Person, _number: int
     assignment, choice = rng.choice(candidates)
     stood = standing(assignment.left, assignment.arrangement)
     turn = 1 if len(stood) == 2 else rng.randrange(1, len(stood))
-    anew = stood[turn:] + stood[:turn]
-    images = images_of(assignment.comparison, anew)
+    shifted = stood[turn:] + stood[:turn]
+    images = images_of(assignment.comparison, shifted)
     best = best_first(choice, stood)
-    check = _of_images([image.id for image in images], places(len(anew))[anew.index(best[0])] if best else CANNOT_TELL)
+    check = _of_images([image.id for image in images], places(len(shifted))[shifted.index(best[0])] if best else CANNOT_TELL)
     check.assignment_id = assignment.id
     return check
 
@@ -149,7 +149,7 @@ def _repeat(session: Session, _design: Design, participant: Person, _number: int
 def _gold(session: Session, design: Design, participant: Person, number: int, rng: random.Random) -> Check | None:
     """Return a comparison whose answer the design knows, each once, in an order of the participant's own.
 
-    Of more than two, images of further arms stand beside the better and the worse one.
+    Of more than two, images of further arms are shown with the better and the worse one.
     """
     order = list(design.gold)
     random.Random(f"gold {participant.seed}").shuffle(order)
@@ -171,7 +171,7 @@ def _gold(session: Session, design: Design, participant: Person, number: int, rn
 
 
 def _attention(session: Session, design: Design, participant: Person, _number: int, rng: random.Random) -> Check | None:
-    """Return a concept's own picture beside those of other concepts, fewer of them where there are no more."""
+    """Return a reference of a concept next to references of other concepts, as many as available."""
     asked, *others = rng.sample(concepts := concepts_with_references(session, participant.study_id), len(concepts))
     pool = [rng.choice(other.references) for other in others]
     pool += [picture for other in others for picture in other.references if picture not in pool]

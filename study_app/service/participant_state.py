@@ -1,4 +1,4 @@
-"""Who a participant is and what they have had so far, in a query each, since every page turn needs all of it."""
+"""Participant state: a participant's columns and history, one query each."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from db.models import DatabaseTable
 from study_app.plan.design import design_of
 
-# Tables instead of classes where a query runs on every page turn: plain rows take a fraction of the time.
+# Tables instead of classes for queries of every page turn: plain rows are several times as fast.
 ASSIGNMENTS, COMPARISONS, JUDGMENTS, PARTICIPANTS, STUDIES = (
     DatabaseTable.metadata.tables[name] for name in ("assignments", "comparisons", "judgments", "participants", "studies")
 )
@@ -114,7 +114,7 @@ def find_person(session: Session, participant_id: int, alone: bool = True) -> Pe
 
 
 def whose(session: Session, study_id: int, token_sha256: str) -> Person | None:
-    """Return the participant whose token has this hash, None for a token of nobody."""
+    """Return the participant whose token has this hash, None for an unknown token."""
     found = session.execute(_WHOSE, {"token": token_sha256, "study": study_id}).first()
     return None if found is None else Person(*found)
 

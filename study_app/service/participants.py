@@ -1,4 +1,4 @@
-"""Who takes part: joining, being known again by a token, and the steps done so far."""
+"""Participants: joining, identification by token, completed steps."""
 
 import hashlib
 import secrets
@@ -78,7 +78,7 @@ def welcome_recruited(
 
 
 def find_participant(session: Session, study_id: int, token: str) -> Person | None:
-    """Return whom a token belongs to, None for a token of nobody."""
+    """Return the participant of a token, None for an unknown token."""
     return whose(session, study_id, hash_token(token))
 
 

@@ -1,4 +1,4 @@
-"""Record a judgment, once. Nothing else in the project writes judgments."""
+"""Recording of judgments, exactly once; no other module writes judgments."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -35,13 +35,13 @@ _STORE = {
     .returning(_J.id)
     for dialect in (sqlite, postgresql)
 }
-# A browser left open overnight still says something true; more than a day is a mistake or an invention.
+# A page left open overnight is plausible; more than a day is an error or forged.
 _MOST_MS = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What the participant's browser measured, as in `db.study_tables.Measured`; None where it could not be."""
+    """Times measured by the participant's browser, as in `db.study_tables.BrowserTimings`; None if not measured."""
 
     reaction_ms: int | None = None
     loaded_ms: int | None = None
@@ -170,5 +170,5 @@ def offered(design: Design, choice: str, count: int) -> None:
         return
     if not is_answer(choice, count, design.answer):
         allowed = [*places(count), *([CANNOT_TELL] if design.cannot_tell else [])]
-        said = ", all ranked, the best first" if design.answer == "ranking" and count > 2 else ""
-        raise UserError(f"choice {choice!r}: this study offers {', '.join(allowed)}{said}")
+        ranked = ", all ranked, the best first" if design.answer == "ranking" and count > 2 else ""
+        raise UserError(f"choice {choice!r}: this study offers {', '.join(allowed)}{ranked}")

@@ -45,7 +45,7 @@ class StudyService:
     def __init__(self, database: Database, run: Path) -> None:
         study = find_study(database, run)
         if study is None:
-            raise UserError(f"{run}: no study was begun; begin it with `evalkit study init {run}`")
+            raise UserError(f"{run}: the study has not been initialized; run `evalkit study init {run}`")
         self.database = database
         self.study_id = study.id
         self.design = Design.of(study)
@@ -62,9 +62,9 @@ class StudyService:
             return add_participant(session, self.study_id, utc_now(), language=language)[1]
 
     def visitor(self, token: str | None, turn: Turn | None = None) -> Visitor | None:
-        """Return whom a token belongs to; None for no token or one of nobody.
+        """Return the participant of a token; None for a missing or unknown token.
 
-        `turn` is what was told a moment ago: where it is this visitor's, the database need not be asked.
+        `turn` is the result of the last answer: if it is this visitor's, no query is needed.
         """
         if not token:
             return None
@@ -86,11 +86,11 @@ class StudyService:
             screen = session.get(Screen, participant_id)
             return plates_of(session.get_one(Participant, participant_id), 0 if screen is None else screen.attempts)
 
-    def check_screen(self, participant_id: int, page: ScreenSize, said: list[str]) -> Failure | None:
+    def check_screen(self, participant_id: int, page: ScreenSize, numbers: list[str]) -> Failure | None:
         """Store what the participant's screen shows, and return what the design finds wanting."""
         rule = self.design.screen or ScreenRule()
         with write(self.database) as session:
-            return check_screen(session, rule, participant_id, page, said, utc_now())
+            return check_screen(session, rule, participant_id, page, numbers, utc_now())
 
     def reply(self, participant_id: int, given: Mapping[str, str]) -> list[str]:
         """Store the participant's replies; return the questions whose reply can't be, in which case nothing is stored."""
@@ -132,12 +132,12 @@ class StudyService:
             return self._record(session, find_person(session, participant_id), trial, choice, timing)
 
     def answer_and_turn(self, participant_id: int, trial: TrialPage, choice: Choice, timing: Timing) -> tuple[Recorded, Turn]:
-        """Record an answer as `answer` does, and return what comes next as `turn` does; where one can, in one commit."""
+        """Record an answer as `answer` does, and return what comes next as `turn` does; in one commit if possible."""
         self._tell(participant_id, ())
         with write(self.database) as session:
             person = find_person(session, participant_id)
             recorded = self._record(session, person, trial, choice, timing)
-            # where writers meet, who has written to the log, which all others want, must wait for nothing more
+            # with several writers, the lock of the log must be the last lock of a transaction
             alone = not writers_meet(session)
             turn, shown = self._turn(session, person) if alone else (None, ())
         if turn is None:
@@ -215,7 +215,7 @@ class StudyService:
             mark(session, person.id, "finished_at", now)
             return Turn(None), ()
         task, ahead = page.task, page.ahead
-        # in an order that says nothing, so that not even the order of requests does
+        # in an order that carries no information, so the order of requests carries none either
         preloaded = sorted(self._url(ahead, stimulus) for stimulus in ahead.stimuli) if ahead else []
         trial = self._show(task.kind, task.id, task.shown, task.question, page.done, page.total)
         trial = replace(trial, upcoming=tuple(preloaded), undoable=page.undoable, minutes_left=page.minutes_left)

@@ -1,4 +1,4 @@
-"""What a participant does next: a further question, a check, or a comparison; found anew from the database every time."""
+"""The next task of a participant: a further question, a check, or a comparison, derived from the database."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def next_page(session: Session, design: Design, person: Person, now: datetime) -
 
 
 def _next(session: Session, design: Design, person: Person, now: datetime) -> tuple[ParticipantTask | None, Handed]:
-    """Return what a participant is asked now, and what they hold beside it."""
+    """Return what a participant is asked now, and the assignment they hold."""
     task = _further_question(session, design, person.id)
     if task is None and design.checks.any() and not has_open(session, person.id):
         check = next_check(session, design, person, count_judged(session, person.id), now)
@@ -125,7 +125,7 @@ def open_tasks(session: Session, design: Design, participant_id: int) -> list[Pa
 
 
 def upcoming(session: Session, design: Design, participant_id: int, now: datetime) -> stimuli.PageStimuli | None:
-    """Return the comparison the participant would be given after the present one, if nobody else took its place first."""
+    """Return the comparison the participant would be given after the present one, if its place is still free then."""
     person = find_person(session, participant_id, alone=False)
     return _upcoming(session, design, person, past_of(session, person, now).position)
 
@@ -153,8 +153,8 @@ def _progress(session: Session, design: Design, person: Person, handed: Handed) 
 def minutes_left(judged_at: Sequence[datetime], tasks: int) -> int | None:
     """Return how many minutes so many pages take at the pace of the last judgments; None before there is one.
 
-    `judged_at` tells of the last ones, the latest first. The pace is the median time between them, of which a longer rest says
-    nothing, nor one backwards, which is a clock set anew.
+    `judged_at` holds the times of the last judgments, the latest first. The pace is the median gap; rests and clock changes
+    are ignored.
     """
     gaps = [(later - earlier).total_seconds() for later, earlier in pairwise(judged_at)]
     worked = [gap for gap in gaps if 0 <= gap < LONGEST_SECONDS]
@@ -164,7 +164,7 @@ def minutes_left(judged_at: Sequence[datetime], tasks: int) -> int | None:
 
 
 def resting_until(session: Session, sessions: Sessions, participant_id: int, now: datetime) -> datetime | None:
-    """Return when a participant who has judged as many as the design allows may go on, None for one who may now."""
+    """Return when a participant who reached the session limit may continue, None if they may now."""
     if sessions.most is None:
         return None
     span = timedelta(hours=sessions.hours)

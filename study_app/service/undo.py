@@ -1,4 +1,4 @@
-"""Take back one's last judgment: it moves, word for word, to the withdrawals, and its page comes again."""
+"""Undo of a participant's last judgment: it moves unchanged to the withdrawals, and its page is shown again."""
 
 from datetime import datetime
 
@@ -27,7 +27,7 @@ def is_undoable(state: str, judged_at: datetime, now: datetime) -> bool:
 def undo(session: Session, participant_id: int, assignment_id: int, now: datetime) -> bool:
     """Take back the judgment of an assignment, and tell whether it was taken back.
 
-    Nothing happens where it is not the participant's last one, or no longer fresh: a second click takes back nothing more. The
+    Nothing happens if it is not the participant's last one or no longer fresh, so a second click has no effect. The
     place stays the participant's; what had been handed out since is given back. Call it inside `write`.
     """
     # the participant's other tabs wait here

@@ -57,13 +57,13 @@ def simulate_in_browser(
     seed: int,
     tell: Callable[[], None] | None = None,
 ) -> Simulated:
-    """Let simulated participants judge what is left through the pages of a server of their own, turn by turn.
+    """Let simulated participants judge what is left through the pages of a separate server, in turn.
 
     Times are those the browser measured; a ranking is pressed place by place and confirmed. The same study and seeds give the
     same judgments; other ones than `simulate` gives, since a page that turns holds the next comparison at once.
 
     Raises:
-        UserError: there is no Playwright or no Chromium, or people have judged in this study.
+        UserError: Playwright or Chromium is missing, or people have judged in this study.
     """
     service = StudyService(database, run)
     with write(database) as session:
@@ -172,14 +172,14 @@ def _browser() -> Iterator["Browser"]:
         try:
             opened = playwright.chromium.launch(executable_path=chromium(), args=list(_QUIET))
         except Error as error:
-            raise UserError("simulate --browser: there is no Chromium; run `playwright install chromium`") from error
+            raise UserError("simulate --browser: Chromium is not installed; run `playwright install chromium`") from error
         yield opened
         opened.close()
 
 
 @contextmanager
 def _served(database: Database, run: Path) -> Iterator[str]:
-    """Serve the study in a process of its own, and give its address."""
+    """Serve the study in a separate process, and yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

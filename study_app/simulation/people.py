@@ -50,7 +50,7 @@ class Behaviour:
                 raise UserError(f"effect {name}={logit}: is a number of logits, such as 0.8")
 
     def chance_of_left(self, left_arm: str, right_arm: str) -> float:
-        """Return the probability that the left image is chosen, when the participant says left or right."""
+        """Return the probability that the left image is chosen, given that a side is chosen."""
         logit = self.effects.get(left_arm, 0.0) - self.effects.get(right_arm, 0.0) + self.side_bias
         preferred = 1 / (1 + math.exp(-logit)) if logit > 0 else math.exp(logit) / (1 + math.exp(logit))
         return (1 - self.lapse) * preferred + self.lapse / 2
@@ -142,10 +142,10 @@ def _judged(session: Session, study_id: int, simulated: bool) -> bool:
 
 
 def check_simulation(session: Session, study_id: int, behaviour: Behaviour) -> None:
-    """Raise a UserError where nobody may be simulated: in a study that is closed, or that people have judged in."""
+    """Raise a UserError if simulation is not allowed: the study is closed, or people have judged in it."""
     study = session.get_one(Study, study_id)
     if study.paused_at is not None or study.locked_at is not None:
-        raise UserError("the study is paused or locked, so nobody can judge in it; simulate in another database, with --db")
+        raise UserError("the study is paused or locked; simulate in another database, with --db")
     run_id = study.run_id
     arms = session.scalars(select(StoredArm.label).where(StoredArm.run_id == run_id).order_by(StoredArm.position)).all()
     for name in behaviour.effects:
@@ -169,7 +169,7 @@ def _add(session: Session, study_id: int, number: int, seed: int) -> tuple[int, 
 
 
 def _do(session: Session, design: Design, participant_id: int, task: ParticipantTask, behaviour: Behaviour, seed: str) -> None:
-    """Answer one question as the behaviour says, in a time drawn as people's are."""
+    """Answer one question with a simulated choice and reaction time."""
     choice = choose(session, design, task, behaviour, seed)
     rng = random.Random(f"{seed} time {task.kind} {choice} {count_judged(session, participant_id)}")
     timing = Timing(reaction_ms=reaction_ms(rng))
@@ -187,7 +187,7 @@ def reaction_ms(rng: random.Random) -> int:
 
 
 def choose(session: Session, design: Design, task: ParticipantTask, behaviour: Behaviour, seed: str) -> Choice:
-    """Return the answer to one question as the behaviour says, from a generator of its own."""
+    """Return the simulated answer to one question, from a separate seeded generator."""
     if task.kind == "check":
         check = session.get_one(Check, task.id)
         rng = random.Random(f"{seed} {check.kind} {check.after}")
@@ -195,7 +195,7 @@ def choose(session: Session, design: Design, task: ParticipantTask, behaviour: B
         arms = [image.arm.label for image in shown if image is not None]
         if arms:
             return _choose(rng, design, behaviour, arms)
-        # a picture of the concept beside others of others: only a lapse gets it wrong
+        # the reference of the concept is recognised unless the participant lapses
         here = places(len(shown))
         first = rng.choice(here) if rng.random() < behaviour.lapse else str(check.expected)
         rest = [place for place in here if place != first]

@@ -1,1 +1,1 @@
-"""What a browser gets: pages, routes, dashboard."""
+"""Web server: pages, routes and dashboard."""

@@ -1,9 +1,8 @@
-"""The researcher's way in: `/admin` shows the dashboard to whoever has logged in, and a login to anyone else."""
+"""Dashboard routes at `/admin`: login, logout and signed session cookies."""
 
-import hmac
-import time
 from urllib.parse import parse_qs
 
+from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -17,53 +16,55 @@ from study_app.service.study import StudyService
 from study_app.web.dashboard import dashboard_page, login_page
 from study_app.web.join_routes import is_secure
 
-VISIT_SECONDS = 12 * 3600
+SESSION_SECONDS = 12 * 3600
 # far more than a password's form has
 MOST_BYTES = 8192
 _HEADERS = {"Cache-Control": "no-store"}
 
 
 def admin(service: StudyService) -> list[Route]:
-    """Return the routes of the dashboard; they answer 404 until `evalkit study password` has set a password."""
-    desk = AdminRoutes(service)
+    """Return the dashboard's routes; they answer 404 until `evalkit study password` has set a password."""
+    handlers = AdminRoutes(service)
     return [
-        Route("/admin", desk.show, methods=["GET"]),
-        Route("/admin", desk.log_in, methods=["POST"]),
-        Route("/admin/out", desk.log_out, methods=["POST"]),
+        Route("/admin", handlers.show, methods=["GET"]),
+        Route("/admin", handlers.log_in, methods=["POST"]),
+        Route("/admin/out", handlers.log_out, methods=["POST"]),
     ]
 
 
 class AdminRoutes:
-    """Who may see the dashboard, and what it shows; a visit is a signed cookie that ends with the password it began under."""
+    """Handlers of the dashboard; a session is a signed, timed cookie that is void once the password changes."""
 
     def __init__(self, service: StudyService) -> None:
-        self.service, self.door = service, AdminPassword(service.blinding.run)
+        self.service, self.password = service, AdminPassword(service.blinding.run)
         self.cookie = f"{service.blinding.cookie_name()}_admin"
 
     async def show(self, request: Request) -> Response:
         """Show the dashboard, or the login."""
-        if not self.door.exists:
+        if not self.password.exists:
             return _nothing_here()
-        if not self._is_in(request.cookies.get(self.cookie, "")):
+        if not self._is_logged_in(request.cookies.get(self.cookie, "")):
             return HTMLResponse(login_page(), status_code=401, headers=_HEADERS)
-        return HTMLResponse(await run_in_threadpool(self._seen), headers=_HEADERS)
+        return HTMLResponse(await run_in_threadpool(self._dashboard), headers=_HEADERS)
 
     async def log_in(self, request: Request) -> Response:
-        """Let in whoever gives the password."""
-        if not self.door.exists:
+        """Start a session if the password is right."""
+        if not self.password.exists:
             return _nothing_here()
         given = await _password(request)
         if given is None:
             return PlainTextResponse("too much", status_code=413, headers=_HEADERS)
-        right = await run_in_threadpool(self.door.opens, given)
+        right = await run_in_threadpool(self.password.opens, given)
         if right is None:
-            return HTMLResponse(login_page("Too many tries. Wait a minute."), status_code=429, headers=_HEADERS)
+            return HTMLResponse(
+                login_page("Too many attempts. Wait a minute and try again."), status_code=429, headers=_HEADERS
+            )
         if not right:
-            return HTMLResponse(login_page("That is not the password."), status_code=401, headers=_HEADERS)
+            return HTMLResponse(login_page("The password is wrong. Try again."), status_code=401, headers=_HEADERS)
         answer = RedirectResponse("/admin", status_code=303, headers=_HEADERS)
-        value, secure = self._signed(int(time.time()) + VISIT_SECONDS), is_secure(request)
+        value, secure = self._serializer().dumps("admin"), is_secure(request)
         answer.set_cookie(
-            self.cookie, value, max_age=VISIT_SECONDS, path="/admin", httponly=True, samesite="strict", secure=secure
+            self.cookie, value, max_age=SESSION_SECONDS, path="/admin", httponly=True, samesite="strict", secure=secure
         )
         return answer
 
@@ -73,16 +74,17 @@ class AdminRoutes:
         answer.delete_cookie(self.cookie, path="/admin", httponly=True, samesite="strict")
         return answer
 
-    def _signed(self, until: int) -> str:
-        return f"{until}.{self.service.blinding.signature(f'admin {until} {self.door.fingerprint()}')}"
+    def _serializer(self) -> URLSafeTimedSerializer:
+        secret = self.service.blinding.signature("admin session")
+        return URLSafeTimedSerializer(secret, salt=self.password.fingerprint())
 
-    def _is_in(self, cookie: str) -> bool:
-        until = cookie.partition(".")[0]
-        if not until.isascii() or not until.isdigit() or len(until) > 12 or int(until) < time.time():
+    def _is_logged_in(self, cookie: str) -> bool:
+        try:
+            return bool(self._serializer().loads(cookie, max_age=SESSION_SECONDS) == "admin")
+        except BadData:
             return False
-        return hmac.compare_digest(cookie.encode(), self._signed(int(until)).encode())
 
-    def _seen(self) -> str:
+    def _dashboard(self) -> str:
         now, study = utc_now(), (self.service.database, self.service.study_id)
         return dashboard_page(study_status(*study), watch(*study, now), progress_by_case(*study), now)
 

@@ -1,4 +1,4 @@
-"""The page of one comparison: references, question, images, answers; a script measures times and zooms where it can run."""
+"""Page of one comparison: references, question, images, answers; a script measures times and zooms."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -19,9 +19,9 @@ Answered = Callable[[Choice, Timing], None]
 
 
 def show_trial(
-    service: StudyService, sentences: Sentences, language: str, trial: TrialPage, answered: Answered, said: str | None = None
+    service: StudyService, sentences: Sentences, language: str, trial: TrialPage, answered: Answered, notice: str | None = None
 ) -> None:
-    """Show a comparison, and call `answered` with what was chosen; `said` is about the page before and moves nothing.
+    """Show a comparison, and call `answered` with what was chosen; `notice` is about the previous page and moves nothing.
 
     The keys name the assignment, and what they call holds it: a second click on a page that is already gone answers the old
     assignment again, which changes nothing, and never the next one unseen. The script takes clicks and keys before the buttons
@@ -31,8 +31,8 @@ def show_trial(
     words = sentences.trial
     badge = f'<div class="study-center"><span class="study-badge">{escape(sentences.practice.badge)}</span></div>'
     top = badge if trial.kind == "practice" else _progress(words, trial)
-    note = f'<div class="study-said" role="status"><span>{escape(said)}</span></div>' if said else ""
-    # every element is a message of its own and costs the server as much as its words: so as few as can be
+    note = f'<div class="study-said" role="status"><span>{escape(notice)}</span></div>' if notice else ""
+    # every element is a separate message and costs the server as much as its text: so as few as possible
     st.html(
         f'<div class="study-top" lang="{language}">{top}{note}{_concepts(words, trial)}</div>'
         f'<h1 class="study-question" tabindex="-1" lang="{language}">{escape(_question(sentences, trial))}</h1>'
@@ -82,7 +82,7 @@ def show_trial(
 
     _script()(
         key=key,
-        # in a list: whatever stands in a dict Streamlit would ask pandas about, which it would import to do so
+        # in a list: Streamlit would import pandas to inspect a dict
         data=[
             {
                 "key": trial.key,
@@ -114,7 +114,7 @@ def read_answer(told: object, places: tuple[str, ...]) -> tuple[Choice, Timing] 
 
 
 def _choices(service: StudyService, words: ComparisonText, trial: TrialPage) -> list[tuple[Choice, str, str]]:
-    """Return the answers of a page, in the order of its buttons: what it means, what it says, its key."""
+    """Return the answers of a page in the order of its buttons: choice, label, key."""
     last = str(len(trial.places) + 1)
     if len(trial.places) == 2:
         choices = [("left", words.left, "1"), ("right", words.right, "2")]

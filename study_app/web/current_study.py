@@ -1,4 +1,4 @@
-"""The study this process serves: set once by the server, read by the page script, which Streamlit runs anew for every click."""
+"""The study served by this process: set by the server, read by the page script."""
 
 from study_app.service.study import StudyService
 

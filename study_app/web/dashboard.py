@@ -1,4 +1,4 @@
-"""The dashboard as HTML: how far a study is and how people judge, blind, brought up to date every ten seconds."""
+"""Dashboard as HTML: progress and data quality, blind, updated every ten seconds."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -15,13 +15,13 @@ _SECONDS = 10
 
 def login_page(trouble: str = "") -> str:
     """Return the page that asks for the password."""
-    said = f'<p role="alert">{escape(trouble)}</p>' if trouble else ""
+    alert = f'<p role="alert">{escape(trouble)}</p>' if trouble else ""
     form = (
         '<form method="post" action="/admin"><label for="password">Password</label>'
         '<input id="password" name="password" type="password" autocomplete="current-password" autofocus required>'
         "<button>Log in</button></form>"
     )
-    return _page("Log in", f"<h1>The study's dashboard</h1>{said}{form}")
+    return _page("Log in", f"<h1>The study's dashboard</h1>{alert}{form}")
 
 
 def dashboard_page(status: StudyStatus, seen: LiveStatistics, cases: Sequence[CaseProgress], now: datetime) -> str:
@@ -74,14 +74,14 @@ def _notices(status: StudyStatus, seen: LiveStatistics) -> list[str]:
     if status.simulated:
         told.append(f"{status.simulated} of the participants are simulated.")
     if seen.paused:
-        told.append("Paused: nothing is handed out until `evalkit study resume`.")
+        told.append("Paused: no comparison is assigned until `evalkit study resume`.")
     if seen.locked_at is not None:
-        told.append(f"Locked on {_moment(seen.locked_at)}: `evalkit analyze` says what was chosen.")
+        told.append(f"Locked on {_moment(seen.locked_at)}: `evalkit analyze` reports the choices.")
     return [f'<p class="notice">{escape(line)}</p>' for line in told]
 
 
 def _people(seen: LiveStatistics) -> str:
-    """Return a table of everyone, whoever breaks a rule first."""
+    """Return a table of all participants, those who break a rule first."""
     rows = [
         (
             f"{person.participant_id}{' (simulated)' if person.simulated else ''}",
@@ -91,7 +91,7 @@ def _people(seen: LiveStatistics) -> str:
             "" if person.median_ms is None else f"{person.median_ms / 1000:.1f} s",
             "; ".join(broken),
         )
-        for person, broken in sorted(seen.people, key=lambda each: (not each[1], each[0].participant_id))
+        for person, broken in sorted(seen.people, key=lambda person: (not person[1], person[0].participant_id))
     ]
     return _table(("participant", "judged", "one side", "checks passed", "median time", "breaks a rule"), rows)
 

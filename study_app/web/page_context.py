@@ -1,4 +1,4 @@
-"""What all pages share: the study and the sentences of the moment, prose, the button onward, and a database that fails."""
+"""Shared page context: service, translated text, layout helpers, database-error handling."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class PageContext:
     service: StudyService
     words: Sentences
     language: str
-    # what is told about the page before
-    said: str | None
+    # a notice about the previous page
+    notice: str | None
     # what comes next, where the answer to the page before has told so
     turn: Turn | None = None
 

@@ -1,4 +1,4 @@
-"""The pages of the study. They show what the service says and hand it what was clicked; they decide nothing."""
+"""Pages of the study: they render the service's state and pass clicks to it."""
 
 import math
 import re
@@ -23,7 +23,7 @@ from study_app.web.side_pages import show_questionnaire, show_refused, show_scre
 
 STYLE = Path(__file__).parent / "static" / "study.css"
 _PRACTICED = "practiced"
-_SAID = "said"
+_NOTICE = "notice"
 _TURN = "turn"
 _RESTED = "rested"
 
@@ -39,7 +39,7 @@ def show() -> None:
     except DatabaseError:
         broken = True
     language = _language(service, visitor)
-    scene = PageContext(service, load_sentences(language), language, st.session_state.pop(_SAID, None), turn)
+    scene = PageContext(service, load_sentences(language), language, st.session_state.pop(_NOTICE, None), turn)
     st.set_page_config(page_title=scene.words.title, layout="wide", initial_sidebar_state="collapsed")
     st.html(f"<style>{_style()}</style>")
     if broken or st.session_state.pop(TROUBLE, False):
@@ -109,11 +109,11 @@ def _practice(scene: PageContext, visitor: Visitor) -> None:
     def answered(choice: Choice, _: Timing) -> None:
         # only ever on from this one, so that a double click can't pass over the next
         st.session_state[_PRACTICED] = number + 1
-        st.session_state[_SAID] = words.right if choice.split()[0] == trial.right_answer else words.wrong
+        st.session_state[_NOTICE] = words.right if choice.split()[0] == trial.right_answer else words.wrong
         if number == len(trials) - 1:
             scene.service.finish_step(visitor.id, "practiced_at")
 
-    show_trial(scene.service, scene.words, scene.language, trial, safely(answered), scene.said)
+    show_trial(scene.service, scene.words, scene.language, trial, safely(answered), scene.notice)
 
 
 def _trial(scene: PageContext, visitor: Visitor) -> None:
@@ -138,13 +138,13 @@ def _trial(scene: PageContext, visitor: Visitor) -> None:
     def answered(choice: Choice, timing: Timing) -> None:
         recorded, st.session_state[_TURN] = service.answer_and_turn(visitor.id, trial, choice, timing)
         if recorded is Recorded.TOO_SOON:
-            st.session_state[_SAID] = scene.words.trial.too_soon
+            st.session_state[_NOTICE] = scene.words.trial.too_soon
 
     def undone(assignment_id: int) -> None:
         st.session_state.pop(_TURN, None)
         service.undo(visitor.id, assignment_id)
 
-    show_trial(service, scene.words, scene.language, trial, safely(answered), scene.said)
+    show_trial(service, scene.words, scene.language, trial, safely(answered), scene.notice)
     if trial.undoable is not None:
         st.button(
             scene.words.trial.undo, key=f"undo-{trial.key}", type="tertiary", on_click=safely(undone), args=(trial.undoable,)

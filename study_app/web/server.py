@@ -39,7 +39,7 @@ CONFIG = {
     "client.showErrorDetails": "none",
     "client.toolbarMode": "minimal",
     "logger.level": "warning",
-    # the command says where people go; to print its own lines Streamlit would ask a server of others for this machine's address
+    # the command prints the address; Streamlit would contact an external server to print its own
     "logger.hideWelcomeMessage": True,
     # light or dark as the participant's system is
     "theme.light.primaryColor": "#2b59c3",
@@ -98,7 +98,7 @@ class SecurityHeaders:
             await send(message)
 
         if scope["path"] == "/" and names_someone(Request(scope).query_params):
-            # a recruiter's id must not stay in the address, where the page and whoever looks on could read it
+            # a recruiter's id must not stay in the address, where the page and bystanders could read it
             target = f"/join?{scope['query_string'].decode('latin-1')}"
             await RedirectResponse(target, status_code=303)(scope, receive, send_with_headers)
             return
@@ -112,7 +112,7 @@ class SecurityHeaders:
 
 
 def _from_elsewhere(scope: Scope) -> bool:
-    """Tell whether the page that opens a websocket is another host's; programs that are no browser name no page."""
+    """Return whether a websocket is opened by a page of another host; clients other than browsers send no origin."""
     headers = Headers(scope=scope)
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != headers.get("host")
@@ -125,7 +125,7 @@ def _claims_too_much(scope: Scope) -> bool:
 
 
 def own_routes(service: StudyService) -> list[Route]:
-    """Return what this server answers beside Streamlit's pages: joining and leaving, blinded images, health."""
+    """Return the routes besides Streamlit's pages: joining and leaving, blinded images, health."""
 
     async def image(request: Request) -> Response:
         """Send a blinded image to the participant whose page shows it now; to anyone else it does not exist."""
@@ -133,14 +133,14 @@ def own_routes(service: StudyService) -> list[Route]:
         data = await run_in_threadpool(service.stimulus, token, request.path_params["token"])
         if data is None:
             return PlainTextResponse("not found", status_code=404, headers={"Cache-Control": "no-store"})
-        # "identity": left alone by any compression on the way, whose result would have a size of its own
+        # "identity": prevents compression on the way, which would change the size
         headers = {"Cache-Control": "private, max-age=600", "Content-Encoding": "identity"}
         return Response(data, media_type="image/png", headers=headers)
 
     async def healthy(_: Request) -> Response:
         """Say whether the database answers; for a proxy or a container."""
         try:
-            await run_in_threadpool(service.visitor, "nobody")
+            await run_in_threadpool(service.visitor, "unknown")
         except DatabaseError:
             return PlainTextResponse("the database does not answer", status_code=503, headers={"Cache-Control": "no-store"})
         return PlainTextResponse("ok", headers={"Cache-Control": "no-store"})

@@ -1,4 +1,4 @@
-"""The pages around the comparisons that a design may ask for: the check of the screen, and the questionnaire."""
+"""Optional pages of a design: screen check and questionnaire."""
 
 import base64
 from functools import cache
@@ -70,7 +70,7 @@ def show_questionnaire(scene: PageContext, visitor: Visitor) -> None:
 
 
 def _alert(told: str) -> None:
-    """Say what is not right beside the button that was pressed, where it is seen on a phone too."""
+    """Show an alert next to the button that was pressed, where it is visible on a phone too."""
     if told:
         st.html(f'<p class="study-problem" role="alert">{escape(told)}</p>')
 
@@ -80,7 +80,7 @@ def _ask(scene: PageContext, question: Question, wrong: bool) -> None:
     label = shown.text if question.required else f"{shown.text} ({words.optional})"
     if wrong:
         st.html(f'<p class="study-problem">{escape(words.this_one)}</p>')
-    # a widget's label is Markdown where it is seen and text where it is read aloud: it is only read aloud
+    # a widget's label is rendered as Markdown but read aloud as text: so it is only read aloud
     st.html(f'<p class="study-asked" aria-hidden="true">{escape(label)}</p>')
     if question.kind == "choice":
         options = [_as_text(option) for option in shown.options]
@@ -92,9 +92,9 @@ def _ask(scene: PageContext, question: Question, wrong: bool) -> None:
         st.text_area(label, key=key, max_chars=MOST_SIGNS, label_visibility="collapsed")
 
 
-def _as_text(said: str) -> str:
-    """Return Markdown that shows a text as it stands, since a study's text is no markup."""
-    return "".join(f"\\{sign}" if sign in r"\`*_{}[]()#+-.!:~$|<>" else sign for sign in said)
+def _as_text(label: str) -> str:
+    """Return Markdown that shows a text literally."""
+    return "".join(f"\\{sign}" if sign in r"\`*_{}[]()#+-.!:~$|<>" else sign for sign in label)
 
 
 def _given(question: Question) -> str:

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from analysis.database_rows import read_run
 from analysis.findings import analyze_run
 from analysis.report.command import analyze
-from analysis.report.report_page import render, tables_of
+from analysis.report.report_page import render
+from analysis.report.table_registry import tables_of
 from db import models
 from db.run_loader import load_run
 from db.session import default_url, open_database, read, write

@@ -16,7 +16,7 @@ from analysis.metrics.paired import Measured, measure
 from analysis.planning.precision import Spread, StudyDesign
 from analysis.report.calibration_figure import calibration_plot
 from analysis.report.figure_style import ReportFigure
-from analysis.report.gallery import Exhibit, Shown, Tally
+from analysis.report.gallery import GalleryImage, GalleryRow, VoteCounts
 from analysis.report.gallery_figure import case_gallery
 from analysis.report.metric_figures import metric_forest, raincloud
 from analysis.report.precision_figure import precision_floor
@@ -73,10 +73,10 @@ def test_the_gallery_shows_references_and_arms_and_what_is_gone():
     stream = io.BytesIO()
     Image.new("RGB", (40, 40), "red").save(stream, "PNG")
     red = "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
-    arms = tuple(Shown(arm, uri) for arm, uri in zip(ARMS, (red, red, ""), strict=True))
-    references = (Shown("dog", red), Shown("dog", red), Shown("$cat", red))
-    exhibit = Exhibit("dog-$cat", 3, "a dog", references, arms, (Tally(ARMS[0], ARMS[1], 3, 1, 1),))
-    figure = case_gallery([exhibit, Exhibit("alone", 0, "", (), arms[:1], ())], simulated=True)
+    arms = tuple(GalleryImage(arm, uri) for arm, uri in zip(ARMS, (red, red, ""), strict=True))
+    references = (GalleryImage("dog", red), GalleryImage("dog", red), GalleryImage("$cat", red))
+    exhibit = GalleryRow("dog-$cat", 3, "a dog", references, arms, (VoteCounts(ARMS[0], ARMS[1], 3, 1, 1),))
+    figure = case_gallery([exhibit, GalleryRow("alone", 0, "", (), arms[:1], ())], simulated=True)
     assert sum(bool(axes.images) for axes in figure.axes) == 2 + 2 + 1
     files = ReportFigure("gallery", "told", figure).files()
     assert set(files) == {"gallery.svg", "gallery.pdf", "gallery.png"}

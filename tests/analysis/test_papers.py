@@ -24,8 +24,8 @@ from analysis.papers.script import main, read_findings
 from analysis.report.concept_count import by_concepts_plot, by_concepts_table
 from analysis.report.figure_style import ReportFigure
 from analysis.report.method_tables import average, named_columns
-from analysis.report.report_page import tables_of
 from analysis.report.table import ReportTable, TableCell
+from analysis.report.table_registry import tables_of
 from evalkit.errors import UserError
 from tests.analysis.test_report import run_of
 

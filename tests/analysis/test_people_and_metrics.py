@@ -12,12 +12,11 @@ from scipy import stats
 from analysis.contrast import Contrast
 from analysis.database_rows import read_run
 from analysis.inference.concept_sets import ConceptSets
-from analysis.metrics.human_agreement import Judged, arm_correlation, foresight, people_and_metrics
+from analysis.metrics.human_agreement import Judged, foresight, people_and_metrics
 from analysis.report.result_markdown import markdown_of
 from analysis.votes.metric_votes import _tau, area_under_curve, logistic_slope, predicted, rank_correlation, tie_width
 from analysis.votes.preference import Votes
 from db.run_loader import load_run
-from evalkit.errors import UserError
 from tests.analysis.study_rows import add_judgments
 from tests.runs import make_run
 
@@ -195,13 +194,3 @@ def test_a_run_s_metrics_are_held_against_its_votes(database, tmp_path):
     assert people_and_metrics(replace(data, scores=scores.assign(direction="none"))) == ()
     assert isinstance(together.to_frame(), pd.DataFrame)
     assert "tau" in markdown_of(together)
-
-
-def test_three_arms_are_too_few_to_correlate():
-    three = {"a": 1.0, "b": 2.0, "c": 3.0}
-    with pytest.raises(UserError, match="3 arms are 3 points"):
-        arm_correlation(three, three)
-    five = {arm: float(place) for place, arm in enumerate("abcde")}
-    assert arm_correlation(five, five).p == pytest.approx(2 / 120)
-    with pytest.raises(UserError, match="same value"):
-        arm_correlation(five, dict.fromkeys(five, 1.0))

@@ -135,7 +135,7 @@ def test_a_study_begun_with_a_plan_takes_no_other_and_the_report_says_when_it_wa
     notes = {}
     for name, each in (("begun", kept), ("unknown", data)):
         found = analyze_run(each)
-        notes[name] = planned_table(found, plan(), planned_results(found, plan())).to_markdown()
+        notes[name] = planned_table(replace(found, plan=plan())).to_markdown()
     assert "frozen before the first judgment" in notes["begun"]
     assert "Nothing here shows when it was frozen" in notes["unknown"]
     with pytest.raises(UserError, match=f"begun with the plan {plan().sha256()[:12]}"):

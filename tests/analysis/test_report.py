@@ -1,31 +1,36 @@
 """`evalkit analyze` end to end: one offline file, honest about what is simulated, absent or undecided."""
 
 import re
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 from typer import Typer
 from typer.testing import CliRunner
 
 from analysis.report.checklist import checklist, exclusions
 from analysis.report.command import analyze
-from analysis.report.figures import FIGURE_NAMES, drawings
-from analysis.report.report_page import render, tables_of
+from analysis.report.figure_registry import FIGURES, figures_of
+from analysis.report.report_files import CHECKSUMS, write_report
+from analysis.report.report_page import render
 from analysis.report.sentences import metric_sentence
 from analysis.report.study_tables import preference_table
+from analysis.report.table import Column
+from analysis.report.table_cells import word_cell
+from analysis.report.table_registry import TABLES, tables_of
+from analysis.report.table_spec import Section, TableContent, TableSpec, report_table
 from db.run_loader import load_run
 from db.session import default_url, open_database
 from evalkit.errors import UserError
 from evalkit.run.score_table import FILE_NAME as SCORES
 from tests.analysis.study_rows import add_judgments, findings_of, run_of
 
-ALL_TABLES = {
-    "table1", "table1_uncertainty", "table1_similarity", "verdicts", "ladder", "agreement", "variance", "strengths",
-    "strengths_contrasts", "table2", "table2_uncertainty", "table2_contrasts", "effects", "foresight",
-    "foresight_slopes", "biases", "ties", "screening", "middle_means",
-}  # fmt: skip
+# what the fixture's study of two images has no rows for
+NEEDS_ANOTHER_STUDY = {"planned", "shares", "shares_contrasts", "worths"}
+ALL_TABLES = {spec.name for spec in TABLES} - NEEDS_ANOTHER_STUDY
 OF_VOTES = {
     "table1_uncertainty", "verdicts", "ladder", "agreement", "variance", "strengths", "strengths_contrasts", "biases", "ties",
     "screening",
@@ -64,8 +69,50 @@ def test_analyze_writes_report_tables_and_figures_and_says_where(judged, tmp_pat
     assert "simulated" in result.output
     names = {path.relative_to(tmp_path / "report").as_posix() for path in (tmp_path / "report").rglob("*") if path.is_file()}
     tables = {f"tables/{name}.{kind}" for name in ALL_TABLES for kind in ("md", "tex", "html", "csv")}
-    figures = {f"figures/{name}.{kind}" for name in FIGURE_NAMES for kind in ("svg", "pdf", "png")}
-    assert names == {"report.html"} | figures | tables
+    figures = {f"figures/{spec.name}.{kind}" for spec in FIGURES for kind in ("svg", "pdf", "png")}
+    assert names == {"report.html", CHECKSUMS} | figures | tables
+    checked = subprocess.run(
+        ["sha256sum", "--check", "--strict", CHECKSUMS], cwd=tmp_path / "report", capture_output=True, text=True
+    )
+    assert checked.stdout.count(": OK") == len(names) - 1, checked.stderr
+
+
+@report_table("novelty", Section.ROBUSTNESS, "A table that somebody adds")
+def added_table(findings):
+    """Return a table of one cell."""
+    return TableContent((Column("", "words"),), ((word_cell(findings.data.name),),))
+
+
+def test_a_table_that_is_added_to_the_registry_is_on_the_page_and_gone_when_it_is_removed(tmp_path, judged, found, monkeypatch):
+    monkeypatch.setattr("analysis.report.report_files.figures_of", lambda findings: figures_of(findings, FIGURES[:1]))
+    for module in ("table_registry", "report_page", "report_files"):
+        monkeypatch.setattr(f"analysis.report.{module}.TABLES", (*TABLES, added_table))
+    write_report(found, judged, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert '<figure class="table" id="novelty">' in page
+    assert (tmp_path / "tables" / "novelty.csv").exists()
+    (tmp_path / "tables" / "novelty.md").write_text("mine now")
+    for module in ("table_registry", "report_page", "report_files"):
+        monkeypatch.setattr(f"analysis.report.{module}.TABLES", TABLES)
+    write_report(found, judged, tmp_path)
+    assert {path.name for path in (tmp_path / "tables").glob("novelty*")} == {"novelty.md"}
+
+
+def test_everything_that_is_made_is_on_the_page(judged, found):
+    tables, figures = tables_of(found), figures_of(replace(found, run=judged))
+    page = render(found, judged, figures, tables)
+    assert all(f'<figure class="table" id="{table.name}">' in page for table in tables)
+    files_only = {spec.name for spec in FIGURES if not spec.on_page}
+    assert files_only == {"gallery"}
+    assert all((f'alt="{escape(figure.caption)}"' in page) != (figure.name in files_only) for figure in figures)
+    assert {figure.name for figure in figures} == {spec.name for spec in FIGURES}
+
+
+def test_names_are_unique_and_every_section_has_a_table():
+    for specs in (TABLES, FIGURES):
+        assert len({spec.name for spec in specs}) == len(specs)
+    assert all(isinstance(spec, TableSpec) and spec.title for spec in TABLES)
+    assert {spec.section for spec in TABLES} == set(Section)
 
 
 def test_the_report_fetches_nothing_and_runs_nothing(judged, found):
@@ -83,9 +130,9 @@ def test_simulated_judgments_are_marked_in_report_tables_and_figures(judged, fou
     for table in tables_of(found):
         has_votes = table.name in OF_VOTES | {"table1", "foresight", "foresight_slopes"}
         assert table.simulated == has_votes
-    for drawing in drawings(found):
-        of_votes = drawing.name in ("preference", "outcomes", "strengths", "calibration", "floor")
-        assert drawing.caption.startswith("[simulated judgments]") == of_votes
+    for figure in figures_of(found):
+        of_votes = figure.name in ("preference", "outcomes", "strengths", "calibration", "floor")
+        assert figure.caption.startswith("[simulated judgments]") == of_votes
 
 
 def test_judgments_of_people_carry_no_mark(tmp_path):
@@ -98,7 +145,7 @@ def test_judgments_of_people_carry_no_mark(tmp_path):
 
 def test_figures_and_report_are_the_same_bytes_on_every_run(judged, found):
     one, other = found, findings_of(judged)
-    assert [each.files() for each in drawings(one)] == [each.files() for each in drawings(other)]
+    assert [each.files() for each in figures_of(one)] == [each.files() for each in figures_of(other)]
     assert render(one, judged) == render(other, judged)
 
 
@@ -251,7 +298,7 @@ def test_the_statistics_page_is_true_and_names_every_table():
     assert result.attempted > 5
     assert result.failed == 0
     text = page.read_text(encoding="utf-8")
-    assert all(f"`{name}`" in text for name in ALL_TABLES)
+    assert all(f"`{spec.name}`" in text for spec in (*TABLES, *FIGURES))
 
 
 def test_notes_claim_no_more_than_the_design_carries(tmp_path, found):

@@ -7,7 +7,8 @@ from analysis.database_rows import read_run
 from analysis.findings import analyze_run
 from analysis.grouping import votes_of
 from analysis.metrics.arm_profiles import middle_mean
-from analysis.report.robustness_tables import robustness_tables
+from analysis.report.table_registry import TABLES, tables_of
+from analysis.report.table_spec import Section
 from analysis.votes.biases import SIDE, biases
 from analysis.votes.screening import screen
 from db.run_loader import load_run
@@ -30,7 +31,7 @@ def found(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tables(found):
-    return {table.name: table for table in robustness_tables(found)}
+    return {table.name: table for table in tables_of(found, [spec for spec in TABLES if spec.section is Section.ROBUSTNESS])}
 
 
 def test_side_order_and_time_stand_with_what_no_influence_would_give(found, tables):

@@ -7,8 +7,8 @@ import pytest
 
 from analysis.database_rows import read_run
 from analysis.findings import analyze_run
-from analysis.report.report_page import tables_of
 from analysis.report.table import ReportTable
+from analysis.report.table_registry import tables_of
 from db.run_loader import load_run
 from db.session import default_url, open_database
 from evalkit.run.score_table import write_scores

@@ -135,7 +135,7 @@ def test_a_score_that_stands_there_twice_is_refused(database: Database, tmp_path
     manifest = make_run(tmp_path / "run")
     rows = score_rows(manifest)
     write_scores(tmp_path / "run", [*rows, rows[0]])
-    with pytest.raises(UserError, match="musiq of star-ring/direct/0 stands there twice"):
+    with pytest.raises(UserError, match="musiq of star-ring/direct/0 is given twice"):
         load_run(database, tmp_path / "run")
 
 

@@ -95,7 +95,7 @@ def test_an_older_file_is_copied_before_it_changes(tmp_path: Path, monkeypatch: 
         ("nonsense", "no database URL; give sqlite:///FILE or postgresql://"),
         ("mysql://user:secret@host/name", "mysql is not supported"),
         ("sqlite://", "names no file"),
-        ("sqlite:////nowhere/at/all/study.db", "there is no folder"),
+        ("sqlite:////nowhere/at/all/study.db", "does not exist"),
     ],
 )
 def test_a_url_that_cannot_be_is_refused(url: str, message: str) -> None:
@@ -179,5 +179,5 @@ def test_a_backup_holds_what_is_still_in_the_log(tmp_path: Path) -> None:
 
 def test_a_damaged_copy_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "copy.db").write_bytes(b"rubbish" * 1000)
-    with pytest.raises(UserError, match="is no sound SQLite database"):
+    with pytest.raises(UserError, match="is not a readable SQLite database"):
         check_sqlite(tmp_path / "copy.db")

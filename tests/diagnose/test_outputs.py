@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from generation.diagnose.command import diagnose
 from generation.diagnose.layer_outputs import input_crosstalk, output_overlaps
-from generation.experiment import Arm
+from generation.experiment import ArmSpec
 from generation.experiment_file import read_experiment
 from generation.merge.setup import module_of
 from generation.pipeline import load_pipeline
-from generation.sampler import Artist, Cell
+from generation.sampler import ImageRequest, Sampler
 from tests.tiny import adapted, save_peft_lora, save_sdxl
 
 # diffusers' scheduler on numpy 2
@@ -53,35 +53,35 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def artist(place: Path) -> Artist:
-    return Artist(read_experiment(place / "two.toml", place), place, torch.device("cpu"))
+def sampler(place: Path) -> Sampler:
+    return Sampler(read_experiment(place / "two.toml", place), place, torch.device("cpu"))
 
 
-def arm_of(artist: Artist, label: str) -> Arm:
-    return next(arm for arm in artist.experiment.arms if arm.label == label)
+def arm_of(sampler: Sampler, label: str) -> ArmSpec:
+    return next(arm for arm in sampler.experiment.arms if arm.label == label)
 
 
-def inputs_of(artist: Artist, layer: str, arm: Arm, concepts: tuple[str, ...], prompt: str) -> dict[int, Tensor]:
+def inputs_of(sampler: Sampler, layer: str, arm: ArmSpec, concepts: tuple[str, ...], prompt: str) -> dict[int, Tensor]:
     """Draw, and return what a layer read in each step, token by token."""
     read: dict[int, list[Tensor]] = defaultdict(list)
 
     def keep(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        read[artist.state.step()].append(args[0].flatten(0, -2))
+        read[sampler.state.step()].append(args[0].flatten(0, -2))
 
-    (case,) = artist.experiment.cases
-    hook = module_of(artist.pipeline, layer).register_forward_pre_hook(keep)
-    with artist.merged(arm, concepts):
-        artist.draw([Cell(case.model_copy(update={"prompt": prompt}), case.seeds[0])])
+    (case,) = sampler.experiment.cases
+    hook = module_of(sampler.pipeline, layer).register_forward_pre_hook(keep)
+    with sampler.merged(arm, concepts):
+        sampler.generate([ImageRequest(case.model_copy(update={"prompt": prompt}), case.seeds[0])])
     hook.remove()
     return {step: torch.cat(parts) for step, parts in read.items()}
 
 
-def test_outputs_are_those_of_dense_changes(artist: Artist):
-    (case,) = artist.experiment.cases
-    met, strong = output_overlaps(artist, arm_of(artist, "half"), case)
-    weight = module_of(artist.pipeline, LAYER).weight
-    changes = [artist.lora(name).part(LAYER).dense() for name in ("moon", "star")]
-    for step, x in inputs_of(artist, LAYER, arm_of(artist, "half"), case.concepts, case.prompt).items():
+def test_outputs_are_those_of_dense_changes(sampler: Sampler):
+    (case,) = sampler.experiment.cases
+    met, strong = output_overlaps(sampler, arm_of(sampler, "half"), case)
+    weight = module_of(sampler.pipeline, LAYER).weight
+    changes = [sampler.lora(name).part(LAYER).dense() for name in ("moon", "star")]
+    for step, x in inputs_of(sampler, LAYER, arm_of(sampler, "half"), case.concepts, case.prompt).items():
         moon, star = (x @ change.T for change in changes)
         inner = (moon * star).sum(1)
         (row,) = [row for row in met if (row.layer, row.step) == (LAYER, step)]
@@ -97,17 +97,17 @@ def test_outputs_are_those_of_dense_changes(artist: Artist):
 
 
 @pytest.mark.parametrize("label", ["direct", "half", "ties", "apart", "fixed", "switch"])
-def test_looking_on_changes_no_image(artist: Artist, label: str, monkeypatch: pytest.MonkeyPatch):
-    (case,) = artist.experiment.cases
-    cell = Cell(case, case.seeds[0])
-    with artist.merged(arm_of(artist, label), case.concepts):
-        (expected,) = artist.draw([cell])
+def test_looking_on_changes_no_image(sampler: Sampler, label: str, monkeypatch: pytest.MonkeyPatch):
+    (case,) = sampler.experiment.cases
+    cell = ImageRequest(case, case.seeds[0])
+    with sampler.merged(arm_of(sampler, label), case.concepts):
+        (expected,) = sampler.generate([cell])
     drawn = []
-    draw = artist.draw
-    monkeypatch.setattr(artist, "draw", lambda cells: drawn.extend(draw(cells)))
-    met, strong = output_overlaps(artist, arm_of(artist, label), case)
+    draw = sampler.generate
+    monkeypatch.setattr(sampler, "generate", lambda cells: drawn.extend(draw(cells)))
+    met, strong = output_overlaps(sampler, arm_of(sampler, label), case)
     assert abs(drawn[0].astype(int) - expected.astype(int)).max() <= 1
-    layers = {name for concept in case.concepts for name in artist.lora(concept).factors}
+    layers = {name for concept in case.concepts for name in sampler.lora(concept).factors}
     assert {row.layer for row in strong} == layers
     assert {row.step for row in strong} == {0, 1}
     if label in ("apart", "fixed", "switch"):
@@ -118,15 +118,15 @@ def test_looking_on_changes_no_image(artist: Artist, label: str, monkeypatch: py
         assert all(row.after == pytest.approx(row.before, rel=1e-3, abs=1e-6) for row in strong)
 
 
-def test_crosstalk_is_that_of_the_inputs_of_one_concepts_image(artist: Artist):
-    (case,) = artist.experiment.cases
-    found = {(row.layer, row.drawn, row.acting): row for row in input_crosstalk(artist, case)}
-    alone = Arm(label="alone", method="direct")
-    x = torch.cat(list(inputs_of(artist, LAYER, alone, ("moon",), "moon").values()))
-    moon, star = (x @ artist.lora(name).part(LAYER).dense().T for name in ("moon", "star"))
+def test_crosstalk_is_that_of_the_inputs_of_one_concepts_image(sampler: Sampler):
+    (case,) = sampler.experiment.cases
+    found = {(row.layer, row.drawn, row.acting): row for row in input_crosstalk(sampler, case)}
+    alone = ArmSpec(label="alone", method="direct")
+    x = torch.cat(list(inputs_of(sampler, LAYER, alone, ("moon",), "moon").values()))
+    moon, star = (x @ sampler.lora(name).part(LAYER).dense().T for name in ("moon", "star"))
     row = found[LAYER, "moon", "star"]
     assert row.crosstalk == pytest.approx(float(star.norm() / moon.norm()), rel=1e-3)
-    shared = set.intersection(*(set(artist.lora(name).factors) for name in case.concepts))
+    shared = set.intersection(*(set(sampler.lora(name).factors) for name in case.concepts))
     # moon does not adapt to_q, so nothing says how much of its own image is moon's there
     assert {layer for layer, drawn, _ in found if drawn == "moon"} == shared
 

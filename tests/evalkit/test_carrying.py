@@ -148,12 +148,12 @@ def test_an_experiment_brings_its_loras_and_needs_no_weights_it_has(tmp_path, hu
 
 
 def test_an_experiments_base_model_is_fetched_as_drawing_would(tmp_path):
-    from generation.hub_requirements import hub_needs
+    from generation.hub_requirements import hub_requirements
 
     (tmp_path / "e.toml").write_text(EXPERIMENT.replace('"base"', '"some/base"'))
-    needs = hub_needs(str(tmp_path / "e.toml"))
-    assert list(needs.fetches) == ["base model some/base", "LoRA some/loras/cat.safetensors"]
-    assert needs.brought == {"clip"}
+    needs = hub_requirements(str(tmp_path / "e.toml"))
+    assert list(needs.downloads) == ["base model some/base", "LoRA some/loras/cat.safetensors"]
+    assert needs.provided == {"clip"}
 
 
 def test_a_base_model_comes_from_the_hub_with_a_bar_and_opens_without_network(tmp_path, hub):

@@ -194,13 +194,13 @@ def test_a_method_for_two_names_a_case_of_one_or_three(experiment_file: Callable
 
 # Samplers of other kinds of models, too few steps, and settings that are missing: step merges serve all that are left.
 MISFITS = {
-    "FlowMatchEulerDiscreteScheduler": (5, "can't draw with this model in 5 steps"),
-    "CogVideoXDPMScheduler": (5, "can't draw with this model in 5 steps"),
-    "DDPMWuerstchenScheduler": (5, "can't draw with this model in 5 steps"),
-    "DDIMInverseScheduler": (5, "can't draw with this model in 5 steps"),
-    "PNDMScheduler": (2, r"can't draw with this model in 2 steps .*; give more steps"),
-    "EDMEulerScheduler": (5, "can't be set up as this model's own is"),
-    "AmusedScheduler": (5, "can't be set up as this model's own is"),
+    "FlowMatchEulerDiscreteScheduler": (5, "does not work with this model in 5 steps"),
+    "CogVideoXDPMScheduler": (5, "does not work with this model in 5 steps"),
+    "DDPMWuerstchenScheduler": (5, "does not work with this model in 5 steps"),
+    "DDIMInverseScheduler": (5, "does not work with this model in 5 steps"),
+    "PNDMScheduler": (2, r"does not work with this model in 2 steps .*; give more steps"),
+    "EDMEulerScheduler": (5, "does not fit the settings of this model's scheduler"),
+    "AmusedScheduler": (5, "does not fit the settings of this model's scheduler"),
 }
 
 

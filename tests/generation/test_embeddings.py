@@ -14,7 +14,14 @@ from generation.experiment_file import read_experiment
 from generation.pipeline import Pipeline, load_pipeline, quiet
 from generation.run import generate
 from generation.tinyworld import weights_folder
-from generation.token_embeddings import NewWords, Vocabulary, blocks, read_words, readers, write_words
+from generation.token_embeddings import (
+    TokenEmbeddings,
+    TokenVocabulary,
+    attention_blocks,
+    read_embeddings,
+    text_encoders,
+    write_embeddings,
+)
 from generation.train.recipe import TrainingRecipe, read_recipe
 from generation.train.token_training import begin_words, without_words
 from generation.train.trainer import train_lora
@@ -23,15 +30,15 @@ from generation.train.trainer import train_lora
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
 
 
-def words_for(pipeline: Pipeline, letter: str = "x", spread: float = 0.0) -> NewWords:
+def words_for(pipeline: Pipeline, letter: str = "x", spread: float = 0.0) -> TokenEmbeddings:
     """Return the word <new> that every block reads as a letter, or as something of its own around it."""
     vectors = {}
-    for name, encoder in readers(pipeline).items():
+    for name, encoder in text_encoders(pipeline).items():
         rows = encoder.get_input_embeddings().weight.detach()
         piece = pipeline.tokenizer(letter, add_special_tokens=False).input_ids
-        same = rows[piece][:, None].repeat(1, len(blocks(pipeline.unet)), 1)
+        same = rows[piece][:, None].repeat(1, len(attention_blocks(pipeline.unet)), 1)
         vectors[name] = same + spread * torch.randn(same.shape, generator=torch.Generator().manual_seed(1))
-    return NewWords(("<new>",), vectors)
+    return TokenEmbeddings(("<new>",), vectors)
 
 
 def drawn(pipeline: Pipeline, prompt: str) -> torch.Tensor:
@@ -47,9 +54,9 @@ def drawn(pipeline: Pipeline, prompt: str) -> torch.Tensor:
 def test_a_word_that_all_blocks_read_as_a_known_one_draws_what_that_one_draws(family: str, world: Path) -> None:
     pipeline = load_pipeline(world / family)
     before, tokenizer = drawn(pipeline, "a x b"), pipeline.tokenizer
-    for encoder in readers(pipeline).values():
+    for encoder in text_encoders(pipeline).values():
         assert "forward" not in encoder.__dict__
-    vocabulary = Vocabulary(pipeline, [words_for(pipeline)])
+    vocabulary = TokenVocabulary(pipeline, [words_for(pipeline)])
     assert torch.allclose(drawn(pipeline, "a <new> b"), before, atol=1e-5)
     assert torch.allclose(drawn(pipeline, "a x b"), before, atol=1e-5)
     vocabulary.close()
@@ -61,16 +68,16 @@ def test_every_block_reads_the_word_in_its_own_way(world: Path) -> None:
     pipeline = load_pipeline(world / "sdxl")
     before = drawn(pipeline, "a x b")
     words = words_for(pipeline, spread=1.0)
-    vocabulary = Vocabulary(pipeline, [words])
+    vocabulary = TokenVocabulary(pipeline, [words])
     assert not torch.allclose(drawn(pipeline, "a <new> b"), before, atol=1e-3)
     text, *_ = pipeline.encode_prompt(prompt="a <new> b", device="cpu", do_classifier_free_guidance=False)
     vocabulary.close()
-    pieces = text.chunk(len(blocks(pipeline.unet)), dim=1)
+    pieces = text.chunk(len(attention_blocks(pipeline.unet)), dim=1)
     assert len({piece.sum().item() for piece in pieces}) == len(pieces) > 1
     # what one block reads is the text with its own embedding in place of the word's
     for number, piece in enumerate(pieces):
         alone = {name: vectors[:, number : number + 1].expand_as(vectors) for name, vectors in words.vectors.items()}
-        vocabulary = Vocabulary(pipeline, [NewWords(words.words, alone)])
+        vocabulary = TokenVocabulary(pipeline, [TokenEmbeddings(words.words, alone)])
         same, *_ = pipeline.encode_prompt(prompt="a <new> b", device="cpu", do_classifier_free_guidance=False)
         vocabulary.close()
         assert torch.allclose(same.chunk(len(pieces), dim=1)[0], piece, atol=1e-5)
@@ -79,10 +86,10 @@ def test_every_block_reads_the_word_in_its_own_way(world: Path) -> None:
 def test_a_file_says_what_it_is_and_is_read_again(world: Path, tmp_path: Path) -> None:
     pipeline = load_pipeline(world / "sdxl")
     words = words_for(pipeline, spread=1.0)
-    write_words(words, pipeline, "cat", tmp_path / "cat.embeddings.safetensors")
-    again = read_words(tmp_path / "cat.embeddings.safetensors", pipeline)
+    write_embeddings(words, pipeline, "cat", tmp_path / "cat.embeddings.safetensors")
+    again = read_embeddings(tmp_path / "cat.embeddings.safetensors", pipeline)
     assert again.words == words.words
-    assert all(torch.equal(again.vectors[name], words.vectors[name]) for name in readers(pipeline))
+    assert all(torch.equal(again.vectors[name], words.vectors[name]) for name in text_encoders(pipeline))
     with safe_open(tmp_path / "cat.embeddings.safetensors", "pt") as file:
         header = file.metadata()
     assert "layer-wise embeddings" in header["format"]
@@ -92,28 +99,28 @@ def test_a_file_says_what_it_is_and_is_read_again(world: Path, tmp_path: Path) -
 def test_wrong_files_of_words_are_refused(world: Path, tmp_path: Path) -> None:
     pipeline, other = load_pipeline(world / "sdxl"), load_pipeline(world / "sd15")
     path = tmp_path / "w.safetensors"
-    with pytest.raises(UserError, match=r"w\.safetensors: no such file of embeddings"):
-        read_words(path, pipeline)
-    with pytest.raises(UserError, match=r"its header has no evalkit\.embeddings"):
-        read_words(world / "star.safetensors", pipeline)
-    write_words(words_for(other), other, "cat", path)
-    with pytest.raises(UserError, match=r"the base model needs .*made for another model"):
-        read_words(path, pipeline)
-    write_words(words_for(pipeline, spread=float("nan")), pipeline, "cat", path)
-    with pytest.raises(UserError, match="text_encoder: holds NaN"):
-        read_words(path, pipeline)
+    with pytest.raises(UserError, match=r"w\.safetensors: no such file of token embeddings"):
+        read_embeddings(path, pipeline)
+    with pytest.raises(UserError, match=r"the header has no evalkit\.embeddings"):
+        read_embeddings(world / "star.safetensors", pipeline)
+    write_embeddings(words_for(other), other, "cat", path)
+    with pytest.raises(UserError, match=r"the base model requires .*give a file made for it"):
+        read_embeddings(path, pipeline)
+    write_embeddings(words_for(pipeline, spread=float("nan")), pipeline, "cat", path)
+    with pytest.raises(UserError, match="text_encoder: contains NaN"):
+        read_embeddings(path, pipeline)
     path.write_bytes(b"half")
-    with pytest.raises(UserError, match="is no whole safetensors file"):
-        read_words(path, pipeline)
-    for known in ([words_for(pipeline)] * 2, [NewWords(("x",), words_for(pipeline).vectors)]):
-        with pytest.raises(UserError, match=r"embeddings: '(<new>|x)' is a word already"):
-            Vocabulary(pipeline, known)
+    with pytest.raises(UserError, match="is not a complete safetensors file"):
+        read_embeddings(path, pipeline)
+    for known in ([words_for(pipeline)] * 2, [TokenEmbeddings(("x",), words_for(pipeline).vectors)]):
+        with pytest.raises(UserError, match=r"embeddings: '(<new>|x)' is already a token"):
+            TokenVocabulary(pipeline, known)
 
 
 def test_an_experiment_draws_with_a_concept_s_words(experiment_file: Callable[..., Path], world: Path, tmp_path: Path) -> None:
     pipeline = load_pipeline(world / "sdxl")
     file = tmp_path / "star.embeddings.safetensors"
-    write_words(words_for(pipeline, spread=1.0), pipeline, "star", file)
+    write_embeddings(words_for(pipeline, spread=1.0), pipeline, "star", file)
     named = (
         ('words = "<s> star"', 'words = "<new>"\nembeddings = "star.embeddings.safetensors"'),
         ('method = "orthogonal_mc_dropout"\nparameters = { p = 0.5 }', 'method = "mix_of_show"'),
@@ -123,11 +130,11 @@ def test_an_experiment_draws_with_a_concept_s_words(experiment_file: Callable[..
     again = generate(read_experiment(path), tmp_path / "again", path.parent, device="cpu", batch_size=1)
     assert [image.sha256 for image in made.images] == [image.sha256 for image in again.images]
     assert f'"star": "{sha256_file(file)}"' in (run / "provenance.json").read_text()
-    write_words(words_for(pipeline, spread=2.0), pipeline, "star", file)
+    write_embeddings(words_for(pipeline, spread=2.0), pipeline, "star", file)
     with pytest.raises(UserError, match="another experiment"):
         generate(read_experiment(path), run, path.parent, device="cpu")
     file.unlink()
-    with pytest.raises(UserError, match=r"concepts\[0\]\.embeddings: .*no such file of embeddings"):
+    with pytest.raises(UserError, match=r"concepts\[0\]\.embeddings: .*no such file of token embeddings"):
         read_experiment(path)
 
 
@@ -160,10 +167,10 @@ def test_tinyworld_trains_words_beside_a_lora(tmp_path: Path) -> None:
     first = begin_words(pipeline, recipe.embeddings, recipe.seed)
     trained = train_lora(pipeline, recipe, tmp_path, out, tmp_path / "prior", lambda *_: None)
     plain = load_pipeline(base)
-    words = read_words(tmp_path / "ring.embeddings.safetensors", plain)
+    words = read_embeddings(tmp_path / "ring.embeddings.safetensors", plain)
     assert words.words == ("<ring1>", "<ring2>")
     for name, vectors in words.vectors.items():
-        assert vectors.shape[:2] == (2, len(blocks(plain.unet)))
+        assert vectors.shape[:2] == (2, len(attention_blocks(plain.unet)))
         assert (vectors - first.vectors[name].detach()).abs().amax(dim=(0, 2)).min() > 1e-3
         # blocks begin alike and go their own ways
         assert torch.equal(first.vectors[name][:, 0], first.vectors[name][:, 1])
@@ -200,4 +207,4 @@ def test_words_that_do_not_fit_a_recipe_are_named(change: tuple[str, str], messa
 def test_plain_textual_inversion_is_told_apart(world: Path, tmp_path: Path) -> None:
     save_file({"text_encoder": torch.zeros(1, 16)}, tmp_path / "ti.safetensors")
     with pytest.raises(UserError, match="give a file that evalkit train wrote"):
-        read_words(tmp_path / "ti.safetensors", load_pipeline(world / "sdxl"))
+        read_embeddings(tmp_path / "ti.safetensors", load_pipeline(world / "sdxl"))

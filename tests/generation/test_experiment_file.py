@@ -68,7 +68,11 @@ def test_an_experiment_like_another_says_only_what_differs(experiment_file: Writ
 
 @pytest.mark.parametrize(
     ("like", "message"),
-    [("nowhere", "like: nowhere: no such experiment"), ("twin.toml", "like this file in turn"), ("other.toml", "is no TOML")],
+    [
+        ("nowhere", "like: nowhere: no such experiment"),
+        ("twin.toml", "refers back to this file"),
+        ("other.toml", "is not a TOML file"),
+    ],
 )
 def test_an_experiment_that_can_be_like_none_is_refused(like: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "other.toml").write_text("name =")
@@ -106,31 +110,34 @@ MISTAKES: dict[str, tuple[tuple[str, str], str]] = {
         r"arms\[2\]: preset = 'static' already sets cfg",
     ),
     "unknown preset": ((ORTHOGONAL, 'parameters = { preset = "statc" }'), r"arms\[2\]: preset: Input should be 'official'"),
-    "duplicate label": (('label = "mc"', 'label = "Direct"'), r"arms\[1\].label: 'Direct' is taken by arms\[0\]"),
-    "duplicate concept": (('name = "moon"', 'name = "star"'), r"concepts\[2\].name: 'star' is taken by concepts\[0\]"),
+    "duplicate label": (('label = "mc"', 'label = "Direct"'), r"arms\[1\].label: 'Direct' is also the name of arms\[0\]"),
+    "duplicate concept": (('name = "moon"', 'name = "star"'), r"concepts\[2\].name: 'star' is also the name of concepts\[0\]"),
     "missing adapter": (
         ('"moon.safetensors"', '"mon.safetensors"'),
         r"concepts\[2\].adapter: .*mon.safetensors: no such LoRA file",
     ),
     "missing references": (('"references"', '"pictures"'), r"concepts\[0\].references: .*pictures: no such folder"),
-    "no references": (('"references"', '"sdxl"'), r"concepts\[0\].references: .*sdxl: holds no reference image"),
-    "missing model": (('model = "sdxl"', 'model = "sdx"'), r"base.model: .*sdx: no such folder"),
-    "no model": (('model = "sdxl"', 'model = "references"'), r"base.model: .*references: no model_index.json there"),
+    "no references": (('"references"', '"sdxl"'), r"concepts\[0\].references: .*sdxl: contains no reference image"),
+    "missing model": (('model = "sdxl"', 'model = "sdx"'), r"base.model: .*sdx: is neither a folder nor a hub id"),
+    "no model": (('model = "sdxl"', 'model = "references"'), r"base.model: .*references: has no model_index.json"),
     "unknown scheduler": (
         ('model = "sdxl"', 'model = "sdxl"\nscheduler = "KDPM2Discrete"'),
         r"base.scheduler: diffusers has no scheduler 'KDPM2Discrete'; did you mean 'KDPM2DiscreteScheduler'\? Known: .*DDIM",
     ),
     "bad name": (('label = "mc"', 'label = "m/c"'), r"arms\[1\].label: String should match"),
     "not a number": (("guidance = 5.0", "guidance = nan"), r"sampling.guidance: Input should be"),
-    "template": (('"{0} {1}"', '"{0} {2}"'), r"cases_from.template: '\{0\} \{2\}' can't be filled .* called \{0\} to \{1\}"),
-    "too many chosen": (("choose = 2", "choose = 4"), r"cases_from.choose: 4 of 3 concepts can't be chosen"),
+    "template": (
+        ('"{0} {1}"', '"{0} {2}"'),
+        r"cases_from.template: '\{0\} \{2\}' is not a valid template .* concepts are \{0\} to \{1\}",
+    ),
+    "too many chosen": (("choose = 2", "choose = 4"), r"cases_from.choose: 4 is more than the 3 concepts there are"),
     "too many merged": (("choose = 2", "choose = 2\nmerged = [2, 4]"), r"cases_from.merged: \[2, 4\]: give 2 to 3 concepts"),
     "unknown concept beside": (
         ("[cases_from]", CASE.format("star").replace("seeds", 'beside = ["sun"]\nseeds')),
         r"cases\[0\].beside: no concept 'sun'",
     ),
     "no seeds": (("seeds = 2", "seeds = 0"), r"cases_from.seeds"),
-    "seed twice": (("seeds = 2", "seeds = [3, 3]"), r"seeds: \[3, 3\] names one of them twice"),
+    "seed twice": (("seeds = 2", "seeds = [3, 3]"), r"seeds: \[3, 3\] contains one of them twice"),
     "words not in the prompt": (
         ("[cases_from]", CASE.format("star")),
         r"cases\[0\].prompt: does not contain '<s> star', the words of star",
@@ -140,7 +147,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], str]] = {
         r"cases\[0\].concepts: no concept 'sun'; known: star, ring, moon",
     ),
     "no cases": (("[cases_from]", "[sampling.more]"), r"cases: missing"),
-    "no TOML": (("[base]", "[base"), r"is no TOML"),
+    "no TOML": (("[base]", "[base"), r"is not a TOML file"),
 }
 
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from generation.experiment import Arm, Case
+from generation.experiment import ArmSpec, CaseSpec
 from generation.experiment_file import read_experiment
 from generation.lora.lora_file import load_lora
 from generation.merge import on_outputs
@@ -24,7 +24,7 @@ from generation.merge.export import spelt, write_merge
 from generation.merge.methods import MERGE_METHODS
 from generation.merge.setup import WeightedLora, module_of
 from generation.pipeline import Pipeline, quiet
-from generation.sampler import Artist, Cell
+from generation.sampler import ImageRequest, Sampler
 from generation.seeds import initial_noise
 from tests.full_size import LAYERS, SIDE, Family, save_lora, save_model, save_trained_apart
 from tests.tiny import adapted
@@ -77,24 +77,24 @@ class Proof:
     """A model of full size under evalkit, and what was drawn with it."""
 
     model: str
-    artist: Artist
+    sampler: Sampler
     folder: Path
     scales: dict[str, dict[str, float]]
     # how far the bare model's latents are from its own in float32
     rounding: float = 0.0
     drawn: dict[str, Tensor] = field(default_factory=dict)
 
-    def arm(self, label: str) -> tuple[Arm, Case]:
-        case = next(case for case in self.artist.experiment.cases if case.id == ARMS[label][2])
-        return next(arm for arm in self.artist.experiment.arms if arm.label == label), case
+    def arm(self, label: str) -> tuple[ArmSpec, CaseSpec]:
+        case = next(case for case in self.sampler.experiment.cases if case.id == ARMS[label][2])
+        return next(arm for arm in self.sampler.experiment.arms if arm.label == label), case
 
     def draw(self, label: str | None) -> Tensor:
         """Return the latents under an arm's merge, or under none."""
         arm, case = self.arm(label or "direct")
         if label is None:
-            return latents(self.artist.pipeline, lambda: self.artist.draw([Cell(case, 0)]))
-        with self.artist.merged(arm, case.concepts):
-            return latents(self.artist.pipeline, lambda: self.artist.draw([Cell(case, 0)]))
+            return latents(self.sampler.pipeline, lambda: self.sampler.generate([ImageRequest(case, 0)]))
+        with self.sampler.merged(arm, case.concepts):
+            return latents(self.sampler.pipeline, lambda: self.sampler.generate([ImageRequest(case, 0)]))
 
     @property
     def dtype(self) -> str:
@@ -132,15 +132,15 @@ def proof(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     # in a process of its own, so that nothing of what it held counts here
     with ProcessPoolExecutor(1, get_context("spawn")) as apart:
         scales, exact = apart.submit(prepare, folder, model).result()
-    artist = Artist(read_experiment(folder / "experiment.toml"), folder, torch.device("cpu"))
-    made = Proof(model, artist, folder, scales)
+    sampler = Sampler(read_experiment(folder / "experiment.toml"), folder, torch.device("cpu"))
+    made = Proof(model, sampler, folder, scales)
     made.drawn["none"] = made.draw(None)
     if exact is not None:
         made.rounding = float(np.linalg.norm(made.drawn["none"].numpy() - exact))
         moved = made.rounding / float(np.linalg.norm(exact))
         LOG.info(f"{model}: rounding moves the bare model's latents by {moved:.3f} of their norm")
     yield made
-    artist.close()
+    sampler.close()
 
 
 def prepare(folder: Path, model: str) -> tuple[dict[str, dict[str, float]], np.ndarray | None]:
@@ -159,8 +159,8 @@ def prepare(folder: Path, model: str) -> tuple[dict[str, dict[str, float]], np.n
     if dtype != "bfloat16":
         return scales, None
     (folder / "exact.toml").write_text(experiment("float32"), encoding="utf-8")
-    artist = Artist(read_experiment(folder / "exact.toml"), folder, torch.device("cpu"))
-    return scales, Proof(model, artist, folder, {}).draw(None).numpy()
+    sampler = Sampler(read_experiment(folder / "exact.toml"), folder, torch.device("cpu"))
+    return scales, Proof(model, sampler, folder, {}).draw(None).numpy()
 
 
 def experiment(dtype: str) -> str:
@@ -196,8 +196,8 @@ class Peak:
 
 @pytest.mark.parametrize("name", ["star", "ring"])
 def test_scales_are_those_of_the_file(proof: Proof, name: str) -> None:
-    found = load_lora(proof.folder / f"{name}.safetensors", proof.artist.pipeline)
-    assert set(found.scales) == set(adapted(proof.artist.pipeline, proof.layers))
+    found = load_lora(proof.folder / f"{name}.safetensors", proof.sampler.pipeline)
+    assert set(found.scales) == set(adapted(proof.sampler.pipeline, proof.layers))
     assert found.scales == pytest.approx(proof.scales[name])
     assert len(set(found.scales.values())) > 3
 
@@ -214,7 +214,7 @@ def test_every_merge_draws_within_20_gb(proof: Proof) -> None:
         drawn = time.perf_counter()
         if label in FILES:
             arm, case = proof.arm(label)
-            write_merge(proof.artist, arm, case, proof.folder / f"{label}.out.safetensors", delta=label in ENTRIES)
+            write_merge(proof.sampler, arm, case, proof.folder / f"{label}.out.safetensors", delta=label in ENTRIES)
         end, most = time.perf_counter(), peak.bytes()
         moved = float((found - proof.drawn["none"]).norm() / proof.drawn["none"].norm())
         said = f"drawn {drawn - start:.0f} s, written {end - drawn:.0f} s, peak {most / 1e9:.1f} GB, moved {moved:.3f}"
@@ -226,10 +226,10 @@ def test_every_merge_draws_within_20_gb(proof: Proof) -> None:
 
 def test_hooked_equals_folded(proof: Proof) -> None:
     arm, case = proof.arm("orthogonal_static")
-    artist = proof.artist
-    loras = [WeightedLora(artist.lora(name), 1.0, case.concepts.index(name)) for name in sorted(case.concepts)]
-    with on_outputs.hooked(artist.merge(arm), artist.pipeline, loras, artist.state, None):
-        static = latents(artist.pipeline, lambda: artist.draw([Cell(case, 0)]))
+    sampler = proof.sampler
+    loras = [WeightedLora(sampler.lora(name), 1.0, case.concepts.index(name)) for name in sorted(case.concepts)]
+    with on_outputs.hooked(sampler.merge(arm), sampler.pipeline, loras, sampler.state, None):
+        static = latents(sampler.pipeline, lambda: sampler.generate([ImageRequest(case, 0)]))
     found = {label: proof.apart(*pair) for label, pair in {
         "direct": (proof.drawn["direct_hooked"], "direct"), "static": (static, "orthogonal_static"),
     }.items()}  # fmt: skip
@@ -240,7 +240,7 @@ def test_hooked_equals_folded(proof: Proof) -> None:
 @contextmanager
 def loaded(proof: Proof, path: Path) -> Iterator[None]:
     """Hold a file in the model as diffusers' users would: by `load_lora_weights`, or a delta added to the weights."""
-    pipeline = proof.artist.pipeline
+    pipeline = proof.sampler.pipeline
     changes = {name: tensor for name, tensor in load_file(path).items() if name.endswith(".diff")}
     if not changes:
         pipeline.load_lora_weights(path)
@@ -259,8 +259,8 @@ def loaded(proof: Proof, path: Path) -> Iterator[None]:
 
 
 def test_written_merges_draw_the_same_in_plain_diffusers(proof: Proof) -> None:
-    proof.artist.close()
-    pipeline, apart = proof.artist.pipeline, {}
+    proof.sampler.close()
+    pipeline, apart = proof.sampler.pipeline, {}
     noise = initial_noise(0, (4, SIDE, SIDE))[None].to(pipeline.unet.dtype)
     for label in [label for label in proof.labels if label in FILES]:
         out = proof.folder / f"{label}.out.safetensors"

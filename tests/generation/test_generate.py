@@ -26,7 +26,7 @@ from generation.experiment_file import read_experiment
 from generation.journal import Journal
 from generation.pipeline import Pipeline, load_pipeline
 from generation.run import generate
-from generation.sampler import Artist, Cell
+from generation.sampler import ImageRequest, Sampler
 from generation.seeds import initial_noise, noise_sha256
 from tests.conftest import REPOSITORY
 
@@ -53,7 +53,7 @@ def test_one_pipeline_serves_any_number_of_arms(
         loads.append(folder)
         return load_pipeline(folder, *options)
 
-    def count_and_draw(self: Artist, cells: Sequence[Cell]) -> list[NDArray[np.uint8]]:
+    def count_and_draw(self: Sampler, cells: Sequence[ImageRequest]) -> list[NDArray[np.uint8]]:
         gc.collect()
         kept = {
             one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in gc.get_objects() if type(one) in TENSORS
@@ -61,9 +61,9 @@ def test_one_pipeline_serves_any_number_of_arms(
         living.append(sum(kept.values()))
         return plain_draw(self, cells)
 
-    plain_draw = Artist.draw
+    plain_draw = Sampler.generate
     monkeypatch.setattr("generation.sampler.load_pipeline", load)
-    monkeypatch.setattr(Artist, "draw", count_and_draw)
+    monkeypatch.setattr(Sampler, "generate", count_and_draw)
     arms = "".join(f'[[arms]]\nlabel = "again{number}"\nmethod = "ties"\n\n' for number in range(5))
     path = experiment_file(("[[arms]]", f"{arms}[[arms]]"), ("seeds = 2", "seeds = 1"))
     draw(path, tmp_path / "run")
@@ -199,12 +199,12 @@ def test_another_experiment_s_run_is_refused(experiment_file: Write, tmp_path: P
     run = tmp_path / "run"
     draw(experiment_file(), run)
     before = bytes_of(run)
-    with pytest.raises(UserError, match=r"holds a run of another experiment \(tiny, .*give another --run folder"):
+    with pytest.raises(UserError, match=r"contains the run of another experiment \(tiny, .*give another --run folder"):
         draw(experiment_file(("steps = 2", "steps = 3")), run)
     stranger = tmp_path / "stranger"
     stranger.mkdir()
     (stranger / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="is there already and holds no run of ours"):
+    with pytest.raises(UserError, match="exists and is not a run folder"):
         draw(experiment_file(), stranger)
     assert bytes_of(run) == before
 

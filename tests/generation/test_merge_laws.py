@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from generation.batch_invariant import added
+from generation.batch_invariant import lora_output
 from generation.lora.factors import Factors
 from generation.lora.lora_file import load_lora
 from generation.merge.dropout_masks import MaskDraws, channel_words, row_words
@@ -135,7 +135,7 @@ def test_a_layer_with_direct_folded_or_beside_it_gives_the_same(
     found = MERGE_METHODS["direct"]
     change = dense(found.function(parts, None)).view(OUTPUTS, *parts[0].down.shape[1:])
     with torch.no_grad():
-        beside = layer(x) + torch.stack([added(layer, x, part.down, part.up) for part in parts]).sum(0)
+        beside = layer(x) + torch.stack([lora_output(layer, x, part.down, part.up) for part in parts]).sum(0)
         layer.weight.copy_(layer.weight + change)  # type: ignore[operator] # torch types a layer's weight loosely
         assert torch.allclose(layer(x), beside, atol=1e-4 * max(1.0, float(beside.abs().max())))
 

@@ -19,7 +19,7 @@ from generation.merge.command import Precision, merge
 from generation.merge.export import choose
 from generation.pipeline import Pipeline, load_pipeline, quiet
 from generation.run import generate
-from generation.sampler import Artist, Cell
+from generation.sampler import ImageRequest, Sampler
 from tests.merging import same
 
 Write = Callable[..., Path]
@@ -45,11 +45,11 @@ def header(path: Path) -> dict[str, Any]:
 
 def drawn(experiment: Experiment, folder: Path) -> np.ndarray[Any, Any]:
     """Return what evalkit draws for the arm `wanted`, case star-ring and seed 0."""
-    artist = Artist(experiment, folder, torch.device("cpu"))
+    sampler = Sampler(experiment, folder, torch.device("cpu"))
     arm, case = choose(experiment, "wanted", "star-ring")
-    with artist.merged(arm, case.concepts):
-        (image,) = artist.draw([Cell(case, 0)])
-    artist.close()
+    with sampler.merged(arm, case.concepts):
+        (image,) = sampler.generate([ImageRequest(case, 0)])
+    sampler.close()
     return image
 
 

@@ -12,7 +12,7 @@ from generation.experiment_file import read_experiment
 from generation.pipeline import components, quiet
 from generation.provenance import Provenance
 from generation.run import generate
-from generation.sampler import Artist, Cell
+from generation.sampler import ImageRequest, Sampler
 from generation.seeds import image_key
 
 Write = Callable[..., Path]
@@ -32,33 +32,33 @@ method = "lora_composite"
 )
 
 
-def artist(path: Path) -> Artist:
-    return Artist(read_experiment(path), path.parent, torch.device("cpu"))
+def sampler(path: Path) -> Sampler:
+    return Sampler(read_experiment(path), path.parent, torch.device("cpu"))
 
 
-def guesses(artist: Artist, cell: Cell, arm: str) -> list[dict[str, Any]]:
+def guesses(sampler: Sampler, cell: ImageRequest, arm: str) -> list[dict[str, Any]]:
     """Draw a cell; return what the sampler was given and made of at every step."""
     seen: list[dict[str, Any]] = []
-    step = artist.pipeline.scheduler.step
+    step = sampler.pipeline.scheduler.step
 
     def look(guess: Tensor, when: Tensor, latents: Tensor, **more: Any) -> Any:
         seen.append({"guess": guess, "when": when, "latents": latents.clone()})
         return step(guess, when, latents, **more)
 
-    artist.pipeline.scheduler.step = look
-    with artist.merged(next(one for one in artist.experiment.arms if one.label == arm), cell.case.concepts):
-        artist.draw([cell])
-    artist.pipeline.scheduler.step = step
+    sampler.pipeline.scheduler.step = look
+    with sampler.merged(next(one for one in sampler.experiment.arms if one.label == arm), cell.case.concepts):
+        sampler.generate([cell])
+    sampler.pipeline.scheduler.step = step
     return seen
 
 
 @torch.no_grad()
-def asked(artist: Artist, prompt: str, latents: Tensor, when: Tensor) -> Tensor:
+def asked(sampler: Sampler, prompt: str, latents: Tensor, when: Tensor) -> Tensor:
     """Return the denoiser's guess for a prompt, as the model is now."""
-    pipe = artist.pipeline
+    pipe = sampler.pipeline
     with quiet():
         states, _, pooled, _ = pipe.encode_prompt(prompt=prompt, device="cpu", do_classifier_free_guidance=False)
-        pipe.scheduler.set_timesteps(artist.experiment.sampling.steps)
+        pipe.scheduler.set_timesteps(sampler.experiment.sampling.steps)
         pipe.scheduler._step_index = None
         scaled = pipe.scheduler.scale_model_input(latents, when)
     times = torch.tensor([[16.0, 16, 0, 0, 16, 16]])
@@ -71,10 +71,10 @@ def asked(artist: Artist, prompt: str, latents: Tensor, when: Tensor) -> Tensor:
 @pytest.mark.parametrize("arm", ["direct", "orthogonal", "switch", "composite"])
 def test_it_is_the_formula_written_out(arm: str, experiment_file: Write) -> None:
     path = experiment_file(ARMS, ("guidance = 5.0", "guidance = 5.0\nreward_guidance = 3.0"))
-    drawn = artist(path)
+    drawn = sampler(path)
     case = drawn.experiment.cases[0]
     chosen = next(one for one in drawn.experiment.arms if one.label == arm)
-    (first, *_) = guesses(drawn, Cell(case, 0), arm)
+    (first, *_) = guesses(drawn, ImageRequest(case, 0), arm)
     e0 = [asked(drawn, text, first["latents"], first["when"]) for text in ("", "star ring")]
     assert case.prompt != "star ring" == drawn.experiment.plain_prompt(case)
     with drawn.merged(chosen, case.concepts):
@@ -107,9 +107,9 @@ def test_zero_changes_no_byte_and_no_experiment(experiment_file: Write, tmp_path
 def test_without_guidance_there_are_two_rows(experiment_file: Write) -> None:
     """Guidance of one asks for no unguided half: what is left is e0(p) + strength (e(c) - e0(p))."""
     path = experiment_file(("guidance = 5.0", "guidance = 1.0\nreward_guidance = 3.0"))
-    drawn = artist(path)
+    drawn = sampler(path)
     case = drawn.experiment.cases[0]
-    (first, *_) = guesses(drawn, Cell(case, 0), "direct")
+    (first, *_) = guesses(drawn, ImageRequest(case, 0), "direct")
     base = asked(drawn, "star ring", first["latents"], first["when"])
     with drawn.merged(drawn.experiment.arms[0], case.concepts):
         mine = asked(drawn, case.prompt, first["latents"], first["when"])
@@ -118,13 +118,13 @@ def test_without_guidance_there_are_two_rows(experiment_file: Write) -> None:
 
 
 def test_every_weight_is_back_after_drawing(experiment_file: Write) -> None:
-    drawn = artist(experiment_file(("guidance = 5.0", "guidance = 5.0\nreward_guidance = 3.0")))
+    drawn = sampler(experiment_file(("guidance = 5.0", "guidance = 5.0\nreward_guidance = 3.0")))
     before = {
         f"{name}.{key}": (value.clone(), value.data_ptr())
         for name, part in components(drawn.pipeline).items()
         for key, value in part.state_dict().items()
     }
-    guesses(drawn, Cell(drawn.experiment.cases[0], 0), "direct")
+    guesses(drawn, ImageRequest(drawn.experiment.cases[0], 0), "direct")
     for name, part in components(drawn.pipeline).items():
         for key, value in part.state_dict().items():
             assert torch.equal(value, before[f"{name}.{key}"][0])

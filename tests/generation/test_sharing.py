@@ -17,7 +17,7 @@ from evalkit.run.shard import Shard
 from generation.experiment_file import read_experiment
 from generation.provenance import Provenance
 from generation.run import generate
-from generation.timings import Tally
+from generation.timings import GenerationStats
 
 Write = Callable[..., Path]
 
@@ -126,7 +126,7 @@ def test_ray_workers_say_what_merging_kept_as_one_process_does(experiment_file: 
 
 def test_what_merging_kept_does_not_depend_on_the_order_of_merges() -> None:
     merges = {"ring star": (0.1, 0.7), "moon star": (0.2, 0.8), "moon ring": (0.3, 0.9)}
-    orders = [Tally(energies={"svd": {name: merges[name] for name in order}}) for order in permutations(merges)]
+    orders = [GenerationStats(energies={"svd": {name: merges[name] for name in order}}) for order in permutations(merges)]
     assert len({tally.energy_kept()["svd"] for tally in orders}) == 1
 
 

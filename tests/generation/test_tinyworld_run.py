@@ -13,7 +13,7 @@ from generation.experiment import Experiment
 from generation.experiment_file import read_experiment
 from generation.merge.setup import module_of
 from generation.run import generate
-from generation.sampler import Artist, Cell
+from generation.sampler import ImageRequest, Sampler
 from generation.shipped_files import shipped
 from generation.tinyworld.concepts import CONCEPTS
 
@@ -40,7 +40,7 @@ def test_the_shipped_experiment_says_what_tinyworld_says() -> None:
 
 
 def test_every_call_of_every_adapted_layer_keeps_outputs_apart_exactly(experiment: Experiment) -> None:
-    artist = Artist(experiment, Path(), CPU)
+    sampler = Sampler(experiment, Path(), CPU)
     arm = next(arm for arm in experiment.arms if arm.method == "orthogonal_mc_dropout")
     calls: Counter[str] = Counter()
     kept: Counter[tuple[str, int]] = Counter()
@@ -55,10 +55,10 @@ def test_every_call_of_every_adapted_layer_keeps_outputs_apart_exactly(experimen
             elements[layer, place] += gain.numel()
 
     (case,) = experiment.cases
-    with artist.merged(arm, case.concepts, observe=look):
-        artist.draw([Cell(case, 0), Cell(case, 1)])
-    artist.close()
-    layers = {layer for name in case.concepts for layer in artist.lora(name).factors}
+    with sampler.merged(arm, case.concepts, observe=look):
+        sampler.generate([ImageRequest(case, 0), ImageRequest(case, 1)])
+    sampler.close()
+    layers = {layer for name in case.concepts for layer in sampler.lora(name).factors}
     assert set(calls) == layers
     assert all(calls[layer] % 3 == 0 for layer in layers if layer.startswith("unet."))
     # hundreds of layers are looked at, so single ones may lie a little beyond 4 standard errors
@@ -68,19 +68,19 @@ def test_every_call_of_every_adapted_layer_keeps_outputs_apart_exactly(experimen
 
 
 def test_the_mean_over_masks_is_direct(experiment: Experiment) -> None:
-    artist = Artist(experiment, Path(), CPU)
+    sampler = Sampler(experiment, Path(), CPU)
     (case,) = experiment.cases
-    layer = min(layer for layer in artist.lora(case.concepts[0]).factors if layer.endswith("attn2.to_q"))
-    module = module_of(artist.pipeline, layer)
+    layer = min(layer for layer in sampler.lora(case.concepts[0]).factors if layer.endswith("attn2.to_q"))
+    module = module_of(sampler.pipeline, layer)
     count = 600
     x = torch.randn(1, 4, module.in_features, generator=torch.Generator().manual_seed(0))
     outputs = {}
     with torch.no_grad():
         for arm in experiment.arms:
-            with artist.merged(arm, case.concepts):
-                artist.state.begin(range(count))
+            with sampler.merged(arm, case.concepts):
+                sampler.state.begin(range(count))
                 outputs[arm.method] = module(x.expand(count, -1, -1))
-    artist.close()
+    sampler.close()
     for method in ("mc_dropout", "orthogonal_mc_dropout"):
         spread = outputs[method].std(0).clamp_min(1e-7) / count**0.5
         assert ((outputs[method].mean(0) - outputs["direct"][0]).abs() / spread).max().item() < 5

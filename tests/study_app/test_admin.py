@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
@@ -25,8 +26,8 @@ from tests.study_app.test_command import call
 
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a guess cost less than it does in earnest."""
-    monkeypatch.setattr(password, "_COST", {"n": 2**4, "r": 8, "p": 1})
+    """Make a guess cheap."""
+    monkeypatch.setattr(password, "_HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_a_visit_ends_when_it_is_over_or_logged_out(service: StudyService, clien
     assert client.post("/admin/out").status_code == 303
     assert client.get("/admin").status_code == 401
     log_in(client, made)
-    monkeypatch.setattr("study_app.web.admin.time.time", lambda: 4e9)
+    monkeypatch.setattr("itsdangerous.timed.time.time", lambda: 4e9)
     assert client.get("/admin").status_code == 401
 
 
@@ -117,7 +118,7 @@ def test_only_the_hash_is_kept_for_its_owner_alone_and_never_a_default(service: 
     assert made not in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert password.set_password(run) != made
-    assert json.loads(file.read_text())["salt"]
+    assert json.loads(file.read_text())["argon2"].startswith("$argon2id$")
     with pytest.raises(UserError, match="has 5 characters; give 12 to 1024"):
         password.set_password(run, "short")
 
@@ -146,3 +147,19 @@ def test_the_command_shows_a_new_password_once(service: StudyService) -> None:
     assert password.AdminPassword(service.blinding.run).opens(made[1]) is True
     with pytest.raises(UserError, match="manifest"):
         call("password", service.blinding.run.parent)
+
+
+# as `evalkit study password` wrote it before argon2, of "a password of before"
+SCRYPT_FILE = {
+    "salt": "20e726a8e64b05683756d2110ccd8f02",
+    "scrypt": "6a7c7fff4e4a8f62c5e56f8bd347b32b360ea73af1ca6d778531a48a4920c621",
+    "n": 65536,
+    "r": 8,
+    "p": 2,
+}
+
+
+def test_a_password_file_made_before_argon2_still_opens(service: StudyService, client: TestClient) -> None:
+    password.password_file(service.blinding.run).write_text(json.dumps(SCRYPT_FILE))
+    assert log_in(client, "another password").status_code == 401
+    assert password.AdminPassword(service.blinding.run).opens("a password of before") is True

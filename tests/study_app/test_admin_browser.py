@@ -63,7 +63,7 @@ def test_the_dashboard_is_accessible_and_comes_up_to_date_where_it_stands(browse
     out = dark.get_by_role("button", name="Log out")
     out.focus()
     conduct_command.pause(server.run)
-    expect(dark.get_by_text("Paused: nothing is handed out")).to_be_visible(timeout=PATIENCE)
+    expect(dark.get_by_text("Paused: no comparison is assigned")).to_be_visible(timeout=PATIENCE)
     assert dark.evaluate("window.here") is True
     expect(out).to_be_focused()
     # a new password ends the visit
