@@ -20,7 +20,7 @@ PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="ut
 EXTRAS: dict[str, list[str]] = PYPROJECT["project"]["optional-dependencies"]
 # Extras for developers; no command asks a user for them.
 DEVELOPER_EXTRAS = {"test"}
-MODULES = {"open-clip-torch": "open_clip"}
+MODULES = {"open-clip-torch": "open_clip", "argon2-cffi": "argon2"}
 
 
 def name_of(requirement: str) -> str:
