@@ -6,6 +6,7 @@ from pathlib import Path
 
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import temporary_beside
+from evalkit.plural import plural
 
 
 def copy_sqlite(file: Path, copy: Path) -> None:
@@ -38,4 +39,4 @@ def check_sqlite(file: Path) -> None:
     if found != ["ok"]:
         raise UserError(f"{file}: is damaged: {found[0]}")
     if dangling:
-        raise UserError(f"{file}: {len(dangling)} rows refer to rows that are not there")
+        raise UserError(f"{file}: {plural(len(dangling), 'row refers', 'rows refer')} to missing rows")

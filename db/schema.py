@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, inspect
 
 from evalkit.errors import UserError
+from evalkit.plural import plural
 
 if TYPE_CHECKING:  # Alembic itself is imported where it runs
     from alembic.config import Config
@@ -111,4 +112,4 @@ def _refuse_dangling(connection: Connection, name: str) -> None:
     if connection.dialect.name == "sqlite":
         dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
         if dangling:
-            raise UserError(f"{name}: {len(dangling)} rows refer to rows that are not there; nothing was changed")
+            raise UserError(f"{name}: {plural(len(dangling), 'row refers', 'rows refer')} to missing rows; nothing was changed")

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from evalkit.errors import UserError, unknown
+from evalkit.plural import plural
 from evalkit.run.file_record import Record, mistakes
 from generation.experiment import Arm, Base, Case, CasesFrom, Concept, Experiment, Sampling, find_experiment
 from generation.merge.method import MergeMethod
@@ -134,11 +135,13 @@ class _Reader:
         if source is None:
             return []
         if source.choose > len(concepts):
-            self.problems.append(f"cases_from.choose: {source.choose} of {len(concepts)} concepts can't be chosen")
+            self.problems.append(f"cases_from.choose: {source.choose} cannot be chosen of {plural(len(concepts), 'concept')}")
             return []
         counts = source.merged or (source.choose,)
         if not source.choose <= min(counts) <= max(counts) <= len(concepts):
-            self.problems.append(f"cases_from.merged: {list(counts)}: give {source.choose} to {len(concepts)} concepts")
+            self.problems.append(
+                f"cases_from.merged: {list(counts)}: give {source.choose} to {plural(len(concepts), 'concept')}"
+            )
             return []
         templates = (source.template,) if isinstance(source.template, str) else source.template
         cases: Placed[Case] = []

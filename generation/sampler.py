@@ -15,6 +15,7 @@ from torch import Tensor
 
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_file
+from evalkit.plural import plural
 from generation.experiment import Arm, Case, Experiment
 from generation.experiment_file import find_method
 from generation.lora.factors import Lora
@@ -138,7 +139,7 @@ class Artist:
                     output_type="np",
                 ).images
         except torch.OutOfMemoryError as error:
-            raise UserError(f"out of memory with {len(cells)} images at once; give a smaller --batch-size") from error
+            raise UserError(f"out of memory with {plural(len(cells), 'image')} at once; give a smaller --batch-size") from error
         self.tally.drawing[self._arm] += time.perf_counter() - start
         if not np.isfinite(images).all():
             raise UserError(f"{cells[0].case.id}: the model gave NaN; draw with base.dtype = 'bfloat16' or 'float32'")
@@ -195,7 +196,9 @@ class Artist:
         for name, part in components(self.pipeline).items():
             layers = getattr(part.config, "num_hidden_layers", None)
             if layers is not None and sampling.clip_skip is not None and sampling.clip_skip + 2 > layers + 1:
-                raise UserError(f"sampling.clip_skip: {sampling.clip_skip} is too much for {name}, which has {layers} layers")
+                raise UserError(
+                    f"sampling.clip_skip: {sampling.clip_skip} is too much for {name}, which has {plural(layers, 'layer')}"
+                )
         check_scheduler(self.pipeline.scheduler, sampling.steps)
         factor = self.pipeline.vae_scale_factor
         if sampling.width % factor or sampling.height % factor:

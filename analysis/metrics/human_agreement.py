@@ -20,6 +20,7 @@ from analysis.votes.agreement import noise_ceiling
 from analysis.votes.metric_votes import area_under_curve, logistic_slope, predicted, rank_correlation, some_votes, vote_contrast
 from analysis.votes.preference import CANNOT_TELL, FIRST, SECOND, Votes
 from evalkit.errors import UserError
+from evalkit.plural import plural
 
 ALL_ARMS = "all arms"
 # With four arms even a perfect order has an exact two-sided p of 2 / 4! = .083.
@@ -188,7 +189,7 @@ def arm_correlation(metric: Mapping[str, float], people: Mapping[str, float]) ->
         raise UserError(f"correlation over arms: the metric knows {', '.join(metric)}, the votes {', '.join(people)}")
     if len(metric) < LEAST_ARMS:
         raise UserError(
-            f"correlation over arms: {len(metric)} arms are {len(metric)} points, and even a perfect order of them is no "
+            f"correlation over arms: {plural(len(metric), 'arm')} cannot be correlated, because even their perfect order is no "
             f"evidence; {LEAST_ARMS} are needed, so correlate comparison by comparison instead"
         )
     values = [np.array([numbers[arm] for arm in metric]) for numbers in (metric, people)]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.findings import Findings
 from analysis.number_format import count, counted, number
+from evalkit.plural import plural
 
 ASK = "For the authors to state: "
 SOURCES = {"prolific": "Prolific", "mturk": "Amazon Mechanical Turk", "open": "an open link"}
@@ -57,7 +58,7 @@ def _people(found: Findings, votes: pd.DataFrame) -> Iterator[Point]:
         yield Point("pay", f"{ASK}what participants were paid, and for how long.", False)
         yield Point("consent and ethics", f"{ASK}what participants agreed to, and who approved the study.", False)
     people = votes.groupby("participant").size()
-    simulated = f" ({count(data.simulated)} of {count(len(votes))} votes are simulated)" if found.simulated else ""
+    simulated = f" ({count(data.simulated)} of {plural(len(votes), 'vote')} simulated)" if found.simulated else ""
     gave = f"who gave {_range(people.min(), people.max())} votes each"
     yield Point("number of participants", f"{count(len(people))}, {gave}{simulated}.")
 
@@ -68,7 +69,7 @@ def _task(found: Findings) -> Iterator[Point]:
     what = "Images of one case and seed, each from another arm" if several else "Two images of one case and seed from two arms"
     yield Point(
         "what was shown",
-        f"{what}, of {len(data.arms)} arms in all, beside references; {counted(len(data.cases), 'case')}, "
+        f"{what}, of {plural(len(data.arms), 'arm')} in all, next to references; {counted(len(data.cases), 'case')}, "
         f"{counted(len(data.images), 'image')}. Arms were hidden.",
     )
     choose = "Choose the left or the right image"
@@ -94,8 +95,8 @@ def _answers(found: Findings, votes: pd.DataFrame) -> Iterator[Point]:
     per_comparison = votes.groupby("comparison").size()
     yield Point(
         "votes per comparison",
-        f"{_range(per_comparison.min(), per_comparison.max())} on {count(len(per_comparison))} of {count(data.planned)} planned"
-        " comparisons.",
+        f"{_range(per_comparison.min(), per_comparison.max())} on {count(len(per_comparison))} of "
+        f"{plural(data.planned, 'planned comparison')}.",
     )
     if len(data.judgments):
         left = data.judgments["left"] == data.judgments["first"]
@@ -132,18 +133,20 @@ def exclusions(found: Findings) -> tuple[str, ...]:
     if data.people_left_out:
         said.append(f"{counted(data.people_left_out, 'participant')} with all their votes, by the rules of the study.")
     if data.surplus:
-        said.append(f"{count(data.surplus)} surplus votes, given after their place was taken.")
+        said.append(f"{plural(data.surplus, 'surplus vote')}, given after their place was taken.")
     if data.simulated_left_out:
-        said.append(f"{count(data.simulated_left_out)} votes of simulated participants, as asked for.")
+        said.append(f"{plural(data.simulated_left_out, 'vote')} of simulated participants, as asked for.")
     said += data.excluded
     missing = data.planned - _votes(found)["comparison"].nunique()
     if missing:
-        said.append(f"{count(missing)} of {count(data.planned)} planned comparisons have no vote yet.")
+        said.append(f"Without a vote so far: {count(missing)} of {plural(data.planned, 'planned comparison')}.")
     undecided = sum(model.cannot_tell for model in found.models)
     if undecided:
-        said.append(f"{count(undecided)} votes that could not tell: half a vote each in shares, left out of the mixed model.")
+        said.append(
+            f"{plural(undecided, 'vote')} that could not tell: half a vote each in shares, left out of the mixed model."
+        )
     said += [
-        f"{metric.metric}: {count(metric.left_out)} cases and seeds where an arm has no score."
+        f"{metric.metric}: {plural(metric.left_out, 'case and seed', 'cases and seeds')} where an arm has no score."
         for metric in found.metrics
         if metric.left_out
     ]

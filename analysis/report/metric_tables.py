@@ -9,6 +9,7 @@ from analysis.number_format import ABSENT, ARROWS, count, decimals_for, number, 
 from analysis.report.study_tables import arm_pair
 from analysis.report.table import Column, ReportTable, TableCell
 from analysis.report.table_cells import error_words, mean_cell, plain_cell, word_cell
+from evalkit.plural import plural
 
 
 def heading(metric: MetricResult) -> str:
@@ -110,7 +111,8 @@ def signatures(results: Iterable[Signed]) -> tuple[str, ...]:
 
 def _gaps(found: Findings) -> tuple[str, ...]:
     return tuple(
-        f"{metric.metric}: {count(metric.left_out)} cases and seeds are left out, because an arm lacks its score there."
+        f"{metric.metric}: {plural(metric.left_out, 'case and seed is', 'cases and seeds are')} left out, "
+        f"because an arm lacks its score there."
         for metric in found.metrics
         if metric.left_out
     )

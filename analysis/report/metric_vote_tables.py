@@ -9,6 +9,7 @@ from analysis.number_format import ABSENT, count, p_value, percent
 from analysis.report.metric_tables import signatures
 from analysis.report.table import Column, ReportTable, TableCell
 from analysis.report.table_cells import error_words, mean_cell, plain_cell, share_cell, word_cell
+from evalkit.plural import plural
 
 TOGETHER = (
     "All arms together also hold which arm is better; the pairs hold what a metric knows of two given arms. Metrics are not "
@@ -93,7 +94,7 @@ def _shared_notes(foreseen: Sequence[Foresight], parts: Sequence[tuple[Contrast,
         if part.interval is None and part.notes
     ]
     left_out = [
-        (f"{count(each.left_out)} votes are left out, because an image lacks its score.", each)
+        (f"{plural(each.left_out, 'vote is', 'votes are')} left out, because an image lacks its score.", each)
         for each in foreseen
         if each.left_out
     ]

@@ -6,6 +6,7 @@ from analysis.report.study_tables import difference_rows
 from analysis.report.table import Column, ReportTable, TableCell
 from analysis.report.table_cells import error_words, plain_cell, word_cell
 from analysis.votes.nway import Several
+from evalkit.plural import plural
 
 
 def shares_table(found: Findings) -> ReportTable | None:
@@ -95,7 +96,8 @@ def several_sentence(found: Findings) -> str:
     interval = most.clustered or most.naive
     kind = "clustered" if most.clustered else "naive"
     return (
-        f"{most.arm} was chosen best of {len(several.shares)} most often: {percent(most.share)} of {count(most.total)} votes, "
+        f"{most.arm} was chosen best of {len(several.shares)} most often: {percent(most.share)} "
+        f"of {plural(most.total, 'vote')}, "
         f"95 % CI {percent(interval[0])} to {percent(interval[1])} ({kind}).{said}"
     )
 

@@ -8,6 +8,7 @@ from analysis.number_format import ABSENT, count, counted, number, p_value, perc
 from analysis.report.table import Column, ReportTable, TableCell
 from analysis.report.table_cells import error_words, interval_cell, mean_cell, plain_cell, share_cell, word_cell
 from analysis.votes.preference import Preference
+from evalkit.plural import plural
 
 
 def arm_pair(contrast: Contrast | Preference) -> str:
@@ -102,7 +103,7 @@ def preference_notes(found: Findings) -> tuple[str, ...]:
     comparisons = sum(each.comparisons for each in found.preferences)
     votes = sum(each.votes for each in found.preferences)
     notes = [
-        f"n: {counted(votes, 'vote')} on {count(comparisons)} of {count(found.data.planned)} planned comparisons.",
+        f"n: {counted(votes, 'vote')} on {count(comparisons)} of {plural(found.data.planned, 'planned comparison')}.",
         "Naive: exact binomial test on majority outcomes, ties left out; it takes the comparisons for independent.",
         "Clustered: share of votes (cannot tell = half a vote each). "
         + error_words(each.clustered for each in found.preferences)
@@ -113,7 +114,9 @@ def preference_notes(found: Findings) -> tuple[str, ...]:
         unit = "share of votes" if found.margin_scale == "votes" else "share of decided comparisons"
         notes.append(f"Margin of equivalence: ±{number(100 * found.margin, 1)} percentage points around 50 % ({unit}).")
     if found.data.surplus:
-        notes.append(f"{count(found.data.surplus)} surplus votes, given after their place was taken, are left out.")
+        notes.append(
+            f"{plural(found.data.surplus, 'surplus vote is', 'surplus votes are')} left out, given after their place was taken."
+        )
     seen = dict.fromkeys(note for each in found.preferences for note in (*each.naive.notes, *each.clustered.notes))
     return (*notes, *seen)
 

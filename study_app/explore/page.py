@@ -15,6 +15,7 @@ from analysis.report.report_page import tables_of
 from analysis.report.sentences import metric_sentence, preference_sentence
 from analysis.report.table import SIMULATED, ReportTable
 from analysis.report.table_cells import mean_cell, share_cell
+from evalkit.plural import plural
 
 PER_PAGE = 5
 MOST_REFERENCES = 3
@@ -102,7 +103,7 @@ def _comparisons(explored: Explored) -> None:
     if judged:
         table = table[table["disagreement"] > 0]
     table = _sorted(found, table, order or IN_ORDER)
-    st.subheader(f"{count(len(table))} comparisons of {first} and {second}")
+    st.subheader(f"{plural(len(table), 'comparison')} of {first} and {second}")
     if table.empty:
         st.info("No comparison is like that.")
         return

@@ -123,7 +123,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], str]] = {
     "bad name": (('label = "mc"', 'label = "m/c"'), r"arms\[1\].label: String should match"),
     "not a number": (("guidance = 5.0", "guidance = nan"), r"sampling.guidance: Input should be"),
     "template": (('"{0} {1}"', '"{0} {2}"'), r"cases_from.template: '\{0\} \{2\}' can't be filled .* called \{0\} to \{1\}"),
-    "too many chosen": (("choose = 2", "choose = 4"), r"cases_from.choose: 4 of 3 concepts can't be chosen"),
+    "too many chosen": (("choose = 2", "choose = 4"), r"cases_from.choose: 4 cannot be chosen of 3 concepts"),
     "too many merged": (("choose = 2", "choose = 2\nmerged = [2, 4]"), r"cases_from.merged: \[2, 4\]: give 2 to 3 concepts"),
     "unknown concept beside": (
         ("[cases_from]", CASE.format("star").replace("seeds", 'beside = ["sun"]\nseeds')),
