@@ -9,7 +9,7 @@ CONSTRAINTS ?= constraints.txt
 # pytest's options: two processes fit two cores and 8 GB
 TESTS ?= -n 2 -m "not slow"
 
-.PHONY: demo test slow lint lock check-newest check-lowest clean
+.PHONY: demo test slow lint docs wheel lock check-newest check-lowest release-check clean
 
 demo: $(VENV)/.installed-all
 	$(BIN)/evalkit demo --run $(RUN)
@@ -26,10 +26,24 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# what the documentation claims, shows and links to
+docs: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests/test_docs.py tests/test_readme.py tests/test_architecture.py tests/analysis/test_notebook.py
+
+wheel: $(VENV)/.installed-test
+	$(BIN)/python -m build --wheel
+
+# build, check the metadata as the index does, then install the wheel with each extra alone and run every command
+release-check: $(VENV)/.installed-test
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m pytest -m slow tests/test_wheel.py
+
 # pip resolves in an environment of its own, so that what is installed here decides nothing
 lock:
 	$(MAKE) build/lock/bin/python VENV=build/lock
-	build/lock/bin/python -m pip install --dry-run --ignore-installed --report build/lock/report.json ".[test,docs]"
+	build/lock/bin/python -m pip install --dry-run --ignore-installed --report build/lock/report.json ".[test]"
 	$(PYTHON) .ci/constraints.py lock build/lock/report.json >constraints.new
 	mv constraints.new constraints.txt
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, aliased
 from db import models
 from db.session import Database, read
 from evalkit.errors import UserError
+from evalkit.plural import plural
 
 JUDGMENT_COLUMNS = ("comparison", "case", "seed", "first", "second", "participant", "left", "choice", "reaction_ms")
 SEVERAL_COLUMNS = ("comparison", "case", "seed", "participant", "order", "offered", "reaction_ms")
@@ -149,7 +150,8 @@ def _choose(judgments: pd.DataFrame, simulated: bool | None) -> pd.DataFrame:
     made_up = judgments["simulated"].astype(bool)
     if simulated is None and made_up.any() and not made_up.all():
         raise UserError(
-            f"the study holds {int((~made_up).sum())} judgments of people and {int(made_up.sum())} of simulated participants; "
+            f"the study holds {plural(int((~made_up).sum()), 'judgment')} of people and "
+            f"{int(made_up.sum())} of simulated participants; "
             "say --no-simulated to leave the simulated ones out, or --simulated to analyze all together, marked as such"
         )
     return judgments[~made_up] if simulated is False else judgments

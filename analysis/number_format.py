@@ -3,6 +3,7 @@
 import math
 
 from analysis.contrast import Contrast
+from evalkit.plural import plural
 
 # Printed in place of a number that does not exist; a note gives the reason.
 ABSENT = "–"
@@ -37,8 +38,8 @@ def count(value: int) -> str:
 
 
 def counted(value: int, noun: str) -> str:
-    """Return a count with its noun, in the plural unless there is one."""
-    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
+    """Return a count with its noun, as `evalkit.plural.plural` does; a filter of the report's template."""
+    return plural(value, noun)
 
 
 def decimals_for(contrast: Contrast) -> int:

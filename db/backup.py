@@ -6,6 +6,7 @@ from pathlib import Path
 
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import temporary_beside
+from evalkit.plural import plural
 
 
 def copy_sqlite(file: Path, copy: Path) -> None:

@@ -4,6 +4,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from evalkit.plural import plural
+
 
 def databases_with_judgments(run: Path) -> dict[Path, int]:
     """Return the SQLite files in a run folder that hold judgments, with their number; nothing is written or migrated."""
@@ -29,4 +31,4 @@ def other_database_hint(run: Path, opened: Path | None) -> str | None:
     if not others:
         return None
     file, count = max(others.items(), key=lambda item: item[1])
-    return f"{file} holds {count:,} judgments; to use it, add --db sqlite:///{file}"
+    return f"{file} holds {plural(count, 'judgment')}; to use it, add --db sqlite:///{file}"

@@ -54,6 +54,8 @@ EXTRAS_OF = {
     "threadpoolctl": ("analysis", "study"),
     "jinja2": ("analysis", "study"),
     "streamlit": ("study",),
+    "argon2": ("study",),
+    "itsdangerous": ("study",),
     "psycopg": ("postgres",),
     "ray": ("ray",),
 }

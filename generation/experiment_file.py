@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from evalkit.errors import UserError, unknown
+from evalkit.plural import plural
 from evalkit.run.file_record import Record, mistakes
 from generation.experiment import (
     ArmSpec,
@@ -149,7 +150,9 @@ class _ExperimentReader:
             return []
         counts = source.merged or (source.choose,)
         if not source.choose <= min(counts) <= max(counts) <= len(concepts):
-            self.problems.append(f"cases_from.merged: {list(counts)}: give {source.choose} to {len(concepts)} concepts")
+            self.problems.append(
+                f"cases_from.merged: {list(counts)}: give {source.choose} to {plural(len(concepts), 'concept')}"
+            )
             return []
         templates = (source.template,) if isinstance(source.template, str) else source.template
         cases: Located[CaseSpec] = []

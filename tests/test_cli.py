@@ -1,9 +1,12 @@
 """The command line as a whole: plug-ins, completion, JSON, terminal width, plurals, and the next command."""
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from generation.merge.methods import MERGE_METHODS
 from tests.command_line import call, json_of
 from tests.runs import make_run
 
+REPOSITORY = Path(__file__).parents[1]
 EVALKIT = Path(sys.executable).with_name("evalkit")
 
 
@@ -158,3 +162,33 @@ def test_the_pasted_command_has_the_programs_path_if_it_is_not_on_path(monkeypat
     assert command_line("score", Path("my run")) == f"{EVALKIT} score 'my run'"
     monkeypatch.setenv("PATH", f"{EVALKIT.parent}:/usr/bin:/bin")
     assert command_line("score", Path("my run")) == "evalkit score 'my run'"
+
+
+NOUN = re.compile(
+    r" ([a-z-]+ )?(images|cases|arms|judgments|pictures|files|seeds|votes|participants|comparisons|answers|rows)\b"
+)
+
+
+def counts_without_plural(path: Path) -> list[str]:
+    """Return the places where an f-string puts a count before a plural noun without `plural`, so that 1 is wrong."""
+    places = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.JoinedStr):
+            continue
+        for value, text in pairwise(node.values):
+            if (
+                isinstance(value, ast.FormattedValue)
+                and isinstance(value.value, ast.Call)
+                and getattr(value.value.func, "id", "") in ("len", "count", "sum")
+                and isinstance(text, ast.Constant)
+                and NOUN.match(str(text.value))
+            ):
+                places.append(f"{path.relative_to(REPOSITORY)}:{value.lineno}: {ast.unparse(value.value)}{text.value}")
+    return places
+
+
+def test_every_printed_count_uses_plural():
+    packages = ("evalkit", "generation", "db", "analysis", "study_app")
+    files = [path for package in packages for path in (REPOSITORY / package).rglob("*.py")]
+    places = [place for path in files for place in counts_without_plural(path)]
+    assert not places, "write plural(len(images), 'image') from evalkit.plural instead:\n" + "\n".join(places)

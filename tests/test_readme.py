@@ -7,12 +7,15 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from evalkit.distribution import REPOSITORY as REPOSITORY_URL
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -143,5 +146,16 @@ def test_links_lead_to_files():
     pages = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
     for page in pages:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            if not target.startswith("http"):
+            own = re.match(rf"{re.escape(REPOSITORY_URL)}/(?:blob|tree)/main/(.+)", target)
+            if own is not None:
+                assert (REPOSITORY / own[1]).exists(), f"{page.name} links to {target}, which is not in the repository"
+            elif not target.startswith("http"):
+                assert page.name != "README.md", f"{target}: a relative link does not work on an index page"
                 assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
+
+
+def test_project_urls_are_those_of_the_readme():
+    urls = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    assert urls["Source"] == REPOSITORY_URL
+    assert all(url.startswith(REPOSITORY_URL) for url in urls.values())
+    assert f"git clone {REPOSITORY_URL} " in README

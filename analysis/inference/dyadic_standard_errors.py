@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.inference.concept_sets import MIN_CONCEPTS, Codes, ConceptSets, Floats
+from evalkit.plural import plural
 
 # With simulated concept effects of .5 logit a nominal 5 % test is wrong in 7 to 8 % of studies of 8 concepts.
 RELIABLE_CONCEPTS = 20
@@ -110,11 +111,12 @@ def _cautions(sets: ConceptSets, people: int | None) -> tuple[str, ...]:
         notes.append(f"{why}, so the result holds for these concepts alone.")
     elif sets.concepts < RELIABLE_CONCEPTS:
         notes.append(
-            f"With {sets.concepts} concepts, fewer than {RELIABLE_CONCEPTS}, a test at 5 % can be wrong in up to 8 % of "
+            f"With {plural(sets.concepts, 'concept')}, fewer than {RELIABLE_CONCEPTS}, "
+            f"a test at 5 % can be wrong in up to 8 % of "
             "studies: a p just below .05 is weak evidence."
         )
     if people == 1:
         notes.append("One participant judged, so nothing is said about other people.")
     elif people is not None and people < MIN_CONCEPTS:
-        notes.append(f"{people} participants judged; no number of votes makes up for so few.")
+        notes.append(f"{plural(people, 'participant')} judged; no number of votes makes up for so few.")
     return tuple(notes)

@@ -35,7 +35,8 @@ class Comparisons:
         size = len(self.arms)
         if not len(self.left) == len(self.right) == len(self.choice):
             raise UserError(
-                f"comparisons: {len(self.left)} left arms, {len(self.right)} right arms, {len(self.choice)} choices"
+                f"comparisons: as many left arms ({len(self.left)}) as right arms ({len(self.right)}) "
+                f"and choices ({len(self.choice)}) are needed"
             )
         if not len(self.left):
             raise UserError("comparisons: there are none; at least one vote is needed")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.plural import plural
+
 Floats = NDArray[np.float64]
 
 
@@ -83,7 +85,7 @@ def answers(a_first: Sequence[float | None], b_first: Sequence[float | None]) ->
     """
     if len(a_first) != len(b_first):
         raise ValueError(
-            f"{len(a_first)} answers with A first, {len(b_first)} with B first; each comparison needs both entries"
+            f"{plural(len(a_first), 'answer')} with A first, {len(b_first)} with B first; each comparison needs both entries"
         )
     arrays = [np.array([np.nan if value is None else value for value in order], np.float64) for order in (a_first, b_first)]
     for array in arrays:

@@ -12,6 +12,7 @@ from analysis.contrast import ALPHA
 from analysis.planning.precision import Outlook, Spread, StudyDesign, outlook, variance_terms
 from analysis.results import Result
 from evalkit.errors import UserError
+from evalkit.plural import plural
 
 # Minutes of somebody's work: a concept is photographed and trained, a participant invited and instructed.
 PRICES = {"concept": 30.0, "participant": 5.0, "judgment": 0.1}
@@ -92,8 +93,9 @@ def cheapest(
     best = min(designs, key=lambda design: float(variance_terms(design, spread, target.effect).sum()))
     found = outlook(best, spread, target.effect, tests=tests)
     raise UserError(
-        f"plan: no design reaches this target; {best.concepts} concepts, {best.participants} participants and "
-        f"{best.judgments:,} judgments give a power of {found.power:.2f} and a half width of {found.half_width:.3f} "
+        f"plan: no design reaches this target; "
+        f"{plural(best.concepts, 'concept')}, {plural(best.participants, 'participant')} and "
+        f"{plural(best.judgments, 'judgment')} give a power of {found.power:.2f} and a half width of {found.half_width:.3f} "
         f"(concepts alone leave a standard error of {found.concept_floor:.3f}, participants of {found.participant_floor:.3f})"
     )
 

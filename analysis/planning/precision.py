@@ -18,6 +18,7 @@ from analysis.inference.concept_sets import MIN_CONCEPTS, ConceptSets, Floats
 from analysis.results import Result
 from analysis.votes.preference import Votes, clustered_preference
 from evalkit.errors import UserError
+from evalkit.plural import plural
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
 
@@ -58,12 +59,13 @@ class StudyDesign(Result):
                 raise UserError(f"{name} {getattr(self, name)}: a design needs {least} or more")
         if self.votes > self.participants:
             raise UserError(
-                f"votes {self.votes}: {self.participants} participants give at most {self.participants} per comparison"
+                f"votes {self.votes}: {plural(self.participants, 'participant')} give at most "
+                f"{self.participants} per comparison"
             )
         most = math.comb(self.concepts, self.together)
         if self.pairs is not None and not self.concepts / self.together <= self.pairs <= most:
             raise UserError(
-                f"pairs {self.pairs}: {self.concepts} concepts, {self.together} at a time, make at most {most}, and "
+                f"pairs {self.pairs}: {plural(self.concepts, 'concept')}, {self.together} at a time, make at most {most}, and "
                 f"{math.ceil(self.concepts / self.together)} are needed to use each"
             )
 

@@ -15,11 +15,11 @@ from pydantic import Field, ValidationError, model_validator
 from analysis.contrast import Contrast
 from analysis.database_rows import RunData
 from analysis.findings import Findings
-from analysis.number_format import count
 from analysis.results import Result
 from analysis.votes.preference import check_margin
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_bytes, write_atomic
+from evalkit.plural import plural
 from evalkit.run.file_record import Name, Record
 
 VOTES = "votes"
@@ -137,12 +137,12 @@ def exclude(data: RunData, rules: Exclusions) -> RunData:
     kept, said = votes, []
     if rules.faster_than_ms is not None:
         kept = kept[~(pd.to_numeric(kept["reaction_ms"]) < rules.faster_than_ms)]
-        said.append(f"{count(len(votes) - len(kept))} votes given within {rules.faster_than_ms} ms, as planned.")
+        said.append(f"{plural(len(votes) - len(kept), 'vote')} given within {rules.faster_than_ms} ms, as planned.")
     if rules.fewer_votes_than is not None:
         before = len(kept)
         kept = kept[kept.groupby("participant")["choice"].transform("size") >= rules.fewer_votes_than]
         said.append(
-            f"{count(before - len(kept))} votes of participants who gave fewer than {rules.fewer_votes_than}, as planned."
+            f"{plural(before - len(kept), 'vote')} of participants who gave fewer than {rules.fewer_votes_than}, as planned."
         )
     left = len(votes) - len(kept)
     return replace(

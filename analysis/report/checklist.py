@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.findings import Findings
 from analysis.number_format import count, counted, number
+from evalkit.plural import plural
 
 ASK = "For the authors to state: "
 SOURCES = {"prolific": "Prolific", "mturk": "Amazon Mechanical Turk", "open": "an open link"}
@@ -68,7 +69,7 @@ def _task(findings: Findings) -> Iterator[Point]:
     what = "Images of one case and seed, each from another arm" if several else "Two images of one case and seed from two arms"
     yield Point(
         "what was shown",
-        f"{what}, of {len(data.arms)} arms in all, beside references; {counted(len(data.cases), 'case')}, "
+        f"{what}, of {plural(len(data.arms), 'arm')} in all, next to references; {counted(len(data.cases), 'case')}, "
         f"{counted(len(data.images), 'image')}. Arms were hidden.",
     )
     choose = "Choose the left or the right image"
@@ -94,8 +95,8 @@ def _answers(findings: Findings, votes: pd.DataFrame) -> Iterator[Point]:
     per_comparison = votes.groupby("comparison").size()
     yield Point(
         "votes per comparison",
-        f"{_range(per_comparison.min(), per_comparison.max())} on {count(len(per_comparison))} of {count(data.planned)} planned"
-        " comparisons.",
+        f"{_range(per_comparison.min(), per_comparison.max())} on {count(len(per_comparison))} of "
+        f"{plural(data.planned, 'planned comparison')}.",
     )
     if len(data.judgments):
         left = data.judgments["left"] == data.judgments["first"]
@@ -134,16 +135,18 @@ def exclusions(findings: Findings) -> tuple[str, ...]:
     if data.people_left_out:
         said.append(f"{counted(data.people_left_out, 'participant')} with all their votes, by the rules of the study.")
     if data.surplus:
-        said.append(f"{count(data.surplus)} surplus votes, given after their place was taken.")
+        said.append(f"{plural(data.surplus, 'surplus vote')}, given after their place was taken.")
     if data.simulated_left_out:
-        said.append(f"{count(data.simulated_left_out)} votes of simulated participants, as asked for.")
+        said.append(f"{plural(data.simulated_left_out, 'vote')} of simulated participants, as asked for.")
     said += data.excluded
     missing = data.planned - _votes(findings)["comparison"].nunique()
     if missing:
         said.append(f"{count(missing)} of {count(data.planned)} planned comparisons have no vote yet.")
     undecided = sum(model.cannot_tell for model in findings.models)
     if undecided:
-        said.append(f"{count(undecided)} votes that could not tell: half a vote each in shares, left out of the mixed model.")
+        said.append(
+            f"{plural(undecided, 'vote')} that could not tell: half a vote each in shares, left out of the mixed model."
+        )
     said += [
         f"{metric.metric}: {count(metric.left_out)} cases and seeds where an arm has no score."
         for metric in findings.metrics

@@ -98,7 +98,7 @@ def _shared_notes(foreseen: Sequence[Foresight], parts: Sequence[tuple[Contrast,
         if part.interval is None and part.notes
     ]
     left_out = [
-        (f"{count(each.left_out)} votes are left out, because an image lacks its score.", each)
+        (f"{plural(each.left_out, 'vote is', 'votes are')} left out, because an image lacks its score.", each)
         for each in foreseen
         if each.left_out
     ]

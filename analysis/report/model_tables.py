@@ -10,6 +10,7 @@ from analysis.report.table import Column, TableCell
 from analysis.report.table_cells import error_words, interval_cell, plain_cell, word_cell
 from analysis.report.table_spec import Section, TableContent, report_table
 from analysis.votes.vote_models import SIDE, ArmStrengths, VoteModel
+from evalkit.plural import plural
 
 # Quasi standard errors that miss a difference's error by more than this are not to be trusted.
 ROUGH = 0.1
@@ -96,7 +97,7 @@ def _strength_notes(strengths: ArmStrengths) -> tuple[str, ...]:
     if fit is None:
         return (strengths.note,)
     model = "Davidson's model (1970), which has ties" if fit.with_ties else "Bradley and Terry's model (1952)"
-    notes = [f"{model}, of {count(round(fit.votes))} votes; log strengths in logits, their mean is zero."]
+    notes = [f"{model}, of {plural(round(fit.votes), 'vote')}; log strengths in logits, their mean is zero."]
     if quasi is not None:
         notes.append(
             "Quasi-SE (Firth and de Menezes 2004): the error of a difference is near the root of the sum of two squares, "

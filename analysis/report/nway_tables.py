@@ -7,6 +7,7 @@ from analysis.report.table import Column, TableCell
 from analysis.report.table_cells import error_words, plain_cell, word_cell
 from analysis.report.table_spec import Section, TableContent, report_table
 from analysis.votes.nway import Several
+from evalkit.plural import plural
 
 
 @report_table("shares", Section.RESULTS, "Which arm was chosen best of several")
@@ -98,7 +99,8 @@ def several_sentence(findings: Findings) -> str:
     interval = most.clustered or most.naive
     kind = "clustered" if most.clustered else "naive"
     return (
-        f"{most.arm} was chosen best of {len(several.shares)} most often: {percent(most.share)} of {count(most.total)} votes, "
+        f"{most.arm} was chosen best of {len(several.shares)} most often: {percent(most.share)} "
+        f"of {plural(most.total, 'vote')}, "
         f"95 % CI {percent(interval[0])} to {percent(interval[1])} ({kind}).{said}"
     )
 

@@ -7,6 +7,7 @@ from analysis.findings import Findings
 from analysis.metrics.paired import MetricResult
 from analysis.number_format import counted, decimals_for, number, p_value, percent
 from analysis.votes.preference import Preference
+from evalkit.plural import plural
 
 BETTER = {"higher": "better (higher)", "lower": "better (lower)", "none": "higher"}
 
@@ -55,7 +56,7 @@ def metric_sentence(metric: MetricResult) -> Sentence:
             ahead, behind = behind, ahead
         headline = f"{metric.metric}: {ahead} is {BETTER[metric.direction]} than {behind}."
     elif separated:
-        pairs = f"{len(separated)} of {len(metric.contrasts)} pairs of arms"
+        pairs = f"{len(separated)} of {plural(len(metric.contrasts), 'pair of arms', 'pairs of arms')}"
         aim = "" if metric.direction == "none" else f" ({metric.direction} is better)"
         headline = f"{metric.metric}{aim} separates {pairs}."
     elif metric.contrasts:

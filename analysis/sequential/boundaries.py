@@ -8,6 +8,7 @@ standard error: a small estimate would both raise the statistic and spend more e
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from scipy import optimize, stats
@@ -48,6 +49,11 @@ def boundary(family: Bound, times: Sequence[float], alpha: float = 0.05, *, fina
     checked = check_times(times)
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is {alpha}; an error rate is above 0 and below 1")
+    return _boundary(family, checked, alpha, final)
+
+
+@lru_cache(maxsize=4096)
+def _boundary(family: Bound, checked: tuple[float, ...], alpha: float, final: bool) -> Boundary:
     if family is Bound.HAYBITTLE_PETO:
         z = _haybittle_peto(checked, alpha, final)
     else:

@@ -6,7 +6,6 @@ much: the share of a rejected contrast passes to those that are open.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 
 from scipy import optimize
 
@@ -35,7 +34,7 @@ def sequential_p(family: Bound, times: Sequence[float], p_values: Sequence[float
     looks = tuple(times)
 
     def slack(alpha: float) -> float:
-        bounds = _nominal(family, looks, alpha, final)
+        bounds = boundary(family, looks, alpha, final=final).p
         return max(bound - p for bound, p in zip(bounds, p_values, strict=True))
 
     if slack(SMALLEST) >= 0:
@@ -43,11 +42,6 @@ def sequential_p(family: Bound, times: Sequence[float], p_values: Sequence[float
     if slack(1 - 1e-9) < 0:
         return 1.0
     return float(optimize.brentq(slack, SMALLEST, 1 - 1e-9, xtol=1e-12, rtol=1e-9))
-
-
-@lru_cache(maxsize=4096)
-def _nominal(family: Bound, times: tuple[float, ...], alpha: float, final: bool) -> tuple[float, ...]:
-    return boundary(family, times, alpha, final=final).p
 
 
 def graphical_rejections(

@@ -36,6 +36,7 @@ def fetch(
     """Download weights from the hub into FOLDER, with the sha256 of each; files that exist are kept."""
     from evalkit.cli.console import stderr, stdout
     from evalkit.errors import UserError
+    from evalkit.plural import plural
     from evalkit.weights.offline_bundle import fetch as download
     from evalkit.weights.offline_bundle import use_folder, variables, wanted
 
@@ -52,7 +53,7 @@ def fetch(
             failed += 1
             errors.print(f"not fetched: {reason}", markup=False)
     if failed:
-        raise UserError(f"{failed} of {len(fetches)} downloads failed; run the same command again to resume")
+        raise UserError(f"{failed} of {plural(len(fetches), 'download')} failed; run the same command again to resume")
     settings = " ".join(f"{name}={value}" for name, value in variables(folder).items())
     console.print(f"Copy {folder} to the other machine and set {settings} HF_HUB_OFFLINE=1 there", markup=False)
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_bytes, write_atomic
 from evalkit.io.image_reader import decode, read_bytes
+from evalkit.plural import plural
 from evalkit.run.file_record import check_name, first_mistake
 from evalkit.run.image_records import ImageFile, ImageRecord, image_path
 from evalkit.run.import_description import FILE_NAME, Description, ImportedCase, read_description
@@ -112,7 +113,8 @@ def _cells(folder: Path, case: ImportedCase, arms: Sequence[str]) -> Iterator[tu
     lacking = [f"{arm}/{seed}" for arm in arms for seed in seeds if seed not in by_arm[arm]]
     if lacking:
         raise UserError(
-            f"{folder / case.id}: {len(lacking)} images are missing, the first is {lacking[0]}; every arm needs the same seeds"
+            f"{folder / case.id}: {plural(len(lacking), 'image is', 'images are')} missing, "
+            f"the first is {lacking[0]}; every arm needs the same seeds"
         )
     for arm in arms:
         for seed in seeds:

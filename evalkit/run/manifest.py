@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue, ValidationError, ValidationInfo, field_va
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import write_atomic
 from evalkit.io.json_stream import BROKEN, around, items
+from evalkit.plural import plural
 from evalkit.run.file_record import Name, Record, Seed, Sha256, first_mistake
 from evalkit.run.image_records import Cell, ImageFile, ImageRecord, ImageRecords
 
@@ -189,7 +190,7 @@ class Manifest(Record):
         if missing:
             case, arm, seed = missing[0]
             raise UserError(
-                f"{run}: {len(missing)} of {len(missing) + len(self.images)} images are missing, the first is "
+                f"{run}: {plural(len(missing), 'image is', 'images are')} missing, the first is "
                 f"case {case}, arm {arm}, seed {seed}; finish the run with the command that began it"
             )
         return self

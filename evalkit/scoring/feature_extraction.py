@@ -15,6 +15,7 @@ from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_bytes
 from evalkit.io.image_reader import Pixels, decode, read_bytes
 from evalkit.metric_spec.metric_card import Encoder, Model, PairEncoder
+from evalkit.plural import plural
 from evalkit.run.feature_cache import FeatureStore
 from evalkit.scoring.decode_prefetch import prefetch
 from evalkit.scoring.pixel_pairs import PairMatcher, Partners, lacking
@@ -73,7 +74,7 @@ class ExtractionCounts:
             for note in self.notes[name]:
                 names.setdefault(note, []).append(name)
         return [
-            f"{among[0]}: {note}" if len(among) == 1 else f"{len(among):,} pictures: {note}; the first is {among[0]}"
+            f"{among[0]}: {note}" if len(among) == 1 else f"{plural(len(among), 'image')}: {note}; the first is {among[0]}"
             for note, among in names.items()
         ]
 

@@ -11,6 +11,7 @@ from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_bytes
 from evalkit.io.image_arrays import ValueRange, is_array, to_image, unbatched
 from evalkit.io.image_reader import Pixels, convert, fingerprint, read_bytes
+from evalkit.plural import plural
 from evalkit.scoring.feature_extraction import ImageRequest, file_loader
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def prompt_per_image(prompts: str | Sequence[str] | None, count: int) -> list[st
         return None
     texts = [prompts] * count if isinstance(prompts, str) else list(prompts)
     if len(texts) != count:
-        raise UserError(f"{len(texts)} prompts for {count} images; give one for all, or one for each")
+        raise UserError(f"{plural(len(texts), 'prompt')} for {plural(count, 'image')}; give one for all, or one for each")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise UserError(f"prompts[{index}]: is of type {type(text).__name__}; give a text")

@@ -11,6 +11,7 @@ from evalkit.metric_spec.metric_card import MetricCard, Model
 from evalkit.metric_spec.signature import DEFAULT_PRESET
 from evalkit.metrics import METRICS
 from evalkit.metrics.presets import with_preset
+from evalkit.plural import plural
 from evalkit.run.feature_cache import FeatureCache, FeatureStore
 from evalkit.run.image_records import ImageFile, ImageRecord
 from evalkit.run.manifest import Case, ImageIndex, Manifest
@@ -105,7 +106,7 @@ def score_run(
         result.notes.extend(store.notes)
     if shard:
         found = merge_shards(run, whole)
-        result.notes.append(f"{found} of {shard.count} parts are scored; {run / FILE_NAME} holds what they found")
+        result.notes.append(f"{found} of {plural(shard.count, 'part')} scored; {run / FILE_NAME} holds what they found")
     for file in left:
         file.unlink(missing_ok=True)
     result.notes.extend(result.tally.told())
@@ -151,7 +152,10 @@ def _files_there(run: Path, manifest: Manifest) -> None:
     first = next(gone, None)
     if first is not None:
         count = 1 + sum(1 for _ in gone)
-        raise UserError(f"{run}: {count} files of its manifest are gone, the first is {first}; put them back")
+        raise UserError(
+            f"{run}: {plural(count, 'file of its manifest is', 'files of its manifest are')} missing, "
+            f"the first is {first}; put them back"
+        )
 
 
 def _earlier(path: Path, notes: list[str]) -> Earlier:

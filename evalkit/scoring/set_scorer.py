@@ -11,6 +11,7 @@ import numpy as np
 from evalkit.distribution import install_command
 from evalkit.errors import UserError, unknown
 from evalkit.metric_spec.set_metric import SetMetric
+from evalkit.plural import plural
 from evalkit.run.feature_cache import FeatureStore
 from evalkit.run.score_table import Direction
 from evalkit.scoring.feature_extraction import ImageRequest, ScoringProblem, extract
@@ -95,10 +96,12 @@ def score_sets(
         for name, group in groups.items():
             own = _features(store, recipe.key, group)
             if min(len(own), len(theirs)) < 2:
-                raise UserError(f"{metric.name} of {name}: {len(own)} images against {len(theirs)}; both need two at least")
+                raise UserError(
+                    f"{metric.name} of {name}: {plural(len(own), 'image')} against {len(theirs)}; both need two at least"
+                )
             if min(len(own), len(theirs)) < metric.least:
                 result.notes.append(
-                    f"{metric.name} of {name}: {len(own)} images against {len(theirs)} are few; "
+                    f"{metric.name} of {name}: {plural(len(own), 'image')} against {len(theirs)}, which is few; "
                     f"with fewer than {metric.least:,} on either side it says little"
                 )
             value = metric.distance(own, theirs)

@@ -7,6 +7,7 @@ import numpy as np
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_bytes
 from evalkit.metric_spec.metric_card import MetricCard, Model, TextEncoder
+from evalkit.plural import plural
 from evalkit.run.feature_cache import Features, FeatureStore
 
 
@@ -28,7 +29,7 @@ def truncation_notes(card: MetricCard, encoder: Model, prompts: Sequence[str], s
     count = sum(bool(truncated[text][0]) for text in texts)
     if not count:
         return []
-    return [f"{card.name}: {count} of {len(texts)} prompts are longer than the model reads; truncated, end token kept"]
+    return [f"{card.name}: {count} of {plural(len(texts), 'prompt')} too long for the model; truncated, end token kept"]
 
 
 def require_text_encoder(encoder: Model) -> TextEncoder:

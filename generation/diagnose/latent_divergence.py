@@ -10,6 +10,7 @@ from PIL import Image
 
 from evalkit.errors import UserError
 from evalkit.metric_spec.histograms import Counts, binned, density, kullback_leibler
+from evalkit.plural import plural
 from evalkit.run.manifest import FILE_NAME, Manifest
 from generation.paths import IMAGE_SUFFIXES
 from generation.pipeline import Pipeline
@@ -90,7 +91,9 @@ def divergences(of: str, images: Counts, prior: Counts) -> list[LatentDivergence
             is one alone, which has no interval.
     """
     if len(images) != len(prior):
-        raise UserError(f"{of}: {len(images)} images against {len(prior)} prior images; give as many on both sides")
+        raise UserError(
+            f"{of}: {plural(len(images), 'image')} against {plural(len(prior), 'prior image')}; give as many on both sides"
+        )
     if len(images) < 2:
         raise UserError(f"{of}: one image has no interval; give two or more on both sides")
     channels = images.shape[1]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.plural import plural
+
 if TYPE_CHECKING:
     from generation.experiment import Case
     from generation.sampler import Artist
@@ -52,7 +54,7 @@ def lora_sections(artist: "Artist", case: "Case", out: Path) -> list[Section]:
         signs = sign_conflicts(list(loras.values()))
         report.write_table(out, "signs", signs)
         report.draw_conflicts(out, signs)
-        title = f"Sign conflicts, over the {len(shared)} layers all adapt"
+        title = f"Sign conflicts, over {plural(len(shared), 'layer')} that all adapt"
         sections.append(Section("signs", title, tuple(dict(vars(row)) for row in signs)))
     weighted = [(loras[name], experiment.concept(name).weight) for name in case.concepts]
     merges = {arm.label: artist.changes(arm, case.concepts) for arm in experiment.arms}

@@ -29,13 +29,14 @@ def train(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Number of recipes trained in parallel.")] = 1,
 ) -> None:
     """Train a concept's LoRA; losses, samples and checkpoints are written next to it, and an interrupted run resumes."""
+    from evalkit.plural import plural
     from generation.train.series import find_recipes, read_recipes, train_series
 
     path, folder = find_recipes(recipe)
     wanted = read_recipes(path)
     if len(wanted) > 1:
         if out.suffix == ".safetensors":
-            raise UserError(f"--out {out}: {path} contains {len(wanted)} recipes; give a folder")
+            raise UserError(f"--out {out}: {path} contains {plural(len(wanted), 'recipe')}; give a folder")
         chosen = {name: one for name, one in wanted.items() if not only or one.concept in only}
         if not chosen:
             known = dict.fromkeys(one.concept for one in wanted.values())

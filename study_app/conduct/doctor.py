@@ -12,6 +12,7 @@ from db.session import Database
 from evalkit.distribution import documentation
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_file
+from evalkit.plural import plural
 from evalkit.run.manifest import Manifest
 from study_app.conduct.password import password_file
 from study_app.plan.blinding import FOLDER, Blinding, pictures
@@ -136,6 +137,6 @@ def _images(run: Path) -> list[Finding]:
         )
     if lacking:
         findings.append(
-            Finding("wrong", f"{lacking} of {len(every)} blinded images are missing; run `evalkit study init` again")
+            Finding("wrong", f"{lacking} of {plural(len(every), 'blinded image')} missing; run `evalkit study init` again")
         )
     return findings or [Finding("good", f"{len(every)} images match the manifest, each with its blinded image")]

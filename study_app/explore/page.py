@@ -102,7 +102,7 @@ def _comparisons(explored: Explored) -> None:
     if judged:
         table = table[table["disagreement"] > 0]
     table = _sorted(found, table, order or IN_ORDER)
-    st.subheader(f"{count(len(table))} comparisons of {first} and {second}")
+    st.subheader(f"{plural(len(table), 'comparison')} of {first} and {second}")
     if table.empty:
         st.info("No comparison is like that.")
         return

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from db.models import Participant, Reply, Study
 from evalkit.errors import UserError
+from evalkit.plural import plural
 from evalkit.run.file_record import Name, Record
 from study_app.plan.audit_log import append
 
@@ -45,7 +46,7 @@ class Question(Record):
             raise ValueError("least, most: are for numbers")
         for language, translation in self.translations.items():
             if len(translation.options) != len(self.options):
-                raise ValueError(f"translations.{language}: needs {len(self.options)} options, in the same order")
+                raise ValueError(f"translations.{language}: needs {plural(len(self.options), 'option')}, in the same order")
         return self
 
     def in_language(self, language: str) -> Translation:

@@ -69,7 +69,7 @@ def test_another_size_is_shrunk_by_pillow_here_and_by_torchvision_there(peer, cl
 
 def test_torchmetrics_cuts_a_long_prompts_end_token_off_and_we_keep_and_count_it(peer, clip_folder):
     image, prompt = picture(1, (SIDE, SIDE)), " ".join(["red star and blue circle"] * 4)
-    with pytest.warns(UserWarning, match="clip_t: 1 of 1 prompts are longer than the model reads; truncated, end token kept"):
+    with pytest.warns(UserWarning, match="clip_t: 1 of 1 prompt too long for the model; truncated, end token kept"):
         (own,) = ours([image], prompt, clip_folder)
     ids = peer[1].tokenizer(prompt, return_tensors="pt")["input_ids"][:, :CONTEXT]
     end = peer[1].tokenizer.eos_token_id
@@ -110,4 +110,4 @@ def test_a_run_says_how_many_of_its_prompts_were_cut(folder, tmp_path, weights):
     (folder / "import.toml").write_text(text.replace("a red <c> circle", "a red <c> circle " + "and a star " * 9))
     import_images(folder, tmp_path / "long")
     notes = score_run(tmp_path / "long", ["clip_t"], weights=weights).notes
-    assert "clip_t: 1 of 2 prompts are longer than the model reads; truncated, end token kept" in notes
+    assert "clip_t: 1 of 2 prompts too long for the model; truncated, end token kept" in notes

@@ -122,6 +122,6 @@ def test_what_was_done_to_many_pictures_is_said_in_one_line(tmp_path):
     notes = [line for line in call(tmp_path / "grey", "--metrics", "entropy").stdout.splitlines() if line.startswith("note:")]
     first = tmp_path / "grey/0.png"
     assert notes == [
-        f"note: 5 pictures: greyscale, copied into three channels; the first is {first}",
+        f"note: 5 images: greyscale, copied into three channels; the first is {first}",
         f"note: {tmp_path / 'grey/5.jpg'}: CMYK, turned into RGB without a colour profile",
     ]

@@ -93,7 +93,7 @@ def cut(path: Path) -> None:
 
 
 MISTAKES = [
-    ("missing image", lambda root: (root / "both/dropout/7.png").unlink(), r"1 images are missing, the first is dropout/7"),
+    ("missing image", lambda root: (root / "both/dropout/7.png").unlink(), r"1 image is missing, the first is dropout/7"),
     (
         "missing arm",
         lambda root: os.rename(root / "alone/direct", root.parent / "gone"),

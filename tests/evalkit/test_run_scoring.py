@@ -151,7 +151,7 @@ def test_a_lost_file_and_a_lacking_image_are_named(run):
         score_run(run, ["piqe"])
     manifest = Manifest.load(run)
     manifest.model_copy(update={"images": manifest.images[1:]}).save(run)
-    with pytest.raises(UserError, match="1 of 12 images are missing"):
+    with pytest.raises(UserError, match="1 image is missing"):
         score_run(run, ["piqe"])
 
 

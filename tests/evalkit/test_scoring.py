@@ -90,7 +90,7 @@ def test_the_same_picture_twice_is_scored_twice_and_computed_once(weights):
     ("options", "message"),
     [
         ({"metrics": ["clip_t"]}, r"clip_t compares images with prompts; give prompts="),
-        ({"metrics": ["clip_t"], "prompts": ["a", "b"]}, r"2 prompts for 1 images"),
+        ({"metrics": ["clip_t"], "prompts": ["a", "b"]}, r"2 prompts for 1 image;"),
         ({"metrics": ["clip_t"], "prompts": [" "]}, r"prompts\[0\]: is empty"),
         ({"metrics": ["dino"]}, r"dino compares images with references; give references="),
         ({"metrics": ["dino"], "references": []}, r"references: give a list of at least one picture"),

@@ -220,7 +220,7 @@ def test_a_run_is_compared_arm_by_arm_with_its_references(run, given_weights):
         (metric, arm) for metric in ("kid", "cmmd") for arm in ("direct", "dropout", "orthogonal")
     ]
     assert {(row["images"], row["others"], row["direction"]) for row in document["scores"]} == {(4, 3, "lower")}
-    assert "kid of direct: 4 images against 3 are few; with fewer than 1,000" in document["notes"][0]
+    assert "kid of direct: 4 images against 3, which is few; with fewer than 1,000" in document["notes"][0]
     assert (run / "set_scores.parquet").is_file()
     shown = CliRunner().invoke(build(), ["sets", str(run), "--metrics", "cmmd", *options], catch_exceptions=False)
     assert "cmmd|open_clip-dir:" in shown.stdout
@@ -232,7 +232,7 @@ def test_a_run_is_compared_arm_by_arm_with_its_references(run, given_weights):
     [
         (["--metrics", "fidd"], r"no metric of sets 'fidd'; did you mean 'fid'\? Known: fid, kid, cmmd, latent_kl"),
         (["--metrics", "fid"], r"there is no second set to compare with; give --against FOLDER"),
-        (["--metrics", "cmmd", "--against", "HERE/one"], "1 images against 1; both need two at least"),
+        (["--metrics", "cmmd", "--against", "HERE/one"], "1 image against 1; both need two at least"),
     ],
 )
 def test_what_cant_be_compared_gets_one_line(words, said, tmp_path, given_weights):

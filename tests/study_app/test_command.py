@@ -118,8 +118,8 @@ def test_doctor_finds_what_is_wrong(run: Path) -> None:
     next((run / "images").rglob("*.png")).write_bytes(b"other")
     said = call("doctor", run)
     assert "others can read it" in said
-    assert "1 of 18 blinded images are missing" in said
-    assert "1 of 18 pictures are not those of the manifest" in said
+    assert "1 of 18 blinded images missing" in said
+    assert "1 of 18 images differ from the manifest" in said
     assert said.endswith("[exit 1]")
 
 
