@@ -10,12 +10,12 @@ from evalkit.plural import plural
 
 
 def copy_sqlite(file: Path, copy: Path) -> None:
-    """Write a whole, checked copy of the database `file` to `copy`; writers may go on meanwhile.
+    """Write a whole, checked copy of the database `file` to `copy`; writers may continue meanwhile.
 
     Uses VACUUM INTO (sqlite.org/lang_vacuum.html): a plain copy of the file would miss what is still in the write-ahead log.
 
     Raises:
-        UserError: `file` is no database, the copy can't be written, or the copy is not sound.
+        UserError: `file` is not a database, the copy can't be written, or the copy is not sound.
     """
     if not file.is_file():
         raise UserError(f"{file}: there is no database to copy")
@@ -29,7 +29,7 @@ def copy_sqlite(file: Path, copy: Path) -> None:
 
 
 def check_sqlite(file: Path) -> None:
-    """Open a SQLite file and check its pages and references; raise a UserError that says what is wrong."""
+    """Open a SQLite file and check its pages and references; raise a UserError that names the fault."""
     try:
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
             found = [row[0] for row in database.execute("PRAGMA integrity_check")]

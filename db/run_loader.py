@@ -36,7 +36,7 @@ def load_run(database: Database, run: Path) -> Loaded:
     """Bring the run's manifest and scores into the database, in one transaction.
 
     A run is known by its experiment's sha256; a second load of the same folder changes nothing. Scores replace those of the
-    same metric and signature; those of another signature stay beside them.
+    same metric and signature; those of another signature are kept as well.
 
     Raises:
         UserError: images are missing, scores are of other images than the manifest's, or the manifest no longer fits the
@@ -146,7 +146,7 @@ def _run_row(session: Session, run: Path, manifest: Manifest) -> models.Run:
 
 
 def _refuse_contradiction(session: Session, run_id: int, run: Path, manifest: Manifest) -> None:
-    """Raise a UserError where a study's images, arms or cases are no longer the manifest's."""
+    """Raise a UserError if a study's images, arms or cases differ from the manifest's."""
     stored = session.execute(
         select(models.StoredCase.key, models.StoredArm.label, models.StoredImage.seed, models.StoredImage.sha256)
         .join(models.StoredImage.case)
@@ -241,7 +241,7 @@ def _replace_scores(
     """Put the rows in the place of all earlier ones of the same metrics and signatures.
 
     Raises:
-        UserError: a score stands there twice, which the database's own index finds.
+        UserError: a score occurs twice, which the database's index detects.
     """
     metrics: dict[tuple[str, str], int] = {}
     for (name, signature), direction in sorted(directions.items()):

@@ -19,7 +19,7 @@ _LOCK = 0x6576616C
 def migrate(engine: Engine, name: str) -> None:
     """Make the tables, or bring them to the newest revision, in one transaction.
 
-    `name` is how messages call the database. Of an older SQLite file a copy is left beside it, named after its old revision.
+    `name` is how messages call the database. A copy of an older SQLite file is kept next to it, named after its old revision.
 
     Raises:
         UserError: the tables are another program's or of a newer evalkit.

@@ -113,7 +113,7 @@ def _begin(engine: Engine) -> _Batch:
 
 
 def _hand_on(turn: _Turn, batch: _Batch) -> bool:
-    """Give the open transaction to the next writer, and tell whether there was one who can go on with it."""
+    """Give the open transaction to the next writer; return whether one was waiting."""
     if not _is_whole(batch) or time.monotonic() - batch.began > SHARED_SECONDS:
         return False
     with _LOCK:
@@ -152,7 +152,7 @@ def _settle(batch: _Batch) -> None:
 
 
 def _is_whole(batch: _Batch) -> bool:
-    """Tell whether the transaction is still open: SQLite undoes all of it where a disk is full or can't be read."""
+    """Return whether the transaction is still open: SQLite rolls it back if a disk is full or unreadable."""
     connection = batch.connection
     if connection.invalidated or connection.in_nested_transaction():
         return False

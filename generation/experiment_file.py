@@ -67,7 +67,7 @@ def _next_to(chosen: Sequence[Concept], concepts: Sequence[Concept], count: int)
 
 
 def find_method(arm: Arm) -> MergeMethod:
-    """Return the merge method of an arm; raise a ValueError that names the known ones where there is none."""
+    """Return the merge method of an arm; raise a ValueError that names the known ones if it is unknown."""
     method = MERGE_METHODS.get(arm.method)
     if method is None:
         raise unknown("no merge method", arm.method, MERGE_METHODS)
@@ -82,7 +82,7 @@ class _Reader:
         self.problems: list[str] = []
 
     def experiment(self, default_name: str) -> Experiment | None:
-        """Return the experiment, or None where `problems` then says what is wrong."""
+        """Return the experiment, or None after adding to `problems`."""
         for key in self.raw:
             if key not in SECTIONS:
                 self.problems.append(f"{key}: unknown key; an experiment has {', '.join(SECTIONS)}")

@@ -26,7 +26,7 @@ def hub_needs(wish: str) -> HubNeeds:
     """Return what an experiment file, or a shipped experiment, takes from the hub.
 
     Raises:
-        UserError: there is no such experiment, or its base or concepts can't be read.
+        UserError: the experiment is unknown, or its base or concepts can't be read.
     """
     path, folder = find_experiment(wish)
     try:

@@ -17,7 +17,7 @@ class Journal:
     """Appends one line per image, before the image gets its final name.
 
     So a file that is there with the sha256 of its line is finished, and anything else is drawn again: a kill costs the batch
-    it interrupts and leaves no broken image. A shard writes a journal of its own and reads everyone's.
+    it interrupts and leaves no broken image. A shard writes its own journal and reads all of them.
     """
 
     def __init__(self, run: Path, shard: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Where the files lie that an experiment names: base model, LoRA files, references."""
+"""Path lookup of the files an experiment names: base model, LoRA files, references."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +41,7 @@ def embeddings_file(concept: Concept, folder: Path) -> Path | None:
     """Return the file of the concept's new words, if it has any.
 
     Raises:
-        UserError: there is no such file.
+        UserError: the file is missing.
     """
     if concept.embeddings is None:
         return None
@@ -52,7 +52,7 @@ def embeddings_file(concept: Concept, folder: Path) -> Path | None:
 
 
 def metric_weights(name: str, value: str, folder: Path) -> Path:
-    """Return where the weights of a metric's model lie.
+    """Return the path of the weights of a metric's model.
 
     Raises:
         UserError: there is nothing.
@@ -72,7 +72,7 @@ def references(concept: Concept, folder: Path) -> Iterator[tuple[str, bytes]]:
     """Yield suffix and bytes of the concept's reference images, in the order of their names.
 
     Raises:
-        UserError: there is no such folder, or no image in it.
+        UserError: the folder is missing or contains no image.
     """
     if concept.references is None:
         return

@@ -20,7 +20,7 @@ MODEL_FILES = (".json", ".safetensors", ".txt")
 
 
 class Provenance(Record):
-    """Written beside the manifest; answers how to draw the run again."""
+    """Stored next to the manifest; records how to reproduce the run."""
 
     experiment_sha256: Sha256
     # the experiment with every default and every case spelt out, and the file's own text

@@ -41,7 +41,7 @@ def draw_with_ray(
     """Yield the images of `works`, case by case as they are finished, drawn by one worker per GPU or CPU slot.
 
     What it took the workers is added to `tally`. The files of `folder` and the base model must be readable under the same path
-    on every machine; `evalkit.run.ray_workers.share` says the rest.
+    on every machine; `evalkit.run.ray_workers.share` describes the rest.
     """
     pieces = [piece for work in works for piece in work.by_case()]
     settings = (experiment, folder.absolute(), device, torch.get_num_threads(), batch_size)

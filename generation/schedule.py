@@ -34,7 +34,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A finished image: its bytes as PNG and what the manifest says of it."""
+    """A finished image: its bytes as PNG and its manifest entry."""
 
     image: described.ImageRecord
     png: bytes
@@ -43,7 +43,7 @@ class Drawn:
 def plan_work(experiment: Experiment, finished: Collection[described.Cell], shard: Shard | None = None) -> list[Work]:
     """Return what is not in `finished`, arm after arm, cells that share a merge together.
 
-    Those with and without a negative prompt stand apart, since a batch can't mix them.
+    Those with and without a negative prompt are separate, since a batch can't mix them.
     """
 
     def shared(cell: Cell) -> tuple[tuple[str, ...], bool]:

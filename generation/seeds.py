@@ -28,7 +28,7 @@ def step_generator(seed: int) -> Generator:
 
 
 def derived(*parts: str | int) -> int:
-    """Return a whole number in 0 .. 2^63 - 1 that stands for `parts`, the same on every machine and in every run."""
+    """Return a whole number in 0 .. 2^63 - 1 derived from `parts`, the same on every machine and in every run."""
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -39,5 +39,5 @@ def mask_seed(run_seed: int, arm: str) -> int:
 
 
 def image_key(case: str, seed: int) -> int:
-    """Return what stands for an image in its masks: its case and seed, not its place in a batch."""
+    """Return the identity of an image in its masks: its case and seed, not its position in a batch."""
     return derived("image", case, seed)

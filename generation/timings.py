@@ -1,4 +1,4 @@
-"""What drawing took and what merging kept, by arm; sums of it are made over workers, and over calls that go on with a run."""
+"""Time of generation and energy kept by merging, per arm, summed over workers and over resumed calls."""
 
 import math
 from collections import defaultdict

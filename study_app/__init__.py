@@ -1,1 +1,1 @@
-"""The blind study: who judges what, in which order, and the pages they see."""
+"""The blind A/B study: assignment of comparisons, their order, and the pages."""

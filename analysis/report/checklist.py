@@ -154,7 +154,7 @@ def exclusions(found: Findings) -> tuple[str, ...]:
 
 
 def _part(found: Findings, name: str) -> dict[str, object]:
-    """Return a table of the study's design; empty where it has none."""
+    """Return a table of the study's design; empty without one."""
     held = found.data.design.get(name)
     return held if isinstance(held, dict) else {}
 

@@ -134,7 +134,7 @@ def _of_design(found: Findings) -> Iterator[ReportFigure]:
 
 
 def design_of_study(found: Findings) -> StudyDesign | None:
-    """Return the design of the study as it was judged, for one pair of arms; None where it is none that formulas know."""
+    """Return the design of the study as judged, for one pair of arms; None if the formulas do not cover it."""
     data, first = found.data, found.preferences[0]
     held = [each.concepts for each in data.cases]
     concepts, together = len({name for names in held for name in names}), max((len(names) for names in held), default=0)

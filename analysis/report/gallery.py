@@ -1,4 +1,4 @@
-"""A bounded number of cases to look at: references, the arms side by side, and what people said of them."""
+"""A bounded number of cases: references, the arms side by side, and their votes."""
 
 import base64
 import io
@@ -27,7 +27,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What was said of two arms' images: votes for each, and `cannot tell`."""
+    """Votes on two arms' images: for each, and `cannot tell`."""
 
     first: str
     second: str
@@ -49,7 +49,7 @@ class Exhibit:
 
 
 def gallery(found: Findings, run: Path, most: int = MOST_CASES) -> tuple[Exhibit, ...]:
-    """Return at most `most` cells of the run, evenly spaced among those with votes (among all where nobody voted)."""
+    """Return at most `most` cells of the run, evenly spaced among those with votes (among all if there are no votes)."""
     data = found.data
     order = {case.key: place for place, case in enumerate(data.cases)}
     cells = sorted({(case, seed) for case, _, seed in data.images}, key=lambda cell: (order[cell[0]], cell[1]))

@@ -14,7 +14,7 @@ BETTER = {"higher": "better (higher)", "lower": "better (lower)", "none": "highe
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A headline, what backs it, and the verdict it stands for."""
+    """A headline, its evidence, and its verdict."""
 
     headline: str
     detail: str
@@ -23,7 +23,7 @@ class Sentence:
 
 
 def preference_sentence(each: Preference, found: Findings) -> Sentence:
-    """Return what people said of one pair of arms; its verdict rests on the clustered test."""
+    """Return the sentence on people's votes for one pair of arms; its verdict rests on the clustered test."""
     contrast = each.clustered
     who = _who(found)
     ahead, behind = _order(contrast)
@@ -45,7 +45,7 @@ def preference_sentence(each: Preference, found: Findings) -> Sentence:
 
 
 def metric_sentence(metric: MetricResult) -> Sentence:
-    """Return what one metric says of the arms."""
+    """Return the sentence on one metric."""
     separated = [each for each in metric.contrasts if each.verdict in (Verdict.DIFFERENT, Verdict.DIFFERENT_WITHIN)]
     best = metric.best()
     if best is not None and len(metric.arms) > 2:
@@ -68,7 +68,7 @@ def metric_sentence(metric: MetricResult) -> Sentence:
 
 
 def cautions(found: Findings) -> tuple[str, ...]:
-    """Return what weakens the verdicts on preference, each said once."""
+    """Return what weakens the verdicts on preference, each caution once."""
     return tuple(dict.fromkeys(note for each in found.preferences for note in each.clustered.notes))
 
 

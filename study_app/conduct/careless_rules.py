@@ -1,4 +1,4 @@
-"""Who judges carelessly, by rules the design states before anyone has judged. Nothing here looks at arms."""
+"""Rules for careless participants, stated by the design before the first judgment; blind to arms."""
 
 from collections import Counter
 from dataclasses import dataclass

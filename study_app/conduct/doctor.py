@@ -109,7 +109,7 @@ def _network(port: int) -> list[Finding]:
 
 
 def _own_address() -> str | None:
-    """Return the address by which others reach this machine, None where it has none; nothing is sent."""
+    """Return the address by which others reach this machine, None if it has none; nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             # an address of the documentation's block (RFC 5737)

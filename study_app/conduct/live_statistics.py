@@ -1,4 +1,4 @@
-"""How a running study goes, blind: pace, finish, sides, checks, and who judges oddly; nothing here looks at arms."""
+"""Live statistics of a running study: pace, expected end, sides, checks, unusual participants; blind to arms."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from study_app.service.checks import agrees
 
 @dataclass(frozen=True)
 class Proportion:
-    """So many of so many, with a 95 % interval after Wilson (1927); None where there is nothing to share."""
+    """A share with its 95 % Wilson interval (1927); None for an empty total."""
 
     count: int
     of: int

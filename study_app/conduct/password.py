@@ -22,12 +22,12 @@ _LONGEST_PAUSE = 60.0
 
 
 def password_file(run: Path) -> Path:
-    """Return where a run's study keeps the hash of its dashboard's password."""
+    """Return the path of a study's password hash."""
     return run / FOLDER / "password"
 
 
 def set_password(run: Path, password: str | None = None) -> str:
-    """Keep the hash of a password, of a new random one where none is given, and return the password.
+    """Keep the hash of a password, of a new random one if none is given, and return the password.
 
     Raises:
         UserError: the password is shorter than 12 characters or longer than 1,024.
@@ -44,7 +44,7 @@ def set_password(run: Path, password: str | None = None) -> str:
 
 
 class AdminPassword:
-    """Whoever knows the password comes in; whoever guesses waits longer and longer."""
+    """Checks the admin password, with exponential back-off after failures."""
 
     def __init__(self, run: Path) -> None:
         self._file = password_file(run)
@@ -54,7 +54,7 @@ class AdminPassword:
 
     @property
     def exists(self) -> bool:
-        """Tell whether a password was set; without one there is no dashboard."""
+        """Return whether a password is set; without one the dashboard is off."""
         return self._file.exists()
 
     def fingerprint(self) -> str:
@@ -62,7 +62,7 @@ class AdminPassword:
         return hashlib.sha256(self._file.read_bytes()).hexdigest()
 
     def opens(self, password: str) -> bool | None:
-        """Tell whether the password is right; None where a guess came too soon after a wrong one, and was not looked at."""
+        """Return whether the password is right; None if it came too soon after a wrong one and was not checked."""
         with self._turn:
             if time.monotonic() < self._closed_until:
                 return None

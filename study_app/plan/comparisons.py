@@ -11,7 +11,7 @@ from study_app.plan.design import Selection
 
 @dataclass(frozen=True)
 class PlannedComparison:
-    """The images of two arms, or of more, of one case and seed; the arms stand in the manifest's order.
+    """The images of two arms, or of more, of one case and seed; the arms follow the manifest's order.
 
     `priority` is the comparison's place in the shuffled order, `first_left` is 0 where the first arm's image is on the left for
     the first participant and 1 where the second one's is; of more than two images it has no say.

@@ -1,4 +1,4 @@
-"""Where the images of a comparison stand on the page, and what an answer says of them. Pure."""
+"""Positions of a comparison's images on the page, and the meaning of an answer. Pure."""
 
 import random
 from collections import Counter
@@ -18,7 +18,7 @@ def places(count: int) -> tuple[str, ...]:
 def arrange(count: int, comparison: str, participant: str, earlier: Iterable[str]) -> str:
     """Return an arrangement of more than two images: a rotation of the comparison's own shuffle that was used least so far.
 
-    So each image stands at each place equally often within a comparison (one more or less). Among equally used rotations the
+    So each image is at each place equally often within a comparison (one more or less). Among equally used rotations the
     participant's seed draws.
     """
     base = list(range(count))

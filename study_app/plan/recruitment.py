@@ -16,7 +16,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True)
 class Recruited:
-    """Who a recruiter says has come."""
+    """The identity a recruiter gives a visitor."""
 
     source: Source
     external_id: str
@@ -24,7 +24,7 @@ class Recruited:
 
 
 def read_parameters(source: Source, parameters: Mapping[str, str]) -> Recruited | None:
-    """Return who has come by a recruiter's link, None where the link does not say so or says nonsense."""
+    """Return the visitor's identity from a recruiter's link, None if the link has none or an invalid one."""
     who, visit = (parameters.get(name, "") for name in PARAMETERS[source])
     if not _ID.fullmatch(who):
         return None

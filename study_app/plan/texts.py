@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent / "text"
 
 
 class WelcomeText(Record):
-    """The page of a visitor who has not joined."""
+    """The page of a visitor who did not join."""
 
     heading: str
     body: str
@@ -32,7 +32,7 @@ class ConsentText(Record):
 
 
 class ScreenText(Record):
-    """The check of the screen, and what is said to whom it keeps out."""
+    """The check of the screen, and the text for those it excludes."""
 
     heading: str
     body: str
@@ -71,7 +71,7 @@ class InstructionsText(Record):
 
 
 class PracticeText(Record):
-    """What marks a comparison that doesn't count, and what is said after one."""
+    """The label of a practice comparison, and the feedback after one."""
 
     badge: str
     right: str
@@ -146,7 +146,7 @@ class ThanksText(Record):
 
 
 class TroubleText(Record):
-    """What is said when something can't go on."""
+    """Texts for errors."""
 
     cookies: str
     storage: str
@@ -178,7 +178,7 @@ def languages() -> tuple[str, ...]:
 
 @cache
 def load_sentences(language: str) -> Sentences:
-    """Return the sentences of a language; raise a UserError for one there is no file of, or whose file is wrong."""
+    """Return the sentences of a language; raise a UserError if its file is missing or invalid."""
     if language not in languages():
         raise UserError(f"language {language!r}: there is none; known: {', '.join(languages())}")
     path = FOLDER / f"{language}.toml"

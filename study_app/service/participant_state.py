@@ -114,7 +114,7 @@ def find_person(session: Session, participant_id: int, alone: bool = True) -> Pe
 
 
 def whose(session: Session, study_id: int, token_sha256: str) -> Person | None:
-    """Return the participant whose token has this hash, None for a token of nobody."""
+    """Return the participant whose token has this hash, None for an unknown token."""
     found = session.execute(_WHOSE, {"token": token_sha256, "study": study_id}).first()
     return None if found is None else Person(*found)
 

@@ -1,4 +1,4 @@
-"""The researcher's way in: `/admin` shows the dashboard to whoever has logged in, and a login to anyone else."""
+"""Admin access: `/admin` shows the dashboard after login, and the login form before."""
 
 import hmac
 import time
@@ -49,7 +49,7 @@ class AdminRoutes:
         return HTMLResponse(await run_in_threadpool(self._seen), headers=_HEADERS)
 
     async def log_in(self, request: Request) -> Response:
-        """Let in whoever gives the password."""
+        """Log in a visitor who gives the password."""
         if not self.door.exists:
             return _nothing_here()
         given = await _password(request)

@@ -1,4 +1,4 @@
-"""The page of one comparison: references, question, images, answers; a script measures times and zooms where it can run."""
+"""The page of one comparison: references, question, images, answers; a script measures times and zooms if it can run."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -21,7 +21,7 @@ Answered = Callable[[Choice, Timing], None]
 def show_trial(
     service: StudyService, sentences: Sentences, language: str, trial: TrialPage, answered: Answered, said: str | None = None
 ) -> None:
-    """Show a comparison, and call `answered` with what was chosen; `said` is about the page before and moves nothing.
+    """Show a comparison, and call `answered` with what was chosen; `said` refers to the page before and moves nothing.
 
     The keys name the assignment, and what they call holds it: a second click on a page that is already gone answers the old
     assignment again, which changes nothing, and never the next one unseen. The script takes clicks and keys before the buttons
@@ -114,7 +114,7 @@ def read_answer(told: object, places: tuple[str, ...]) -> tuple[Choice, Timing] 
 
 
 def _choices(service: StudyService, words: ComparisonText, trial: TrialPage) -> list[tuple[Choice, str, str]]:
-    """Return the answers of a page, in the order of its buttons: what it means, what it says, its key."""
+    """Return the answers of a page, in the order of its buttons: meaning, label, key."""
     last = str(len(trial.places) + 1)
     if len(trial.places) == 2:
         choices = [("left", words.left, "1"), ("right", words.right, "2")]

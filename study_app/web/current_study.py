@@ -1,4 +1,4 @@
-"""The study this process serves: set once by the server, read by the page script, which Streamlit runs anew for every click."""
+"""The study this process serves: set once by the server, read by the page script, which Streamlit reruns for every click."""
 
 from study_app.service.study import StudyService
 

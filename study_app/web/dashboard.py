@@ -81,7 +81,7 @@ def _notices(status: StudyStatus, seen: LiveStatistics) -> list[str]:
 
 
 def _people(seen: LiveStatistics) -> str:
-    """Return a table of everyone, whoever breaks a rule first."""
+    """Return a table of all participants, those who break a rule first."""
     rows = [
         (
             f"{person.participant_id}{' (simulated)' if person.simulated else ''}",

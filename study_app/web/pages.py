@@ -1,4 +1,4 @@
-"""The pages of the study. They show what the service says and hand it what was clicked; they decide nothing."""
+"""The pages of the study. They show the service's state and pass clicks to it; they decide nothing."""
 
 import math
 import re

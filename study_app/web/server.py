@@ -112,7 +112,7 @@ class SecurityHeaders:
 
 
 def _from_elsewhere(scope: Scope) -> bool:
-    """Tell whether the page that opens a websocket is another host's; programs that are no browser name no page."""
+    """Return whether a websocket is opened by another host's page; other programs name no page."""
     headers = Headers(scope=scope)
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != headers.get("host")
@@ -125,7 +125,7 @@ def _claims_too_much(scope: Scope) -> bool:
 
 
 def own_routes(service: StudyService) -> list[Route]:
-    """Return what this server answers beside Streamlit's pages: joining and leaving, blinded images, health."""
+    """Return the routes in addition to Streamlit's pages: joining and leaving, blinded images, health."""
 
     async def image(request: Request) -> Response:
         """Send a blinded image to the participant whose page shows it now; to anyone else it does not exist."""

@@ -70,7 +70,7 @@ def show_questionnaire(scene: PageContext, visitor: Visitor) -> None:
 
 
 def _alert(told: str) -> None:
-    """Say what is not right beside the button that was pressed, where it is seen on a phone too."""
+    """Show what is wrong next to the pressed button, visible on a phone too."""
     if told:
         st.html(f'<p class="study-problem" role="alert">{escape(told)}</p>')
 
@@ -93,7 +93,7 @@ def _ask(scene: PageContext, question: Question, wrong: bool) -> None:
 
 
 def _as_text(said: str) -> str:
-    """Return Markdown that shows a text as it stands, since a study's text is no markup."""
+    """Return Markdown that shows a text literally, since a study's text is not markup."""
     return "".join(f"\\{sign}" if sign in r"\`*_{}[]()#+-.!:~$|<>" else sign for sign in said)
 
 
