@@ -1,4 +1,4 @@
-"""One row per comparison: what people said, how far they disagreed, what metrics say; and the numbers of any part of a run."""
+"""One row per comparison: votes, disagreement and metric scores; and the results of any part of a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ KEYS = ["case", "seed", "first", "second"]
 class Part(Result):
     """The numbers of some of a run's comparisons of two arms.
 
-    Whoever chose the comparisons after a look at them explores: an interval here is no test.
+    Comparisons that were chosen after a look at them are exploratory: an interval here is not a test.
     """
 
     first: str

@@ -35,7 +35,7 @@ class Similarity(Result):
 
 @dataclass(frozen=True)
 class Findings(Result):
-    """What one run says."""
+    """All results of one run."""
 
     data: RunData
     margin: float | None
@@ -62,7 +62,7 @@ class Findings(Result):
 
     @cached_property
     def judged(self) -> tuple[Judged, ...]:
-        """Return every metric with a direction beside the votes, pair of arms by pair of arms, then all of them."""
+        """Return every directed metric against the votes, for each pair of arms and then for all arms."""
         return tuple(judged(self.data))
 
     @cached_property

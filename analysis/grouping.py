@@ -36,7 +36,7 @@ def votes_of(data: RunData) -> list[Votes]:
 def measured(data: RunData) -> Iterator[Measured]:
     """Yield every metric that scores single images; a metric under two signatures comes twice and is never averaged.
 
-    Several rows of one image (one per concept) are averaged first. A case and seed where an arm lacks a score is left out
+    Several rows of one image (one per concept) are averaged first. A case and seed in which an arm lacks a score is left out
     for all arms, and counted.
     """
     own = data.scores[data.scores["other_arm"] == ""]
@@ -59,7 +59,7 @@ def measured(data: RunData) -> Iterator[Measured]:
 
 
 def by_signature(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield each metric under each signature; where there are several signatures, they are told apart by a number."""
+    """Yield each metric under each signature; several signatures of one metric are numbered."""
     for metric, of_metric in rows.groupby("metric", sort=False):
         signatures = list(dict.fromkeys(of_metric["signature"]))
         for number, signature in enumerate(signatures, start=1):

@@ -20,11 +20,11 @@ class MissingExtraError(UserError):
 
 
 class MissingWeightsError(UserError):
-    """Weights of a model can't be had here; the message says how to get them."""
+    """Weights of a model are unavailable here; the message tells how to get them."""
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
-    """Return the error for a name that nobody knows, with the nearest one that somebody does, and all of them."""
+    """Return the error for an unknown name, with the nearest known name and all of them."""
     names = list(known)
     near = get_close_matches(name, names, 1)
     hint = f"did you mean {near[0]!r}? Known: " if near else "known: "

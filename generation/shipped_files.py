@@ -17,7 +17,7 @@ def find(wish: str, folder: str, what: str) -> tuple[Path, Path]:
     """Return a file and the folder its relative paths start from: its own, or for a shipped one the current folder.
 
     Raises:
-        UserError: there is neither a file nor a shipped one of that name; `what` says what was looked for.
+        UserError: neither a file nor a shipped one has that name; `what` names the kind of file.
     """
     path, known = Path(wish), shipped(folder)
     if path.is_file():

@@ -21,7 +21,7 @@ STRETCH = 1 << 24
 
 @dataclass
 class TensorFile:
-    """Tensors on their way into a file: their bytes lie in `data`, what the file says of them in `entries`."""
+    """Tensors to be written to a file: their bytes are in `data`, their header entries in `entries`."""
 
     data: BinaryIO
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class TensorFile:
         return {name: entry["shape"][0] for name, entry in self.entries.items() if name.endswith("lora_A.weight")}
 
     def write(self, path: Path, header: Mapping[str, str]) -> None:
-        """Write the whole file to `path`, its header sorted: the library orders what a header says anew in every process."""
+        """Write the whole file to `path`, its header sorted: the library's header order changes with every process."""
         text = provenance.as_json({"__metadata__": dict(header), **self.entries}).encode()
         text += b" " * (-len(text) % 8)
         self.data.seek(0)

@@ -46,8 +46,8 @@ def crossed_weights(
 ) -> Iterator[Floats]:
     """Yield one weight per row for every draw: the product of exponential weights of its concepts and its participant.
 
-    Without participants each row has a weight of its own instead: the seeds within a case. `concepts` False weighs whole
-    concept sets; by default concepts are weighed where they can stand for others.
+    Without participants each row has its own weight instead: the seeds within a case. `concepts` False weighs whole
+    concept sets; by default concepts are weighed if they can represent others.
     """
     by_concept = sets.generalises if concepts is None else concepts
     names = {name: place for place, name in enumerate(dict.fromkeys(name for held in sets.ordered_members for name in held))}

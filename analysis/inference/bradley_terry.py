@@ -30,8 +30,8 @@ INFINITE = 15.0
 class Strengths(Result):
     """A fitted model.
 
-    `estimates` are log strengths with mean zero, then the side effect where it was asked for (positive: the left side helps),
-    then log nu where there are ties; `covariance` is theirs.
+    `estimates` are log strengths with mean zero, then the side effect if requested (positive: the left side helps),
+    then log nu if there are ties; `covariance` belongs to them.
     """
 
     arms: tuple[str, ...]
@@ -83,7 +83,7 @@ class Strengths(Result):
 
 
 def fit_strengths(counts: Counts, side: bool = False) -> Strengths:
-    """Return the strengths of largest likelihood by Newton; Davidson's model where there are ties.
+    """Return the strengths of largest likelihood by Newton; Davidson's model if there are ties.
 
     `side` adds the advantage of being shown left. Raises UserError where no finite estimate exists: groups that were not
     compared or never lost, nothing but ties, sides that were never swapped.

@@ -101,7 +101,7 @@ def profile_interval(
 ) -> tuple[float, float]:
     """Return the profile-likelihood interval of the coefficient or standard deviation `name`; arguments as `fit_mixed`.
 
-    Every step towards its ends is a fit of its own.
+    Every step towards its ends is a separate fit.
     """
     with threadpool_limits(1):
         laplace, names = _laplace(successes, terms, covariates or {}, trials)

@@ -89,7 +89,7 @@ class Laplace:
 
 
 def minimize(laplace: Laplace, start: Floats, free: Codes) -> tuple[float, Floats]:
-    """Return the least value over the `free` parameters and where it is."""
+    """Return the minimum over the `free` parameters and its position."""
 
     def part(values: Floats) -> tuple[float, Floats]:
         point = start.copy()

@@ -28,7 +28,7 @@ class Rankings:
     """One row per vote.
 
     `order` holds the ranked arms (their places in `arms`), best first, -1 after the last, of shape (votes, ranks); a plain
-    choice has one rank. `offered` says which arms were shown, of shape (votes, arms): those that are not ranked lost to all
+    choice has one rank. `offered` marks the arms that were shown, of shape (votes, arms): those that are not ranked lost to all
     that are.
     """
 

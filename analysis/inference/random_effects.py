@@ -19,7 +19,7 @@ ABSENT = -1
 
 
 def _sums(codes: Codes, values: Floats, count: int) -> Floats:
-    """Return the sum of `values` for each of the codes 0 to `count` - 1 (numpy gives integers where there are no rows)."""
+    """Return the sum of `values` for each of the codes 0 to `count` - 1 (numpy gives integers if there are no rows)."""
     return np.bincount(codes, values, count).astype(np.float64, copy=False)
 
 
@@ -57,7 +57,7 @@ class _Link:
 class Design:
     """The terms in the order of elimination: a nested chain first, then the dense remainder.
 
-    The columns of the random effects follow `names`; a last column, without variance, stands for absent members.
+    The columns of the random effects follow `names`; a last column, without variance, represents absent members.
     """
 
     names: tuple[str, ...]

@@ -62,7 +62,7 @@ def alignment(answers: Floats, others: Floats) -> Floats:
 
     Args:
         answers: one answer per item, shape (items,).
-        others: the other people's answers, NaN where there is none, shape (items, people).
+        others: the other people's answers, NaN if missing, shape (items, people).
     """
     present = ~np.isnan(others)
     same = (others == answers[:, None]) & present
@@ -73,7 +73,7 @@ def alternative_annotator_test(human: Floats, judge: Floats, epsilon: float) -> 
     """Return the test of a judge against every person.
 
     Args:
-        human: categorical answers as numbers, NaN where a person did not answer, shape (items, people).
+        human: categorical answers as numbers, NaN if a person did not answer, shape (items, people).
         judge: the judge's answers, NaN for an abstention, which is left out, shape (items,).
         epsilon: how much worse a judge may be for its lower price: .2 for experts, .15 for skilled people, .1 for a crowd.
 

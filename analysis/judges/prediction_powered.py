@@ -74,7 +74,7 @@ def clustered_estimate(
     power_tuning: float | None = None,
     alpha: float = 0.05,
 ) -> PredictionPowered | None:
-    """Return the estimate with errors that respect shared concepts, comparisons and participants; None if there is no error.
+    """Return the estimate with errors that respect shared concepts, comparisons and participants; None without an error.
 
     Args:
         votes: one row per vote, 1, 0 or 0.5, shape (n,).
@@ -82,7 +82,7 @@ def clustered_estimate(
         comparison: comparison of each vote.
         sets: concepts of each vote.
         participant: participant of each vote; None if unknown.
-        further: the judge's answers to comparisons of concepts nobody voted on, shape (N,).
+        further: the judge's answers to comparisons of concepts without votes, shape (N,).
         further_sets: their concepts; none may be among those voted on.
         power_tuning: lambda; None tunes it on means per comparison.
         alpha: one minus the level of the interval.

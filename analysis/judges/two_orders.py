@@ -35,7 +35,7 @@ def order_effect(a_first: float, b_first: float) -> OrderEffect:
     """Return preference and position pull from the probability that the first image wins, with A first and with B first.
 
     Raises:
-        ValueError: a probability is not strictly between 0 and 1, where a logit does not exist.
+        ValueError: a probability is not strictly between 0 and 1, so it has no logit.
     """
     for value in (a_first, b_first):
         if not 0 < value < 1:
@@ -78,7 +78,7 @@ class OrderedAnswers:
 
 
 def answers(a_first: Sequence[float | None], b_first: Sequence[float | None]) -> OrderedAnswers:
-    """Return the answers of comparisons, None where one is missing.
+    """Return the answers of comparisons, None for a missing one.
 
     Raises:
         ValueError: the orders have different lengths, or an answer is not 0, 0.5, 1 or None.

@@ -26,7 +26,7 @@ ALL_ARMS = "all arms"
 
 @dataclass(frozen=True)
 class Judged:
-    """One metric beside the votes on one pair of arms, or on all of them.
+    """One metric against the votes on one pair of arms, or on all of them.
 
     `gap` is, for each vote, the metric's lead of the first arm's image over the second's, positive where the metric finds the
     first one better; `pair` tells pairs of arms apart.
@@ -94,7 +94,7 @@ def foresight(data: Judged) -> Foresight:
 
 
 def people_and_metrics(data: RunData | Iterable[Judged]) -> tuple[Foresight, ...]:
-    """Return how well every metric foresees people: for each pair of arms, and for all arms where there are several pairs.
+    """Return how well every metric foresees people: for each pair of arms, and for all arms if there are several pairs.
 
     All arms together mix two things, which arm is better and which image of two given arms is; the pairs hold the second
     alone. The p-values of one pair of arms are corrected over the metrics (Holm 1979).
@@ -118,7 +118,7 @@ def _holm(family: list[Foresight]) -> Iterator[Foresight]:
 
 
 def judged(data: RunData) -> Iterator[Judged]:
-    """Yield every metric with a direction beside the votes, pair of arms by pair of arms, then all of them."""
+    """Yield every directed metric against the votes, for each pair of arms and then for all arms."""
     together = votes_of(data)
     own = data.scores[(data.scores["other_arm"] == "") & (data.scores["direction"] != "none")]
     for name, rows in by_signature(own):
@@ -138,7 +138,7 @@ def judged(data: RunData) -> Iterator[Judged]:
 
 
 def _leads(wide: pd.DataFrame, first: str, second: str, cells: pd.DataFrame) -> Floats:
-    """Return the first arm's lead in every row of `cells`, averaged over concepts; not a number where a score is missing."""
+    """Return the first arm's lead in every row of `cells`, averaged over concepts; not a number if a score is missing."""
     if not {first, second} <= set(wide.columns):
         return np.full(len(cells), np.nan)
     lead = wide[first] - wide[second]

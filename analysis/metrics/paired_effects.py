@@ -1,6 +1,6 @@
 """How large a paired difference is, on scales that need no unit, and the sign-flip test of it.
 
-One row per concept set, seeds averaged: seeds of one case are no replicates. Sets are taken for independent here, so test and
+One row per concept set, seeds averaged: seeds of one case are not replicates. Sets are taken for independent here, so test and
 interval hold for other seeds and sets of these concepts; what holds for other concepts is the contrast of
 `analysis.metrics.paired`.
 """
@@ -26,7 +26,7 @@ EXACT = 50
 
 @dataclass(frozen=True, slots=True)
 class PairedEffect(Result):
-    """The difference first - second of one metric, over concept sets. What is undefined is None, and `note` says why."""
+    """The difference first - second of one metric, over concept sets. What is undefined is None, and `note` gives why."""
 
     metric: str
     signature: str
@@ -127,7 +127,7 @@ def _walsh(differences: Floats) -> Floats:
 def hodges_lehmann_interval(differences: Floats) -> tuple[float, float] | None:
     """Return the 95 % interval of the median of means from the signed-rank distribution (Hollander and Wolfe 1973).
 
-    Exact up to 50 differences, normal beyond. None where there are too few for any.
+    Exact up to 50 differences, normal beyond. None if there are too few.
     """
     n = len(differences)
     total = n * (n + 1) // 2

@@ -2,7 +2,7 @@
 
 Run it as `evalkit paper noise_consistency RUN [FOLDER]`. The row of real images compares each reference with the
 other references of its concept, by the encoders the run was scored with; it needs the extra `metrics` and their weights, and is
-left out, and that is said, where they are lacking. Copy the script for your own design.
+left out, with a note, if they are missing. Copy the script for your own design.
 """
 
 import sys
@@ -45,7 +45,7 @@ def real_images(findings: Findings, run: Path, columns: Sequence[MetricColumn]) 
     """Return by metric how alike the references of a concept are; only what was made by the run's own recipe.
 
     Scoring a reference against all n references of its concept includes itself, at similarity 1; (n v - 1) / (n - 1) takes that
-    out again. A concept with a single reference says nothing.
+    out again. A concept with a single reference is skipped.
     """
     import evalkit
     from evalkit.weights.lookup import FILE_NAME, read_table

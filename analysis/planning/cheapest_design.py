@@ -77,7 +77,7 @@ def cheapest(
 ) -> Plan:
     """Return the cheapest design that reaches the target; `fixed` holds what the study can't change.
 
-    Raises UserError where no design of the grid reaches it, and says which floor stands in the way.
+    Raises UserError if no design of the grid reaches it; the message names the limiting floor.
     """
     held = dict(fixed or {})
     designs = sorted(_designs(held, together), key=lambda design: cost_of(design, prices, tests))

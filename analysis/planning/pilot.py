@@ -1,4 +1,4 @@
-"""What a pilot study says of the spread of votes, for the next study's plan."""
+"""Spread of votes estimated from a pilot study, for the next study's plan."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from evalkit.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Pilot(Result):
-    """The spread found in a pilot; `notes` name what it could not tell and a guess stands for."""
+    """The spread found in a pilot; `notes` name what it could not estimate and took from the guess."""
 
     votes: int
     spread: Spread

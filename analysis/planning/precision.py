@@ -150,7 +150,7 @@ def power_of(effect: float, error: float, df: int, tests: int = 1) -> float:
 
 
 def equivalence_power(margin: float, error: float, df: int, tests: int = 1) -> float:
-    """Return the chance that two one-sided t-tests show equally good arms to lie within the margin."""
+    """Return the chance that two one-sided t-tests show equally good arms to be within the margin."""
     edge = float(stats.t.isf(ALPHA / tests, df))
     return max(0.0, 2.0 * float(stats.nct.sf(edge, df, margin / error)) - 1.0)
 
@@ -180,7 +180,7 @@ def _smallest_effect(design: StudyDesign, spread: Spread, tests: int, power: flo
 
 
 def draw_study(design: StudyDesign, spread: Spread, effect: float, rng: np.random.Generator) -> Votes:
-    """Return the votes of one simulated study of this design, every random effect drawn anew."""
+    """Return the votes of one simulated study of this design, with freshly drawn random effects."""
     logit, _ = shares(spread, design.together, effect)
     sets = list(combinations(range(design.concepts), design.together))
     if design.pairs is not None:

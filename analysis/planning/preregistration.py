@@ -1,6 +1,6 @@
 """The analysis, written down before there is anything to analyze: what is tested, against which margin, for whom it shall hold.
 
-A frozen plan carries the sha256 of what it says, so that a change after the fact shows.
+A frozen plan carries the sha256 of its content, so that a later change is detected.
 """
 
 import json
@@ -66,11 +66,11 @@ class FrozenPlan(Record):
 
     @property
     def takes_simulated(self) -> bool | None:
-        """Return what `read_run` is told of simulated judgments: leave them out, or take them where there are no others."""
+        """Return how `read_run` treats simulated judgments: excluded, or used if there are no others."""
         return False if self.exclusions.simulated else None
 
     def sha256(self) -> str:
-        """Return the sha256 of what the plan says, as 64 hex digits."""
+        """Return the sha256 of the plan's content, as 64 hex digits."""
         return sha256_bytes(json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode())
 
 
@@ -84,7 +84,7 @@ def freeze(plan: FrozenPlan, path: Path) -> str:
 
 
 def read_plan(path: Path) -> FrozenPlan:
-    """Return a frozen plan; raise UserError for anything else, also where it was changed after it was frozen."""
+    """Return a frozen plan; raise UserError for anything else, including a plan that was changed after it was frozen."""
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -57,7 +57,7 @@ class ReportFigure:
 
     @cached_property
     def svg(self) -> bytes:
-        """Return the figure as SVG, rendered once: the report holds it, and so does a file beside it."""
+        """Return the figure as SVG, rendered once: the report contains it, and so does a file next to it."""
         return self.rendered("svg")
 
     def files(self) -> dict[str, bytes]:
@@ -66,7 +66,7 @@ class ReportFigure:
 
 
 def canvas(height: float, rows: int, label: str) -> tuple[Figure, Axes]:
-    """Return a figure for `rows` lines below each other, `height` inches beside the labels, the first line on top."""
+    """Return a figure for `rows` lines below each other, `height` inches plus the labels, the first line on top."""
     figure = Figure(figsize=(WIDTH, 1.1 + height), layout="constrained")
     axes = figure.add_subplot()
     lines(axes, rows)

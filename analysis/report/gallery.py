@@ -1,4 +1,4 @@
-"""A bounded number of cases to look at: references, the arms side by side, and what people said of them."""
+"""A bounded number of cases: references, the arms side by side, and their votes."""
 
 import base64
 import io

@@ -24,7 +24,7 @@ MOST_POINTS = 200
 
 
 def clear_contrasts(metrics: Sequence[MetricResult]) -> list[tuple[MetricResult, Contrast]]:
-    """Return the paired contrasts that have a unit of their own (d_z) and a direction that is good."""
+    """Return the paired contrasts that have a unit (d_z) and a preferred direction."""
     return [
         (metric, contrast)
         for metric in metrics

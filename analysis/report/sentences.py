@@ -14,7 +14,7 @@ BETTER = {"higher": "better (higher)", "lower": "better (lower)", "none": "highe
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A headline, what backs it, and the verdict it stands for."""
+    """A headline, its evidence, and its verdict."""
 
     headline: str
     detail: str
@@ -45,7 +45,7 @@ def preference_sentence(each: Preference, findings: Findings) -> Sentence:
 
 
 def metric_sentence(metric: MetricResult) -> Sentence:
-    """Return what one metric says of the arms."""
+    """Return the sentence on one metric."""
     separated = [each for each in metric.contrasts if each.verdict in (Verdict.DIFFERENT, Verdict.DIFFERENT_WITHIN)]
     best = metric.best()
     if best is not None and len(metric.arms) > 2:

@@ -1,4 +1,4 @@
-"""Figures of what people said: preference with its margin, outcomes with ties, strength of every arm."""
+"""Figures of votes: preference with its margin, outcomes with ties, strength of every arm."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ TIE = "#c9ccd1"
 def preference_forest(
     preferences: Sequence[Preference], margin: float | None = None, margin_scale: str = "votes", simulated: bool = False
 ) -> Figure:
-    """Return the share of every pair of arms with its clustered interval, beside the naive one; a band is the margin."""
+    """Return the share of every pair of arms with its clustered interval, next to the naive one; a band is the margin."""
     with mpl.rc_context(SETTINGS):
         figure, axes = canvas(0.42 * len(preferences), len(preferences), "share for the first arm, %")
         if margin is not None:

@@ -1,6 +1,6 @@
 """Decisions of a stopping study: the looks so far are replayed against the rule, contrast by contrast.
 
-A replay of the logged looks gives the same bounds and decisions every time, whoever runs it. Difference and equivalence are two
+A replay of the logged looks gives the same bounds and decisions every time. Difference and equivalence are two
 families, each at the rule's error rate. Futility is non-binding: it closes a contrast but changes no bound.
 """
 

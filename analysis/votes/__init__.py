@@ -1,1 +1,1 @@
-"""What people said: preference, ties, agreement, biases, and who may not have looked."""
+"""Analysis of votes: preference, ties, inter-rater agreement, biases, screening of participants."""

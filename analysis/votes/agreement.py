@@ -25,7 +25,7 @@ SEED = 20_08
 
 @dataclass(frozen=True, slots=True)
 class Agreement(Result):
-    """Agreement over units judged at least twice. What is undefined is None, and `note` says why.
+    """Agreement over units judged at least twice. What is undefined is None, and `note` gives the reason.
 
     Low kappa or alpha is to be expected where two arms are equally good: there is then nothing to agree about.
     """
@@ -102,8 +102,8 @@ def fleiss_null_error(table: NDArray[np.int64]) -> float:
 def krippendorff(table: NDArray[np.int64], values: Sequence[float], level: Level) -> float:
     """Return Krippendorff's alpha of a units x categories table of counts, 1 at most.
 
-    `values` is what each category stands for, ascending; `nominal` ignores it and `ordinal` uses its order alone. Raises
-    UserError where it is undefined: no unit judged twice, judgments that are all the same, ratios of negative values.
+    `values` is the value of each category, ascending; `nominal` ignores it and `ordinal` uses its order alone. Raises
+    UserError if it is undefined: no unit judged twice, judgments that are all the same, ratios of negative values.
     """
     kept = table[table.sum(axis=1) >= 2].astype(np.float64)
     totals = kept.sum(axis=0)
@@ -134,7 +134,7 @@ def _distances(values: Floats, totals: Floats, level: Level) -> Floats:
 
 
 def gwet_ac1(table: NDArray[np.int64]) -> float:
-    """Return Gwet's AC1 of a units x categories table of counts (Gwet 2008); a category nobody chose counts as one.
+    """Return Gwet's AC1 of a units x categories table of counts (Gwet 2008); a category without answers counts as one.
 
     Raises UserError where no unit was judged twice or there are fewer than two categories.
     """

@@ -1,6 +1,6 @@
 """One question, seven analyses: which arm people prefer, from the papers' test to models of all that recurs.
 
-Every rung says what it treats as a random sample. The verdicts rest on rung D; the others show what that choice costs.
+Every rung states what it treats as a random sample. The verdicts rest on rung D; the others show what that choice costs.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class Rung(Result):
 def ladder(votes: Votes, draws: int = DRAWS, seed: int = SEED, model: VoteModel | None = None) -> tuple[Rung, ...]:
     """Return all analyses of one pair of arms, A to G; the same seed gives the same intervals.
 
-    `model` is the mixed model of these votes, where it was fitted already.
+    `model` is the mixed model of these votes, if it was fitted already.
     """
     default = "dyadic + participant" if votes.sets.generalises else "clustered by what can stand for others"
     mixed = partial(_mixed, model=model)

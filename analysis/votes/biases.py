@@ -1,6 +1,6 @@
 """What should not move votes but may: the side, the order of comparisons, the time taken; and arms that are the same.
 
-Sides are drawn anew for every vote, so a bias to one side does not favour an arm; it only makes votes worth less.
+Sides are randomised for every vote, so a bias to one side does not favour an arm; it only makes votes worth less.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ TIME = "change of the share with each doubling of the time taken"
 
 @dataclass(frozen=True, slots=True)
 class Bias(Result):
-    """One influence that should be none, on the votes of one pair of arms; the contrast's null is no influence."""
+    """One influence that should be none, on the votes of one pair of arms; the contrast's null value means no influence."""
 
     influence: str
     contrast: Contrast
@@ -33,7 +33,7 @@ class Bias(Result):
 def biases(data: RunData) -> tuple[Bias, ...]:
     """Return side, order and time effects of every pair of arms; p-values of one influence are corrected over the pairs.
 
-    An order or time effect says that the preference moved, not that anybody became slower.
+    An order or time effect means that the preference moved, not that participants became slower.
     """
     found: dict[str, list[Contrast]] = {"side": [], "order": [], "time": []}
     place = data.judgments.groupby("participant").cumcount()
@@ -78,9 +78,9 @@ def share_slope(votes: Votes, along: Floats, scale: str) -> Contrast:
 
 
 def null_pairs(data: RunData) -> tuple[Bias, ...]:
-    """Return what people said of arms that are the same method with the same parameters: it should be one half.
+    """Return the share of votes between arms that are the same method with the same parameters: it should be one half.
 
-    Empty where no two arms are the same; such a pair in a study shows what the instrument says where there is nothing to say.
+    Empty if no two arms are the same; such a pair in a study shows what the instrument measures without a difference.
     """
     same = {
         (one.label, other.label)

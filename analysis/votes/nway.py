@@ -35,7 +35,7 @@ class Several(Result):
 
 
 def several_of(data: RunData) -> Several | None:
-    """Return what people chose of more than two images at once; None where nobody was asked that."""
+    """Return the choices among more than two images at once; None if the study has no such comparison."""
     if data.several.empty:
         return None
     decided = data.several[data.several["order"].map(len) > 0]

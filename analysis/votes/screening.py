@@ -1,7 +1,7 @@
 """Who may not have looked: agreement with others, reliability, sides; and the result without them.
 
 Reliability is that of the one-coin model (Dawid and Skene 1979, one accuracy per participant). With a preference a true winner
-is a model and not a fact, so nobody is excluded by it: the result without those it points at shows how much hangs on them.
+is a model and not a fact, so it excludes no one: the result without the flagged participants shows their influence.
 """
 
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class Screening(Result):
 
 
 def screen(votes: Votes) -> Screening:
-    """Return what can be said of every participant's care, and the default test without those pointed at."""
+    """Return screening statistics of every participant, and the default test without the flagged ones."""
     kept = votes.choice != CANNOT_TELL
     decided = some_votes(votes, kept)
     reliable, _ = one_coin(decided.choice, decided.comparison, decided.participant)

@@ -23,7 +23,7 @@ SIDE = "shown left"
 
 @dataclass(frozen=True, slots=True)
 class VoteModel(Result):
-    """A logistic mixed model of one pair of arms' decided votes; without a fit, `note` says why."""
+    """A logistic mixed model of one pair of arms' decided votes; without a fit, `note` gives the reason."""
 
     first: str
     second: str
@@ -35,7 +35,7 @@ class VoteModel(Result):
 
 @dataclass(frozen=True, slots=True)
 class ArmStrengths(Result):
-    """Strengths of all arms on one scale, from all votes together; without a fit, `note` says why.
+    """Strengths of all arms on one scale, from all votes together; without a fit, `note` gives the reason.
 
     The differences have the project's default errors, and so have the quasi errors, one per arm.
     """
@@ -47,10 +47,10 @@ class ArmStrengths(Result):
 
 
 def vote_model(votes: Votes) -> VoteModel:
-    """Return the mixed model of a pair of arms: crossed effects of whatever recurs, and of the side where it is known.
+    """Return the mixed model of a pair of arms: crossed effects of every recurring level, and of the side if known.
 
-    A level that the design does not hold, or that coincides with another, is no term: pairs with one seed, concepts that are
-    too few to stand for others, participants who voted once.
+    A level that the design lacks, or that coincides with another, gets no term: pairs with one seed, concepts that are
+    too few to represent others, participants who voted once.
     """
     kept = votes.choice != CANNOT_TELL
     left_out = int(np.count_nonzero(~kept))
@@ -81,7 +81,7 @@ def _terms(votes: Votes, kept: NDArray[np.bool_]) -> list[RandomTerm]:
 
 
 def _members(sets: ConceptSets) -> Codes:
-    """Return the concepts of each row, one column per concept, -1 where there is no further one."""
+    """Return the concepts of each row, one column per concept, -1 for absent ones."""
     names = {name: place for place, name in enumerate(dict.fromkeys(name for held in sets.ordered_members for name in held))}
     table = np.full((len(sets.members), max(len(held) for held in sets.members)), -1, dtype=np.int64)
     for place, held in enumerate(sets.ordered_members):
@@ -96,7 +96,7 @@ def _packed(codes: Codes) -> Codes:
 def arm_strengths(judgments: pd.DataFrame, concepts: dict[str, tuple[str, ...]], labels: Sequence[str]) -> ArmStrengths | None:
     """Return the strengths of all arms that were judged; None where they are fewer than three.
 
-    `judgments` as in `RunData`. With two arms the preference says it all.
+    `judgments` as in `RunData`. With two arms the preference is sufficient.
     """
     judged = set(judgments["first"]) | set(judgments["second"])
     arms = tuple(label for label in labels if label in judged)

@@ -39,7 +39,7 @@ def load_pickscore(weights: Weights, device: str) -> ClipEncoder:
 
 
 class PaddedClipEncoder(ClipEncoder):
-    """CLIP that sees whole pictures: the longer side at the model's size, black beside the shorter one."""
+    """CLIP that sees whole pictures: the longer side at the model's size, the shorter one padded with black."""
 
     def __init__(self, weights: Weights, device: str, architecture: str) -> None:
         """Read the architecture, as ClipEncoder does."""

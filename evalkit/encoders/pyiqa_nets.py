@@ -34,7 +34,7 @@ def load_pyiqa(name: str, device: str) -> QualityNet:
 
 
 def tensors_sha256(net: "Module") -> str:
-    """Return the sha256 of all tensors of a net by name, those included that are plain attributes; empty where it has none."""
+    """Return the sha256 of all tensors of a net by name, including plain attributes; empty if it has none."""
     import torch
 
     found: dict[str, Tensor] = {**dict(net.named_parameters()), **dict(net.named_buffers())}
@@ -75,7 +75,7 @@ def _refuse(url: str, place: str, **_: object) -> None:
 
 
 def _reporting(name: str, metric: "Module") -> "Module":
-    """Return the metric as a net that says in one line what it can't score."""
+    """Return the metric as a net that reports in one line what it can't score."""
     import torch
 
     class Reporting(torch.nn.Module):

@@ -23,7 +23,7 @@ def sha256_bytes(data: bytes) -> str:
 
 @contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on leaving, flush it to disk and rename it to `path`.
+    """Give a temporary path next to `path`; on leaving, flush it to disk and rename it to `path`.
 
     Nothing is left where the block raises. A full disk is reported as a UserError that names the file.
     """

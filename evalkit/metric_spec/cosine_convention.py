@@ -9,7 +9,7 @@ Reference = TypeVar("Reference")
 
 @dataclass(frozen=True)
 class Convention:
-    """How a cosine becomes a score: `factor` times it, negative ones counted as 0 where it is `clamped`."""
+    """How a cosine becomes a score: `factor` times it, negative ones counted as 0 if it is `clamped`."""
 
     factor: float = 1.0
     clamped: bool = False
@@ -34,14 +34,14 @@ class Convention:
         """Return the cosine of a score.
 
         Raises:
-            ValueError: the score is 0 because a negative cosine was clamped, so nobody knows it.
+            ValueError: the score is 0 because a negative cosine was clamped, so it is unknown.
         """
         if self.clamped and score <= 0:
             raise ValueError("it is 0, which stands for every cosine that is not above 0")
         return score / self.factor
 
     def reduction(self, plain: str) -> str:
-        """Return the part of a signature that says all this, made of that of a plain cosine.
+        """Return the part of a signature that describes this, made from that of a plain cosine.
 
         >>> Convention(factor=2.5, clamped=True).reduction("cos")
         '2.5*max(cos,0)'

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Measure:
     """Scores a picture at its own size by a function of its pixels, uint8 H x W x 3, to one number.
 
-    The function's code is part of the recipe, by the hash of the file it stands in: change it, and scores that were kept count
+    The function's code is part of the recipe, by the hash of its source file: change it, and scores that were kept count
     no more.
     """
 
@@ -66,7 +66,7 @@ class Measure:
 
 
 def _code_hash(function: Callable[..., object]) -> str:
-    """Return 12 hex digits of the file a function stands in, or of its own code where there is no such file."""
+    """Return 12 hex digits of a function's source file, or of its code if there is no such file."""
     code = inspect.unwrap(function).__code__
     path = Path(code.co_filename)
     return hashlib.sha256(path.read_bytes() if path.is_file() else marshal.dumps(code)).hexdigest()[:12]

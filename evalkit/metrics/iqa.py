@@ -18,7 +18,7 @@ def metrics_by_name(registry: Mapping[str, MetricCard], names: Sequence[str]) ->
     """Return the cards of these names, each once: those of the registry in its order, then pyiqa's others.
 
     Raises:
-        UserError: there is no such metric; the message names the known ones.
+        UserError: the metric is unknown; the message names the known ones.
     """
     theirs = [name for name in dict.fromkeys(names) if name.startswith(PREFIX)]
     listed = pick(registry, [name for name in names if not name.startswith(PREFIX)])

@@ -11,7 +11,7 @@ from evalkit.weights.lookup import Source
 
 
 class KnownModel(NamedTuple):
-    """The weights of a model, None where it needs none, and its loader."""
+    """The weights of a model, None if it needs none, and its loader."""
 
     source: Source | None
     load: Loader

@@ -1,4 +1,4 @@
-"""Metrics that others add: a file of their own, or an installed package with an entry point."""
+"""Plug-in metrics: from a Python file, or from an installed package with an entry point."""
 
 import importlib.util
 import sys

@@ -20,7 +20,7 @@ def convert(rows: Sequence[Row], preset: str) -> list[Row]:
 
     Raises:
         UserError: scores of two presets are mixed, a preset has no such metric, the presets differ in more than scale, or a
-            score is 0 where one of them counts every negative cosine as 0.
+            score is 0 if one of them counts every negative cosine as 0.
     """
     check_preset(preset)
     origins: dict[str, str] = {}

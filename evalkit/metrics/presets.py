@@ -36,7 +36,7 @@ OTHER_NETS: Mapping[tuple[str, str], tuple[Source, Loader]] = MappingProxyType(
 
 
 def check_preset(name: str) -> str:
-    """Return the name of a preset; raise a UserError that names the known ones where there is none."""
+    """Return the name of a preset; raise a UserError that names the known ones if it is unknown."""
     if name not in PRESETS:
         raise unknown("no preset", name, PRESETS)
     return name
@@ -46,7 +46,7 @@ def with_preset(cards: Sequence[MetricCard], preset: str) -> list[MetricCard]:
     """Return the cards as a preset's tool measures; those it doesn't have as they are.
 
     Raises:
-        UserError: there is no such preset.
+        UserError: the preset is unknown.
     """
     conventions = PRESETS[check_preset(preset)]
     return [_under(card, preset, conventions[card.name]) if card.name in conventions else card for card in cards]

@@ -15,7 +15,7 @@ GAP, TEXT, LETTER = 4, 10, 6  # pixels between images, and a letter's height and
 def sheet(run: Path, cases: Sequence[str] = (), seeds: int = 1, columns: int = 0, side: int = 64) -> Image.Image:
     """Return the images of a run side by side, each `side` pixels wide; of all cases or those named, and of `seeds` seeds each.
 
-    References of the case's first concept stand on the left of each row. With `columns`, arms go on in a further band of rows
+    References of the case's first concept stand on the left of each row. With `columns`, arms continue in further rows
     below, and the first column holds a small reference of each concept instead.
 
     Raises:

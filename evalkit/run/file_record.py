@@ -1,4 +1,4 @@
-"""Records of files: what holds for every one of them, the names and numbers that stand in them, and what is wrong in one."""
+"""Base record of all file formats: strict validation, types of names and numbers, readable mistakes."""
 
 import re
 from typing import Annotated
@@ -21,7 +21,7 @@ class Record(BaseModel):
 
 
 def check_name(what: str, name: str) -> str:
-    """Return `name` where it can name a folder; raise a UserError that says what is allowed."""
+    """Return `name` if it can name a folder; raise a UserError that states what is allowed."""
     if not re.match(NAME_PATTERN, name):
         raise UserError(
             f"{what} {name!r}: letters, digits, '.', '_' and '-' only, at most 100, beginning with a letter or digit"

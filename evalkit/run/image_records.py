@@ -37,7 +37,7 @@ class ImageRecord(ImageFile):
 
 
 class ImageRecords(Sequence[ImageRecord]):
-    """ImageRecords packed into some 100 bytes each, and made anew whenever they are asked for; they can't be changed."""
+    """ImageRecords packed into some 100 bytes each and rebuilt on access; read-only."""
 
     # case, arm and path as numbers of texts; seed, width, height; sha256 of file and latents, and whether there is the latter
     FORM = struct.Struct("<3i q 2i 32s 32s ?")
@@ -108,7 +108,7 @@ class ImageRecords(Sequence[ImageRecord]):
 
 
 def image_path(case: str, arm: str, seed: int) -> str:
-    """Return where the image of a cell lies, relative to its run folder."""
+    """Return the path of a cell's image, relative to its run folder."""
     return f"{_stem(case, arm, seed)}.png"
 
 

@@ -1,4 +1,4 @@
-"""import.toml: what a person says about images made elsewhere."""
+"""import.toml: the user's description of images made elsewhere."""
 
 import tomllib
 from pathlib import Path
@@ -54,7 +54,7 @@ class Description(Record):
         """Return a case's prompt with every concept's words replaced by its class word.
 
         Raises:
-            UserError: the words of a concept aren't in the prompt, so nobody knows what to take out.
+            UserError: the words of a concept aren't in the prompt, so they can't be removed.
         """
         if case.plain_prompt is not None:
             return case.plain_prompt
@@ -70,10 +70,10 @@ class Description(Record):
 
 
 def read_description(path: Path) -> Description:
-    """Return what an import.toml says.
+    """Return the content of an import.toml.
 
     Raises:
-        UserError: it can't be read, or what it says doesn't hold; all mistakes in one line, each with its place.
+        UserError: it can't be read or is invalid; all mistakes in one line, each with its place.
     """
     try:
         with path.open("rb") as stream:

@@ -34,7 +34,7 @@ class Imported:
 
 @dataclass(frozen=True)
 class _Found:
-    """A picture file, where it goes in the run, and its cell where it is an image."""
+    """An image file, its target path in the run, and its cell unless it is a reference."""
 
     source: Path
     target: str
@@ -80,7 +80,7 @@ def _references(described: Path, name: str, place: str | None) -> list[_Found]:
 
 
 def _no_aliens(folder: Path, described: Path, text: Description, references: Sequence[Path]) -> None:
-    """Raise a UserError that names the first entry of the folder that is no case, reference folder or description."""
+    """Raise a UserError that names the first entry of the folder that is not a case, reference folder or description."""
     known = {case.id for case in text.cases}
     for entry in sorted(_visible(folder)):
         holds_references = any(place.resolve().is_relative_to(entry.resolve()) for place in references)
@@ -206,7 +206,7 @@ def _settle(run: Path, manifest: Manifest, files: Sequence[_Found]) -> bool:
     """Put the run in its place; tell whether it was there already.
 
     Raises:
-        UserError: another run, or something that is no run, is there.
+        UserError: another run, or something else, is in the folder.
     """
     if (run / MANIFEST).exists():
         there = Manifest.load(run)

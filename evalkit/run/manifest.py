@@ -100,7 +100,7 @@ class Manifest(Record):
     @field_validator("images")
     @classmethod
     def _in_order(cls, images: ImageRecords, others: ValidationInfo) -> ImageRecords:
-        """Return the images sorted; raise a ValueError where one stands there twice or has no place in the run."""
+        """Return the images sorted; raise a ValueError if one occurs twice or does not belong to the run."""
         if not {"arms", "cases"} <= others.data.keys():  # they have a mistake of their own
             return images
         coming = _cells(others.data["cases"], others.data["arms"])
@@ -160,7 +160,7 @@ class Manifest(Record):
         """Return the manifest of a run folder.
 
         Raises:
-            UserError: there is none, or it isn't one of ours.
+            UserError: it is missing, or is not a manifest.
         """
         path = run / FILE_NAME
         try:

@@ -101,7 +101,7 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:  # noqa: ANN401 - the mo
 
 
 def _knock(address: str) -> None:
-    """Raise an OSError or ValueError where nobody listens at `address`: Ray itself would wait for minutes."""
+    """Raise an OSError or ValueError if no server listens at `address`: Ray itself would wait for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if address not in ("local", "auto"):
         socket.create_connection((host, int(port)), timeout=5).close()

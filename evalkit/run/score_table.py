@@ -39,7 +39,7 @@ class ImageScore:
 class RunScore:
     """The value of one metric for one image.
 
-    `concept` is set where a metric compares the image with one concept's references, `other_arm` where it compares it with
+    `concept` is set if a metric compares the image with one concept's references, `other_arm` if it compares it with
     the image of another arm at the same case and seed; otherwise both are empty. `value` is finite: a score that could not
     be computed has no row.
     """
@@ -88,7 +88,7 @@ class ParquetRows(Generic[Row]):
     """The rows of one kind in a Parquet file, read `GROUP` at a time as they are asked for."""
 
     def __init__(self, path: Path, kind: type[Row]) -> None:
-        """Look at the file's head; raise a UserError where it is no file of such rows."""
+        """Look at the file's head; raise a UserError if it does not contain such rows."""
         self.path, self.kind = path, kind
         names = [field.name for field in fields(kind)]
         with _opened(path) as file:
@@ -117,7 +117,7 @@ class ParquetRows(Generic[Row]):
         return list(found)
 
     def read_through(self) -> None:
-        """Read every page; raise a UserError where one is damaged."""
+        """Read every page; raise a UserError if one is damaged."""
         with _opened(self.path) as file:
             for _ in file.iter_batches(batch_size=GROUP):
                 pass
@@ -140,7 +140,7 @@ def stored_scores(run: Path) -> ParquetRows[RunScore]:
     """Return the rows of a run's score file, which are read only as they are asked for.
 
     Raises:
-        UserError: there is none, or it isn't one of ours.
+        UserError: it is missing, or is not a score table.
     """
     path = run / FILE_NAME
     if not path.exists():

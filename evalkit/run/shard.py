@@ -19,7 +19,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> "Shard":
-        """Return the shard that `text` names, such as 2/3; raise a UserError where it names none."""
+        """Return the shard that `text` names, such as 2/3; raise a UserError if it names none."""
         found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
             raise UserError(f"--shard {text}: give I/N with 1 <= I <= N, such as 2/3 for the second of three")

@@ -40,7 +40,7 @@ class MemoryGate(Generic[Made]):
             self._changed.notify_all()
 
     def shut(self) -> None:
-        """Let all go that waits, for nobody takes results any more."""
+        """Drop all pending work: no one takes results any more."""
         with self._changed:
             self._shut = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Scores of a run that several processes share: each writes a part of its own, and whoever ends brings all parts together."""
+"""Scores of a run shared by several processes: each writes its own part, and each that ends merges all parts."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ def score_file(run: Path, shard: Shard | None) -> Path:
 
 
 def cache_file(run: Path, shard: Shard | None) -> Path:
-    """Return where features are kept: each shard has a file of its own, for SQLite's can't be shared by machines."""
+    """Return the path of the feature cache: each shard has its own file, since machines can't share one of SQLite."""
     return run / (CACHE.replace(".sqlite", f".{shard}.sqlite") if shard else CACHE)
 
 

@@ -1,4 +1,4 @@
-"""Hashes of large files that were taken once: by path, size, times and inode, so that a start reads no gigabyte anew."""
+"""Hashes of large files that were taken once: by path, size, times and inode, so that a start rereads no gigabyte."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Weights: what a model needs, where it is looked for, and what to do where it can't be had."""
+"""Weight lookup: what a model needs, where it is searched, and how to obtain what is missing."""
 
 import os
 import tomllib
@@ -103,7 +103,7 @@ def read_table(path: Path) -> dict[str, Path]:
 
 
 def check_names(given: Mapping[str, Path], sources: Iterable[Source]) -> None:
-    """Raise a UserError where weights are given for a model that nobody knows."""
+    """Raise a UserError if weights are given for an unknown model."""
     known = sorted(source.name for source in sources)
     for name in given:
         if name not in known:
@@ -191,7 +191,7 @@ def _from_hub_library(source: Source, *, download: bool) -> Weights:
 
 
 def _file(source: Source, file: str, *, download: bool) -> Path:
-    """Return one file of a model: from the hub's cache or the hub, and one with an address of its own as torch.hub keeps it."""
+    """Return one file of a model: from the hub's cache or the hub, or, for a file with its own URL, as torch.hub stores it."""
     if "://" not in file:
         from huggingface_hub import hf_hub_download
 

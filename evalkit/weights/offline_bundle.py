@@ -44,7 +44,7 @@ def wanted(sources: Mapping[str, Source], experiment: str | None) -> dict[str, F
     """Return what is to be fetched, by the name it is shown under: weights of metrics, and an experiment's models.
 
     Raises:
-        UserError: there is no such experiment.
+        UserError: the experiment is unknown.
     """
     fetches: dict[str, Fetch] = {}
     if experiment is not None:
@@ -58,7 +58,7 @@ def wanted(sources: Mapping[str, Source], experiment: str | None) -> dict[str, F
 
 
 def fetch(folder: Path, fetches: Mapping[str, Fetch]) -> Iterator[tuple[str, str | None]]:
-    """Fetch one after another; yield each name with None, or with why it could not be had.
+    """Fetch one after another; yield each name with None, or with the reason it is unavailable.
 
     A file that arrives with another hash than the hub names is thrown away. At the end the folder's SHA256SUMS is written,
     unless nothing is there. What was fetched before is not fetched again; a download that broke off is continued.
@@ -102,7 +102,7 @@ def _fetch(source: Source) -> Fetch:
 
 
 def _check(place: Path) -> None:
-    """Raise a UserError where a large file below a place has not the sha256 that the hub names it by, and remove it."""
+    """Remove a large file whose sha256 differs from the hub's name for it, and raise a UserError."""
     files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
     for file in files:
         blob = file.resolve()
