@@ -6,7 +6,6 @@ from pathlib import Path
 
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import temporary_beside
-from evalkit.plural import plural
 
 
 def copy_sqlite(file: Path, copy: Path) -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, inspect
 
 from evalkit.errors import UserError
-from evalkit.plural import plural
 
 if TYPE_CHECKING:  # Alembic is imported lazily
     from alembic.config import Config

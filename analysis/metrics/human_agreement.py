@@ -19,7 +19,6 @@ from analysis.votes.agreement import noise_ceiling
 from analysis.votes.metric_votes import area_under_curve, logistic_slope, predicted, rank_correlation, some_votes, vote_contrast
 from analysis.votes.preference import CANNOT_TELL, FIRST, SECOND, Votes
 from evalkit.errors import UserError
-from evalkit.plural import plural
 
 ALL_ARMS = "all arms"
 

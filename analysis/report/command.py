@@ -11,7 +11,7 @@ from evalkit.cli.console import Json
 if TYPE_CHECKING:
     from analysis.findings import Findings
     from analysis.planning.preregistration import FrozenPlan
-    from analysis.report.report_page import Written
+    from analysis.report.report_files import WrittenReport
     from db.session import Database
 
 
@@ -90,7 +90,7 @@ def analyze(
         steps.print(line, markup=False)
 
 
-def _print(findings: "Findings", written: "Written", plan: Path | None, frozen: "FrozenPlan | None") -> None:
+def _print(findings: "Findings", written: "WrittenReport", plan: Path | None, frozen: "FrozenPlan | None") -> None:
     from evalkit.cli.console import stdout
     from evalkit.plural import plural
 
@@ -112,7 +112,7 @@ def _print(findings: "Findings", written: "Written", plan: Path | None, frozen: 
 
 
 def _document(
-    findings: "Findings", written: "Written", database: "Database", plan: Path | None, frozen: "FrozenPlan | None"
+    findings: "Findings", written: "WrittenReport", database: "Database", plan: Path | None, frozen: "FrozenPlan | None"
 ) -> dict[str, object]:
     """Return the JSON document: where the report is, what it rests on, its headlines, and every contrast."""
     data = findings.data

@@ -10,6 +10,7 @@ from analysis.report.metric_tables import signatures
 from analysis.report.table import Column, TableCell
 from analysis.report.table_cells import error_words, mean_cell, plain_cell, share_cell, word_cell
 from analysis.report.table_spec import Section, TableContent, report_table
+from evalkit.plural import plural
 
 TOGETHER = (
     "All arms together also hold which arm is better; the pairs hold what a metric knows of two given arms. Metrics are not "

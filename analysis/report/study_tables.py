@@ -9,7 +9,6 @@ from analysis.report.table import Column, TableCell
 from analysis.report.table_cells import error_words, interval_cell, mean_cell, plain_cell, share_cell, word_cell
 from analysis.report.table_spec import Section, TableContent, report_table
 from analysis.votes.preference import Preference
-from evalkit.plural import plural
 
 
 def arm_pair(contrast: Contrast | Preference) -> str:

@@ -9,7 +9,7 @@ from evalkit.cli.console import Json
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
-    from generation.experiment import Case, Experiment
+    from generation.experiment import CaseSpec, Experiment
 
 
 def diagnose(
@@ -42,28 +42,28 @@ def diagnose(
     from generation.diagnose.sections import latent_section, lora_sections, markdown, output_sections
     from generation.experiment import find_experiment
     from generation.experiment_file import read_experiment
-    from generation.sampler import Artist
+    from generation.sampler import Sampler
 
     path, folder = find_experiment(experiment)
-    artist = Artist(read_experiment(path, folder), folder, torch.device(choose_device(device)))
+    sampler = Sampler(read_experiment(path, folder), folder, torch.device(choose_device(device)))
     try:
-        measured_case = _case(artist.experiment, case)
-        sections = lora_sections(artist, measured_case, out)
+        measured_case = _case(sampler.experiment, case)
+        sections = lora_sections(sampler, measured_case, out)
         if outputs:
-            sections += output_sections(artist, measured_case, out)
+            sections += output_sections(sampler, measured_case, out)
         if images is not None and prior is not None:
-            sections.append(latent_section(artist, images, prior, out))
+            sections.append(latent_section(sampler, images, prior, out))
     finally:
-        artist.close()
+        sampler.close()
     file = out / "diagnosis.md"
-    write_atomic(file, markdown(artist.experiment.name, sections))
+    write_atomic(file, markdown(sampler.experiment.name, sections))
     if as_json:
         rows = {section.name: {"title": section.title, "rows": section.rows, "note": section.note} for section in sections}
-        print_json({"experiment": artist.experiment.name, "case": measured_case.id, "file": file, "sections": rows})
+        print_json({"experiment": sampler.experiment.name, "case": measured_case.id, "file": file, "sections": rows})
     stderr().print(f"{file}: written, with tables and figures in the same folder", markup=False)
 
 
-def _case(experiment: "Experiment", case: str | None) -> "Case":
+def _case(experiment: "Experiment", case: str | None) -> "CaseSpec":
     matches = [one for one in experiment.cases if case in (None, one.id)]
     if not matches:
         known = ", ".join(one.id for one in experiment.cases)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from evalkit.plural import plural
 
 if TYPE_CHECKING:
-    from generation.experiment import Case
-    from generation.sampler import Artist
+    from generation.experiment import CaseSpec
+    from generation.sampler import Sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +34,15 @@ def markdown(experiment: str, sections: Sequence[Section]) -> str:
     return f"# LoRAs of {experiment}\n" + "".join(section.markdown() for section in sections)
 
 
-def lora_sections(artist: "Artist", case: "Case", out: Path) -> list[Section]:
+def lora_sections(sampler: "Sampler", case: "CaseSpec", out: Path) -> list[Section]:
     """Return pairwise overlaps, sign conflicts, energies of the merges and scales of an experiment's LoRAs."""
     from generation.diagnose import report
     from generation.diagnose.pairwise_overlap import pairs
     from generation.diagnose.scale_audit import energy, scales
     from generation.diagnose.sign_conflicts import sign_conflicts
 
-    experiment = artist.experiment
-    loras = {concept.name: artist.lora(concept.name) for concept in experiment.concepts}
+    experiment = sampler.experiment
+    loras = {concept.name: sampler.lora(concept.name) for concept in experiment.concepts}
     sections = []
     overlaps = pairs(loras)
     if overlaps:
@@ -57,7 +57,7 @@ def lora_sections(artist: "Artist", case: "Case", out: Path) -> list[Section]:
         title = f"Sign conflicts, over {plural(len(shared), 'layer')} that all adapt"
         sections.append(Section("signs", title, tuple(dict(vars(row)) for row in signs)))
     weighted = [(loras[name], experiment.concept(name).weight) for name in case.concepts]
-    merges = {arm.label: artist.changes(arm, case.concepts) for arm in experiment.arms}
+    merges = {arm.label: sampler.changes(arm, case.concepts) for arm in experiment.arms}
     energies = [energy(label, weighted, changes) for label, changes in merges.items() if changes is not None]
     while_sampling = [label for label, changes in merges.items() if changes is None]
     note = f"Not measured, since they change while sampling: {', '.join(while_sampling)}." if while_sampling else ""
@@ -66,7 +66,7 @@ def lora_sections(artist: "Artist", case: "Case", out: Path) -> list[Section]:
     if energies or note:
         title = f"Energy of merges of {case.id}, squared Frobenius norm"
         sections.append(Section("energies", title, tuple(dict(vars(row)) for row in energies), note))
-    audit = [row for name, lora in loras.items() for row in scales(name, lora, artist.pipeline)]
+    audit = [row for name, lora in loras.items() for row in scales(name, lora, sampler.pipeline)]
     report.write_table(out, "scales", audit)
     rows: list[dict[str, Any]] = []
     for name in loras:
@@ -85,12 +85,12 @@ def lora_sections(artist: "Artist", case: "Case", out: Path) -> list[Section]:
     return sections
 
 
-def output_sections(artist: "Artist", case: "Case", out: Path) -> list[Section]:
+def output_sections(sampler: "Sampler", case: "CaseSpec", out: Path) -> list[Section]:
     """Generate the case's first seed with every arm; return statistics of the layer outputs and the crosstalk."""
     from generation.diagnose import report
     from generation.diagnose.layer_outputs import input_crosstalk, output_overlaps
 
-    measured = [output_overlaps(artist, arm, case) for arm in artist.experiment.arms]
+    measured = [output_overlaps(sampler, arm, case) for arm in sampler.experiment.arms]
     overlaps = [row for rows, _ in measured for row in rows]
     strengths = [row for _, rows in measured for row in rows]
     report.write_table(out, "strengths", strengths)
@@ -100,7 +100,7 @@ def output_sections(artist: "Artist", case: "Case", out: Path) -> list[Section]:
         report.draw_overlaps(out, overlaps)
     title = f"Outputs while sampling {case.id}, mean over layers and steps"
     sections = [Section("outputs", title, tuple(report.by_arm(overlaps, strengths)))]
-    disturbed = input_crosstalk(artist, case)
+    disturbed = input_crosstalk(sampler, case)
     if disturbed:
         report.write_table(out, "crosstalk", disturbed)
         title = "Effect of each LoRA on the inputs of another concept's images, mean over layers"
@@ -108,14 +108,14 @@ def output_sections(artist: "Artist", case: "Case", out: Path) -> list[Section]:
     return sections
 
 
-def latent_section(artist: "Artist", images: Path, prior: Path, out: Path) -> Section:
+def latent_section(sampler: "Sampler", images: Path, prior: Path, out: Path) -> Section:
     """Return the divergence between the latents of generated images and of prior images, per arm of a run."""
     from generation.diagnose import latent_divergence as latents
     from generation.diagnose import report
 
     prior_paths = [path for arm in latents.pictures(prior).values() for path in arm]
-    reference = latents.latent_counts(artist.pipeline, prior_paths)
-    counts_of = {arm: latents.latent_counts(artist.pipeline, paths) for arm, paths in latents.pictures(images).items()}
+    reference = latents.latent_counts(sampler.pipeline, prior_paths)
+    counts_of = {arm: latents.latent_counts(sampler.pipeline, paths) for arm, paths in latents.pictures(images).items()}
     rows = [row for arm, counts in counts_of.items() for row in latents.divergences(arm, counts, reference)]
     report.write_table(out, "latents", rows)
     report.draw_latents(out, {"prior": reference, **counts_of})

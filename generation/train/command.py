@@ -56,7 +56,7 @@ def _train_with_bar(recipe: "TrainingRecipe", folder: Path, out: Path, prior: Pa
     from evalkit.cli.console import stderr
     from evalkit.encoders.device import choose_device
     from evalkit.plural import plural
-    from generation.experiment import Base
+    from generation.experiment import BaseSpec
     from generation.paths import model_folder
     from generation.pipeline import load_pipeline
     from generation.train.trainer import train_lora
@@ -65,7 +65,7 @@ def _train_with_bar(recipe: "TrainingRecipe", folder: Path, out: Path, prior: Pa
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("loading the model", total=None)
-        base = model_folder(Base(model=recipe.base, revision=recipe.revision), folder)
+        base = model_folder(BaseSpec(model=recipe.base, revision=recipe.revision), folder)
         pipeline = load_pipeline(base, recipe.dtype, torch.device(choose_device(device)))
         trained = train_lora(
             pipeline,

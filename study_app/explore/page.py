@@ -15,6 +15,7 @@ from analysis.report.sentences import metric_sentence, preference_sentence
 from analysis.report.table import SIMULATED, ReportTable
 from analysis.report.table_cells import mean_cell, share_cell
 from analysis.report.table_registry import tables_of
+from evalkit.plural import plural
 
 PER_PAGE = 5
 MOST_REFERENCES = 3
