@@ -24,7 +24,7 @@ from analysis.report.concept_count import by_concepts_plot, by_concepts_table
 from analysis.report.figure_style import ReportFigure
 from analysis.report.method_tables import MetricColumn, average, method_tables, named_columns
 from analysis.report.table import Column, ReportTable, TableCell
-from analysis.report.table_cells import error_words, plain_cell, share_cell, word_cell
+from analysis.report.table_cells import arm_cell, error_words, plain_cell, share_cell, word_cell
 from evalkit.run.manifest import Manifest
 
 ALIGNMENT = {"clip_i": "Image Align", "clip_t": "Text Align"}
@@ -116,7 +116,7 @@ def preference_tables(findings: Findings) -> Iterator[ReportTable]:
     )
     rows = tuple(
         (
-            word_cell(share.first),
+            arm_cell(share.first),
             plain_cell(share.estimate, ABSENT if share.estimate is None else percent(share.estimate)),
             plain_cell(chance, ABSENT if chance is None else percent(chance)),
         )
@@ -124,7 +124,7 @@ def preference_tables(findings: Findings) -> Iterator[ReportTable]:
     )
     printed = (Column("Method", "words"), Column("User Preference"), Column("chosen among all"))
     yield ReportTable("blocklora2", "Users' preference", printed, rows, notes, findings.simulated)
-    exact = tuple((word_cell(share.first), share_cell(share)) for share in shares)
+    exact = tuple((arm_cell(share.first), share_cell(share)) for share in shares)
     columns = (Column("Method", "words"), Column("User Preference [95 % CI]"))
     words = (notes[0], error_words(shares))
     said = dict.fromkeys(note for share in shares for note in share.notes)
@@ -135,10 +135,10 @@ def preference_tables(findings: Findings) -> Iterator[ReportTable]:
 def picked_tables(findings: Findings, shares: Sequence[Share]) -> Iterator[ReportTable]:
     """Yield the share of first choices each method got where people picked the best of all images, as the paper asked them."""
     note = f"Share of {count(shares[0].total)} choices of the best image; {percent(1 / len(shares))} each if all are as good."
-    rows = tuple((word_cell(each.arm), plain_cell(each.share, percent(each.share))) for each in shares)
+    rows = tuple((arm_cell(each.arm), plain_cell(each.share, percent(each.share))) for each in shares)
     printed = (Column("Method", "words"), Column("User Preference"))
     yield ReportTable("blocklora2", "Users' preference", printed, rows, (note,), findings.simulated)
-    exact = tuple((word_cell(each.arm), _picked_cell(each)) for each in shares)
+    exact = tuple((arm_cell(each.arm), _picked_cell(each)) for each in shares)
     columns = (Column("Method", "words"), Column("User Preference [95 % CI]"))
     sizes = ", ".join(f"{count(size)} {name}" for name, size in shares[0].clusters)
     how = f"Intervals hold for all methods at once (Goodman 1965); the error allows for what recurs ({sizes})."

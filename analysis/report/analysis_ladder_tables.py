@@ -6,7 +6,7 @@ from analysis.grouping import votes_of
 from analysis.number_format import ABSENT, p_value, percent
 from analysis.report.study_tables import arm_pair
 from analysis.report.table import Column, TableCell
-from analysis.report.table_cells import interval_cell, mean_cell, plain_cell, share_cell, word_cell
+from analysis.report.table_cells import mean_cell, pair_cell, plain_cell, share_cell, word_cell
 from analysis.report.table_spec import Section, TableContent, report_table
 from analysis.votes.analysis_ladder import LOGIT, Rung, ladder
 
@@ -17,7 +17,7 @@ def verdict_table(findings: Findings) -> TableContent | None:
     if not findings.preferences:
         return None
     rows = tuple(
-        (word_cell(arm_pair(each)), *_verdict_row(contrast, label))
+        (pair_cell(each.first, each.second), *_verdict_row(contrast, label))
         for each in findings.preferences
         for contrast, label in ((each.clustered, "votes, default"), (each.naive, "majority outcomes, naive"))
     )
@@ -80,12 +80,9 @@ def ladder_table(findings: Findings) -> TableContent | None:
 def _rung_row(rung: Rung) -> tuple[TableCell, ...]:
     contrast = rung.contrast
     logit = contrast.scale == LOGIT
-    if logit and contrast.estimate is not None:
-        estimate = interval_cell(contrast.estimate, contrast.interval, 2)
-    else:
-        estimate = mean_cell(contrast) if logit else share_cell(contrast)
+    estimate = mean_cell(contrast, 2) if logit else share_cell(contrast)
     return (
-        word_cell(arm_pair(contrast)),
+        pair_cell(contrast.first, contrast.second),
         word_cell(rung.rung),
         word_cell(rung.analysis),
         word_cell("log odds" if logit else f"share of {contrast.measure}"),

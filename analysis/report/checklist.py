@@ -58,7 +58,7 @@ def _people(findings: Findings, votes: pd.DataFrame) -> Iterator[Point]:
         yield Point("pay", f"{ASK}what participants were paid, and for how long.", False)
         yield Point("consent and ethics", f"{ASK}what participants agreed to, and who approved the study.", False)
     people = votes.groupby("participant").size()
-    simulated = f" ({count(data.simulated)} of {count(len(votes))} votes are simulated)" if findings.simulated else ""
+    simulated = f" ({count(data.simulated)} of {plural(len(votes), 'vote')} simulated)" if findings.simulated else ""
     gave = f"who gave {_range(people.min(), people.max())} votes each"
     yield Point("number of participants", f"{count(len(people))}, {gave}{simulated}.")
 
@@ -141,14 +141,14 @@ def exclusions(findings: Findings) -> tuple[str, ...]:
     said += data.excluded
     missing = data.planned - _votes(findings)["comparison"].nunique()
     if missing:
-        said.append(f"{count(missing)} of {count(data.planned)} planned comparisons have no vote yet.")
+        said.append(f"Without a vote so far: {count(missing)} of {plural(data.planned, 'planned comparison')}.")
     undecided = sum(model.cannot_tell for model in findings.models)
     if undecided:
         said.append(
             f"{plural(undecided, 'vote')} that could not tell: half a vote each in shares, left out of the mixed model."
         )
     said += [
-        f"{metric.metric}: {count(metric.left_out)} cases and seeds where an arm has no score."
+        f"{metric.metric}: {plural(metric.left_out, 'case and seed', 'cases and seeds')} where an arm has no score."
         for metric in findings.metrics
         if metric.left_out
     ]
@@ -156,7 +156,7 @@ def exclusions(findings: Findings) -> tuple[str, ...]:
 
 
 def _part(findings: Findings, name: str) -> dict[str, object]:
-    """Return a table of the study's design; empty where it has none."""
+    """Return a table of the study's design; empty without one."""
     held = findings.data.design.get(name)
     return held if isinstance(held, dict) else {}
 

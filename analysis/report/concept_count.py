@@ -27,11 +27,11 @@ def by_concepts_table(name: str, caption: str, by_number: Sequence[ByConcepts], 
         for each in by_number
     )
     arms = [mean.first for mean in by_number[0].means]
-    columns = (Column("concepts"), Column("images per method"), *(Column(f"{arm} [95 % CI]") for arm in arms))
+    columns = (Column("concepts"), Column("images per method"), *(Column(f"{arm} [95 % CI]", arm=arm) for arm in arms))
     said = dict.fromkeys(note for each in by_number for mean in each.means for note in mean.notes)
     words = error_words(mean for each in by_number for mean in each.means)
-    notes = tuple(note for note in (f"{by_number[0].metric}: {signature}.", words, *said) if note)
-    return ReportTable(name, caption, columns, rows, notes)
+    notes = tuple(note for note in (words, *said) if note)
+    return ReportTable(name, caption, columns, rows, notes, recipes=((by_number[0].metric, signature),))
 
 
 def by_concepts_plot(by_number: Sequence[ByConcepts]) -> Figure:

@@ -3,9 +3,9 @@
 from analysis.findings import Findings
 from analysis.metrics.paired_effects import PairedEffect, effects_of
 from analysis.number_format import ABSENT, count, number, p_value, percent
-from analysis.report.metric_tables import ARROW_NOTE, heading, signatures
+from analysis.report.metric_tables import ARROW_NOTE, signatures
 from analysis.report.table import Column, TableCell
-from analysis.report.table_cells import interval_cell, plain_cell, word_cell
+from analysis.report.table_cells import interval_cell, metric_cell, pair_cell, plain_cell
 from analysis.report.table_spec import Section, TableContent, report_table
 
 
@@ -29,17 +29,16 @@ def effects_table(findings: Findings) -> TableContent | None:
         "Cliff's δ ignores that both arms had the same cases.",
         f"Positive: the first arm's values are higher. {ARROW_NOTE}",
         *dict.fromkeys(f"{each.metric}, {each.first} vs {each.second}: {each.note}" for each in effects if each.note),
-        *signatures(effects),
     )
-    arrows = {metric.metric: heading(metric) for metric in findings.metrics}
-    rows = tuple((word_cell(arrows.get(effect.metric, effect.metric)), *_row(effect)) for effect in effects)
-    return TableContent(columns, rows, notes)
+    directions = {metric.metric: metric.direction for metric in findings.metrics}
+    rows = tuple((metric_cell(effect.metric, directions.get(effect.metric)), *_row(effect)) for effect in effects)
+    return TableContent(columns, rows, notes, recipes=signatures(effects))
 
 
 def _row(effect: PairedEffect) -> tuple[TableCell, ...]:
     interval = effect.hodges_lehmann_interval
     return (
-        word_cell(f"{effect.first} vs {effect.second}"),
+        pair_cell(effect.first, effect.second),
         plain_cell(effect.sets, count(effect.sets)),
         _maybe(effect.d_z),
         _maybe(effect.rank_biserial),

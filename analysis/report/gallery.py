@@ -27,7 +27,7 @@ class GalleryImage:
 
 @dataclass(frozen=True, slots=True)
 class VoteCounts:
-    """What was said of two arms' images: votes for each, and `cannot tell`."""
+    """Votes on two arms' images: for each, and `cannot tell`."""
 
     first: str
     second: str
@@ -49,7 +49,7 @@ class GalleryRow:
 
 
 def gallery(findings: Findings, run: Path, most: int = MOST_CASES) -> tuple[GalleryRow, ...]:
-    """Return at most `most` cells of the run, evenly spaced among those with votes (among all where nobody voted)."""
+    """Return at most `most` cells of the run, evenly spaced among those with votes (among all if there are no votes)."""
     data = findings.data
     order = {case.key: place for place, case in enumerate(data.cases)}
     cells = sorted({(case, seed) for case, _, seed in data.images}, key=lambda cell: (order[cell[0]], cell[1]))

@@ -21,7 +21,7 @@ BETWEEN, LETTERS = 0.5, 16
 
 
 def case_gallery(exhibits: Sequence[GalleryRow], simulated: bool = False) -> Figure:
-    """Return one row per exhibit: its concepts' first references, then every arm, and below what people said."""
+    """Return one row per exhibit: its concepts' first references, then every arm, with the votes below."""
     shown = [(_first_of_each(each.references), each.arms) for each in exhibits]
     columns = max(1, *(len(references) + len(arms) for references, arms in shown))
     side = WIDTH / columns

@@ -8,7 +8,7 @@ import numpy as np
 from analysis.metrics.paired import Measured, MetricResult, measure
 from analysis.number_format import ABSENT, ARROWS, decimals_for, number
 from analysis.report.table import Column, ReportTable, TableCell
-from analysis.report.table_cells import error_words, mean_cell, plain_cell, word_cell
+from analysis.report.table_cells import arm_cell, error_words, mean_cell, plain_cell, word_cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +67,17 @@ def method_tables(
         blank = [word_cell(ABSENT) for _ in before]
         rows = [(word_cell(title), *blank, *(sure if exact else plain)) for title, plain, sure in extra]
         rows += [
-            (word_cell(arm), *(cells.get(arm, word_cell(ABSENT)) for _, cells in before), *_scores(arm, columns, exact))
+            (arm_cell(arm), *(cells.get(arm, word_cell(ABSENT)) for _, cells in before), *_scores(arm, columns, exact))
             for arm in arms
         ]
         right = tuple(Column(f"{heading} [95 % CI]" if exact else heading) for heading in headings)
-        said = [f"{column.heading}: {column.result.signature}." for column in columns]
+        said = []
         if exact:
             said.append(error_words(mean for column in columns for mean in column.result.means))
             said.append("Bold: better than every other method, p < .05 after Holm over the pairs of methods.")
         kept = tuple(note for note in (*said, *notes) if note)
-        made.append(ReportTable(f"{name}{suffix}", f"{caption}{label}", (*left, *right), tuple(rows), kept))
+        recipes = tuple((column.heading, column.result.signature) for column in columns)
+        made.append(ReportTable(f"{name}{suffix}", f"{caption}{label}", (*left, *right), tuple(rows), kept, recipes=recipes))
     return tuple(made)
 
 

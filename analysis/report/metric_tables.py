@@ -6,10 +6,10 @@ from typing import Protocol
 from analysis.findings import Findings
 from analysis.metrics.paired import MetricResult
 from analysis.number_format import ABSENT, ARROWS, count, decimals_for, number, p_value
-from analysis.report.study_tables import arm_pair
 from analysis.report.table import Column, TableCell
-from analysis.report.table_cells import error_words, mean_cell, plain_cell, word_cell
+from analysis.report.table_cells import error_words, mean_cell, metric_cell, pair_cell, plain_cell, word_cell
 from analysis.report.table_spec import Section, TableContent, report_table
+from evalkit.plural import plural
 
 
 def heading(metric: MetricResult) -> str:
@@ -22,12 +22,11 @@ def table_2(findings: Findings) -> TableContent | None:
     """Return Table 2 as printed: the mean of every metric per arm. Source: Orthogonal Monte Carlo Dropout, Table 2."""
     if not findings.metrics:
         return None
-    rows = tuple(
-        (word_cell(heading(metric)), *(_printed(estimate) for estimate in _by_arm(findings, metric)))
-        for metric in findings.metrics
-    )
-    columns = (Column("", "words"), *(Column(label) for label in findings.data.labels))
-    return TableContent(columns, rows, (ARROW_NOTE, *signatures(findings.metrics)))
+    rows = tuple((metric_cell(metric.metric, metric.direction), *_printed_row(findings, metric)) for metric in findings.metrics)
+    ranked = len(findings.data.labels) > 2 and any(metric.direction != "none" for metric in findings.metrics)
+    best_note = ("Bold: best mean; underlined: second best. Neither is a test.",) if ranked else ()
+    columns = (Column("", "words"), *(Column(label, arm=label) for label in findings.data.labels))
+    return TableContent(columns, rows, (ARROW_NOTE, *best_note), recipes=signatures(findings.metrics))
 
 
 @report_table("table2_uncertainty", Section.RESULTS, "Metrics per arm, with uncertainty")
@@ -44,18 +43,19 @@ def table_2_uncertainty(findings: Findings) -> TableContent | None:
             mean_cell(means[arm], decimals, arm == best) if arm in means else TableCell(ABSENT, (("", None),))
             for arm in findings.data.labels
         ]
-        rows.append((word_cell(heading(metric)), *cells, plain_cell(metric.means[0].n, count(metric.means[0].n))))
-    columns = (Column("", "words"), *(Column(f"{label} [95 % CI]") for label in findings.data.labels), Column("n"))
+        rows.append(
+            (metric_cell(metric.metric, metric.direction), *cells, plain_cell(metric.means[0].n, count(metric.means[0].n)))
+        )
+    columns = (Column("", "words"), *(Column(f"{label} [95 % CI]", arm=label) for label in findings.data.labels), Column("n"))
     notes = (
         ARROW_NOTE,
         "n: cases times seeds; an image's rows (one per concept) are averaged first. "
         + error_words(mean for metric in findings.metrics for mean in metric.means),
         "Bold: better than every other arm, p < .05 after Holm over the pairs of arms. "
         "Intervals of single arms may overlap where the paired difference is clear.",
-        *signatures(findings.metrics),
         *_gaps(findings),
     )
-    return TableContent(columns, tuple(rows), notes)
+    return TableContent(columns, tuple(rows), notes, recipes=signatures(findings.metrics))
 
 
 @report_table("table2_contrasts", Section.METRICS, "Paired differences between arms")
@@ -63,8 +63,8 @@ def metric_contrasts(findings: Findings) -> TableContent | None:
     """Return the paired difference of every metric for every pair of arms."""
     rows = tuple(
         (
-            word_cell(heading(metric)),
-            word_cell(arm_pair(contrast)),
+            metric_cell(metric.metric, metric.direction),
+            pair_cell(contrast.first, contrast.second),
             mean_cell(contrast),
             plain_cell(contrast.effect_size, ABSENT if contrast.effect_size is None else number(contrast.effect_size, 2)),
             plain_cell(contrast.p, p_value(contrast.p)),
@@ -88,9 +88,8 @@ def metric_contrasts(findings: Findings) -> TableContent | None:
         "Correction: Holm over the pairs of arms, metric by metric. d_z: mean over standard deviation of the differences.",
         "No margin is set for metrics, so what is not different is inconclusive.",
         *seen,
-        *signatures(findings.metrics),
     )
-    return TableContent(columns, rows, notes)
+    return TableContent(columns, rows, notes, recipes=signatures(findings.metrics))
 
 
 ARROW_NOTE = "↑ higher is better, ↓ lower is better, no arrow: neither."
@@ -108,14 +107,25 @@ class Signed(Protocol):
         """Return its recipe."""
 
 
-def signatures(results: Iterable[Signed]) -> tuple[str, ...]:
-    """Return the recipe of every metric of some results."""
-    return tuple(dict.fromkeys(f"{each.metric}: {each.signature}." for each in results))
+def signatures(results: Iterable[Signed]) -> tuple[tuple[str, str], ...]:
+    """Return the name and the signature of every metric of some results, each once."""
+    return tuple(dict.fromkeys((each.metric, each.signature) for each in results))
+
+
+@report_table("signatures", Section.SIGNATURES, "Signatures of the metrics")
+def signatures_table(findings: Findings) -> TableContent | None:
+    """Return the recipe of every metric: encoder, weights, preprocessing, precision and scale."""
+    results: list[Signed] = [*findings.metrics, *findings.similarities]
+    if not results:
+        return None
+    rows = tuple((metric_cell(each.metric), word_cell(each.signature)) for each in results)
+    return TableContent((Column("metric", "words"), Column("signature", "words")), rows, recipes=signatures(results))
 
 
 def _gaps(findings: Findings) -> tuple[str, ...]:
     return tuple(
-        f"{metric.metric}: {count(metric.left_out)} cases and seeds are left out, because an arm lacks its score there."
+        f"{metric.metric}: {plural(metric.left_out, 'case and seed is', 'cases and seeds are')} left out, "
+        f"because an arm lacks its score there."
         for metric in findings.metrics
         if metric.left_out
     )
@@ -126,5 +136,16 @@ def _by_arm(findings: Findings, metric: MetricResult) -> list[float | None]:
     return [means.get(label) for label in findings.data.labels]
 
 
-def _printed(value: float | None) -> TableCell:
-    return plain_cell(value, ABSENT if value is None else number(value, 4))
+def _printed_row(findings: Findings, metric: MetricResult) -> list[TableCell]:
+    """Return the means of every arm; of three arms or more the best is bold and the second best underlined."""
+    means = _by_arm(findings, metric)
+    known = sorted({mean for mean in means if mean is not None}, reverse=metric.direction == "higher")
+    marked = known if metric.direction != "none" and len(means) > 2 else []
+    best = marked[0] if marked else None
+    second = marked[1] if len(marked) > 1 else None
+    return [
+        TableCell(ABSENT, (("", None),))
+        if mean is None
+        else TableCell(number(mean, 4), (("", mean),), bold=mean == best, underlined=mean == second)
+        for mean in means
+    ]

@@ -8,7 +8,7 @@ from analysis.metrics.human_agreement import Foresight
 from analysis.number_format import ABSENT, count, p_value, percent
 from analysis.report.metric_tables import signatures
 from analysis.report.table import Column, TableCell
-from analysis.report.table_cells import error_words, mean_cell, plain_cell, share_cell, word_cell
+from analysis.report.table_cells import error_words, mean_cell, metric_cell, plain_cell, share_cell, word_cell
 from analysis.report.table_spec import Section, TableContent, report_table
 from evalkit.plural import plural
 
@@ -48,7 +48,7 @@ def foresight_table(findings: Findings) -> TableContent | None:
         )
         for each in foreseen
     )
-    return TableContent(columns, rows, notes, findings.simulated)
+    return TableContent(columns, rows, notes, findings.simulated, recipes=signatures(foreseen))
 
 
 @report_table("foresight_slopes", Section.PEOPLE_AND_METRICS, "How votes follow metrics' leads")
@@ -78,11 +78,11 @@ def foresight_slopes_table(findings: Findings) -> TableContent | None:
         )
         for each in foreseen
     )
-    return TableContent(columns, rows, notes, findings.simulated)
+    return TableContent(columns, rows, notes, findings.simulated, recipes=signatures(foreseen))
 
 
 def _names(each: Foresight) -> tuple[TableCell, TableCell]:
-    return word_cell(each.metric), word_cell(_arms(each))
+    return metric_cell(each.metric), word_cell(_arms(each))
 
 
 def _arms(each: Foresight) -> str:
@@ -104,7 +104,7 @@ def _shared_notes(foreseen: Sequence[Foresight], parts: Sequence[tuple[Contrast,
         if each.left_out
     ]
     correction = "Correction: Holm over the metrics, within a comparison of arms."
-    return [f"{words} {correction}".strip(), *_grouped([*said, *left_out]), *signatures(foreseen)]
+    return [f"{words} {correction}".strip(), *_grouped([*said, *left_out])]
 
 
 def _grouped(said: Iterable[tuple[str, Foresight]]) -> list[str]:

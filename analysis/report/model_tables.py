@@ -7,7 +7,7 @@ from analysis.inference.glmm import INTERCEPT
 from analysis.number_format import ABSENT, count, number, p_value
 from analysis.report.study_tables import difference_rows
 from analysis.report.table import Column, TableCell
-from analysis.report.table_cells import error_words, interval_cell, plain_cell, word_cell
+from analysis.report.table_cells import arm_cell, error_words, interval_cell, pair_cell, plain_cell
 from analysis.report.table_spec import Section, TableContent, report_table
 from analysis.votes.vote_models import SIDE, ArmStrengths, VoteModel
 from evalkit.plural import plural
@@ -39,7 +39,8 @@ def vote_model_table(findings: Findings) -> TableContent | None:
         "The preference is that of a typical person on a typical comparison; the verdict rests on the share of votes instead. "
         "p: Wald, not corrected.",
         *(
-            f"{model.first} vs {model.second}: {count(model.cannot_tell)} votes that could not tell are left out."
+            f"{model.first} vs {model.second}: "
+            f"{plural(model.cannot_tell, 'vote that could not tell is', 'votes that could not tell are')} left out."
             for model in findings.models
             if model.cannot_tell
         ),
@@ -49,7 +50,7 @@ def vote_model_table(findings: Findings) -> TableContent | None:
 
 
 def _model_row(model: VoteModel, levels: list[str]) -> tuple[TableCell, ...]:
-    name = word_cell(f"{model.first} vs {model.second}")
+    name = pair_cell(model.first, model.second)
     if model.fit is None:
         return (name, *(plain_cell(None, ABSENT) for _ in range(len(levels) + 4)))
     effects = {effect.name: effect for effect in model.fit.fixed}
@@ -81,7 +82,7 @@ def strengths_table(findings: Findings) -> TableContent | None:
     ranked = sorted(zip(fit.estimates.tolist(), fit.arms, errors, strict=False), reverse=True)
     rows = tuple(
         (
-            word_cell(arm),
+            arm_cell(arm),
             plain_cell(value, number(value, 2)),
             plain_cell(error, ABSENT if error is None else number(error, 2)),
             plain_cell(chance := 1.0 / (1.0 + math.exp(-value)), f"{number(100 * chance, 0)} %"),

@@ -4,7 +4,7 @@ from analysis.findings import Findings
 from analysis.number_format import ABSENT, count, number, percent
 from analysis.report.study_tables import difference_rows
 from analysis.report.table import Column, TableCell
-from analysis.report.table_cells import error_words, plain_cell, word_cell
+from analysis.report.table_cells import arm_cell, error_words, plain_cell
 from analysis.report.table_spec import Section, TableContent, report_table
 from analysis.votes.nway import Several
 from evalkit.plural import plural
@@ -21,7 +21,7 @@ def shares_table(findings: Findings) -> TableContent | None:
         return None
     rows = tuple(
         (
-            word_cell(share.arm),
+            arm_cell(share.arm),
             plain_cell(share.votes, count(share.votes)),
             plain_cell(share.share, percent(share.share)),
             _share_interval(share.naive),

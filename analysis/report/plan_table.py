@@ -3,7 +3,7 @@
 from analysis.findings import Findings
 from analysis.planning.preregistration import IN_DESIGN, VOTES, planned_results
 from analysis.report.table import Column
-from analysis.report.table_cells import word_cell
+from analysis.report.table_cells import pair_cell, word_cell
 from analysis.report.table_spec import Section, TableContent, report_table
 
 
@@ -20,7 +20,7 @@ def planned_table(findings: Findings) -> TableContent | None:
     rows = tuple(
         (
             word_cell(each.measure),
-            word_cell(f"{each.first} vs {each.second}"),
+            pair_cell(each.first, each.second),
             word_cell("planned" if each.planned else "exploratory"),
             word_cell(each.verdict),
         )

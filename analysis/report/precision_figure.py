@@ -63,7 +63,7 @@ def precision_figure(findings: Findings) -> FigureContent | None:
 
 
 def design_of_study(findings: Findings) -> StudyDesign | None:
-    """Return the design of the study as it was judged, for one pair of arms; None where it is none that formulas know."""
+    """Return the design of the study as judged, for one pair of arms; None if the formulas do not cover it."""
     data, first = findings.data, findings.preferences[0]
     held = [each.concepts for each in data.cases]
     concepts, together = len({name for names in held for name in names}), max((len(names) for names in held), default=0)

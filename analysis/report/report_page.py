@@ -67,7 +67,6 @@ def render(
         rule=RULE,
         margin=findings.margin,
         margin_scale=findings.margin_scale,
-        signatures=_signatures(findings),
         exclusions=exclusions(findings),
         checklist=checklist(findings),
         versions=[("evalkit", __version__), ("python", python_version()), *((name, version(name)) for name in LIBRARIES)],
@@ -85,8 +84,3 @@ def _sections(tables: Sequence[ReportTable]) -> list[tuple[Section, list[Markup]
 
 def _data_uri(figure: ReportFigure) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(figure.svg).decode()}"
-
-
-def _signatures(findings: Findings) -> list[tuple[str, str]]:
-    of_images = [(metric.metric, metric.signature) for metric in findings.metrics]
-    return of_images + [(similarity.metric, similarity.signature) for similarity in findings.similarities]

@@ -7,10 +7,19 @@ from analysis.findings import Findings
 from analysis.grouping import votes_of
 from analysis.metrics.arm_profiles import MiddleMean, middle_means
 from analysis.number_format import ABSENT, count, p_value
-from analysis.report.metric_tables import ARROW_NOTE, heading, signatures
+from analysis.report.metric_tables import ARROW_NOTE, signatures
 from analysis.report.study_tables import arm_pair
 from analysis.report.table import Column, TableCell
-from analysis.report.table_cells import error_words, interval_cell, mean_cell, plain_cell, share_cell, word_cell
+from analysis.report.table_cells import (
+    error_words,
+    interval_cell,
+    mean_cell,
+    metric_cell,
+    pair_cell,
+    plain_cell,
+    share_cell,
+    word_cell,
+)
 from analysis.report.table_spec import Section, TableContent, report_table
 from analysis.votes.biases import biases, null_pairs
 from analysis.votes.screening import screen
@@ -37,7 +46,7 @@ def biases_table(findings: Findings) -> TableContent | None:
         rows.append(
             (
                 word_cell(said),
-                word_cell(arm_pair(contrast)),
+                pair_cell(contrast.first, contrast.second),
                 share_cell(contrast),
                 plain_cell(contrast.null, f"{100 * contrast.null:g} %"),
                 plain_cell(contrast.p, p_value(contrast.p)),
@@ -77,7 +86,7 @@ def ties_table(findings: Findings) -> TableContent | None:
 def _tie_row(each: TieTreatment) -> tuple[TableCell, ...]:
     contrast, tallies = each.contrast, (each.for_first, each.ties, each.for_second)
     return (
-        word_cell(arm_pair(contrast)),
+        pair_cell(contrast.first, contrast.second),
         word_cell(each.unit),
         word_cell(each.treatment),
         TableCell(" / ".join(count(value) for value in tallies), tuple(zip(("first", "ties", "second"), tallies, strict=True))),
@@ -99,7 +108,7 @@ def screening_table(findings: Findings) -> TableContent | None:
     screened = [screen(votes) for votes in votes_of(findings.data)]
     rows = tuple(
         (
-            word_cell(arm_pair(each.everybody)),
+            pair_cell(each.everybody.first, each.everybody.second),
             plain_cell(len(each.participants), count(len(each.participants))),
             plain_cell(out := sum(who.pointed_at for who in each.participants), count(out)),
             share_cell(each.everybody),
@@ -127,9 +136,9 @@ def middle_means_table(findings: Findings) -> TableContent | None:
     if not kept:
         return None
     made = {each.metric: [mean for mean in middle_means(each, DRAWS) if not mean.second] for each in kept}
-    arrows = {metric.metric: heading(metric) for metric in findings.metrics}
+    directions = {metric.metric: metric.direction for metric in findings.metrics}
     rows = tuple(
-        (word_cell(arrows.get(name, name)), *_middle_cells(means, findings.data.labels)) for name, means in made.items()
+        (metric_cell(name, directions.get(name)), *_middle_cells(means, findings.data.labels)) for name, means in made.items()
     )
     every = [mean for means in made.values() for mean in means]
     notes = (
@@ -137,10 +146,9 @@ def middle_means_table(findings: Findings) -> TableContent | None:
         f"story than the mean, few images make the difference. Interval: hierarchical bootstrap over {_levels(every)}.",
         ARROW_NOTE,
         *dict.fromkeys(f"{mean.metric}: {mean.note}" for mean in every if mean.note),
-        *signatures(every),
     )
-    columns = (Column("", "words"), *(Column(f"{label} [95 % CI]") for label in findings.data.labels))
-    return TableContent(columns, rows, notes)
+    columns = (Column("", "words"), *(Column(f"{label} [95 % CI]", arm=label) for label in findings.data.labels))
+    return TableContent(columns, rows, notes, recipes=signatures(every))
 
 
 def _middle_cells(means: list[MiddleMean], labels: Iterable[str]) -> list[TableCell]:

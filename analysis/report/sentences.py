@@ -23,7 +23,7 @@ class Sentence:
 
 
 def preference_sentence(each: Preference, findings: Findings) -> Sentence:
-    """Return what people said of one pair of arms; its verdict rests on the clustered test."""
+    """Return the sentence on people's votes for one pair of arms; its verdict rests on the clustered test."""
     contrast = each.clustered
     who = _who(findings)
     ahead, behind = _order(contrast)
@@ -68,7 +68,7 @@ def metric_sentence(metric: MetricResult) -> Sentence:
 
 
 def cautions(findings: Findings) -> tuple[str, ...]:
-    """Return what weakens the verdicts on preference, each said once."""
+    """Return what weakens the verdicts on preference, each caution once."""
     return tuple(dict.fromkeys(note for each in findings.preferences for note in each.clustered.notes))
 
 

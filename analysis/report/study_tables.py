@@ -5,10 +5,21 @@ from collections.abc import Sequence
 from analysis.contrast import Contrast
 from analysis.findings import Findings
 from analysis.number_format import ABSENT, count, counted, number, p_value, percent
+from analysis.report.metric_tables import signatures
 from analysis.report.table import Column, TableCell
-from analysis.report.table_cells import error_words, interval_cell, mean_cell, plain_cell, share_cell, word_cell
+from analysis.report.table_cells import (
+    error_words,
+    interval_cell,
+    mean_cell,
+    metric_cell,
+    pair_cell,
+    plain_cell,
+    share_cell,
+    word_cell,
+)
 from analysis.report.table_spec import Section, TableContent, report_table
 from analysis.votes.preference import Preference
+from evalkit.plural import plural
 
 
 def arm_pair(contrast: Contrast | Preference) -> str:
@@ -20,7 +31,7 @@ def difference_rows(contrasts: Sequence[Contrast], digits: int) -> tuple[tuple[T
     """Return a row for each difference of two arms: which, how large, p, and p after Holm's correction."""
     return tuple(
         (
-            word_cell(arm_pair(each)),
+            pair_cell(each.first, each.second),
             mean_cell(each, digits),
             plain_cell(each.p, p_value(each.p)),
             plain_cell(each.p_adjusted, p_value(each.p_adjusted)),
@@ -42,17 +53,19 @@ def table_1(findings: Findings) -> TableContent | None:
     rows = []
     for similarity in findings.similarities:
         means = {(mean.first, mean.second): mean.estimate for mean in similarity.means}
-        rows.append((word_cell(similarity.metric), *(_printed(means.get(pair)) for pair in pairs)))
+        rows.append((metric_cell(similarity.metric), *(_printed(means.get(pair)) for pair in pairs)))
     if findings.preferences:
         wins = {(each.first, each.second): each.naive.estimate for each in findings.preferences}
         cells = (_printed_share(wins.get(pair)) for pair in pairs)
         rows.append((word_cell("user study"), *cells))
-    notes = [f"{similarity.metric}: mean over cases and seeds; {similarity.signature}." for similarity in findings.similarities]
+    notes = [f"{similarity.metric}: mean over cases and seeds." for similarity in findings.similarities]
     if findings.preferences:
         notes.append("User study: share of comparisons won by the first arm by majority vote; ties are left out.")
         notes.append("As printed in the papers, without uncertainty; the next table has it.")
     columns = (Column("", "words"), *(Column(f"{first} vs {second}") for first, second in pairs))
-    return TableContent(columns, tuple(rows), tuple(notes), _from_simulation(findings))
+    return TableContent(
+        columns, tuple(rows), tuple(notes), _from_simulation(findings), recipes=signatures(findings.similarities)
+    )
 
 
 @report_table("table1_uncertainty", Section.RESULTS, "Which arm people preferred, with uncertainty")
@@ -84,7 +97,7 @@ def _preference_row(each: Preference, scale: str) -> tuple[TableCell, ...]:
     judged = each.clustered if scale == "votes" else each.naive
     tallies = (("first", each.first_wins), ("ties", each.ties), ("second", each.second_wins), ("votes", each.votes))
     return (
-        word_cell(arm_pair(each)),
+        pair_cell(each.first, each.second),
         TableCell(f"{count(each.first_wins)} / {count(each.ties)} / {count(each.second_wins)}", tallies),
         share_cell(each.naive),
         plain_cell(each.naive.p, p_value(each.naive.p)),
@@ -101,7 +114,7 @@ def preference_notes(findings: Findings) -> tuple[str, ...]:
     comparisons = sum(each.comparisons for each in findings.preferences)
     votes = sum(each.votes for each in findings.preferences)
     notes = [
-        f"n: {counted(votes, 'vote')} on {count(comparisons)} of {count(findings.data.planned)} planned comparisons.",
+        f"n: {counted(votes, 'vote')} on {count(comparisons)} of {plural(findings.data.planned, 'planned comparison')}.",
         "Naive: exact binomial test on majority outcomes, ties left out; it takes the comparisons for independent.",
         "Clustered: share of votes (cannot tell = half a vote each). "
         + error_words(each.clustered for each in findings.preferences)
@@ -112,7 +125,10 @@ def preference_notes(findings: Findings) -> tuple[str, ...]:
         unit = "share of votes" if findings.margin_scale == "votes" else "share of decided comparisons"
         notes.append(f"Margin of equivalence: ±{number(100 * findings.margin, 1)} percentage points around 50 % ({unit}).")
     if findings.data.surplus:
-        notes.append(f"{count(findings.data.surplus)} surplus votes, given after their place was taken, are left out.")
+        notes.append(
+            f"{plural(findings.data.surplus, 'surplus vote is', 'surplus votes are')} left out, "
+            "given after their place was taken."
+        )
     seen = dict.fromkeys(note for each in findings.preferences for note in (*each.naive.notes, *each.clustered.notes))
     return (*notes, *seen)
 
@@ -122,8 +138,8 @@ def similarity_table(findings: Findings) -> TableContent | None:
     """Return the mean similarity of every pair of arms with its interval."""
     rows = tuple(
         (
-            word_cell(similarity.metric),
-            word_cell(arm_pair(mean)),
+            metric_cell(similarity.metric),
+            pair_cell(mean.first, mean.second),
             mean_cell(mean),
             plain_cell(mean.n, count(mean.n)),
         )
@@ -133,11 +149,10 @@ def similarity_table(findings: Findings) -> TableContent | None:
     if not rows:
         return None
     columns = (Column("metric", "words"), Column("comparison", "words"), Column("mean [95 % CI]"), Column("n"))
-    notes = [f"{similarity.metric}: {similarity.signature}." for similarity in findings.similarities]
     means = [mean for similarity in findings.similarities for mean in similarity.means]
-    notes.append(f"n: cases times seeds. {error_words(means)}".strip())
+    notes = [f"n: cases times seeds. {error_words(means)}".strip()]
     seen = dict.fromkeys(note for mean in means for note in mean.notes)
-    return TableContent(columns, rows, (*notes, *seen))
+    return TableContent(columns, rows, (*notes, *seen), recipes=signatures(findings.similarities))
 
 
 @report_table("agreement", Section.AGREEMENT, "How far participants agree")
@@ -149,7 +164,7 @@ def agreement_table(findings: Findings) -> TableContent | None:
     for each, agreed, ceiling in zip(findings.preferences, findings.agreements, findings.ceilings, strict=True):
         rows.append(
             (
-                word_cell(arm_pair(each)),
+                pair_cell(each.first, each.second),
                 plain_cell(agreed.units, count(agreed.units)),
                 _agreed(agreed.raw, agreed.raw_interval),
                 _agreed(agreed.kappa, None),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from analysis.contrast import Contrast
-from analysis.number_format import ABSENT, count, decimals_for, number
+from analysis.number_format import ABSENT, ARROWS, count, decimals_for, number
 from analysis.report.table import TableCell
 
 
@@ -55,6 +55,22 @@ def plain_cell(value: float | int | None, text: str) -> TableCell:
     return TableCell(text, (("", value),))
 
 
+def arm_cell(arm: str) -> TableCell:
+    """Return a cell that names an arm."""
+    return TableCell(arm, (("arm", arm),))
+
+
+def pair_cell(first: str, second: str) -> TableCell:
+    """Return a cell that names a comparison of two arms, or what stands for all of them if `second` is empty."""
+    return TableCell(f"{first} vs {second}" if second else first, (("arm", first), ("other_arm", second)))
+
+
+def metric_cell(metric: str, direction: str | None = None) -> TableCell:
+    """Return a cell that names a metric, with an arrow to its good end if the direction is given."""
+    text = metric if direction is None else f"{ARROWS[direction]} {metric}".strip()
+    return TableCell(text, (("metric", metric), ("direction", direction)))
+
+
 def word_cell(text: str) -> TableCell:
     """Return a cell that holds words."""
     return TableCell(text, (("", text),))
@@ -64,8 +80,8 @@ def _cell(contrast: Contrast, decimals: int, factor: float, unit: str, bold: boo
     low, high = contrast.interval if contrast.interval is not None else (None, None)
     values = (("", contrast.estimate), ("low", low), ("high", high))
     if contrast.estimate is None:
-        return TableCell(ABSENT, values)
+        return TableCell(ABSENT, values, contrast=contrast)
     text = number(factor * contrast.estimate, decimals) + unit
     if low is not None and high is not None:
         text += f" [{number(factor * low, decimals)}, {number(factor * high, decimals)}]"
-    return TableCell(text, values, bold)
+    return TableCell(text, values, bold, contrast=contrast)

@@ -22,6 +22,7 @@ class Section(Enum):
     PEOPLE_AND_METRICS = "Metrics against people"
     SIMILARITY = "Similarity of the arms' images"
     ROBUSTNESS = "Robustness: side, order and time, ties, participants, extreme scores"
+    SIGNATURES = "Signatures: the recipe of every metric"
 
     @property
     def folded(self) -> bool:
@@ -37,6 +38,8 @@ class TableContent:
     rows: tuple[tuple[TableCell, ...], ...]
     notes: tuple[str, ...] = ()
     simulated: bool = False
+    recipes: tuple[tuple[str, str], ...] = ()
+    """Name and signature of every metric in the table."""
 
 
 Make = Callable[[Findings], TableContent | None]
@@ -57,7 +60,9 @@ class TableSpec:
         content = self.make(findings)
         if content is None:
             return None
-        return ReportTable(self.name, self.title, content.columns, content.rows, content.notes, content.simulated)
+        return ReportTable(
+            self.name, self.title, content.columns, content.rows, content.notes, content.simulated, content.recipes
+        )
 
 
 def report_table(name: str, section: Section, title: str) -> Callable[[Make], TableSpec]:

@@ -16,6 +16,7 @@ from analysis.report.command import analyze
 from analysis.report.figure_registry import FIGURES, figures_of
 from analysis.report.report_files import CHECKSUMS, write_report
 from analysis.report.report_page import render
+from analysis.report.report_source import FILE_NAME as SOURCE
 from analysis.report.sentences import metric_sentence
 from analysis.report.study_tables import preference_table
 from analysis.report.table import Column
@@ -70,11 +71,11 @@ def test_analyze_writes_report_tables_and_figures_and_says_where(judged, tmp_pat
     names = {path.relative_to(tmp_path / "report").as_posix() for path in (tmp_path / "report").rglob("*") if path.is_file()}
     tables = {f"tables/{name}.{kind}" for name in ALL_TABLES for kind in ("md", "tex", "html", "csv")}
     figures = {f"figures/{spec.name}.{kind}" for spec in FIGURES for kind in ("svg", "pdf", "png")}
-    assert names == {"report.html", CHECKSUMS} | figures | tables
+    assert names == {"report.html", CHECKSUMS, SOURCE} | figures | tables
     checked = subprocess.run(
         ["sha256sum", "--check", "--strict", CHECKSUMS], cwd=tmp_path / "report", capture_output=True, text=True
     )
-    assert checked.stdout.count(": OK") == len(names) - 1, checked.stderr
+    assert checked.stdout.count(": OK") == len(names) - 2, checked.stderr
 
 
 @report_table("novelty", Section.ROBUSTNESS, "A table that somebody adds")
@@ -194,6 +195,7 @@ def test_scores_without_a_study(tmp_path):
     assert "Nobody has judged this run yet" in page
     assert {table.name for table in tables_of(found)} == {
         "table1", "table1_similarity", "table2", "table2_uncertainty", "table2_contrasts", "effects", "middle_means",
+        "signatures",
     }  # fmt: skip
     assert not any(table.simulated for table in tables_of(found))
 
@@ -258,7 +260,7 @@ def test_the_report_says_what_it_rests_on_in_the_order_a_reader_asks(judged, fou
     page = render(found, judged)
     heads = re.findall(r"<h2>(.*?)</h2>", page)
     assert heads == [
-        "What can be said", "Tables", "Figures", "Gallery", "Methods", "Signatures", "Exclusions", "Data and versions",
+        "What can be said", "Tables", "Figures", "Gallery", "Methods", "Exclusions", "Data and versions",
         "Reporting checklist",
     ]  # fmt: skip
     assert "votes that could not tell" in page

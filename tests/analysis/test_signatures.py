@@ -47,7 +47,7 @@ def test_every_table_that_names_a_metric_has_its_recipe_below(tables):
             for number in (1, 2):
                 if any(f"{metric} ({number})" in words for words in words_of(table)):
                     naming += 1
-                    assert any(f"{metric}|drawn:" in note for note in table.full_notes), (table.name, metric)
+                    assert f"{metric}|drawn:" in dict(table.recipes)[f"{metric} ({number})"], (table.name, metric)
             assert not any(words.strip(" ↑↓") == metric for words in words_of(table)), (table.name, metric)
     assert naming >= 2 * len(METRICS)
 
