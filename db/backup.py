@@ -6,6 +6,7 @@ from pathlib import Path
 
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import temporary_beside
+from evalkit.plural import plural
 
 
 def copy_sqlite(file: Path, copy: Path) -> None:
@@ -41,5 +42,6 @@ def check_sqlite(file: Path) -> None:
         raise UserError(f"{file}: the database is damaged ({problems[0]}); restore a backup with `evalkit study restore`")
     if dangling:
         raise UserError(
-            f"{file}: {len(dangling)} rows refer to rows that do not exist; restore a backup with `evalkit study restore`"
+            f"{file}: {plural(len(dangling), 'row refers', 'rows refer')} to rows that do not exist; "
+            "restore a backup with `evalkit study restore`"
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, inspect
 
 from evalkit.errors import UserError
+from evalkit.plural import plural
 
 if TYPE_CHECKING:  # Alembic is imported lazily
     from alembic.config import Config
@@ -115,6 +116,6 @@ def _refuse_dangling(connection: Connection, name: str) -> None:
         dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
         if dangling:
             raise UserError(
-                f"{name}: {len(dangling)} rows refer to rows that do not exist; nothing was changed; "
+                f"{name}: {plural(len(dangling), 'row refers', 'rows refer')} to rows that do not exist; nothing was changed; "
                 "restore a backup with `evalkit study restore`"
             )

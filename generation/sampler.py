@@ -14,6 +14,7 @@ from torch import Tensor
 
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_file
+from evalkit.plural import plural
 from generation.experiment import ArmSpec, CaseSpec, Experiment
 from generation.experiment_file import find_method
 from generation.lora.factors import Lora
@@ -126,7 +127,9 @@ class Sampler:
                     output_type="np",
                 ).images
         except torch.OutOfMemoryError as error:
-            raise UserError(f"out of memory with {len(requests)} images at once; give a smaller --batch-size") from error
+            raise UserError(
+                f"out of memory with {plural(len(requests), 'image')} at once; give a smaller --batch-size"
+            ) from error
         self.stats.sampling[self._arm] += time.perf_counter() - start
         if not np.isfinite(images).all():
             raise UserError(

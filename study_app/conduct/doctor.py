@@ -133,10 +133,14 @@ def _images(run: Path) -> list[Finding]:
     findings = []
     if changed:
         findings.append(
-            Finding("wrong", f"{len(changed)} of {len(every)} images differ from the manifest, the first: {changed[0]}")
+            Finding(
+                "wrong", f"{len(changed)} of {plural(len(every), 'image')} differ from the manifest, the first: {changed[0]}"
+            )
         )
     if lacking:
         findings.append(
             Finding("wrong", f"{lacking} of {plural(len(every), 'blinded image')} missing; run `evalkit study init` again")
         )
-    return findings or [Finding("good", f"{len(every)} images match the manifest, each with its blinded image")]
+    return findings or [
+        Finding("good", f"{plural(len(every), 'image matches', 'images match')} the manifest, each with its blinded image")
+    ]
