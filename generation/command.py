@@ -64,13 +64,18 @@ def generate(
 
 def methods(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference page docs/methods.md instead.")] = False,
+    lora_files: Annotated[bool, typer.Option("--lora-files", help="Print the page docs/lora-files.md instead.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the merge methods: what each acts on, its parameters with their defaults, and its source."""
     from evalkit.cli.console import print_json, print_table, stdout, table
+    from generation.lora.form_table import lora_files_page
     from generation.merge.method_table import methods_page
     from generation.merge.methods import MERGE_METHODS
 
+    if lora_files:
+        typer.echo(lora_files_page(), nl=False)
+        return
     if markdown:
         typer.echo(methods_page(MERGE_METHODS), nl=False)
         return

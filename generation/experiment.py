@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -54,6 +54,8 @@ class ConceptSpec(Record):
     weight_name: str | None = None
     revision: str | None = None
     weight: Annotated[float, Field(ge=-100, le=100)] = 1.0
+    # meaning of an alpha of 0 in the LoRA file, which programs read differently
+    alpha_zero: Literal["rank", "zero"] | None = Field(default=None, exclude_if=lambda meaning: meaning is None)
     embeddings: str | None = Field(default=None, exclude_if=lambda file: file is None)
     references: str | None = None
 

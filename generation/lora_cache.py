@@ -30,6 +30,11 @@ class LoraCache:
             for arm in (None, *experiment.arms)
             for concept in experiment.concepts
         }
+        self._alpha_zero = {
+            lora_key(concept.name, arm): concept.alpha_zero
+            for arm in (None, *experiment.arms)
+            for concept in experiment.concepts
+        }
         self._pipeline = pipeline
         self._loras: OrderedDict[str, Lora] = OrderedDict()
         self.sha256: dict[str, str] = {}
@@ -42,7 +47,7 @@ class LoraCache:
     def __getitem__(self, key: str) -> Lora:
         """Return a LoRA, read again if it has left the memory."""
         if key not in self._loras:
-            self._loras[key] = load_lora(self._files[key], self._pipeline)
+            self._loras[key] = load_lora(self._files[key], self._pipeline, self._alpha_zero[key])
             if len(self._loras) > CAPACITY:
                 self._loras.popitem(last=False)
         self._loras.move_to_end(key)

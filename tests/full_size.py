@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from generation.merge.export import spelt
+from generation.lora.export_names import long_name
 from generation.pipeline import Pipeline, quiet
 from generation.train.orthogonal_basis import basis_rows, basis_sha256, slot_rows
 from tests.tiny import LETTERS, adapted
@@ -134,7 +134,7 @@ def save_lora(
         rank, alpha = ranks[place % len(ranks)], alphas[place % len(alphas)]
         scales[layer] = alpha / rank
         down, up = _factors(module, rank, scales[layer], rng)
-        stem = spelt(layer) if form == "peft" else kohya_name(layer, pipeline)
+        stem = long_name(layer) if form == "peft" else kohya_name(layer, pipeline)
         names = ("lora_A", "lora_B") if form == "peft" else ("lora_down", "lora_up")
         state |= {f"{stem}.{names[0]}.weight": down.half(), f"{stem}.{names[1]}.weight": up.half()}
         component, _, name = layer.partition(".")
@@ -162,7 +162,7 @@ def save_trained_apart(
             up *= (torch.arange(len(up)) % 2 == slot)[:, None]
         else:
             down = _slot(slot, rank, down.shape[1]).clone()
-        state |= {f"{spelt(layer)}.lora_A.weight": down, f"{spelt(layer)}.lora_B.weight": up}
+        state |= {f"{long_name(layer)}.lora_A.weight": down, f"{long_name(layer)}.lora_B.weight": up}
     notes: Mapping[str, Any] = {"slot": slot, "slots": 2, "block_rule": "strided"}
     if way == "basis":
         notes = {"basis": {"rows": "slots", "slot": slot, "sha256": {str(width): basis_sha256(width) for width in widths}}}
@@ -186,7 +186,7 @@ def kohya_name(layer: str, pipeline: Pipeline) -> str:
     xl = hasattr(pipeline, "text_encoder_2")
     if component != "unet":
         prefix = {"text_encoder": "lora_te1" if xl else "lora_te", "text_encoder_2": "lora_te2"}[component]
-        return f"{prefix}_{spelt(layer).partition('.')[2].replace('.', '_')}"
+        return f"{prefix}_{long_name(layer).partition('.')[2].replace('.', '_')}"
     if xl:
         name = re.sub(
             r"^down_blocks\.(\d)\.attentions\.(\d)", lambda m: f"input_blocks.{3 * int(m[1]) + int(m[2]) + 1}.1", name

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from evalkit.metrics import METRICS
+from generation.lora.form_table import lora_files_page
 from generation.merge.method_table import methods_page
 from generation.merge.methods import MERGE_METHODS
 from generation.shipped_files import shipped
@@ -18,6 +19,10 @@ def page(name: str) -> str:
 
 def test_the_page_of_merge_methods_is_up_to_date():
     assert page("methods.md") == methods_page(MERGE_METHODS), "run: evalkit methods --markdown > docs/methods.md"
+
+
+def test_the_page_of_lora_files_is_up_to_date():
+    assert page("lora-files.md") == lora_files_page(), "run: evalkit methods --lora-files > docs/lora-files.md"
 
 
 @pytest.mark.parametrize("experiment", shipped("experiments"))

@@ -28,7 +28,7 @@ def pairs(loras: dict[str, Lora]) -> list[PairOverlap]:
     """Return the overlap of every two LoRAs in every layer that both adapt, except layers in which one of them is zero."""
     rows = []
     for (first, one), (second, other) in combinations(loras.items(), 2):
-        for layer in sorted(one.factors.keys() & other.factors.keys()):
+        for layer in sorted(set(one.layers) & set(other.layers)):
             a, b = flat(one.part(layer)), flat(other.part(layer))
             if inner(a, a) > 0 and inner(b, b) > 0:
                 overlap = subspace_overlap(a.down.T, b.down.T), subspace_overlap(a.up, b.up)

@@ -10,7 +10,7 @@ from evalkit.errors import UserError
 from generation.diagnose.pairwise_overlap import inner
 from generation.lora.factors import Factors, Lora
 from generation.merge.lowrank import flat, side_by_side
-from generation.merge.setup import Change, module_of
+from generation.merge.setup import Change, weight_of
 from generation.pipeline import Pipeline, components, quiet
 
 
@@ -34,13 +34,13 @@ class LayerScale:
 def scales(name: str, lora: Lora, pipeline: Pipeline) -> list[LayerScale]:
     """Return the scales of a LoRA's layers; the pipeline is left as it was."""
     loaded = _in_diffusers(lora, pipeline)
-    found = []
-    for layer in sorted(lora.factors):
+    rows = []
+    for layer in lora.layers:
         change = flat(lora.part(layer))
-        weight = float(torch.linalg.norm(module_of(pipeline, layer).weight.double()))
+        weight = float(torch.linalg.norm(weight_of(pipeline, layer).double()))
         strength = inner(change, change) ** 0.5 / weight
-        found.append(LayerScale(name, layer, change.rank, lora.scales[layer], loaded.get(layer, 0.0), strength))
-    return found
+        rows.append(LayerScale(name, layer, change.rank, lora.scales[layer], loaded.get(layer, 0.0), strength))
+    return rows
 
 
 def _in_diffusers(lora: Lora, pipeline: Pipeline) -> dict[str, float]:
@@ -48,17 +48,21 @@ def _in_diffusers(lora: Lora, pipeline: Pipeline) -> dict[str, float]:
     from peft.tuners.lora import LoraLayer
 
     with quiet(), warnings.catch_warnings():
-        # peft warns of alphas that match no layer: what is audited here
+        # peft warns of alphas that match no layer, which is part of the audit
         warnings.filterwarnings("ignore", ".*alpha_pattern keys did not match", RuntimeWarning)
-        pipeline.load_lora_weights(str(lora.path), adapter_name="audit")
-    found = {
+        try:
+            pipeline.load_lora_weights(str(lora.path), adapter_name="audit")
+        except (ValueError, KeyError, RuntimeError, OSError):
+            # a form that diffusers refuses: it loads no layer
+            return {}
+    scaling = {
         f"{component}.{name}": float(layer.scaling["audit"])
         for component, part in components(pipeline).items()
         for name, layer in part.named_modules()
         if isinstance(layer, LoraLayer) and "audit" in layer.scaling
     }
     pipeline.unload_lora_weights()
-    return found
+    return scaling
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def energy(arm: str, loras: Sequence[tuple[Lora, float]], changes: Mapping[str, 
     for layer, make in changes.items():
         made = make(torch.device("cpu"))
         merged += _square(made) if isinstance(made, Factors) else float((made.double() ** 2).sum())
-        here = [lora.part(layer, weight) for lora, weight in loras if layer in lora.factors]
+        here = [lora.part(layer, weight) for lora, weight in loras if layer in lora.layers]
         parts += sum(_square(part) for part in here)
         whole += _square(side_by_side(here))
     if not parts or not whole:

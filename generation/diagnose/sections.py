@@ -49,7 +49,7 @@ def lora_sections(sampler: "Sampler", case: "CaseSpec", out: Path) -> list[Secti
         report.write_table(out, "pairs", overlaps)
         report.draw_cosines(out, overlaps)
         sections.append(Section("pairs", "Pairs, mean over the layers both adapt", tuple(report.by_pair(overlaps))))
-    shared = set.intersection(*(set(lora.factors) for lora in loras.values()))
+    shared = set.intersection(*(set(lora.layers) for lora in loras.values()))
     if len(loras) > 1 and shared:
         signs = sign_conflicts(list(loras.values()))
         report.write_table(out, "signs", signs)

@@ -35,7 +35,7 @@ def sign_conflicts(loras: Sequence[Lora], orders: int = 10, seed: int = 0) -> li
     BlockLoRA, Figure 4 (right), shows only the first number; the chance level is needed to interpret it. The second number is
     1 - sum |sum_j Delta_j| / sum sum_j |Delta_j|. An entry of zero has no sign.
     """
-    layers = sorted(set.intersection(*(set(lora.factors) for lora in loras)))
+    layers = sorted(set.intersection(*(set(lora.layers) for lora in loras)))
     generator = Generator("cpu").manual_seed(derived("orders", seed))
     shuffled = [torch.randperm(len(loras), generator=generator).tolist() for _ in range(orders)]
     both = torch.zeros(len(loras), dtype=torch.float64)

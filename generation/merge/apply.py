@@ -8,7 +8,7 @@ from generation.merge import on_calibration, on_outputs, on_steps, on_weights
 from generation.merge import on_input_columns as on_columns
 from generation.merge.method import Kind, Needs
 from generation.merge.sampling_state import SamplingState
-from generation.merge.setup import Change, Observer, Setup, WeightedLora, folded
+from generation.merge.setup import Change, Observer, Setup, WeightedLora, check_forms, folded
 from generation.pipeline import Pipeline
 
 # Implementation of calibrated merges, by what they need.
@@ -42,6 +42,7 @@ class Merge(Setup):
 
     def changes(self, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState) -> Mapping[str, Change] | None:
         """Return the change of each layer's weight that is this merge, or None if the merge changes while sampling."""
+        check_forms(self, loras)
         made = CHANGES.get(self.method.acts_on)
         return None if made is None else made(self, pipeline, loras, state)
 

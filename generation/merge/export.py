@@ -1,24 +1,22 @@
 """Writes a merge as one file: a LoRA with folded scales, or the change of every weight."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from evalkit.errors import UserError
-from evalkit.io.atomic_files import temporary_beside
 from generation import provenance
 from generation.experiment import ArmSpec, CaseSpec, Experiment
+from generation.lora.export_names import ExportNames, FileFormat, common_format
+from generation.lora.lora_writer import lora_writer
 from generation.lora_cache import lora_key
 from generation.merge.lowrank import cut
-from generation.merge.setup import dense
-from generation.pipeline import Dtype
+from generation.merge.setup import dense, is_vector
+from generation.pipeline import Dtype, components
 from generation.sampler import Sampler
-from generation.tensor_file import TensorFile
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,11 @@ def write_merge(
     rank: int | None = None,
     delta: bool = False,
     dtype: Dtype = "float32",
+    file_format: FileFormat | None = None,
 ) -> MergedFileSummary:
     """Write an arm's merge of a case's LoRAs to `out`; the same arm gives the same bytes.
 
-    Scales are folded into the factors, so that alpha = rank in every layer. A delta contains `<layer>.diff`, to be added to
-    the weights.
+    Scales are folded into the factors, so that alpha = rank in every layer; every program reads a missing alpha as the rank.
 
     Parameters
     ----------
@@ -73,17 +71,20 @@ def write_merge(
     arm, case
         What to merge.
     out
-        Path of the file, ending in .safetensors.
+        Path of the file, ending in .safetensors; with the format "peft", of a folder.
     rank
         Truncate each layer to this rank; the header states the share of the squared Frobenius norm kept. A merge that is
         not low rank requires it, or `delta`. Default: no truncation.
     delta
-        Write dense changes of weights instead of a LoRA. Default: False.
+        Write dense changes of weights, `<layer>.diff`, instead of a LoRA. Default: False.
     dtype
         Number format of the tensors: "float32" (default), "float16" or "bfloat16".
+    file_format
+        "kohya", "diffusers" or "peft". Default: the common format of the model's family.
 
     Raises:
-        UserError: the merge changes while sampling, or it is not low rank and neither `rank` nor `delta` is given.
+        UserError: the merge changes while sampling, it is not low rank and neither `rank` nor `delta` is given, or the
+            format cannot represent it.
     """
     changes = sampler.changes(arm, case.merged)
     if changes is None:
@@ -91,45 +92,33 @@ def write_merge(
             f"--arm {arm.label}: {arm.method} changes while sampling, which no file of weights can represent; "
             "write a dropout merge with preset = 'static', or choose another arm"
         )
+    names = ExportNames(file_format or common_format(sampler.pipeline), components(sampler.pipeline))
     norms: dict[str, tuple[float, float]] = {}
-    with temporary_beside(out) as temporary, TemporaryFile(dir=out.parent) as data:
-        file, precision = TensorFile(data), getattr(torch, dtype)
+    with lora_writer(out, names, getattr(torch, dtype)) as writer:
         for layer, make in changes.items():
             made = make(sampler.device)
+            if is_vector(sampler.pipeline, layer):
+                writer.add_dense(layer, dense(made).flatten())
+                continue
             if delta:
-                file.add(f"{spelt(layer)}.diff", dense(made).to(precision))
+                writer.add_dense(layer, dense(made))
                 continue
             if rank is not None:
-                made, part, whole = cut(made, rank)
-                norms[layer] = (part, whole)
+                made, retained, whole = cut(made, rank)
+                norms[layer] = (retained, whole)
             if isinstance(made, Tensor):
                 raise UserError(
-                    f"--arm {arm.label}: {arm.method} gives whole weights and no LoRA; give --rank N for the nearest LoRA of "
+                    f"--arm {arm.label}: {arm.method} gives dense weights, not a LoRA; give --rank N for the nearest LoRA of "
                     "that rank, or --delta"
                 )
-            if made.rank == 0:
-                continue
-            tail = (1,) * (made.down.dim() - 2)
-            file.add(f"{spelt(layer)}.lora_A.weight", made.down.to(precision))
-            file.add(f"{spelt(layer)}.lora_B.weight", made.up.reshape(*made.up.shape, *tail).to(precision))
-        if not file.entries:
-            raise UserError(f"--arm {arm.label}: the merge of {case.id} changes nothing; are all weights 0?")
+            writer.add_factors(layer, made)
+        if not writer.entries:
+            raise UserError(f"--arm {arm.label}: the merge of {case.id} changes nothing; give weights other than 0")
         total = sum(whole for _, whole in norms.values())
-        energy = sum(part for part, _ in norms.values()) / total if total else 1.0
-        header = {"evalkit": provenance.as_json({**_made_of(sampler, arm, case), "energy_kept": energy})}
-        if not delta:
-            header["lora_adapter_metadata"] = provenance.as_json(_config(file.ranks()))
-        file.write(temporary, header)
-    ranks = file.ranks().values()
-    return MergedFileSummary(len(file.entries) if delta else len(ranks), max(ranks, default=None), energy)
-
-
-def spelt(layer: str) -> str:
-    """Return a layer's name as files spell it: text encoders with the prefix that transformers 5 removed from the model."""
-    component, _, name = layer.partition(".")
-    if component == "unet" or name.startswith(("text_model.", "text_projection")):
-        return layer
-    return f"{component}.text_model.{name}"
+        energy = sum(retained for retained, _ in norms.values()) / total if total else 1.0
+        writer.write({"evalkit": provenance.as_json({**_made_of(sampler, arm, case), "energy_kept": energy})})
+        layers = writer.entries if delta else len(writer.ranks)
+        return MergedFileSummary(layers, None if delta else max(writer.ranks.values(), default=None), energy)
 
 
 def _made_of(sampler: Sampler, arm: ArmSpec, case: CaseSpec) -> dict[str, Any]:
@@ -153,26 +142,3 @@ def _made_of(sampler: Sampler, arm: ArmSpec, case: CaseSpec) -> dict[str, Any]:
         ],
         "versions": provenance.versions(),
     }
-
-
-def _config(rank_by_key: Mapping[str, int]) -> dict[str, Any]:
-    """Return peft's configuration of each component from the ranks of its layers' first factors; alpha equals rank.
-
-    diffusers guesses a missing configuration; releases before 2026-08 guess wrong for layers of different ranks.
-    """
-    config: dict[str, Any] = {}
-    for component in ("text_encoder", "text_encoder_2", "unet"):
-        start, end = f"{component}.", ".lora_A.weight"
-        # without text_model., a name fits encoders that have the prefix and those that dropped it
-        ranks = {
-            name.removeprefix(start).removeprefix("text_model.").removesuffix(end): rank
-            for name, rank in rank_by_key.items()
-            if name.startswith(start)
-        }
-        if ranks:
-            highest = max(ranks.values())
-            other = {name: rank for name, rank in ranks.items() if rank != highest}
-            component_config = {"r": highest, "lora_alpha": highest, "target_modules": sorted(ranks)}
-            component_config |= {"rank_pattern": other, "alpha_pattern": other}
-            config |= {f"{start}{key}": value for key, value in component_config.items()}
-    return config

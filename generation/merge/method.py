@@ -45,6 +45,8 @@ class MergeMethod:
     check: Callable[[int, Any], None] | None = None
     # of a calibrated method: moments of a layer's inputs, moments of hidden activations, or an objective over input columns
     needs: Needs = "inputs"
+    # why the method needs low-rank factors, if it does; a given parameter `rank` replaces those of the files
+    factors_reason: str = ""
 
     @property
     def schema(self) -> type[Record]:
@@ -85,10 +87,14 @@ class MergeMethod:
 
 
 def merge_method(
-    acts_on: Kind, source: str, check: Callable[[int, Any], None] | None = None, needs: Needs = "inputs"
+    acts_on: Kind,
+    source: str,
+    check: Callable[[int, Any], None] | None = None,
+    needs: Needs = "inputs",
+    factors_reason: str = "",
 ) -> Callable[[Callable[..., Any]], MergeMethod]:
     """Return a decorator that turns a function into the `MergeMethod` of the same name."""
-    return lambda function: MergeMethod(function.__name__, acts_on, source, function, check, needs)
+    return lambda function: MergeMethod(function.__name__, acts_on, source, function, check, needs, factors_reason)
 
 
 def by_name(*methods: MergeMethod) -> Mapping[str, MergeMethod]:

@@ -54,7 +54,7 @@ def _watched(
     Sampling is deterministic, so a group observes what it would have observed if all layers had been observed at once.
     """
     own = {name: value for name, value in setup.settings.model_dump().items() if name not in ("prompts", "calibration_steps")}
-    alone = [{layer: partial(one.part, layer) for layer in one.lora.factors if layer in layers} for one in loras]
+    alone = [{layer: partial(one.part, layer) for layer in one.lora.layers if layer in layers} for one in loras]
     made: dict[str, Change] = {}
     for group in _groups(setup, layers):
         moments = {layer: Moments(_downs(pipeline, layer, layers[layer]), hidden=_hidden(setup)) for layer in group}
@@ -94,9 +94,8 @@ def _groups(setup: Setup, layers: Mapping[str, list[WeightedLora]]) -> Iterator[
     group: list[str] = []
     size = 0
     for layer, here in layers.items():
-        factors = [weighted.lora.factors[layer] for weighted in here]
-        ranks = sum(part.rank for part in factors)
-        width = ranks if _hidden(setup) else factors[0].down[0].numel()
+        ranks = sum(weighted.lora.rank(layer) for weighted in here)
+        width = ranks if _hidden(setup) else here[0].lora.inputs(layer)
         needed = 4 * width * (width + ranks + len(here))
         if group and size + needed > MOMENTS:
             yield group

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from evalkit.errors import UserError
 from generation.lora.factors import Factors, Lora
 from generation.merge.method import MergeMethod
 from generation.pipeline import Pipeline, components
@@ -46,8 +47,9 @@ class Setup:
 
 def layers_of(loras: Sequence[WeightedLora]) -> dict[str, list[WeightedLora]]:
     """Return, for every layer that some LoRA adapts, the LoRAs that do, in the order of `loras`; layers sorted by name."""
-    names = {name for weighted in loras for name in weighted.lora.factors}
-    return {name: [weighted for weighted in loras if name in weighted.lora.factors] for name in sorted(names)}
+    adapted = [(weighted, set(weighted.lora.layers)) for weighted in loras]
+    names = sorted(set().union(*(layers for _, layers in adapted)))
+    return {name: [weighted for weighted, layers in adapted if name in layers] for name in names}
 
 
 def at_work(loras: Sequence[WeightedLora]) -> list[WeightedLora]:
@@ -59,6 +61,44 @@ def module_of(pipeline: Pipeline, layer: str) -> Any:  # noqa: ANN401 - a Linear
     """Return the module with a layer's name."""
     component, _, name = layer.partition(".")
     return components(pipeline)[component].get_submodule(name)
+
+
+def weight_of(pipeline: Pipeline, layer: str) -> Any:  # noqa: ANN401 - a torch parameter
+    """Return the parameter that a change of a layer is added to: its weight, or the bias or norm that the name ends in."""
+    component, _, name = layer.partition(".")
+    part = components(pipeline)[component]
+    try:
+        return part.get_submodule(name).weight
+    except AttributeError:
+        return part.get_parameter(name)
+
+
+def is_vector(pipeline: Pipeline, layer: str) -> bool:
+    """Return whether a layer's name is that of a bias or a norm."""
+    weight: Tensor = weight_of(pipeline, layer)
+    return weight.dim() == 1
+
+
+def check_forms(setup: Setup, loras: Sequence[WeightedLora]) -> None:
+    """Check that the method can merge changes that are not low-rank factors, if there are any.
+
+    Raises:
+        UserError: it acts on outputs or factors, which a LoRA's form does not have.
+    """
+    method = setup.method
+    for weighted in at_work(loras):
+        lora = weighted.lora
+        if lora.parameters and method.acts_on != "weights":
+            raise UserError(
+                f"{lora.path.name}: changes {lora.parameters[0]}, which {method.name} cannot merge, since it acts on layers' "
+                "outputs; merge with a method on weights"
+            )
+        whole = [name for name, change in lora.dense_changes.items() if not change.vector]
+        if whole and method.factors_reason and getattr(setup.settings, "rank", None) is None:
+            raise UserError(
+                f"{lora.path.name}: {whole[0]} is a {lora.dense_changes[whole[0]].form} change, not low-rank factors; "
+                f"{method.name} cannot merge it: {method.factors_reason}"
+            )
 
 
 def dense(change: Factors | Tensor) -> Tensor:
@@ -77,9 +117,9 @@ def folded(pipeline: Pipeline, changes: Mapping[str, Change]) -> Iterator[list[t
     try:
         with torch.no_grad():
             for layer, change in changes.items():
-                weight = module_of(pipeline, layer).weight
+                weight = weight_of(pipeline, layer)
                 originals.append((weight, weight.clone()))
-                weight.copy_(weight.float() + dense(change(weight.device)))
+                weight.copy_(weight.float() + dense(change(weight.device)).view_as(weight))
         yield originals
     finally:
         with torch.no_grad():

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from generation.experiment import ArmSpec, CaseSpec
 from generation.experiment_file import read_experiment
+from generation.lora.export_names import long_name
 from generation.lora.lora_file import load_lora
 from generation.merge import on_outputs
-from generation.merge.export import spelt, write_merge
+from generation.merge.export import write_merge
 from generation.merge.methods import MERGE_METHODS
 from generation.merge.setup import WeightedLora, module_of
 from generation.pipeline import Pipeline, quiet
@@ -250,7 +251,9 @@ def loaded(proof: Proof, path: Path) -> Iterator[None]:
     kept, layers = [], adapted(pipeline, proof.layers)
     with torch.no_grad():
         for name, change in changes.items():
-            weight = module_of(pipeline, next(layer for layer in layers if spelt(layer) == name.removesuffix(".diff"))).weight
+            weight = module_of(
+                pipeline, next(layer for layer in layers if long_name(layer) == name.removesuffix(".diff"))
+            ).weight
             kept.append((weight, weight.clone()))
             weight.copy_(weight.float() + change)
         yield

@@ -33,7 +33,7 @@ def b_lora(parts: Sequence[Factors], layer: Layer, *, blocks: Blocks = (CONTENT,
         UserError: a LoRA adapts no layer in its blocks.
     """
     for position, lora in layer.loras.items():
-        names = sorted(lora.factors)
+        names = lora.layers
         if not any(_inside(name, blocks[position]) for name in names):
             raise UserError(
                 f"b_lora: LoRA {position + 1} of the case adapts no layer in {blocks[position]!r}; "

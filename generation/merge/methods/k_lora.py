@@ -16,6 +16,7 @@ from generation.merge.role_pairs import pair_of
     acts_on="steps",
     source="Ouyang et al. 2025, arXiv 2502.18461",
     check=pair_of("k_lora", "one of them the style"),
+    factors_reason="it compares the r_c r_s largest entries of two changes, r their ranks",
 )
 def k_lora(
     plan: StepPlan,

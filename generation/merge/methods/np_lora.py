@@ -13,7 +13,12 @@ from generation.merge.methods.svd import Rank
 from generation.merge.role_pairs import pair_of
 
 
-@merge_method(acts_on="weights", source="Chen et al. 2025, arXiv 2511.11051", check=pair_of("np_lora", "one of them protected"))
+@merge_method(
+    acts_on="weights",
+    source="Chen et al. 2025, arXiv 2511.11051",
+    check=pair_of("np_lora", "one of them protected"),
+    factors_reason="the rank of the protected LoRA states how many inputs it reads; give rank",
+)
 def np_lora(
     parts: Sequence[Factors],
     layer: Layer,

@@ -11,7 +11,12 @@ from generation.merge.method_inputs import Layer
 from generation.merge.methods.gradient_fusion import Ridge
 
 
-@merge_method(acts_on="calibrated", source="Wei et al. 2026, arXiv 2606.10617", needs="hidden")
+@merge_method(
+    acts_on="calibrated",
+    source="Wei et al. 2026, arXiv 2606.10617",
+    needs="hidden",
+    factors_reason="it routes hidden activations between the two factors",
+)
 def ssr(parts: Sequence[Factors], layer: Layer, moments: Moments, *, ridge: Ridge = 1e-4) -> Factors:
     """Return B Q (G + ridge I)^-1 A of the stacked factors: hidden activations z = A x pass through a router before B.
 
