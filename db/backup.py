@@ -1,5 +1,6 @@
 """Online backup of a SQLite database, with an integrity check of the copy."""
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -28,10 +29,17 @@ def copy_sqlite(file: Path, copy: Path) -> None:
         check_sqlite(temporary)
 
 
+def read_only(file: Path) -> sqlite3.Connection:
+    """Open a SQLite file for reading, whatever its name; in a folder that cannot be written, as an unchanging archive."""
+    # as_uri quotes "#", "?" and "%", which would otherwise cut the path
+    mode = "mode=ro" if os.access(file.resolve().parent, os.W_OK) else "mode=ro&immutable=1"
+    return sqlite3.connect(f"{file.absolute().as_uri()}?{mode}", uri=True)
+
+
 def check_sqlite(file: Path) -> None:
     """Check the pages and foreign keys of a SQLite file; raise a UserError that names the first fault."""
     try:
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        with closing(read_only(file)) as database:
             problems = [row[0] for row in database.execute("PRAGMA integrity_check")]
             dangling = database.execute("PRAGMA foreign_key_check").fetchall()
     except sqlite3.Error as error:
@@ -42,6 +50,6 @@ def check_sqlite(file: Path) -> None:
         raise UserError(f"{file}: the database is damaged ({problems[0]}); restore a backup with `evalkit study restore`")
     if dangling:
         raise UserError(
-            f"{file}: {plural(len(dangling), 'row refers', 'rows refer')} to rows that do not exist; "
+            f"{file}: {plural(len(dangling), 'row refers', 'rows refer')} to missing rows; "
             "restore a backup with `evalkit study restore`"
         )

@@ -63,6 +63,8 @@ class Screen(DatabaseTable):
     # which requirement of the design failed; None if none did
     failure: Mapped[str | None]
     checked_at: Mapped[datetime]
+    # of the log's commitment to this row; None in rows made before there were commitments
+    salt: Mapped[str | None]
     __table_args__ = (
         CheckConstraint("plates_read BETWEEN 0 AND plates", name="plates_read"),
         CheckConstraint("failure IN ('size', 'colour')", name="failure"),
@@ -77,3 +79,4 @@ class Reply(DatabaseTable):
     question: Mapped[str] = mapped_column(primary_key=True)
     reply: Mapped[str]
     replied_at: Mapped[datetime]
+    salt: Mapped[str | None]

@@ -116,6 +116,6 @@ def _refuse_dangling(connection: Connection, name: str) -> None:
         dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
         if dangling:
             raise UserError(
-                f"{name}: {plural(len(dangling), 'row refers', 'rows refer')} to rows that do not exist; nothing was changed; "
+                f"{name}: {plural(len(dangling), 'row refers', 'rows refer')} to missing rows; nothing was changed; "
                 "restore a backup with `evalkit study restore`"
             )

@@ -18,6 +18,7 @@ from evalkit.errors import UserError
 
 Kept = TypeVar("Kept")
 BUSY_SECONDS = 15
+_HOOKS = "before commit"
 
 
 class DatabaseError(UserError):
@@ -51,6 +52,12 @@ class Database:
 def default_url(run: Path) -> str:
     """Return the URL of the database inside a run folder."""
     return f"sqlite:///{run / 'study.db'}"
+
+
+def database_file(url: str) -> Path | None:
+    """Return the file of a SQLite URL, None for a server; raise a UserError for anything else."""
+    checked = _check_url(url)
+    return Path(checked.database or "") if checked.get_backend_name() == "sqlite" else None
 
 
 def open_database(url: str) -> Database:
@@ -94,6 +101,13 @@ def write(database: Database) -> Iterator[Session]:
     with _translated(database), _transaction(database) as session:
         session.info["kept"] = database.kept
         yield session
+        for hook in session.info.pop(_HOOKS, ()):
+            hook(session)
+
+
+def before_commit(session: Session, hook: Callable[[Session], None]) -> None:
+    """Run `hook` at the end of the `write` block, in the same transaction, unless the block raises."""
+    session.info.setdefault(_HOOKS, []).append(hook)
 
 
 def writers_meet(session: Session) -> bool:
@@ -117,7 +131,9 @@ def forget_kept(session: Session) -> None:
 def _check_url(url: str) -> URL:
     allowed = "give sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
     try:
-        parsed = make_url(url)
+        # a path is taken as it is: "?" and "#" in it start no query
+        path = url.removeprefix("sqlite:///")
+        parsed = make_url(url) if path == url else URL.create("sqlite", database=path)
     except ArgumentError:
         raise UserError(f"database {url!r}: no database URL; {allowed}") from None
     if parsed.get_backend_name() == "postgresql":

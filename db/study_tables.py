@@ -206,6 +206,8 @@ class Check(BrowserTimings, DatabaseTable):
     right_reference_id: Mapped[int | None] = mapped_column(ForeignKey("concept_references.id", ondelete="RESTRICT"))
     # the concept asked for, where references are compared
     concept_id: Mapped[int | None] = mapped_column(ForeignKey("concepts.id", ondelete="RESTRICT"))
+    # the case whose concepts are shown above references
+    case_id: Mapped[int | None] = mapped_column(ForeignKey("cases.id", ondelete="RESTRICT"))
     # what is asked again
     assignment_id: Mapped[int | None] = mapped_column(ForeignKey("assignments.id", ondelete="RESTRICT"), unique=True)
     expected: Mapped[str | None]

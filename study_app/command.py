@@ -226,7 +226,7 @@ def _effects(options: list[str]) -> dict[str, float]:
 for _panel, _commands in (
     ("Prepare", (init, simulate, conduct.doctor, conduct.password)),
     ("Run", (serve, conduct.status, conduct.pause, conduct.resume, conduct.exclude, conduct.include, conduct.void)),
-    ("Finish", (conduct.lock, conduct.export, conduct.verify, conduct.backup, conduct.erase)),
+    ("Finish", (conduct.lock, conduct.export, conduct.verify, conduct.backup, conduct.restore, conduct.erase)),
 ):
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)

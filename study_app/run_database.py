@@ -40,13 +40,17 @@ def opened(run: Path, db: str | None) -> "Iterator[Database]":
 def begun(database: "Database", run: Path) -> int:
     """Return the id of a run's study; raise a UserError that names the next step if none has begun."""
     from db.run_databases import other_database_hint
+    from db.session import write
     from evalkit.cli.console import command_line
     from evalkit.errors import UserError
     from study_app.plan.initialize import find_study
+    from study_app.plan.log_start import start_log
 
     study = find_study(database, run)
     if study is None:
         hint = other_database_hint(run, database.file)
         begin = f"begin it with: {command_line('study', 'init', run)}"
         raise UserError(f"{run}: no study has begun in {database.name}; {f'{hint}; or ' if hint else ''}{begin}")
+    with write(database) as session:
+        start_log(session, study.id)
     return study.id

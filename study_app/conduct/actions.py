@@ -37,9 +37,11 @@ def exclude(session: Session, study_id: int, participant_id: int, because: str, 
             f"participant {participant_id}: is already excluded ({participant.excluded_because}); `include` reverses that"
         )
     participant.excluded_at, participant.excluded_because = now, because
-    for assignment in _holding(session, participant_id, "open", "done"):
+    holding = _holding(session, participant_id, "open", "done")
+    for assignment in holding:
         free_place(session, assignment)
-    append(session, study_id, "excluded", {"participant": participant_id, "because": because}, now)
+    content = {"participant": participant_id, "because": because, "freed": [assignment.id for assignment in holding]}
+    append(session, study_id, "excluded", content, now)
 
 
 def exclude_by_rules(session: Session, study_id: int, now: datetime) -> list[Excluded]:
@@ -62,24 +64,28 @@ def include(session: Session, study_id: int, participant_id: int, now: datetime)
     if participant.excluded_at is None:
         raise UserError(f"participant {participant_id}: is not excluded; `evalkit study status` lists who is")
     participant.excluded_at = participant.excluded_because = None
+    restored, surplus = [], []
     for assignment in _holding(session, participant_id, "expired"):
         judgment = session.scalar(select(Judgment).where(Judgment.assignment_id == assignment.id, ~Judgment.surplus))
         if judgment is not None:
             if take_place(session, assignment.comparison_id):
                 assignment.state = "done"
+                restored.append(assignment.id)
             else:
                 judgment.surplus = True
+                surplus.append(assignment.id)
     session.flush()
-    append(session, study_id, "included", {"participant": participant_id}, now)
+    append(session, study_id, "included", {"participant": participant_id, "restored": restored, "surplus": surplus}, now)
 
 
 def void(session: Session, study_id: int, participant_id: int, now: datetime) -> int:
     """Free the reservations of a participant who will not return, and return their number."""
     _participant(session, study_id, participant_id)
+    _refuse_locked(session, study_id)
     held = _holding(session, participant_id, "open")
     for assignment in held:
         free_place(session, assignment)
-    append(session, study_id, "voided", {"participant": participant_id, "places": len(held)}, now)
+    append(session, study_id, "voided", {"participant": participant_id, "freed": [assignment.id for assignment in held]}, now)
     return len(held)
 
 
@@ -117,7 +123,6 @@ def erase(session: Session, study_id: int, participant_id: int, now: datetime) -
     session.execute(delete(Identity).where(Identity.participant_id == participant_id))
     participant.token_sha256 = secrets.token_hex(32)
     participant.completion_code = secrets.token_hex(8)
-    participant.language = None
     for table in (Reply, Screen):
         session.execute(delete(table).where(table.participant_id == participant_id))
     append(session, study_id, "erased", {"participant": participant_id}, now)

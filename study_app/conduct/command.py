@@ -242,19 +242,28 @@ def export(
 
 
 def verify(
-    export: Annotated[Path, typer.Argument(help="A zip file written by `evalkit study export`.")], as_json: Json = False
+    export: Annotated[Path, typer.Argument(help="A zip file written by `evalkit study export`.")],
+    chain: Annotated[str | None, typer.Option(help="The published hash that the audit log must end in.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """Check an export offline: every hash, the audit log's hash chain, and that judgments and log agree."""
+    """Verify an export offline: rebuild every table from the audit log and compare byte for byte."""
     from evalkit.cli.console import print_json, stdout
     from evalkit.plural import plural
     from study_app.conduct.verify import verify_export
 
-    sound = verify_export(export)
+    sound = verify_export(export, chain)
     if as_json:
         print_json({"file": export, "sound": True, **vars(sound)})
         return
     counts = f"{plural(sound.judgments, 'judgment')}, {plural(sound.events, 'event')}"
     stdout().print(f"{export}: sound: {counts}, chain {sound.chain}", markup=False)
+    if chain is None:
+        stdout().print("the log is consistent; give the published hash with --chain to prove that it is the original log")
+    if sound.erasures_chain is not None:
+        erased = plural(sound.erasures, "participant")
+        stdout().print(f"erased after the lock: {erased}, chain {sound.erasures_chain}", markup=False)
+    for limit in sound.limits:
+        stdout().print(f"not proven: {limit}", markup=False)
 
 
 def backup(
@@ -278,6 +287,32 @@ def backup(
         raise UserError(f"{target}: this file exists; choose another name")
     copy_sqlite(file, target)
     stdout().print(f"{target}: complete, opened and checked", markup=False)
+
+
+def restore(
+    run: Run, copy: Annotated[Path, typer.Argument(help="A copy made by `evalkit study backup` or `serve`.")], db: Db = None
+) -> None:
+    """Replace the database by a checked copy; stop the server first. The replaced files are kept."""
+    from db.restore import restore_sqlite
+    from db.session import database_file, default_url
+    from evalkit.cli.console import stdout
+    from evalkit.errors import UserError
+    from evalkit.plural import plural
+    from evalkit.run.manifest import Manifest
+
+    Manifest.load(run)
+    url = db or default_url(run)
+    file = database_file(url)
+    if file is None:
+        raise UserError("restore: this database is on a server; restore it with PostgreSQL's own pg_restore")
+    restored = restore_sqlite(file, copy)
+    if restored.lost is None:
+        stdout().print("the replaced database could not be read, so the judgments lost are not known")
+    else:
+        stdout().print(f"{plural(restored.lost, 'judgment')} made after the copy are not in it")
+    if restored.replaced is not None:
+        stdout().print(f"replaced files: {restored.replaced}*", markup=False)
+    stdout().print(f"{file}: restored, {plural(restored.judgments, 'judgment')}", markup=False)
 
 
 def doctor(

@@ -123,13 +123,15 @@ def _own_address() -> str | None:
 def _images(run: Path) -> list[Finding]:
     """Compare the run's files with the manifest, and check that each has its blinded image."""
     blinding = Blinding(run)
-    changed, lacking = [], 0
-    every = list(pictures(Manifest.load(run)))
-    for kind, picture in every:
+    changed = []
+    blinded = list(pictures(Manifest.load(run)))
+    # a reference has two blinded copies: one to show, and one to be judged in a check
+    every = [picture for kind, picture in blinded if kind != "probe"]
+    for picture in every:
         file = run / picture.path
         if not file.exists() or sha256_file(file) != picture.sha256:
             changed.append(picture.path)
-        lacking += not blinding.path(kind, picture.sha256).exists()
+    lacking = sum(not blinding.path(kind, picture.sha256).exists() for kind, picture in blinded)
     findings = []
     if changed:
         findings.append(
@@ -139,7 +141,7 @@ def _images(run: Path) -> list[Finding]:
         )
     if lacking:
         findings.append(
-            Finding("wrong", f"{lacking} of {plural(len(every), 'blinded image')} missing; run `evalkit study init` again")
+            Finding("wrong", f"{lacking} of {plural(len(blinded), 'blinded image')} missing; run `evalkit study init` again")
         )
     return findings or [
         Finding("good", f"{plural(len(every), 'image matches', 'images match')} the manifest, each with its blinded image")

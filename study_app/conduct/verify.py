@@ -1,122 +1,196 @@
-"""Check an export without any database: its hashes, its chained log, and that judgments and log tell the same."""
+"""Offline verification of an export: rebuilds every table from the hash-chained log and compares byte for byte."""
 
-import csv
 import hashlib
-import io
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evalkit.errors import UserError
+from evalkit.plural import plural
 from evalkit.run.manifest import FILE_NAME as MANIFEST_NAME
-from study_app.conduct.export import EVENTS_NAME
-from study_app.plan.audit_log import event_hash
-
-FURTHER = "further_images"
-
-
-@dataclass(frozen=True)
-class Verified:
-    """What a sound export holds; `chain` is the hash of its last event, which stands for all of it."""
-
-    judgments: int
-    events: int
-    chain: str
+from study_app.conduct.export import ABOUT_NAME, DESIGN_NAME, ERASURES_NAME, EVENTS_NAME, FORMAT, about_of, design_of_export
+from study_app.conduct.export_archive import SUMS_NAME, read_archive, sums_of
+from study_app.conduct.verified import Verified
+from study_app.conduct.verify_legacy import verify_legacy
+from study_app.plan.audit_log import AFTER_LOCK, event_hash, sha256_of
+from study_app.plan.export_tables import COLUMNS, ERASABLE, cell, commitment, plan_sha256, read_csv, write_csv
+from study_app.plan.replay import Replay, ReplayError
 
 
-def verify_export(path: Path) -> Verified:
-    """Check an export and return what it holds.
+def verify_export(path: Path, chain: str | None = None) -> Verified:
+    """Verify an export and return what it contains.
 
-    Every file has its hash; the design has the hash the study was begun with; each event follows from the one before; every
-    judgment and every one taken back is in the log as it is in the tables, and the other way round; every image that was judged
-    is the manifest's.
+    Every table is rebuilt from the events and compared byte for byte; design, manifest and plan have the hashes that the log
+    carries. With `chain`, the log must end in this published hash: without it, a consistently forged log goes unnoticed.
 
     Raises:
-        UserError: the file is no export, or names the first thing that is not as it was written.
+        UserError: the file is not an export, or names the first difference.
     """
-    files = _read(path)
-    design = json.loads(files["design.json"])
-    canonical = json.dumps(design["design"], sort_keys=True, separators=(",", ":"))
-    if hashlib.sha256(canonical.encode()).hexdigest() != design["sha256"]:
-        raise UserError(f"{path}: design.json: is not the design the study was begun with (another sha256)")
-    if f"{FURTHER}.csv" not in files and design["design"].get("at_once", 2) > 2:
-        raise UserError(f"{path}: {FURTHER}.csv: is missing, and the design shows {design['design']['at_once']} images at once")
-    events = [json.loads(line) for line in files[EVENTS_NAME].splitlines()]
-    chain = _follow(path, events, design["sha256"])
-    about = json.loads(files["about.json"])
-    if (about["events"], about["chain"]) != (len(events), chain):
-        raise UserError(f"{path}: {EVENTS_NAME}: events are missing at its end ({len(events)} of {about['events']})")
-    judgments = _table(files, "judgments")
-    _compare(path, files, judgments, events)
-    shas = {image["sha256"] for image in json.loads(files[MANIFEST_NAME])["images"]}
-    for row in _table(files, "comparisons"):
-        if not {row["image_a_sha256"], row["image_b_sha256"]} <= shas:
-            raise UserError(f"{path}: comparisons.csv: comparison {row['id']} shows an image that is not the manifest's")
-    # exports made before there could be more than two images lack the table; the design, held to its hash, tells
-    for row in _table(files, FURTHER) if f"{FURTHER}.csv" in files else ():
-        if row["image_sha256"] not in shas:
-            raise UserError(
-                f"{path}: {FURTHER}.csv: comparison {row['comparison_id']} shows an image that is not the manifest's"
-            )
-    return Verified(len(judgments), len(events), chain)
-
-
-def _read(path: Path) -> dict[str, bytes]:
-    """Return the files of an export, each held to its hash."""
+    files, canonical = read_archive(path)
     try:
-        with zipfile.ZipFile(path) as bundle:
-            files = {name: bundle.read(name) for name in bundle.namelist()}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: can't be read as a zip file: {error}") from error
-    lines = [line.split("  ", 1) for line in files.get("SHA256SUMS", b"").decode().splitlines()]
-    sums = {line[-1]: line[0] for line in lines}
-    tables = ("judgments", "assignments", "comparisons")
-    wanted = {EVENTS_NAME, MANIFEST_NAME, "design.json", "about.json", *(f"{name}.csv" for name in tables)}
-    if not wanted <= sums.keys() or sums.keys() != files.keys() - {"SHA256SUMS"}:
-        raise UserError(f"{path}: is no whole export of `evalkit study export`: SHA256SUMS and the files don't fit")
-    for name, digest in sums.items():
-        if hashlib.sha256(files[name]).hexdigest() != digest:
-            raise UserError(f"{path}: {name}: was changed after the export (another sha256)")
-    return files
+        about = json.loads(files[ABOUT_NAME])
+        is_current = isinstance(about, dict) and about.get("format") == FORMAT
+        if isinstance(about, dict) and not is_current and "format" in about:
+            raise UserError(f"{path}: has format {about['format']!r}; update evalkit to verify it")
+        verified = _verify(path, files, canonical) if is_current else verify_legacy(path, files)
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+        raise UserError(f"{path}: is malformed ({type(error).__name__}: {error}); use the original archive") from error
+    if chain is not None and verified.chain != chain.strip().lower():
+        raise UserError(
+            f"{path}: its log ends in {verified.chain}, not in the given hash {chain}; this is another state of the study, "
+            "or a forged one"
+        )
+    return verified
 
 
-def _follow(path: Path, events: Sequence[Mapping[str, Any]], begin: str) -> str:
-    """Return the hash of the last event, each held to the one before."""
+def _verify(path: Path, files: Mapping[str, bytes], canonical: bool) -> Verified:
+    wanted = {EVENTS_NAME, ERASURES_NAME, MANIFEST_NAME, DESIGN_NAME, ABOUT_NAME, *(f"{name}.csv" for name in COLUMNS)}
+    if files.keys() - {SUMS_NAME} != wanted:
+        odd = sorted((files.keys() - {SUMS_NAME}) ^ wanted)[0]
+        raise UserError(f"{path}: {odd} is missing or unknown; the archive is not a complete export")
+    design = json.loads(files[DESIGN_NAME])
+    if not canonical or files[SUMS_NAME] != sums_of({name: data for name, data in files.items() if name != SUMS_NAME}):
+        raise UserError(f"{path}: was packed again by another program; use the original archive")
+    replay, events, erasures = Replay(), _lines(path, files, EVENTS_NAME), _lines(path, files, ERASURES_NAME)
+    design_sha256 = sha256_of(design["design"])
+    chain = _follow(path, EVENTS_NAME, events, design_sha256, 0, replay)
+    if replay.start.get("design") != design_sha256:
+        raise UserError(f"{path}: {DESIGN_NAME}: is not the design in the log (another sha256)")
+    if erasures and not replay.locked:
+        raise UserError(f"{path}: {ERASURES_NAME}: has events although the study was not locked")
+    end = _follow(path, ERASURES_NAME, erasures, chain, len(events), replay)
+    expected = {
+        DESIGN_NAME: design_of_export(design["design"], str(replay.start["created_at"])),
+        ABOUT_NAME: about_of(
+            events=len(events), chain=chain, erasures=len(erasures), erasures_chain=end if erasures else None,
+            simulated=sum(row["simulated"] == "1" for row in replay.participants.values()),
+        ),
+    }  # fmt: skip
+    for name, data in expected.items():
+        if files[name] != data:
+            raise UserError(f"{path}: {name}: is not as the log states it")
+    _check_manifest(path, files, replay)
+    _check_tables(path, files, replay)
+    limits = (
+        (f"events 1 to {replay.unproven} were logged by an earlier version, so what they describe is proven only as of "
+         f"{replay.start['created_at']}",)
+        if replay.unproven else ()
+    )  # fmt: skip
+    return Verified(len(replay.judgments), len(events), chain, len(erasures), end if erasures else None, limits)
+
+
+def _lines(path: Path, files: Mapping[str, bytes], name: str) -> list[dict[str, Any]]:
+    """Return the events of a log file; every line must be as `export` writes it."""
+    events = []
+    for number, line in enumerate(files[name].split(b"\n")[:-1], 1):
+        try:
+            event = json.loads(line)
+            whole = (
+                isinstance(event, dict)
+                and event.keys() == {"number", "kind", "content", "happened_at", "sha256"}
+                and isinstance(event["kind"], str)
+                and isinstance(event["content"], dict)
+                and isinstance(event["happened_at"], str)
+                and json.dumps(event, sort_keys=True).encode() == line
+            )
+        except (ValueError, RecursionError):
+            whole = False
+        if not whole:
+            raise UserError(f"{path}: {name}: line {number} is not an event as the export writes it")
+        events.append(event)
+    if files[name] and not files[name].endswith(b"\n"):
+        raise UserError(f"{path}: {name}: its last line is incomplete")
+    return events
+
+
+def _follow(path: Path, name: str, events: Sequence[Mapping[str, Any]], begin: str, before: int, replay: Replay) -> str:
+    """Apply events to the replay, each held to the hash of the one before, and return the last hash."""
     chain = begin
-    for number, event in enumerate(events, 1):
+    for number, event in enumerate(events, before + 1):
         chain = event_hash(chain, number, event["kind"], event["content"], event["happened_at"])
         if event["number"] != number or event["sha256"] != chain:
-            raise UserError(f"{path}: {EVENTS_NAME}: event {number} does not follow from the one before it")
+            raise UserError(f"{path}: {name}: event {number} does not follow from the one before it")
+        if (before > 0) != (event["kind"] in AFTER_LOCK and replay.locked):
+            raise UserError(f"{path}: {name}: event {number} ({event['kind']}) is in the wrong file")
+        if before == 0 and replay.locked:
+            raise UserError(f"{path}: {name}: event {number} follows the lock, which is final")
+        try:
+            replay.apply(number, event["kind"], event["content"], event["happened_at"])
+        except ReplayError as error:
+            raise UserError(f"{path}: {name}: event {number}: {error}") from error
     return chain
 
 
-def _compare(
-    path: Path, files: Mapping[str, bytes], judgments: Sequence[Mapping[str, str]], events: Sequence[Mapping[str, Any]]
-) -> None:
-    """Hold the judgments to the log: what it says was judged, and not taken back since, is what the table holds."""
-    assignments = {row["id"]: row for row in _table(files, "assignments")}
-    logged: dict[str, dict[str, Any]] = {}
-    for event in events:
-        if event["kind"] == "judged":
-            logged[str(event["content"]["assignment"])] = event["content"]
-        elif event["kind"] == "withdrawn":
-            logged.pop(str(event["content"]["assignment"]), None)
-    stored = {row["assignment_id"]: row for row in judgments}
-    for assignment_id in sorted(logged.keys() ^ stored.keys(), key=int):
-        where = "is in the log alone" if assignment_id in logged else "is not in the log"
-        raise UserError(f"{path}: judgments.csv: the judgment of assignment {assignment_id} {where}")
-    for assignment_id, told in logged.items():
-        row, assignment = stored[assignment_id], assignments[assignment_id]
-        names = ("comparison_id", "participant_id", "left", "arrangement")
-        # exports made before there could be more than two images lack `arrangement`, as the log's events do
-        seen = (row["choice"], *(assignment.get(name, "") for name in names))
-        wanted = (told["choice"], told["comparison"], told["participant"], told["left"], told.get("arrangement", ""))
-        if seen != tuple(str(value) for value in wanted):
-            raise UserError(f"{path}: judgments.csv: the judgment of assignment {assignment_id} is not as the log tells it")
+def _check_manifest(path: Path, files: Mapping[str, bytes], replay: Replay) -> None:
+    """Hold the manifest and the plan to the log, and the plan's images to the manifest."""
+    if hashlib.sha256(files[MANIFEST_NAME]).hexdigest() != replay.manifest:
+        raise UserError(f"{path}: {MANIFEST_NAME}: is not the manifest in the log (another sha256)")
+    comparisons, further = read_csv(files["comparisons.csv"]), read_csv(files["further_images.csv"])
+    if plan_sha256(comparisons, further) != replay.start["plan"]:
+        raise UserError(f"{path}: comparisons.csv: is not the plan in the log: cases, seeds, arms or images were changed")
+    images = {
+        (cell(image["case"]), cell(image["arm"]), cell(image["seed"])): image["sha256"]
+        for image in json.loads(files[MANIFEST_NAME])["images"]
+    }
+    cells = {row["id"]: (row["case"], row["seed"]) for row in comparisons}
+    shown = [(row["id"], row[f"arm_{side}"], row[f"image_{side}_sha256"]) for row in comparisons for side in "ab"]
+    shown += [(row["comparison_id"], row["arm"], row["image_sha256"]) for row in further]
+    for comparison, arm, sha256 in shown:
+        case, seed = cells[comparison]
+        if images.get((case, arm, seed)) != sha256:
+            raise UserError(f"{path}: comparisons.csv: comparison {comparison} shows an image that is not the manifest's")
 
 
-def _table(files: Mapping[str, bytes], name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(files[f"{name}.csv"].decode())))
+def _check_tables(path: Path, files: Mapping[str, bytes], replay: Replay) -> None:
+    """Compare every table with the one rebuilt from the log, byte for byte."""
+    filled = replay.filled()
+    for name, columns in COLUMNS.items():
+        file = f"{name}.csv"
+        rows = read_csv(files[file])
+        if name in ERASABLE:
+            _check_erasable(path, file, rows, name, replay)
+            rebuilt = rows
+        elif name == "comparisons":
+            rebuilt = [{**row, "filled": cell(filled.get(row["id"], 0))} for row in sorted(rows, key=_by_id)]
+        else:
+            rebuilt = sorted(rows, key=_by_place) if name == "further_images" else replay.rows(name)
+        if files[file] != write_csv(columns, [[row[column] for column in columns] for row in rebuilt]):
+            raise UserError(f"{path}: {file}: {_difference(rows, rebuilt)}")
+
+
+def _by_id(row: Mapping[str, str]) -> int:
+    return int(row["id"])
+
+
+def _by_place(row: Mapping[str, str]) -> tuple[int, int]:
+    return int(row["comparison_id"]), int(row["place"])
+
+
+def _check_erasable(path: Path, file: str, rows: Sequence[Mapping[str, str]], name: str, replay: Replay) -> None:
+    """Hold the rows of a table that can be erased to the commitments of the log."""
+    commitments = dict(getattr(replay, name))
+    order = []
+    for row in rows:
+        key = int(row["participant_id"]), row.get("question", "")
+        order.append(key)
+        cells = [row[column] for column in COLUMNS[name] if column != "salt"]
+        if commitments.pop(key, None) != commitment(cells, row["salt"]):
+            raise UserError(f"{path}: {file}: the row of participant {key[0]} is not the one in the log")
+    if commitments:
+        raise UserError(f"{path}: {file}: the row of participant {min(commitments)[0]} is missing")
+    if order != sorted(order):
+        raise UserError(f"{path}: {file}: its rows are not in order")
+
+
+def _difference(rows: Sequence[Mapping[str, str]], rebuilt: Sequence[Mapping[str, str]]) -> str:
+    """Describe the first difference between a table and the one rebuilt from the log."""
+    for number, (row, other) in enumerate(zip(rows, rebuilt, strict=False), 1):
+        for column, value in other.items():
+            if row.get(column) != value:
+                return f"row {number}: {column} is {row.get(column)!r}, but the log states {value!r}"
+    if len(rows) != len(rebuilt):
+        return f"has {plural(len(rows), 'row')}, but the log states {len(rebuilt)}"
+    return "is not written as an export writes it"

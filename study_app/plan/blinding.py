@@ -14,11 +14,13 @@ import os
 import secrets
 import struct
 import zlib
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image as PILImage
+from PIL import ImageOps
 
 from evalkit.errors import UserError
 from evalkit.io import image_reader as pixels
@@ -27,7 +29,8 @@ from evalkit.run.image_records import ImageFile
 from evalkit.run.manifest import Manifest
 
 FOLDER = "study"
-Kind = Literal["image", "reference"]
+# a probe is a reference that is judged (attention checks, practice), made to look like an image of the study
+Kind = Literal["image", "reference", "probe"]
 # References are shown small; a photograph of 20 megapixels would only keep people waiting.
 REFERENCE_SIDE = 768
 # lower case first letter: viewers may skip it; second: private; fourth: copying is safe (PNG specification 3rd ed., 5.4)
@@ -76,7 +79,7 @@ class Blinding:
         return self._largest[kind] + _CHUNK_FRAME + _SMALLEST_PADDING
 
     def _group(self, kind: Kind) -> Path:
-        return self._folder / ("stimuli" if kind == "image" else "references")
+        return self._folder / ("references" if kind == "reference" else "stimuli")
 
     def _mac(self, *parts: str) -> str:
         return hmac.new(self._secret, "|".join(parts).encode(), hashlib.sha256).hexdigest()[:32]
@@ -117,18 +120,43 @@ def pictures(manifest: Manifest) -> Iterable[tuple[Kind, ImageFile]]:
     for concept in manifest.concepts:
         for reference in concept.references:
             yield "reference", reference
+            yield "probe", reference
 
 
-def make_stimuli(run: Path, manifest: Manifest, tell: Callable[[], None] | None = None) -> int:
+def common_size(sizes: Mapping[tuple[int, int], int]) -> tuple[int, int]:
+    """Return the most frequent (width, height) in pixels of a run's images, of equally frequent ones the smallest."""
+    return min(sizes, key=lambda size: (-sizes[size], size))
+
+
+def refuse_mixed(run: Path, manifest: Manifest, arms: Collection[str]) -> None:
+    """Raise a UserError if images of one case and seed differ in size or file format between arms, which reveals the arm."""
+    first: dict[tuple[str, int], tuple[str, tuple[int, int], str]] = {}
+    for image in manifest.images:
+        if image.arm not in arms:
+            continue
+        with (run / image.path).open("rb") as file:
+            kind = "JPEG" if file.read(2) == b"\xff\xd8" else "lossless"
+        arm, size, other_kind = first.setdefault((image.case, image.seed), (image.arm, (image.width, image.height), kind))
+        if (size, other_kind) != ((image.width, image.height), kind):
+            raise UserError(
+                f"{run}: case {image.case}, seed {image.seed}: the image of arm {arm} is {size[0]} x {size[1]} px "
+                f"({other_kind}), that of {image.arm} {image.width} x {image.height} px ({kind}), which reveals the arm; "
+                "generate them alike, or set mixed_sizes = true in study.toml to resize all to one size"
+            )
+
+
+def make_stimuli(run: Path, manifest: Manifest, tell: Callable[[], None] | None = None, one_size: bool = False) -> int:
     """Encode every image and reference of the run as a stimulus where that is not done yet; return how many were made.
 
-    `tell` is called after each picture. Each file is held to the manifest's sha256 first, so people judge the bytes that were
-    scored.
+    `tell` is called after each image. With `one_size`, images are cropped and resized to the most frequent size. Each file is
+    first compared with the manifest's sha256, so people judge the bytes that were scored.
 
     Raises:
         UserError: a file is missing, not a readable image, or not the one in the manifest.
     """
     blinding = Blinding(run)
+    size = common_size(Counter((image.width, image.height) for image in manifest.images))
+    fit = {"image": size if one_size else None, "reference": None, "probe": size}
     made = 0
     for kind, picture in pictures(manifest):
         target = blinding.path(kind, picture.sha256)
@@ -139,23 +167,29 @@ def make_stimuli(run: Path, manifest: Manifest, tell: Callable[[], None] | None 
                     f"{run / picture.path}: differs from the image in the manifest (another sha256); restore it, "
                     "or generate the run again in another folder"
                 )
-            write_atomic(target, encode(data, str(run / picture.path), REFERENCE_SIDE if kind == "reference" else None))
+            write_atomic(
+                target, encode(data, str(run / picture.path), REFERENCE_SIDE if kind == "reference" else None, fit[kind])
+            )
             made += 1
         if tell is not None:
             tell()
     return made
 
 
-def encode(data: bytes, name: str, longest_side: int | None = None) -> bytes:
+def encode(data: bytes, name: str, longest_side: int | None = None, fit: tuple[int, int] | None = None) -> bytes:
     """Return the picture as an 8-bit RGB PNG without metadata, always with the same settings.
 
-    With `longest_side` (pixels) a larger picture is made smaller, by Lanczos.
+    With `longest_side` (pixels) a larger image is reduced; with `fit` it is cropped and resized to that width and height.
+    Both use Lanczos resampling.
     """
     bare = pixels.decode(data, name).image.copy()
     # what Pillow would carry over into the new file: text, colour profile, resolution, EXIF
     bare.info.clear()
     if longest_side is not None:
         bare.thumbnail((longest_side, longest_side), PILImage.Resampling.LANCZOS)
+    if fit is not None and bare.size != fit:
+        bare = ImageOps.fit(bare, fit, PILImage.Resampling.LANCZOS)
+        bare.info.clear()
     stream = io.BytesIO()
     bare.save(stream, format="PNG", compress_level=_LEVEL)
     return stream.getvalue()

@@ -97,6 +97,8 @@ class Design(Record):
     at_once: int = Field(default=2, ge=2, le=MOST_AT_ONCE)
     answer: Answer = "best"
     cannot_tell: bool = False
+    # images of different pixel sizes or formats are resized to one size; otherwise such runs are refused
+    mixed_sizes: bool = False
     # asked about the same images after the first question
     also_ask: tuple[Literal["each_concept", "quality"], ...] = ()
     # answers that come sooner are not taken

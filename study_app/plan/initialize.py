@@ -13,9 +13,10 @@ from db.session import Database, forget_kept, read, write
 from db.utc import utc_now
 from evalkit.errors import UserError
 from evalkit.run.manifest import Manifest
-from study_app.plan.blinding import make_stimuli
+from study_app.plan.blinding import make_stimuli, refuse_mixed
 from study_app.plan.comparisons import plan_comparisons
 from study_app.plan.design import Design
+from study_app.plan.log_start import bind_manifest, start_log
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,10 @@ def begin_study(database: Database, run: Path, design: Design, tell: Callable[[]
     design.check_names(manifest)
     # a selection that can't be is refused before anything is written
     plan_comparisons(manifest, design.seed, design.comparisons, design.at_once)
+    if not design.mixed_sizes and find_study(database, run) is None:
+        refuse_mixed(run, manifest, design.comparisons.arms or [arm.label for arm in manifest.arms])
     run_id = load_run(database, run).run_id
-    make_stimuli(run, manifest, tell)
+    make_stimuli(run, manifest, tell, one_size=design.mixed_sizes)
     with write(database) as session:
         study = session.scalar(select(Study).where(Study.run_id == run_id).with_for_update())
         if study is not None and Design.of(study) != design:
@@ -62,6 +65,9 @@ def begin_study(database: Database, run: Path, design: Design, tell: Callable[[]
             session.add(study)
             session.flush()
             _insert_comparisons(session, study, manifest, design)
+            session.flush()
+        start_log(session, study.id)
+        bind_manifest(session, study.id, session.get_one(Run, run_id).manifest_sha256)
         count = len(session.scalars(select(Comparison.id).where(Comparison.study_id == study.id)).all())
         return Begun(study.id, count, design, new)
 

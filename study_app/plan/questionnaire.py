@@ -6,14 +6,14 @@ from datetime import datetime
 from typing import Literal
 
 from pydantic import Field, model_validator
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import Participant, Reply, Study
+from db.models import Participant, Reply
 from evalkit.errors import UserError
 from evalkit.plural import plural
 from evalkit.run.file_record import Name, Record
 from study_app.plan.audit_log import append
+from study_app.plan.log_start import new_salt, reply_commitment
 
 MOST_SIGNS = 2000
 
@@ -80,8 +80,8 @@ def store_replies(
 ) -> list[str]:
     """Store a participant's replies and end their questionnaire; return the names of questions whose reply can't be.
 
-    If there is any, nothing is stored. The first replies stand. The log holds that they came, not what they are, since they
-    can be erased. Call it inside `write`.
+    If there is any, nothing is stored. The first replies stand. Replies can be erased, so the log commits to
+    them without their content. Call it inside `write`.
 
     Raises:
         UserError: a reply to a question the design does not have.
@@ -94,12 +94,15 @@ def store_replies(
     wrong = [question.name for question in questions if question.problem(given.get(question.name, "").strip())]
     if wrong or participant.questioned_at is not None:
         return wrong
+    commitments: dict[str, str] = {}
     for question in questions:
         reply = given.get(question.name, "").strip()
         if reply:
-            session.add(Reply(participant_id=participant_id, question=question.name, reply=reply, replied_at=now))
+            row = Reply(participant_id=participant_id, question=question.name, reply=reply, replied_at=now, salt=new_salt())
+            session.add(row)
+            commitments[question.name] = reply_commitment(row)
     participant.questioned_at = now
     session.flush()
-    study = session.scalars(select(Study).where(Study.id == participant.study_id)).one()
-    append(session, study.id, "replied", {"participant": participant_id}, now)
+    content = {"participant": participant_id, "commitments": commitments}
+    append(session, participant.study_id, "replied", content, now)
     return []

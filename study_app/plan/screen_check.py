@@ -13,6 +13,7 @@ from db.models import Participant, Screen
 from evalkit.run.file_record import Record
 from study_app.plan.audit_log import append
 from study_app.plan.color_plates import PLATES, POOL, plate_number
+from study_app.plan.log_start import new_salt, screen_commitment
 
 Failure = Literal["size", "colour"]
 # A slip of the keyboard must not send anyone away: as many tries at plates, each time other ones.
@@ -52,7 +53,9 @@ class ScreenSize:
         }
         width, height, ratio = (numbers.get(name) for name in ("width", "height", "pixel_ratio"))
         return cls(
-            None if width is None else round(width), None if height is None else round(height), None if ratio is None else ratio
+            None if width is None else round(width),
+            None if height is None else round(height),
+            None if ratio is None else ratio,
         )
 
 
@@ -79,7 +82,8 @@ def check_screen(
         session.add(screen)
     plates = [plate_number(seed) for seed in plates_of(participant, screen.attempts)] if rule.colour else []
     right = sum(answer.strip() == number for answer, number in zip(read, plates, strict=False))
-    screen.width, screen.height, screen.pixel_ratio, screen.checked_at = page.width, page.height, page.pixel_ratio, now
+    screen.width, screen.height, screen.checked_at = page.width, page.height, now
+    screen.pixel_ratio = None if page.pixel_ratio is None else float(page.pixel_ratio)
     screen.plates, screen.plates_read = len(plates), right
     small = [
         have is not None and least is not None and have < least
@@ -90,11 +94,14 @@ def check_screen(
     if failure != "size":
         screen.attempts += 1
     lost = failure == "colour" and screen.attempts >= ATTEMPTS
-    if failure is None or rule.on_failure == "warn" or lost:
+    done = failure is None or rule.on_failure == "warn" or lost
+    if done:
         participant.screened_at = now
-        session.flush()
-        append(session, participant.study_id, "screened", {"participant": participant_id, "failure": failure}, now)
+    screen.salt = new_salt()
     session.flush()
+    # what the screen showed can be erased, so the log commits to it without its content
+    content = {"participant": participant_id, "commitment": screen_commitment(screen), "done": done}
+    append(session, participant.study_id, "screened", content, now)
     return failure
 
 

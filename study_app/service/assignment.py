@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from db.models import Assignment, Comparison, Study
 from db.session import DatabaseError, keep, writers_meet
+from study_app.plan.audit_log import append
 from study_app.plan.design import design_of
 from study_app.plan.page_layout import arrange, standing
 from study_app.service.participant_state import (
@@ -144,6 +145,7 @@ def expire_lapsed(session: Session, study_id: int, now: datetime) -> int:
     for comparison_id, count in sorted(Counter(row.comparison_id for row in lapsed).items()):
         _update(session, update(Comparison).where(Comparison.id == comparison_id).values(filled=Comparison.filled - count))
     session.expire_all()
+    append(session, study_id, "lapsed", {"assignments": [row.id for row in lapsed]}, now)
     return len(lapsed)
 
 
@@ -194,7 +196,11 @@ def _reopen(session: Session, person: Person, past: Past, now: datetime) -> Held
     if past.to_judge == 0:
         return None
     lapsed = [Held(*row) for row in session.execute(_OWN_LAPSED, {"who": person.id})]
-    return next((_renew(session, held, now) for held in lapsed if take_place(session, held.comparison_id)), None)
+    held = next((held for held in lapsed if take_place(session, held.comparison_id)), None)
+    if held is None:
+        return None
+    append(session, person.study_id, "reopened", {"assignment": held.id}, now)
+    return _renew(session, held, now)
 
 
 def _assign(session: Session, person: Person, past: Past, now: datetime) -> Held | None:
@@ -208,7 +214,15 @@ def _assign(session: Session, person: Person, past: Past, now: datetime) -> Held
         "left": _choose_left(person, found, sides, past) if arrangement is None else _first_is_later(arrangement),
         "arrangement": arrangement, "assigned_at": now, "expires_at": now + LEASE,
     }  # fmt: skip
-    return Held(id=session.execute(_ADD, {**assignment, "state": "open"}).scalar_one(), **assignment)
+    held = Held(id=session.execute(_ADD, {**assignment, "state": "open"}).scalar_one(), **assignment)
+    content: dict[str, object] = {
+        "assignment": held.id, "comparison": held.comparison_id, "participant": held.participant_id,
+        "position": held.position, "left": held.left,
+    }  # fmt: skip
+    if held.arrangement is not None:
+        content["arrangement"] = held.arrangement
+    append(session, person.study_id, "assigned", content, now)
+    return held
 
 
 def _arrange(session: Session, person: Person, found: Row[Any]) -> str | None:

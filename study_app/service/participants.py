@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.models import Identity, Participant, Screen
+from study_app.plan.audit_log import append
 from study_app.plan.design import Design
 from study_app.plan.flow import Progress
 from study_app.plan.recruitment import Recruited
@@ -17,7 +18,7 @@ from study_app.service.participant_state import Person, whose
 # no letters that look like digits, since people copy the code by hand
 _CODE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 _CODE_LENGTH = 8
-Mark = Literal["consented_at", "instructed_at", "practiced_at", "finished_at"]
+Mark = Literal["consented_at", "screened_at", "instructed_at", "practiced_at", "finished_at", "questioned_at"]
 
 
 def add_participant(
@@ -41,6 +42,8 @@ def add_participant(
     )
     session.add(participant)
     session.flush()
+    content = {"participant": participant.id, "simulated": simulated, "seed": participant.seed, "language": language}
+    append(session, study_id, "arrived", content, now)
     return participant, token
 
 
@@ -87,6 +90,8 @@ def mark(session: Session, participant_id: int, step: Mark, now: datetime) -> No
     participant = session.get_one(Participant, participant_id)
     if getattr(participant, step) is None:
         setattr(participant, step, now)
+        content = {"participant": participant_id, "step": step.removesuffix("_at")}
+        append(session, participant.study_id, "step", content, now)
 
 
 def progress_of(session: Session, participant: Person, design: Design) -> Progress:

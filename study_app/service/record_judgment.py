@@ -107,13 +107,15 @@ def record_judgment(
     )
     judgment = {"assignment_id": assignment_id, "choice": choice, "surplus": surplus, "judged_at": now}
     judgment |= (timing or Timing()).columns()
-    if session.execute(_STORE[session.get_bind().dialect.name], judgment).first() is None:
+    stored = session.execute(_STORE[session.get_bind().dialect.name], judgment).first()
+    if stored is None:
         raise RuntimeError(f"assignment {assignment_id} was locked and yet judged by another")
     if not surplus:
         session.execute(_DONE, {"assignment": assignment_id})
     content: dict[str, object] = {
         "assignment": assignment_id, "comparison": assignment.comparison_id, "participant": person.id,
-        "left": assignment.left, "choice": choice,
+        "left": assignment.left, "choice": choice, "judgment": stored.id, "surplus": surplus,
+        **(timing or Timing()).columns(),
     }  # fmt: skip
     if assignment.arrangement is not None:
         content["arrangement"] = assignment.arrangement
@@ -150,17 +152,12 @@ def record_answer(
     found = select(Answer.id).where(Answer.assignment_id == assignment_id, Answer.question == question)
     if session.scalar(found) is not None:
         return Recorded.ALREADY
-    session.add(
-        Answer(
-            assignment_id=assignment_id,
-            question=question,
-            choice=choice,
-            answered_at=now,
-            **(timing or Timing()).columns(),
-        )
-    )
+    timings = (timing or Timing()).columns()
+    answer = Answer(assignment_id=assignment_id, question=question, choice=choice, answered_at=now, **timings)
+    session.add(answer)
     session.flush()
-    append(session, study.id, "answered", {"assignment": assignment_id, "question": question, "choice": choice}, now)
+    content = {"answer": answer.id, "assignment": assignment_id, "question": question, "choice": choice, **timings}
+    append(session, study.id, "answered", content, now)
     return Recorded.STORED
 
 

@@ -4,12 +4,24 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
-from db.models import CaseConcept, Check, Comparison, Participant, Reference, StoredConcept, StoredImage, Study
+from db.models import (
+    CaseConcept,
+    Check,
+    Comparison,
+    Participant,
+    Reference,
+    StoredArm,
+    StoredCase,
+    StoredConcept,
+    StoredImage,
+    Study,
+)
 from db.session import keep
-from study_app.plan.blinding import Kind
+from study_app.plan.blinding import Kind, common_size
+from study_app.plan.design import design_of
 from study_app.plan.page_layout import places
 
 # More would only make the pictures smaller.
@@ -62,11 +74,26 @@ def _read_images(session: Session, comparison_id: int, count: int) -> tuple[int,
     """Return the case of a comparison, and its images in the order of their arms."""
     if count > 2:
         comparison = session.get_one(Comparison, comparison_id)
-        return comparison.case_id, tuple(_image(f"image {number}", image) for number, image in enumerate(comparison.images))
+        return comparison.case_id, tuple(
+            _image(session, f"image {number}", image) for number, image in enumerate(comparison.images)
+        )
     pair = session.execute(_PAIR, {"comparison": comparison_id}).all()
     return pair[0].case_id, tuple(
-        Stimulus("", f"image {number}", "image", row.sha256, (row.width, row.height)) for number, row in enumerate(pair)
+        Stimulus("", f"image {number}", "image", row.sha256, _shown_size(session, row.case_id, row.width, row.height))
+        for number, row in enumerate(pair)
     )
+
+
+def _shown_size(session: Session, case_id: int, width: int, height: int) -> tuple[int, int]:
+    """Return the size at which an image is served: its own, or the common one if the design mixes sizes."""
+    study_id = keep(session, ("study of", case_id), lambda: _study_of(session, case_id))
+    return image_size(session, study_id) if design_of(session, study_id).mixed_sizes else (width, height)
+
+
+def _study_of(session: Session, case_id: int) -> int:
+    return session.execute(
+        select(Study.id).join(StoredCase, StoredCase.run_id == Study.run_id).where(StoredCase.id == case_id)
+    ).scalar_one()
 
 
 def images_of(comparison: Comparison, stand: Sequence[int]) -> tuple[StoredImage, ...]:
@@ -76,20 +103,66 @@ def images_of(comparison: Comparison, stand: Sequence[int]) -> tuple[StoredImage
     return tuple(images[number] for number in stand)
 
 
-def of_check(session: Session, check: Check) -> PageStimuli:
-    """Return what a participant sees of a check."""
-    owner, here = f"check {check.id}", places(2 + len(check.further))
+def of_check(session: Session, check: Check, number: int) -> PageStimuli:
+    """Return what a participant sees of a check; `number` counts the participant's checks from 0."""
+    owner = _check_owner(check.participant_id, number)
     images = [check.left_image, check.right_image, *(picture.image for picture in check.further)]
     shown = [image for image in images if image is not None]
-    if len(shown) == len(here):
-        words, stimuli = _above(session, shown[0].case_id)
-        placed = [_placed(place, _image(place, image)) for place, image in zip(here, shown, strict=True)]
-        return PageStimuli(owner, words, (*stimuli, *placed), here)
+    if shown:
+        return _of_images(session, owner, shown)
     references = [check.left_reference, check.right_reference, *(picture.reference for picture in check.further)]
     pictures = [ConceptPicture(reference.id, reference.sha256) for reference in references if reference is not None]
-    if check.concept is None or len(pictures) < len(here):
+    if check.concept is None:
         raise RuntimeError(f"check {check.id} shows neither images nor references")
-    return _of_references(owner, PicturedConcept.of(check.concept), pictures)
+    study_id = session.get_one(Participant, check.participant_id).study_id
+    return _of_references(session, owner, study_id, PicturedConcept.of(check.concept), pictures, check.case_id)
+
+
+def of_planned_check(
+    session: Session,
+    participant_id: int,
+    number: int,
+    images: Sequence[int],
+    references: Sequence[int],
+    concept: "PicturedConcept | None",
+    case_id: int | None,
+) -> PageStimuli:
+    """Return what a participant will see of a check that is planned, by the ids of its images or references."""
+    owner = _check_owner(participant_id, number)
+    if images or concept is None:
+        rows = {image.id: image for image in session.scalars(select(StoredImage).where(StoredImage.id.in_(images)))}
+        return _of_images(session, owner, [rows[identifier] for identifier in images])
+    found = {row.id: row for row in session.scalars(select(Reference).where(Reference.id.in_(references)))}
+    pictures = [ConceptPicture(identifier, found[identifier].sha256) for identifier in references]
+    study_id = session.get_one(Participant, participant_id).study_id
+    return _of_references(session, owner, study_id, concept, pictures, case_id)
+
+
+def _check_owner(participant_id: int, number: int) -> str:
+    return f"check {participant_id} {number}"
+
+
+def _of_images(session: Session, owner: str, images: Sequence[StoredImage]) -> PageStimuli:
+    here = places(len(images))
+    words, above = _above(session, images[0].case_id)
+    placed = [_placed(place, _image(session, place, image)) for place, image in zip(here, images, strict=True)]
+    return PageStimuli(owner, words, (*above, *placed), here)
+
+
+def image_size(session: Session, study_id: int) -> tuple[int, int]:
+    """Return the most frequent width and height in pixels of the run's images."""
+    return keep(session, ("image size", study_id), lambda: _read_size(session, study_id))
+
+
+def _read_size(session: Session, study_id: int) -> tuple[int, int]:
+    rows = session.execute(
+        select(StoredImage.width, StoredImage.height, func.count())
+        .join(StoredArm, StoredArm.id == StoredImage.arm_id)
+        .join(Study, Study.run_id == StoredArm.run_id)
+        .where(Study.id == study_id)
+        .group_by(StoredImage.width, StoredImage.height)
+    )
+    return common_size({(width, height): count for width, height, count in rows})
 
 
 @dataclass(frozen=True)
@@ -105,6 +178,7 @@ class PicturedConcept:
     """A concept with its pictures, in the run's order."""
 
     id: int
+    name: str
     class_word: str
     references: tuple[ConceptPicture, ...]
 
@@ -112,7 +186,7 @@ class PicturedConcept:
     def of(cls, concept: StoredConcept) -> "PicturedConcept":
         """Return a row of the database, read whole."""
         pictures = tuple(ConceptPicture(picture.id, picture.sha256) for picture in concept.references)
-        return cls(concept.id, concept.class_word, pictures)
+        return cls(concept.id, concept.name, concept.class_word, pictures)
 
 
 @dataclass(frozen=True)
@@ -145,7 +219,11 @@ def of_practice(session: Session, participant_id: int, at_once: int) -> list[Pra
         shown = [asked.references[-1], *pool[: at_once - 1]]
         rng.shuffle(shown)
         right = places(len(shown))[shown.index(asked.references[-1])]
-        practices.append(PracticeComparison(_of_references(f"practice {participant_id} {number}", asked, shown), right))
+        practices.append(
+            PracticeComparison(
+                _of_references(session, f"practice {participant_id} {number}", participant.study_id, asked, shown), right
+            )
+        )
     return practices
 
 
@@ -160,13 +238,26 @@ def _read_pictured(session: Session, study_id: int) -> tuple[PicturedConcept, ..
     return tuple(PicturedConcept.of(concept) for concept in concepts if concept.references)
 
 
-def _of_references(owner: str, asked: PicturedConcept, pictures: Sequence[ConceptPicture]) -> PageStimuli:
-    """Return a page of references to judge, above them the other pictures of the concept asked for."""
-    above = asked.references[:-1][:MOST_REFERENCES] or asked.references
-    stimuli = [*_references(0, above)]
-    here = places(len(pictures))
-    stimuli += [Stimulus(place, place, "reference", picture.sha256) for place, picture in zip(here, pictures, strict=True)]
-    return PageStimuli(owner, (asked.class_word,), tuple(stimuli), here)
+def _of_references(
+    session: Session,
+    owner: str,
+    study_id: int,
+    asked: PicturedConcept,
+    pictures: Sequence[ConceptPicture],
+    case_id: int | None = None,
+) -> PageStimuli:
+    """Return a page of references to judge.
+
+    Above them are the concepts of a case, as on any page, or without a case the other references of the concept asked for.
+    """
+    if case_id is not None:
+        words, stimuli = _above(session, case_id)
+    else:
+        words = (asked.class_word,)
+        stimuli = tuple(_references(0, asked.references[:-1][:MOST_REFERENCES] or asked.references))
+    here, size = places(len(pictures)), image_size(session, study_id)
+    probes = [Stimulus(place, place, "probe", picture.sha256, size) for place, picture in zip(here, pictures, strict=True)]
+    return PageStimuli(owner, words, (*stimuli, *probes), here)
 
 
 def _above(session: Session, case_id: int) -> tuple[tuple[str, ...], tuple[Stimulus, ...]]:
@@ -187,8 +278,8 @@ def _references(number: int, pictures: Sequence[Reference | ConceptPicture]) -> 
     return [Stimulus(slot, slot, "reference", picture.sha256) for slot, picture in zip(slots, pictures, strict=True)]
 
 
-def _image(mark: str, image: StoredImage) -> Stimulus:
-    return Stimulus("", mark, "image", image.sha256, (image.width, image.height))
+def _image(session: Session, mark: str, image: StoredImage) -> Stimulus:
+    return Stimulus("", mark, "image", image.sha256, _shown_size(session, image.case_id, image.width, image.height))
 
 
 def _placed(side: str, stimulus: Stimulus) -> Stimulus:

@@ -15,6 +15,7 @@ from evalkit.errors import UserError
 from study_app.plan.blinding import REFERENCE_SIDE, Blinding
 from study_app.plan.design import Design
 from study_app.plan.initialize import find_study
+from study_app.plan.log_start import start_log
 from study_app.plan.questionnaire import store_replies
 from study_app.plan.recruitment import Recruited
 from study_app.plan.screen_check import Failure, ScreenRule, ScreenSize, check_screen, plates_of
@@ -46,6 +47,8 @@ class StudyService:
         study = find_study(database, run)
         if study is None:
             raise UserError(f"{run}: the study has not been initialized; run `evalkit study init {run}`")
+        with write(database) as session:
+            start_log(session, study.id)
         self.database = database
         self.study_id = study.id
         self.design = Design.of(study)

@@ -11,11 +11,12 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from db.models import Answer, Assignment, Check, Judgment
+from study_app.plan.check_schedule import checks_before
 from study_app.plan.design import Design, Sessions
 from study_app.plan.page_layout import standing
 from study_app.service import stimuli
 from study_app.service.assignment import Handed, Held, hand_out, next_candidate, quota
-from study_app.service.checks import due, next_check
+from study_app.service.checks import count_checks, judged_list, next_check, open_check, plan_check
 from study_app.service.participant_state import ASSIGNMENTS, JUDGMENTS, Person, find_person, past_of
 from study_app.service.undo import is_undoable
 
@@ -82,7 +83,7 @@ def next_page(session: Session, design: Design, person: Person, now: datetime) -
         task=task,
         done=done,
         total=total,
-        ahead=_upcoming(session, design, person, handed.position),
+        ahead=_upcoming(session, design, person, handed.position, task),
         undoable=latest[0].id if fresh else None,
         minutes_left=minutes_left([row.judged_at for row in latest], total - done),
     )
@@ -91,7 +92,7 @@ def next_page(session: Session, design: Design, person: Person, now: datetime) -
 def _next(session: Session, design: Design, person: Person, now: datetime) -> tuple[ParticipantTask | None, Handed]:
     """Return what a participant is asked now, and the assignment they hold."""
     task = _further_question(session, design, person.id)
-    if task is None and design.checks.any() and not has_open(session, person.id):
+    if task is None and _takes_checks(session, design, person, now):
         check = next_check(session, design, person, count_judged(session, person.id), now)
         task = None if check is None else _of_check(session, check)
     if task is not None:
@@ -99,6 +100,14 @@ def _next(session: Session, design: Design, person: Person, now: datetime) -> tu
         return task, Handed(None, past, quota(session, person, past))
     handed = hand_out(session, person, now)
     return (None if handed.held is None else _of_assignment(session, handed.held, "overall")), handed
+
+
+def _takes_checks(session: Session, design: Design, person: Person, now: datetime) -> bool:
+    """Return whether a check may be shown: not in the middle of a comparison, nor to somebody who has nothing to judge."""
+    if not design.checks.any() or person.excluded_at is not None or has_open(session, person.id):
+        return False
+    past = past_of(session, person, now)
+    return past.judged > 0 or (past.could_judge > 0 and quota(session, person, past) != 0)
 
 
 def has_open(session: Session, participant_id: int) -> bool:
@@ -113,7 +122,7 @@ def open_tasks(session: Session, design: Design, participant_id: int) -> list[Pa
     asked = _further_question(session, design, participant_id)
     if asked is not None:
         tasks.append(asked)
-    check = session.scalar(select(Check).where(Check.participant_id == participant_id, Check.choice.is_(None)))
+    check = open_check(session, participant_id)
     if check is not None:
         tasks.append(_of_check(session, check))
     assignment = session.scalar(
@@ -125,12 +134,27 @@ def open_tasks(session: Session, design: Design, participant_id: int) -> list[Pa
 
 
 def upcoming(session: Session, design: Design, participant_id: int, now: datetime) -> stimuli.PageStimuli | None:
-    """Return the comparison the participant would be given after the present one, if its place is still free then."""
+    """Return the page the participant would be given after the present one, if its place is still free then."""
     person = find_person(session, participant_id, alone=False)
-    return _upcoming(session, design, person, past_of(session, person, now).position)
+    tasks = open_tasks(session, design, participant_id)
+    position = past_of(session, person, now).position
+    return _upcoming(session, design, person, position, tasks[0]) if tasks else None
 
 
-def _upcoming(session: Session, design: Design, person: Person, position: int) -> stimuli.PageStimuli | None:
+def _upcoming(
+    session: Session, design: Design, person: Person, position: int, task: ParticipantTask
+) -> stimuli.PageStimuli | None:
+    """Return what follows a task: the check that is due once it is answered, or the next comparison."""
+    if design.checks.any():
+        earlier: list[tuple[Assignment, str | None]] = [*judged_list(session, person.id)]
+        if task.kind == "comparison" and task.question == "overall":
+            earlier.append((session.get_one(Assignment, task.id), None))
+        number = count_checks(session, person.id)
+        planned = plan_check(session, design, person, number, len(earlier), earlier)
+        if planned is not None:
+            return stimuli.of_planned_check(
+                session, person.id, number, planned.images, planned.references, planned.concept, planned.case_id
+            )
     comparison_id = next_candidate(session, person, position)
     return None if comparison_id is None else stimuli.of_comparison(session, person.id, comparison_id, range(design.at_once))
 
@@ -147,7 +171,7 @@ def _progress(session: Session, design: Design, person: Person, handed: Handed) 
         answered = select(func.count(Check.id)).where(Check.participant_id == person.id, Check.choice.is_not(None))
         checks = session.scalar(answered) or 0
     expected = handed.past.judged + handed.remaining
-    return handed.past.judged + checks, expected + max(checks, sum(due(design, person.seed, expected).values()))
+    return handed.past.judged + checks, expected + max(checks, len(checks_before(design, person.seed, expected)))
 
 
 def minutes_left(judged_at: Sequence[datetime], tasks: int) -> int | None:
@@ -206,4 +230,6 @@ def _of_assignment(session: Session, assignment: Assignment | Held, question: st
 
 
 def _of_check(session: Session, check: Check) -> ParticipantTask:
-    return ParticipantTask("check", check.id, "overall", stimuli.of_check(session, check), check.given_at)
+    earlier = select(func.count(Check.id)).where(Check.participant_id == check.participant_id, Check.id < check.id)
+    shown = stimuli.of_check(session, check, session.scalar(earlier) or 0)
+    return ParticipantTask("check", check.id, "overall", shown, check.given_at)

@@ -39,24 +39,22 @@ def undo(session: Session, participant_id: int, assignment_id: int, now: datetim
     if since is not None:
         free_place(session, since)
     judgment = session.scalars(select(Judgment).where(Judgment.assignment_id == assignment_id)).one()
-    answers = session.scalars(select(Answer).where(Answer.assignment_id == assignment_id)).all()
-    told: list[tuple[Judgment | Answer, str, datetime]] = [(judgment, "overall", judgment.judged_at)]
-    told += [(answer, answer.question, answer.answered_at) for answer in answers]
-    for row, question, judged_at in told:
+    answers = session.scalars(select(Answer).where(Answer.assignment_id == assignment_id).order_by(Answer.id)).all()
+    taken: list[tuple[Judgment | Answer, str, datetime]] = [(judgment, "overall", judgment.judged_at)]
+    taken += [(answer, answer.question, answer.answered_at) for answer in answers]
+    withdrawals = []
+    for row, question, judged_at in taken:
         timing = {name: getattr(row, name) for name in Timing.__dataclass_fields__}
-        session.add(
-            Withdrawal(
-                assignment_id=assignment_id,
-                question=question,
-                choice=row.choice,
-                judged_at=judged_at,
-                withdrawn_at=now,
-                **timing,
-            )
+        withdrawal = Withdrawal(
+            assignment_id=assignment_id, question=question, choice=row.choice, judged_at=judged_at, withdrawn_at=now, **timing
         )
+        session.add(withdrawal)
+        session.flush()
+        withdrawals.append([withdrawal.id, question])
         session.delete(row)
     assignment = session.get_one(Assignment, assignment_id)
     assignment.state, assignment.expires_at = "open", now + LEASE
     session.flush()
-    append(session, assignment.comparison.study_id, "withdrawn", {"assignment": assignment_id}, now)
+    content = {"assignment": assignment_id, "freed": None if since is None else since.id, "withdrawals": withdrawals}
+    append(session, assignment.comparison.study_id, "withdrawn", content, now)
     return True

@@ -17,7 +17,7 @@ from study_app.plan.design import Design
 from study_app.plan.page_layout import CANNOT_TELL, places, standing
 from study_app.service.checks import answer_check
 from study_app.service.participant_state import find_person
-from study_app.service.participants import add_participant, mark
+from study_app.service.participants import Mark, add_participant, mark
 from study_app.service.record_judgment import Choice, Timing, record_answer, record_judgment
 from study_app.service.stimuli import images_of
 from study_app.service.tasks import ParticipantTask, count_judged, next_task
@@ -164,7 +164,9 @@ def _add(session: Session, study_id: int, number: int, seed: int) -> tuple[int, 
     """Add a participant whose own order and sides come from the seed, past all pages but the comparisons."""
     now = utc_now()
     participant, _ = add_participant(session, study_id, now, seed=seed_of(seed, number), simulated=True)
-    participant.consented_at = participant.instructed_at = participant.practiced_at = now
+    steps: tuple[Mark, ...] = ("consented_at", "instructed_at", "practiced_at")
+    for step in steps:
+        mark(session, participant.id, step, now)
     return number, participant.id
 
 

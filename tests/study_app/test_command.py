@@ -85,7 +85,8 @@ def test_export_holds_everything_and_its_hashes_fit(run: Path) -> None:
         assert hashlib.sha256(files[name]).hexdigest() == digest
     assert set(files) == {
         "SHA256SUMS", "about.json", "answers.csv", "assignments.csv", "checks.csv", "comparisons.csv", "design.json",
-        "events.jsonl", "further_images.csv", "further_pictures.csv", "judgments.csv", "manifest.json", "participants.csv",
+        "erasures.jsonl", "events.jsonl", "further_images.csv", "further_pictures.csv", "judgments.csv", "manifest.json",
+        "participants.csv",
         "replies.csv", "screens.csv", "withdrawals.csv",
     }  # fmt: skip
     tables = {name: list(csv.DictReader(io.StringIO(data.decode()))) for name, data in files.items() if name.endswith(".csv")}
@@ -118,7 +119,7 @@ def test_doctor_finds_what_is_wrong(run: Path) -> None:
     next((run / "images").rglob("*.png")).write_bytes(b"other")
     said = call("doctor", run)
     assert "others can read it" in said
-    assert "1 of 18 blinded images missing" in said
+    assert "1 of 24 blinded images missing" in said
     assert "1 of 18 images differ from the manifest" in said
     assert said.endswith("[exit 1]")
 

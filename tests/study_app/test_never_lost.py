@@ -13,7 +13,8 @@ def test_no_acknowledged_judgment_is_lost_when_the_server_is_killed(tmp_path: Pa
     assert tally.cut > 0
     assert len(tally.acknowledged) >= 250
     assert found.judgments == 300
-    assert found.events == 300
+    # an assignment and a judgment each, and what came around them
+    assert found.events > 600
     assert found.broken == 0
 
 

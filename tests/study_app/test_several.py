@@ -28,7 +28,7 @@ from study_app.simulation.people import Behaviour, simulate
 from tests.runs import make_run
 from tests.study_app.conftest import begin
 from tests.study_app.test_pages import Walk, ready
-from tests.study_app.test_verify import changed
+from tests.study_app.test_verify import repacked
 
 FOUR = ("direct", "mc_dropout", "orthogonal_mc_dropout", "ties")
 
@@ -163,9 +163,9 @@ def test_an_export_tells_the_further_images_and_how_all_stood(several, tmp_path:
         shown = files["further_images.csv"].splitlines()[1].split(b",")[-1]
         files["further_images.csv"] = files["further_images.csv"].replace(shown, b"0" * 64)
 
-    for change, message in ((arranged_otherwise, "is not as the log tells it"), (another_image, "is not the manifest's")):
+    for change, message in ((arranged_otherwise, "but the log states"), (another_image, "is not the plan in the log")):
         with pytest.raises(UserError, match=message):
-            verify_export(changed(tmp_path / "export.zip", tmp_path / "changed.zip", change))
+            verify_export(repacked(tmp_path / "export.zip", tmp_path / "changed.zip", change))
     with zipfile.ZipFile(tmp_path / "export.zip") as bundle:
         design = json.loads(bundle.read("design.json"))["design"]
     assert (design["at_once"], len(design)) == (4, len(Design.model_fields))

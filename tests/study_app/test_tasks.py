@@ -11,9 +11,9 @@ from db.models import Answer, Check, Judgment, StoredImage
 from db.session import read, write
 from db.utc import utc_now
 from evalkit.errors import UserError
+from study_app.plan.check_schedule import checks_before
 from study_app.plan.design import Checks, Design, Gold, Sessions
 from study_app.service import tasks
-from study_app.service.checks import due
 from study_app.service.record_judgment import Recorded, Timing
 from study_app.service.study import StudyService
 from study_app.simulation.people import Behaviour, simulate
@@ -69,10 +69,8 @@ def test_checks_come_at_their_rate_fill_no_place_and_know_what_is_right(database
     with read(database) as session:
         checks = session.scalars(select(Check)).all()
         by_kind = Counter(check.kind for check in checks)
-        wanted = due(service.design, 3, study.comparisons)
-        assert by_kind["null_pair"] == wanted["null_pair"] == 3
-        assert by_kind["gold"] == 1
-        assert by_kind["attention"] == wanted["attention"]
+        assert by_kind == Counter(checks_before(service.design, 3, study.comparisons))
+        assert by_kind.keys() == {"null_pair", "gold", "repeat", "attention"}
         assert {check.expected for check in checks if check.kind != "null_pair"} <= {"left", "right"}
         assert all(check.left_image_id == check.right_image_id for check in checks if check.kind == "null_pair")
         gold = next(check for check in checks if check.kind == "gold")
@@ -188,12 +186,24 @@ def test_simulated_participants_answer_questions_and_checks_too(database, tmp_pa
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.33])
-def test_rates_hold_for_every_participant(rate: float) -> None:
-    design = Design(checks=Checks(null_pairs=rate))
-    for seed in range(20):
-        counts = [due(design, seed, judged)["null_pair"] for judged in range(200)]
-        assert all(abs(count - rate * judged) <= 1 for judged, count in enumerate(counts))
-        assert counts[0] == 0
+def test_checks_come_at_their_rate_from_the_first_page_on(rate: float) -> None:
+    design = Design(checks=Checks(null_pairs=rate, attention=rate))
+    first = sum(len(checks_before(design, seed, 0)) > 0 for seed in range(2000))
+    # a page is a check with probability 2 rate / (1 + 2 rate), the first page included; within 4 standard errors
+    chance = 2 * rate / (1 + 2 * rate)
+    assert abs(first - 2000 * chance) < 4 * (2000 * chance * (1 - chance)) ** 0.5
+    counts = Counter(kind for seed in range(200) for kind in checks_before(design, seed, 99))
+    for kind in ("null_pair", "attention"):
+        # of a geometric number of checks before each of 100 comparisons
+        assert abs(counts[kind] - 20_000 * rate) < 4 * (20_000 * rate * (1 + rate)) ** 0.5
+
+
+def test_the_schedule_holds_whatever_is_asked_first() -> None:
+    design = Design(checks=ALL_CHECKS, gold=GOLD)
+    late = checks_before(design, 5, 50)
+    assert checks_before(design, 5, 3) == late[: len(checks_before(design, 5, 3))]
+    assert late.count("gold") == 1
+    assert "repeat" not in checks_before(design, 5, 3)
 
 
 def test_what_a_browser_claims_is_held_to_what_can_be() -> None:

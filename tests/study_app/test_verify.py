@@ -1,4 +1,4 @@
-"""An export checks itself: whatever is changed, left out or added later is named."""
+"""Verification names what was changed in an export, and what an older one cannot prove."""
 
 import csv
 import hashlib
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from evalkit.errors import UserError
+from study_app.conduct.export_archive import read_archive, write_archive
 from study_app.conduct.verify import verify_export
 from tests.runs import make_run
 from tests.study_app.test_command import call
@@ -26,6 +27,12 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run / "study" / "export.zip"
 
 
+@pytest.fixture
+def legacy() -> Path:
+    """Return an export of schema 0007, whose log holds the choices alone."""
+    return Path(__file__).parent / "old" / "export_0007.zip"
+
+
 def changed(export: Path, target: Path, change) -> Path:
     """Write the export anew after `change` had its way with the files, all hashes of files made to fit again."""
     with zipfile.ZipFile(export) as bundle:
@@ -38,11 +45,23 @@ def changed(export: Path, target: Path, change) -> Path:
     return target
 
 
-def test_a_sound_export_says_what_it_holds(export: Path) -> None:
-    found = verify_export(export)
-    assert found.judgments == 18
-    assert found.events == 18 + 18 + 6 + 1
-    assert f"18 judgments, 43 events, chain {found.chain}" in call("verify", export)
+def test_a_sound_export_reports_what_it_holds(export: Path) -> None:
+    verified = verify_export(export)
+    assert verified.judgments == 18
+    assert verified.limits == ()
+    printed = call("verify", export)
+    assert f"18 judgments, {verified.events} events, chain {verified.chain}" in printed
+    assert "exit 0" in call("verify", export, "--chain", verified.chain)
+    with pytest.raises(UserError, match="not in the given hash"):
+        call("verify", export, "--chain", "1" * 64)
+
+
+def repacked(export: Path, target: Path, change) -> Path:
+    """Write the export again after `change`, as the export itself packs it."""
+    files = {name: data for name, data in read_archive(export)[0].items() if name != "SHA256SUMS"}
+    change(files)
+    write_archive(target, files)
+    return target
 
 
 def replace(name: str, old: bytes, new: bytes):
@@ -88,28 +107,28 @@ def another_design(files: dict[str, bytes]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (replace("events.jsonl", b'"judged"', b'"joined"'), "event 1 does not follow"),
+        (replace("events.jsonl", b'"judged"', b'"joined"'), "does not follow"),
         (without_an_event, "event 5 does not follow"),
         (without_last_event, "events are missing at its end"),
-        (without_a_judgment, "is in the log alone"),
-        (another_choice, "is not as the log tells it"),
+        (without_a_judgment, "is in the log only"),
+        (another_choice, "differs from the log"),
         (another_design, "is not the design the study was begun with"),
         (another_image, "shows an image that is not the manifest's"),
     ],
 )
-def test_whatever_is_changed_is_named(export: Path, tmp_path: Path, change, message: str) -> None:
+def test_a_change_of_a_legacy_export_is_named(legacy: Path, tmp_path: Path, change, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        verify_export(changed(export, tmp_path / "changed.zip", change))
+        verify_export(changed(legacy, tmp_path / "changed.zip", change))
 
 
 def test_a_file_changed_after_the_export_is_named(export: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(export) as bundle, zipfile.ZipFile(tmp_path / "x.zip", "w") as other:
         for name in bundle.namelist():
             other.writestr(name, bundle.read(name) + (b" " if name == "participants.csv" else b""))
-    with pytest.raises(UserError, match=r"participants.csv: was changed after the export"):
+    with pytest.raises(UserError, match=r"participants.csv was changed after the export"):
         verify_export(tmp_path / "x.zip")
     (tmp_path / "no.zip").write_bytes(b"no zip")
-    with pytest.raises(UserError, match="can't be read as a zip file"):
+    with pytest.raises(UserError, match="is not a readable zip file"):
         verify_export(tmp_path / "no.zip")
 
 
@@ -122,12 +141,17 @@ def of_older_code(files: dict[str, bytes]) -> None:
     files["assignments.csv"] = "".join(",".join(row[:place] + row[place + 1 :]) + "\n" for row in rows).encode()
 
 
-def test_an_export_made_before_there_were_further_images_is_still_sound(export: Path, tmp_path: Path) -> None:
-    assert verify_export(changed(export, tmp_path / "older.zip", of_older_code)) == verify_export(export)
+def test_an_export_made_before_there_were_further_images_is_still_sound(legacy: Path, tmp_path: Path) -> None:
+    assert verify_export(changed(legacy, tmp_path / "older.zip", of_older_code)) == verify_export(legacy)
     # an image that is not the manifest's is found there too, and so is another participant's side
-    for change, message in ((another_image, "not the manifest's"), (another_choice, "is not as the log tells it")):
+    for change, message in ((another_image, "not the manifest's"), (another_choice, "differs from the log")):
         with pytest.raises(UserError, match=message):
             verify_export(changed(tmp_path / "older.zip", tmp_path / "changed.zip", change))
+
+
+def test_an_export_without_a_log_states_why_it_cannot_be_verified() -> None:
+    with pytest.raises(UserError, match=r"a version without a log \(schema 0001\), so nothing in it can be proven"):
+        verify_export(Path(__file__).parent / "old" / "export_0001.zip")
 
 
 def test_further_images_cannot_be_left_out_where_they_were_shown(tmp_path: Path) -> None:
@@ -136,5 +160,5 @@ def test_further_images_cannot_be_left_out_where_they_were_shown(tmp_path: Path)
     (run / "study.toml").write_text("at_once = 3\nper_comparison = 1\n")
     call("simulate", run, "--participants", 1)
     call("export", run)
-    with pytest.raises(UserError, match=r"further_images.csv: is missing, and the design shows 3 images at once"):
+    with pytest.raises(UserError, match=r"further_images.csv is missing or unknown"):
         verify_export(changed(run / "study" / "export.zip", tmp_path / "x.zip", lambda files: files.pop("further_images.csv")))
