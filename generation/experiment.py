@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from evalkit.run.file_record import Name, Record, Seed
+from generation.lora.layer_weights import LayerWeights, Weight
 from generation.pipeline import Dtype
 from generation.shipped_files import find
 
@@ -53,7 +54,8 @@ class ConceptSpec(Record):
     adapter: str
     weight_name: str | None = None
     revision: str | None = None
-    weight: Annotated[float, Field(ge=-100, le=100)] = 1.0
+    # one number, or weights per component and per block
+    weight: Weight | LayerWeights = 1.0
     # meaning of an alpha of 0 in the LoRA file, which programs read differently
     alpha_zero: Literal["rank", "zero"] | None = Field(default=None, exclude_if=lambda meaning: meaning is None)
     embeddings: str | None = Field(default=None, exclude_if=lambda file: file is None)
@@ -70,6 +72,12 @@ class ArmSpec(Record):
     method: str
     parameters: Parameters = Field(default_factory=dict)
     adapters: str | None = Field(default=None, exclude_if=lambda folder: folder is None)
+    # weights of this arm by concept, in place of the concepts' own
+    weights: dict[Name, Weight | LayerWeights] = Field(default_factory=dict, exclude_if=lambda weights: not weights)
+
+    def weight_of(self, concept: ConceptSpec) -> float | LayerWeights:
+        """Return the weight of a concept's LoRA in this arm."""
+        return self.weights.get(concept.name, concept.weight)
 
 
 class CaseSpec(Record):

@@ -235,6 +235,8 @@ class _ExperimentReader:
         self._check_names("label", [(location, arm.label) for location, arm in arms])
         for location, arm in arms:
             self._try(location, lambda arm=arm: self._check_arm(arm, counts))  # type: ignore[misc]
+            for name in set(arm.weights) - {concept.name for concept in concepts}:
+                self.problems.append(f"{location}.weights: {name!r} is not a concept of this file; name one of [[concepts]]")
             if arm.adapters is not None:
                 files = lambda arm=arm: [adapter_file(concept, self.folder, arm.adapters) for concept in concepts]  # noqa: E731
                 self._try(f"{location}.adapters", files)

@@ -92,7 +92,11 @@ class Sampler:
         """Return the LoRAs of a case with their weights, in the order of the concepts' names."""
         order = sorted(range(len(concepts)), key=lambda index: concepts[index])
         specs = [(index, self.experiment.concept(concepts[index])) for index in order]
-        return [WeightedLora(self.lora(spec.name, arm), spec.weight, index, spec.words) for index, spec in specs]
+        weights = [spec.weight if arm is None else arm.weight_of(spec) for _, spec in specs]
+        return [
+            WeightedLora(self.lora(spec.name, arm), weight, index, spec.words)
+            for (index, spec), weight in zip(specs, weights, strict=True)
+        ]
 
     def lora(self, concept: str, arm: ArmSpec | None = None) -> Lora:
         """Return the LoRA of a concept, or the arm's own LoRA if it has one."""

@@ -9,6 +9,7 @@ import torch
 from evalkit.errors import UserError
 from generation.diagnose.pairwise_overlap import inner
 from generation.lora.factors import Factors, Lora
+from generation.lora.layer_weights import LayerWeights, weight_at
 from generation.merge.lowrank import flat, side_by_side
 from generation.merge.setup import Change, weight_of
 from generation.pipeline import Pipeline, components, quiet
@@ -74,7 +75,7 @@ class MergeEnergy:
     of_sum: float
 
 
-def energy(arm: str, loras: Sequence[tuple[Lora, float]], changes: Mapping[str, Change]) -> MergeEnergy:
+def energy(arm: str, loras: Sequence[tuple[Lora, float | LayerWeights]], changes: Mapping[str, Change]) -> MergeEnergy:
     """Return the energy of a merge, over all layers; for white inputs it is that of the layers' outputs.
 
     LoRAs that are orthogonal and merged by their sum have 1 and 1; weights of 1/n have 1/n of the parts; a wrong alpha shows.
@@ -83,7 +84,7 @@ def energy(arm: str, loras: Sequence[tuple[Lora, float]], changes: Mapping[str, 
     for layer, make in changes.items():
         made = make(torch.device("cpu"))
         merged += _square(made) if isinstance(made, Factors) else float((made.double() ** 2).sum())
-        here = [lora.part(layer, weight) for lora, weight in loras if layer in lora.layers]
+        here = [lora.part(layer, weight_at(weight, layer)) for lora, weight in loras if layer in lora.layers]
         parts += sum(_square(part) for part in here)
         whole += _square(side_by_side(here))
     if not parts or not whole:

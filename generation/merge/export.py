@@ -11,6 +11,7 @@ from evalkit.errors import UserError
 from generation import provenance
 from generation.experiment import ArmSpec, CaseSpec, Experiment
 from generation.lora.export_names import ExportNames, FileFormat, common_format
+from generation.lora.layer_weights import as_plain
 from generation.lora.lora_writer import lora_writer
 from generation.lora_cache import lora_key
 from generation.merge.lowrank import cut
@@ -136,7 +137,7 @@ def _made_of(sampler: Sampler, arm: ArmSpec, case: CaseSpec) -> dict[str, Any]:
             {
                 "concept": name,
                 "sha256": sampler.loras.sha256[lora_key(name, arm)],
-                "weight": sampler.experiment.concept(name).weight,
+                "weight": as_plain(arm.weight_of(sampler.experiment.concept(name))),
             }
             for name in case.merged
         ],

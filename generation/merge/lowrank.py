@@ -69,6 +69,15 @@ def axes(columns: Tensor) -> tuple[Tensor, Tensor]:
     return columns @ (v / s).float(), (s[:, None] * v.T).float()
 
 
+def inner_products(parts: Sequence[Factors]) -> Tensor:
+    """Return the Frobenius inner products of changes, [parts, parts]; all of them from `flat`."""
+    ups, downs = torch.cat([part.up for part in parts], dim=1), torch.cat([part.down for part in parts])
+    products = (ups.T @ ups) * (downs @ downs.T)
+    ranks = [part.rank for part in parts]
+    rows = torch.stack([rows.sum(0) for rows in torch.split(products, ranks)])
+    return torch.stack([columns.sum(1) for columns in torch.split(rows, ranks, dim=1)], dim=1)
+
+
 def nearest_orthonormal(columns: Tensor) -> Tensor:
     """Return the polar factor of a matrix, the nearest one with orthonormal columns (Procrustes).
 

@@ -27,6 +27,14 @@ class Layer:
     loras: Mapping[int, Lora] = field(default_factory=dict)
     # by layer: squared Frobenius norm of a compressed merge, and of the exact sum
     energies: dict[str, tuple[float, float]] = field(default_factory=dict)
+    # values that all layers of a merge share, by what they are
+    shared: dict[tuple[str, ...], float] = field(default_factory=dict)
+
+    @property
+    def part_weights(self) -> list[float]:
+        """Return the weights of the LoRAs that adapt this layer, in the order of its factors."""
+        by_position = dict(zip(self.loras, self.weights, strict=True)) if self.loras else dict(enumerate(self.weights))
+        return [by_position[position] for position in self.places]
 
     @property
     def count(self) -> int:

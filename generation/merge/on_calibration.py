@@ -54,7 +54,7 @@ def _watched(
     Sampling is deterministic, so a group observes what it would have observed if all layers had been observed at once.
     """
     own = {name: value for name, value in setup.settings.model_dump().items() if name not in ("prompts", "calibration_steps")}
-    alone = [{layer: partial(one.part, layer) for layer in one.lora.layers if layer in layers} for one in loras]
+    alone = [{layer: partial(one.part, layer) for layer in one.layers if layer in layers} for one in loras]
     made: dict[str, Change] = {}
     for group in _groups(setup, layers):
         moments = {layer: Moments(_downs(pipeline, layer, layers[layer]), hidden=_hidden(setup)) for layer in group}

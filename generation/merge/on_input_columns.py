@@ -79,7 +79,7 @@ class _Bench:
         latents, apart, together = [], [], []
         with torch.no_grad():
             for weighted, words in zip(self.loras, prompts, strict=True):
-                with folded(pipeline, {layer: partial(weighted.part, layer) for layer in weighted.lora.layers}):
+                with folded(pipeline, {layer: partial(weighted.part, layer) for layer in weighted.layers}):
                     latents.append(draw_alone(self.setup, pipeline, words))
                     apart.append(conditions(words))
             with folded(pipeline, self._text()):
@@ -110,7 +110,7 @@ class _Bench:
 
     def _text(self) -> dict[str, Change]:
         def both(layer: str, device: torch.device) -> Factors:
-            return side_by_side([one.part(layer, device) for one in self.loras if layer in one.lora.layers])
+            return side_by_side([one.part(layer, device) for one in self.loras if layer in one.layers])
 
         return {layer: partial(both, layer) for layer in layers_of(self.loras) if not layer.startswith("unet.")}
 

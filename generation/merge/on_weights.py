@@ -24,10 +24,11 @@ def layer_inputs(setup: Setup, loras: Sequence[WeightedLora], layer: str, here: 
     return Layer(
         layer,
         setup.seed,
-        weights=[weighted.weight for weighted in loras],
+        weights=[weighted.weight_in(layer) for weighted in loras],
         places=[weighted.place for weighted in here],
         loras={weighted.place: weighted.lora for weighted in loras},
         energies=setup.energies,
+        shared=setup.shared,
     )
 
 

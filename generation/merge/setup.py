@@ -10,6 +10,7 @@ from torch import Tensor
 
 from evalkit.errors import UserError
 from generation.lora.factors import Factors, Lora
+from generation.lora.layer_weights import LayerWeights, weight_at
 from generation.merge.method import MergeMethod
 from generation.pipeline import Pipeline, components
 
@@ -24,13 +25,22 @@ class WeightedLora:
     """A LoRA with its weight, its position in the case's list of concepts, and its concept's words in a prompt."""
 
     lora: Lora
-    weight: float
+    weight: float | LayerWeights
     place: int
     words: str = ""
 
+    def weight_in(self, layer: str) -> float:
+        """Return the weight of the LoRA in a layer."""
+        return weight_at(self.weight, layer)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Return the layers that the LoRA adapts at another weight than 0."""
+        return tuple(layer for layer in self.lora.layers if self.weight_in(layer) != 0)
+
     def part(self, layer: str, device: torch.device) -> Factors:
         """Return the factors of a layer in float32 on a device, weight * alpha / rank multiplied into `up`."""
-        part = self.lora.part(layer, self.weight)
+        part = self.lora.part(layer, self.weight_in(layer))
         return Factors(part.down.to(device), part.up.to(device))
 
 
@@ -43,18 +53,20 @@ class Setup:
     seed: int
     # of compressing methods, by layer: squared norm kept, squared norm of the exact sum
     energies: dict[str, tuple[float, float]] = field(default_factory=dict)
+    # values that all layers of a merge share, by what they are
+    shared: dict[tuple[str, ...], float] = field(default_factory=dict)
 
 
 def layers_of(loras: Sequence[WeightedLora]) -> dict[str, list[WeightedLora]]:
     """Return, for every layer that some LoRA adapts, the LoRAs that do, in the order of `loras`; layers sorted by name."""
-    adapted = [(weighted, set(weighted.lora.layers)) for weighted in loras]
+    adapted = [(weighted, set(weighted.layers)) for weighted in loras]
     names = sorted(set().union(*(layers for _, layers in adapted)))
     return {name: [weighted for weighted, layers in adapted if name in layers] for name in names}
 
 
 def at_work(loras: Sequence[WeightedLora]) -> list[WeightedLora]:
-    """Return the active LoRAs: those whose weight is not 0."""
-    return [weighted for weighted in loras if weighted.weight != 0]
+    """Return the active LoRAs: those whose weight is not 0 in every layer."""
+    return [weighted for weighted in loras if weighted.layers]
 
 
 def module_of(pipeline: Pipeline, layer: str) -> Any:  # noqa: ANN401 - a Linear or a Conv2d

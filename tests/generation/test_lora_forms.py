@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from evalkit.errors import UserError
 from generation.lora.adapter_forms import ADAPTER_FORMS
+from generation.lora.layer_weights import LayerWeights
 from generation.lora.lora_file import load_lora
 from generation.merge.apply import Merge
 from generation.merge.methods import MERGE_METHODS
 from generation.merge.sampling_state import SamplingState
-from generation.merge.setup import WeightedLora, weight_of
+from generation.merge.setup import WeightedLora, at_work, weight_of
 from generation.pipeline import Pipeline
 
 LINEAR = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -367,3 +368,29 @@ def test_every_method_merges_other_forms_or_states_why_not(method: str, tmp_path
         state.close()
     assert torch.equal(weight, before[0])
     assert torch.equal(bias, before[1])
+
+
+def test_weights_per_component_and_block_scale_their_layers_only(tmp_path: Path, sdxl: Pipeline) -> None:
+    layers = (
+        LINEAR,
+        LINEAR.replace("to_q", "to_k"),
+        "unet.conv_in",
+        "text_encoder.text_model.encoder.layers.0.self_attn.q_proj",
+    )
+    state: State = {}
+    for layer in layers:
+        weight: Any = module_of(sdxl, layer).weight
+        state[f"{kohya(layer)}.diff"] = torch.ones_like(weight)
+    save_file(state, tmp_path / "x.safetensors")
+    lora = load_lora(tmp_path / "x.safetensors", sdxl)
+    weights = LayerWeights(unet=0.5, text_encoder=0.25, blocks={"mid_block": 0.75, f"{LINEAR}": 0.0})
+    one = WeightedLora(lora, weights, 0)
+    assert [one.weight_in(layer) for layer in layers] == [0.0, 0.75, 0.5, 0.25]
+    assert LINEAR not in one.layers
+    method, state_ = MERGE_METHODS["direct"], SamplingState(sdxl)
+    before = {layer: module_of(sdxl, layer).weight.clone() for layer in layers}
+    with Merge(method, method.settings({}), seed=0).applied(sdxl, [one], state_):
+        moves = [float((module_of(sdxl, layer).weight - before[layer]).mean()) for layer in layers]
+    state_.close()
+    assert moves == pytest.approx([0.0, 0.75, 0.5, 0.25], abs=1e-5)
+    assert not at_work([WeightedLora(lora, LayerWeights(unet=0.0, text_encoder=0.0), 0)])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -29,7 +29,7 @@ BY_ROLE = {
     "lora_switch": "who begins",
 }
 # Methods that draw for one LoRA after the other: in another order each gets another draw of the same law.
-BY_CHANCE = ("mc_dropout", "orthogonal_mc_dropout", "dare_linear", "dare_ties", "block_rows")
+BY_CHANCE = ("mc_dropout", "orthogonal_mc_dropout", "dare_linear", "dare_ties", "della", "block_rows")
 PAIRS = ("np_lora", "k_lora", "b_lora", "ziplora")
 FEW = settings(max_examples=12, deadline=None)
 
@@ -144,6 +144,8 @@ def test_a_layer_with_direct_folded_or_beside_it_gives_the_same(
 @given(weights=st.tuples(st.floats(-1.5, 1.5), st.floats(-1.5, 1.5)))
 def test_direct_exported_is_direct_folded(weights: tuple[float, float], sdxl: Pipeline, tmp_path: Path) -> None:
     """A merge written as one LoRA file changes every weight as the merge itself does."""
+    # a file without any change is refused
+    assume(max(map(abs, weights)) > 1e-3)
     from safetensors.torch import save_file
 
     files = [

@@ -19,7 +19,7 @@ WEIGHT_METHODS = tuple(name for name, method in MERGE_METHODS.items() if method.
 # Methods whose word on a LoRA depends on its place in the case's list.
 ORDERED = {"np_lora", "b_lora"}
 # Methods that draw chance for one LoRA after another.
-DRAWN = {"dare_linear", "dare_ties", "block_rows"}
+DRAWN = {"dare_linear", "dare_ties", "della", "block_rows"}
 # What a method must be told to act on the one layer of these tests with both LoRAs.
 TOLD: dict[str, dict[str, Any]] = {"b_lora": {"blocks": ("unet", "unet")}}
 

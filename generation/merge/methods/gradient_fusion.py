@@ -12,6 +12,8 @@ from generation.merge.method import merge_method
 from generation.merge.method_inputs import Layer
 
 Ridge = Annotated[float, Field(gt=0, le=1)]
+# What happens to a layer that one LoRA alone adapts.
+Alone = Literal["fit", "keep"]
 
 
 @merge_method(acts_on="calibrated", source="Gu et al. 2023, arXiv 2305.18292")
@@ -23,6 +25,7 @@ def gradient_fusion(
     ridge: Ridge = 1e-3,
     solver: Literal["closed", "lbfgs"] = "closed",
     iterations: Annotated[int, Field(ge=1, le=10_000)] = 50,
+    alone: Alone = "fit",
 ) -> Factors:
     """Minimise sum_i || W X_i - (W0 + Delta_i) X_i ||^2, X_i the layer's inputs while LoRA i generates its concept.
 
@@ -31,7 +34,12 @@ def gradient_fusion(
     paper's: L-BFGS from W0 for `iterations` steps (50 there for most layers) without a ridge. It stays in the span of the B_i,
     so its result is a LoRA too. The paper calibrates text encoders on its new words only; here every position counts, since
     the denoiser reads all.
+
+    A layer that one LoRA alone adapts is fitted too, so inputs of the other LoRAs shrink it; `alone = "keep"` passes it
+    through, as the authors' code does.
     """
+    if alone == "keep" and len(parts) == 1:
+        return parts[0]
     if solver == "closed":
         return rewired(parts, ridged(moments.own, moments.total, ridge))
     # every step stays in the span of the LoRAs' outputs, so the search runs in coordinates of that span

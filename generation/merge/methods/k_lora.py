@@ -24,6 +24,7 @@ def k_lora(
     alpha: Annotated[float, Field(ge=0)] = 1.5,
     beta: Annotated[float, Field(ge=0)] = 0.5,
     style: Literal["first", "second"] = "second",
+    pattern: Literal["paper", "authors"] = "paper",
 ) -> Mapping[str, Tensor]:
     """Let the subject act in a layer if S_c >= S_s gamma (alpha t / T + beta), else the style, after t of T steps.
 
@@ -32,19 +33,29 @@ def k_lora(
     the authors' code counts layer calls and fits only 50 steps of SDXL. Two more differences: changes include weight and alpha
     / rank, and all layers take part, not only attention. A LoRA that is alone in a layer always acts there. Text encoders use
     the choice of the first step.
+
+    `pattern = "authors"` follows their default, which differs from the paper: gamma is the mean of the layers' ratios, outliers
+    of three times the mean left out, and alpha t / T + beta is taken modulo alpha. Their beta there is 1.275.
     """
-    both = {layer for layer, positions in plan.layers.items() if len(positions) == 2}
+    both = sorted(layer for layer, positions in plan.layers.items() if len(positions) == 2)
     first, second = plan.order[0], plan.order[-1]
     content, other = (first, second) if style == "second" else (second, first)
     strengths, totals = {}, torch.zeros(2, dtype=torch.float64)
+    ratios = []
     for layer in both:
         parts = [plan.part(layer, position) for position in (content, other)]
         sizes = [part.dense().abs().flatten() for part in parts]
         largest = min(parts[0].rank * parts[1].rank, len(sizes[0]))
         strengths[layer] = [float(size.topk(largest).values.sum(dtype=torch.float64)) for size in sizes]
-        totals += torch.tensor([float(size.sum(dtype=torch.float64)) for size in sizes])
+        whole = [float(size.sum(dtype=torch.float64)) for size in sizes]
+        totals += torch.tensor(whole)
+        if whole[1] > 0:
+            ratios.append(whole[0] / whole[1])
     gamma = float(totals[0] / totals[1]) if totals[1] > 0 else 0.0
-    bounds = [gamma * (alpha * step / plan.steps + beta) for step in range(plan.steps)]
+    scales = [alpha * step / plan.steps + beta for step in range(plan.steps)]
+    if pattern == "authors":
+        gamma, scales = _mean_ratio(ratios), [scale % alpha if alpha else scale for scale in scales]
+    bounds = [gamma * scale for scale in scales]
     tables = {}
     for layer, positions in plan.layers.items():
         if layer not in both:
@@ -54,3 +65,12 @@ def k_lora(
         chosen = [content if mine >= theirs * bound else other for bound in bounds]
         tables[layer] = torch.tensor([[[float(position == now) for position in positions] for now in chosen]])
     return tables
+
+
+def _mean_ratio(ratios: list[float]) -> float:
+    """Return the mean of the layers' ratios without those of at least three times their mean; 0 if there is none."""
+    if not ratios:
+        return 0.0
+    mean = sum(ratios) / len(ratios)
+    usual = [ratio for ratio in ratios if ratio < 3 * mean] or ratios
+    return sum(usual) / len(usual)

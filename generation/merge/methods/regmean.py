@@ -9,7 +9,7 @@ from generation.lora.factors import Factors
 from generation.merge.calibration import Moments, rewired, ridged
 from generation.merge.method import merge_method
 from generation.merge.method_inputs import Layer
-from generation.merge.methods.gradient_fusion import Ridge
+from generation.merge.methods.gradient_fusion import Alone, Ridge
 
 
 @merge_method(acts_on="calibrated", source="Jin et al. 2023, arXiv 2212.09849")
@@ -20,13 +20,17 @@ def regmean(
     *,
     shrink: Annotated[float, Field(ge=0, le=1)] = 0.9,
     ridge: Ridge = 1e-3,
+    alone: Alone = "fit",
 ) -> Factors:
     """Return W0 + sum_i Delta_i G_i (sum_i G_i)^-1, the off-diagonal entries of each G_i multiplied by `shrink`.
 
     G_i = X_i X_i^T sums over the layer's inputs while LoRA i generates its concept. A `shrink` of 0.9 is common in code that
     follows the paper; with 1 this is the closed form of `gradient_fusion`. The ridge, ours, keeps layers with few inputs
     solvable.
+    `alone = "keep"` leaves a layer that one LoRA alone adapts unchanged, as the authors' code does.
     """
+    if alone == "keep" and len(parts) == 1:
+        return parts[0]
     # LoRAs that do not adapt the layer contribute only to the total
     total = shrink * moments.total
     total.diagonal().add_((1 - shrink) * moments.total.diagonal())
