@@ -81,6 +81,13 @@ class RunData:
         return tuple(arm.label for arm in self.arms)
 
     @property
+    def external(self) -> str:
+        """Return the file that the judgments were imported from, with its sha256; empty for a study by evalkit."""
+        if self.design.get("source") != "external":
+            return ""
+        return f"{self.design.get('file')} (sha256 {str(self.design.get('file_sha256'))[:12]}…)"
+
+    @property
     def arm_pairs(self) -> tuple[tuple[str, str], ...]:
         """Return all pairs of arms, the earlier one first."""
         return tuple(combinations(self.labels, 2))

@@ -121,6 +121,8 @@ def preference_notes(findings: Findings) -> tuple[str, ...]:
         + " The verdict rests on it.",
         "Correction: Holm over the comparisons of arms. Verdict at 5 %.",
     ]
+    if findings.data.external:
+        notes.append(f"External: the votes were imported from {findings.data.external}; evalkit did not collect them.")
     if findings.margin is not None:
         unit = "share of votes" if findings.margin_scale == "votes" else "share of decided comparisons"
         notes.append(f"Margin of equivalence: ±{number(100 * findings.margin, 1)} percentage points around 50 % ({unit}).")

@@ -1,0 +1,1 @@
+"""Votes and scores as tidy files: export, import, codebook."""
