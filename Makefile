@@ -26,9 +26,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# what the documentation claims, shows and links to
-docs: $(VENV)/.installed-test
+# what the documentation claims, shows and links to; then the site, into build/site
+docs: $(VENV)/.installed-test $(VENV)/.installed-docs
 	$(BIN)/python -m pytest tests/test_docs.py tests/test_readme.py tests/test_architecture.py tests/analysis/test_notebook.py
+	$(BIN)/python -m mkdocs build --strict
 
 wheel: $(VENV)/.installed-test
 	$(BIN)/python -m build --wheel
@@ -43,7 +44,7 @@ release-check: $(VENV)/.installed-test
 # pip resolves in an environment of its own, so that what is installed here decides nothing
 lock:
 	$(MAKE) build/lock/bin/python VENV=build/lock
-	build/lock/bin/python -m pip install --dry-run --ignore-installed --report build/lock/report.json ".[test]"
+	build/lock/bin/python -m pip install --dry-run --ignore-installed --report build/lock/report.json ".[test,docs]"
 	$(PYTHON) .ci/constraints.py lock build/lock/report.json >constraints.new
 	mv constraints.new constraints.txt
 

@@ -16,7 +16,7 @@ from pathlib import Path
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 DISTRIBUTION = "lora-evalkit"
 # Extras whose tools check the code but never run in it: their oldest versions say nothing about a user's installation.
-TOOLS = ("test",)
+TOOLS = ("test", "docs")
 # Brought by the environment itself, and by build isolation.
 NOT_LOCKED = (DISTRIBUTION, "pip", "setuptools", "wheel")
 

@@ -20,17 +20,24 @@ __version__ = installed_version()
 
 
 def list_metrics() -> list[str]:
-    """Return the names of all metrics, those that installed packages add included."""
+    """Return the names of all metrics, including those of installed packages."""
     from evalkit.metrics.plugins import known_metrics
 
     return list(known_metrics())
 
 
 def metric(name: str) -> "MetricCard":
-    """Return the card of a metric: what it measures, its direction, unit, range, source, licence and needs.
+    """Return the card of a metric: what it measures, its direction, unit, range, source, licence and inputs.
 
-    Raises:
-        UserError: there is none of that name; the message lists those there are.
+    Parameters
+    ----------
+    name
+        The metric's name, such as `clip_t`, or `iqa:NAME` for a no-reference metric of pyiqa.
+
+    Raises
+    ------
+    UserError
+        No metric has this name; the message lists all names.
     """
     from evalkit.metrics.iqa import metrics_by_name
     from evalkit.metrics.plugins import known_metrics
@@ -51,9 +58,40 @@ def score(
     device: str | None = None,
     batch_size: int = 32,
 ) -> "list[ImageScore]":
-    """Return the scores of images: one row per image and metric, and per concept where it compares with references.
+    """Return the scores of images: one row per image and metric, and per concept for metrics that compare with references.
 
-    See `evalkit.scoring.in_memory.score_images`, which does it.
+    Parameters
+    ----------
+    images
+        Paths, PIL images, uint8 arrays (H x W x 3) or uint8 tensors (3 x H x W), or a batch (N x H x W x 3, N x 3 x H x W).
+    metrics
+        Names from `list_metrics`, or metric cards of your own.
+    prompts
+        One prompt for all images, or one per image. Metrics that compare with the prompt need it.
+    references
+        Reference images, or a mapping from concept names to reference images. Metrics that compare with references need them.
+    value_range
+        Values of black and white, such as `(0, 1)`, if the images are floating-point arrays; other arrays need none.
+    preset
+        The scoring convention, such as `dreambooth` or `custom_diffusion`; it is part of the signature.
+    weights
+        Weight files by model name, if they should not come from the hub.
+    device
+        `cpu`, `cuda`, `cuda:1`, `mps`; by default a GPU if there is one.
+    batch_size
+        Most images per forward pass. It does not change the scores.
+
+    Returns
+    -------
+    list of ImageScore
+        `image`, `metric`, `concept`, `value`, `direction` and `signature` of each score.
+
+    Raises
+    ------
+    UserError
+        An argument is wrong, an image cannot be read, or a metric is unknown.
+    MissingWeightsError
+        The weights of a metric are unavailable; the message says how to get them.
     """
     from evalkit.scoring.in_memory import score_images
 

@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS: dict[str, list[str]] = PYPROJECT["project"]["optional-dependencies"]
 # Extras for developers; no command asks a user for them.
-DEVELOPER_EXTRAS = {"test"}
+DEVELOPER_EXTRAS = {"test", "docs"}
 MODULES = {"open-clip-torch": "open_clip", "argon2-cffi": "argon2"}
 
 

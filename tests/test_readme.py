@@ -143,14 +143,14 @@ def test_make_knows_the_two_commands():
 
 
 def test_links_lead_to_files():
-    pages = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+    pages = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
     for page in pages:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             own = re.match(rf"{re.escape(REPOSITORY_URL)}/(?:blob|tree)/main/(.+)", target)
             if own is not None:
                 assert (REPOSITORY / own[1]).exists(), f"{page.name} links to {target}, which is not in the repository"
             elif not target.startswith("http"):
-                assert page.name != "README.md", f"{target}: a relative link does not work on an index page"
+                assert page != REPOSITORY / "README.md", f"{target}: a relative link does not work on an index page"
                 assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
 
 

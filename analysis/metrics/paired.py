@@ -57,6 +57,13 @@ def measure(data: Measured, families: Sequence[tuple[str, str]] | None = None) -
 
     The unit is the paired difference within a case and seed. Seeds are not the replicates that matter: the variance is that of
     rows that share concepts (`analysis.inference.dyadic_standard_errors`), the t has concepts - 1 degrees of freedom.
+
+    Parameters
+    ----------
+    data
+        Scores of one metric under one signature.
+    families
+        Pairs of arms to test; by default all.
     """
     pairs = list(combinations(data.arms, 2)) if families is None else list(families)
     means = tuple(mean_of(data.values[:, place], data.sets, data.metric, arm) for place, arm in enumerate(data.arms))

@@ -20,7 +20,19 @@ Parts = Callable[[Findings, Path], Iterable[ReportTable | ReportFigure | None]]
 
 
 def read_findings(run: Path, margin: float | None = 0.05, margin_scale: str = "votes", db: str | None = None) -> Findings:
-    """Return the analysis of a run folder: of the database at `db`, by default the one in the folder."""
+    """Return the analysis of a run folder.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    margin
+        Equivalence margin as a share; None for no test of equivalence.
+    margin_scale
+        What the margin is a share of: `votes` or `outcomes`.
+    db
+        URL of the database; by default `sqlite:///RUN/study.db`.
+    """
     # a folder that is not a run is refused before a database is made in it
     Manifest.load(run)
     database = open_database(db if db is not None else default_url(run))

@@ -22,7 +22,19 @@ TIE = "#c9ccd1"
 def preference_forest(
     preferences: Sequence[Preference], margin: float | None = None, margin_scale: str = "votes", simulated: bool = False
 ) -> Figure:
-    """Return the share of every pair of arms with its clustered interval, next to the naive one; a band is the margin."""
+    """Return a figure of the share of every pair of arms with its clustered and its naive interval; a band is the margin.
+
+    Parameters
+    ----------
+    preferences
+        One per pair of arms, in the order of the rows.
+    margin
+        Equivalence margin as a share, drawn as a band; None for no band.
+    margin_scale
+        What the margin is a share of: `votes` or `outcomes`.
+    simulated
+        Mark the figure as made from simulated judgments.
+    """
     with mpl.rc_context(SETTINGS):
         figure, axes = canvas(0.42 * len(preferences), len(preferences), "share for the first arm, %")
         if margin is not None:

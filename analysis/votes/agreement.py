@@ -178,6 +178,15 @@ def agreement_of(votes: Votes, draws: int = DRAWS, seed: int = SEED) -> Agreemen
     the concepts of its comparison and both its participants weigh, multiplied (Owen and Eckles 2012, arXiv 1106.2125). The
     interval is that of percentiles, mildly too wide. There is none with a single participant or fewer than five concepts
     and pairs.
+
+    Parameters
+    ----------
+    votes
+        All judgments of one pair of arms.
+    draws
+        Number of bootstrap draws.
+    seed
+        Seed of the draws; the same seed gives the same interval.
     """
     category = np.unique(votes.choice, return_inverse=True)[1].astype(np.int64)
     unit = np.unique(votes.comparison, return_inverse=True)[1].astype(np.int64)

@@ -120,6 +120,15 @@ def preference(votes: Votes, margin: float | None = None, margin_scale: str = "v
     """Return both tests of one pair of arms; the margin (half width, as a share) holds on the scale it names alone.
 
     Near one half a majority of five stretches differences by 30/16, so a margin on votes is not one on outcomes.
+
+    Parameters
+    ----------
+    votes
+        All judgments of one pair of arms.
+    margin
+        Equivalence margin as a share, between 0 and 0.5; None for no test of equivalence.
+    margin_scale
+        What the margin is a share of: `votes` or `outcomes`.
     """
     check_margin(margin, margin_scale)
     said = outcomes(votes.choice, votes.comparison)

@@ -146,7 +146,28 @@ def metric(
 ) -> Callable[[Loader], MetricCard]:
     """Return a decorator that makes a metric's card of its loader; name and summary are the loader's own.
 
-    Nothing is registered: `by_name` makes the registry of a list of cards. The licence is that of the weights unless said.
+    Nothing is registered: `by_name` makes the registry of a list of cards.
+
+    Parameters
+    ----------
+    direction
+        `higher` or `lower` is better, or `none`.
+    unit
+        The unit of a score, such as `cosine` or `dB`.
+    limits
+        Smallest and largest possible score; None for no limit.
+    source
+        Who defined the metric: author and year.
+    needs
+        What an image is compared with: `image` (nothing), `prompt`, `references`, `other_arm`, `other_seeds` and others.
+    weights
+        Where the model's weights come from; None for a metric without a model.
+    licence
+        The licence of code and weights; by default that of the weights.
+    on_request
+        Run only if the metric is named.
+    preset
+        The name of the scoring convention in the signature; empty if no preset concerns this metric.
     """
     if needs not in get_args(Needs):
         raise ValueError(f"a metric needs one of {', '.join(get_args(Needs))}, not {needs!r}")
