@@ -114,7 +114,7 @@ def test_a_search_for_the_fields_terms_finds_a_page(term: str):
 
 def test_every_page_is_in_the_navigation():
     config = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8")
-    listed = set(re.findall(r": ([\w/]+\.md)$", config, re.MULTILINE))
+    listed = set(re.findall(r": ([\w/-]+\.md)$", config, re.MULTILINE))
     assert listed == {path.relative_to(DOCS).as_posix() for path in PAGES}
 
 
