@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class DiagnosisSection:
     """One section: `name` identifies it in JSON, `title` heads it in Markdown; `note` follows the table."""
 
     name: str
@@ -29,12 +29,12 @@ class Section:
         return f"\n## {self.title}\n\n{table}" + (f"\n{self.note}\n" if self.note else "")
 
 
-def markdown(experiment: str, sections: Sequence[Section]) -> str:
+def markdown(experiment: str, sections: Sequence[DiagnosisSection]) -> str:
     """Return the whole diagnosis as Markdown."""
     return f"# LoRAs of {experiment}\n" + "".join(section.markdown() for section in sections)
 
 
-def lora_sections(sampler: "Sampler", case: "CaseSpec", out: Path) -> list[Section]:
+def lora_sections(sampler: "Sampler", case: "CaseSpec", out: Path) -> list[DiagnosisSection]:
     """Return pairwise overlaps, sign conflicts, energies of the merges and scales of an experiment's LoRAs."""
     from generation.diagnose import report
     from generation.diagnose.pairwise_overlap import pairs
@@ -48,14 +48,14 @@ def lora_sections(sampler: "Sampler", case: "CaseSpec", out: Path) -> list[Secti
     if overlaps:
         report.write_table(out, "pairs", overlaps)
         report.draw_cosines(out, overlaps)
-        sections.append(Section("pairs", "Pairs, mean over the layers both adapt", tuple(report.by_pair(overlaps))))
+        sections.append(DiagnosisSection("pairs", "Pairs, mean over the layers both adapt", tuple(report.by_pair(overlaps))))
     shared = set.intersection(*(set(lora.layers) for lora in loras.values()))
     if len(loras) > 1 and shared:
         signs = sign_conflicts(list(loras.values()))
         report.write_table(out, "signs", signs)
         report.draw_conflicts(out, signs)
         title = f"Sign conflicts, over {plural(len(shared), 'layer')} that all adapt"
-        sections.append(Section("signs", title, tuple(dict(vars(row)) for row in signs)))
+        sections.append(DiagnosisSection("signs", title, tuple(dict(vars(row)) for row in signs)))
     weighted = [(loras[name], experiment.concept(name).weight) for name in case.concepts]
     merges = {arm.label: sampler.changes(arm, case.concepts) for arm in experiment.arms}
     energies = [energy(label, weighted, changes) for label, changes in merges.items() if changes is not None]
@@ -65,7 +65,7 @@ def lora_sections(sampler: "Sampler", case: "CaseSpec", out: Path) -> list[Secti
         report.write_table(out, "energies", energies)
     if energies or note:
         title = f"Energy of merges of {case.id}, squared Frobenius norm"
-        sections.append(Section("energies", title, tuple(dict(vars(row)) for row in energies), note))
+        sections.append(DiagnosisSection("energies", title, tuple(dict(vars(row)) for row in energies), note))
     audit = [row for name, lora in loras.items() for row in scales(name, lora, sampler.pipeline)]
     report.write_table(out, "scales", audit)
     rows: list[dict[str, Any]] = []
@@ -81,11 +81,11 @@ def lora_sections(sampler: "Sampler", case: "CaseSpec", out: Path) -> list[Secti
                 "strongest change": max(row.strength for row in mine),
             }
         )
-    sections.append(Section("scales", "Scales, and strength relative to the norm of the weight", tuple(rows)))
+    sections.append(DiagnosisSection("scales", "Scales, and strength relative to the norm of the weight", tuple(rows)))
     return sections
 
 
-def output_sections(sampler: "Sampler", case: "CaseSpec", out: Path) -> list[Section]:
+def output_sections(sampler: "Sampler", case: "CaseSpec", out: Path) -> list[DiagnosisSection]:
     """Generate the case's first seed with every arm; return statistics of the layer outputs and the crosstalk."""
     from generation.diagnose import report
     from generation.diagnose.layer_outputs import input_crosstalk, output_overlaps
@@ -99,16 +99,16 @@ def output_sections(sampler: "Sampler", case: "CaseSpec", out: Path) -> list[Sec
         report.write_table(out, "output_overlap", overlaps)
         report.draw_overlaps(out, overlaps)
     title = f"Outputs while sampling {case.id}, mean over layers and steps"
-    sections = [Section("outputs", title, tuple(report.by_arm(overlaps, strengths)))]
+    sections = [DiagnosisSection("outputs", title, tuple(report.by_arm(overlaps, strengths)))]
     disturbed = input_crosstalk(sampler, case)
     if disturbed:
         report.write_table(out, "crosstalk", disturbed)
         title = "Effect of each LoRA on the inputs of another concept's images, mean over layers"
-        sections.append(Section("crosstalk", title, tuple(report.by_crosstalk(disturbed))))
+        sections.append(DiagnosisSection("crosstalk", title, tuple(report.by_crosstalk(disturbed))))
     return sections
 
 
-def latent_section(sampler: "Sampler", images: Path, prior: Path, out: Path) -> Section:
+def latent_section(sampler: "Sampler", images: Path, prior: Path, out: Path) -> DiagnosisSection:
     """Return the divergence between the latents of generated images and of prior images, per arm of a run."""
     from generation.diagnose import latent_divergence as latents
     from generation.diagnose import report
@@ -120,4 +120,4 @@ def latent_section(sampler: "Sampler", images: Path, prior: Path, out: Path) -> 
     report.write_table(out, "latents", rows)
     report.draw_latents(out, {"prior": reference, **counts_of})
     title = "Latents of images against prior images, in nats"
-    return Section("latents", title, tuple(dict(vars(row)) for row in rows))
+    return DiagnosisSection("latents", title, tuple(dict(vars(row)) for row in rows))

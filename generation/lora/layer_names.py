@@ -32,7 +32,7 @@ ENDS = {
 
 
 class LayerNames:
-    """Finds the layer of a pipeline that a name in a LoRA file stands for."""
+    """Finds the layer of a pipeline that a name in a LoRA file denotes."""
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
         self.parts = parts
@@ -41,7 +41,7 @@ class LayerNames:
         self.known = {name: dict(_spellings(name, part)) for name, part in parts.items()}
 
     def find(self, stem: str) -> list[str]:
-        """Return the layers that a name may stand for: one if it is clear, none if the model has no such layer."""
+        """Return the layers that a name may denote: one if it is clear, none if the model has no such layer."""
         spelled = stem.replace(".processor.", ".").replace(".", "_")
         matches = []
         for component, name in self._readings(spelled):
