@@ -21,6 +21,27 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ScopedResult(Result):
+    """What a contrast's rows allow for a narrower or a wider scope than the contrast's own."""
+
+    scope: tuple[str, ...]
+    """What is treated as a random sample; cases are fixed without `concepts`, participants without `participants`."""
+    interval: tuple[float, float]
+    p: float
+    standard_error: float
+    df: float
+    p_equivalence: float | None = None
+    p_adjusted: float | None = None
+    p_equivalence_adjusted: float | None = None
+    narrow_interval: tuple[float, float] | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return {significant?} x {equivalent?} for this scope, each after correction if there was one."""
+        return verdict_of(self.p, self.p_adjusted, self.p_equivalence, self.p_equivalence_adjusted)
+
+
+@dataclass(frozen=True, slots=True)
 class Contrast(Result):
     """The difference between `first` and `second` on one scale.
 
@@ -56,26 +77,42 @@ class Contrast(Result):
     """d_z: mean over standard deviation of the paired differences."""
     notes: tuple[str, ...] = ()
     narrow_interval: tuple[float, float] | None = None
-    """Two-sided, at 90 %: where it lies within the margin, two one-sided tests at 5 % show equivalence (Schuirmann 1987)."""
+    """Two-sided, at 90 %: if it lies within the margin, two one-sided tests at 5 % show equivalence (Schuirmann 1987)."""
+    df: float | None = None
+    """Degrees of freedom of the t."""
+    effective_votes: float | None = None
+    """How many independent votes would be as precise; None unless the rows are votes."""
+    effective_participants: float | None = None
+    """How many participants with equally many votes would be worth as much; None if nobody judged."""
+    scopes: tuple[ScopedResult, ...] = ()
+    """The same question for the other scopes that the design has an error for, the narrowest first."""
 
     @property
     def verdict(self) -> Verdict:
         """Return {significant?} x {equivalent?}, each after correction where there was one."""
-        different = _below(self.p_adjusted, self.p)
-        equivalent = _below(self.p_equivalence_adjusted, self.p_equivalence)
-        if different:
-            return Verdict.DIFFERENT_WITHIN if equivalent else Verdict.DIFFERENT
-        return Verdict.EQUIVALENT if equivalent else Verdict.INCONCLUSIVE
+        return verdict_of(self.p, self.p_adjusted, self.p_equivalence, self.p_equivalence_adjusted)
 
     def records(self) -> list[dict[str, object]]:
-        """Return one row: the fields, and the verdict where anything was tested."""
+        """Return one row: the fields, the verdict if anything was tested, and the verdict of every other scope."""
         tested = self.p is not None or self.p_equivalence is not None
-        return [Result.records(self)[0] | {"verdict": str(self.verdict) if tested else None}]
+        own = Result.records(replace(self, scopes=()))[0]
+        own["scopes"] = tuple(f"{', '.join(each.scope)}: {each.verdict}" for each in self.scopes)
+        return [own | {"verdict": str(self.verdict) if tested else None}]
 
     @property
     def naive(self) -> bool:
         """Return whether the rows were treated as independent."""
         return self.scope == ("seeds",) and not self.clusters
+
+
+def verdict_of(
+    p: float | None, adjusted: float | None, equivalence: float | None, equivalence_adjusted: float | None
+) -> Verdict:
+    """Return the verdict of two p-values, each after correction if there was one."""
+    different, equivalent = _below(adjusted, p), _below(equivalence_adjusted, equivalence)
+    if different:
+        return Verdict.DIFFERENT_WITHIN if equivalent else Verdict.DIFFERENT
+    return Verdict.EQUIVALENT if equivalent else Verdict.INCONCLUSIVE
 
 
 def _below(adjusted: float | None, plain: float | None) -> bool:
@@ -90,10 +127,35 @@ def holm(contrasts: Sequence[Contrast]) -> tuple[Contrast, ...]:
     """
     differences = _holm([contrast.p for contrast in contrasts])
     equivalences = _holm([contrast.p_equivalence for contrast in contrasts])
+    corrected = _holm_scopes(contrasts)
     return tuple(
-        replace(contrast, p_adjusted=difference, p_equivalence_adjusted=equivalence)
-        for contrast, difference, equivalence in zip(contrasts, differences, equivalences, strict=True)
+        replace(contrast, p_adjusted=difference, p_equivalence_adjusted=equivalence, scopes=scopes)
+        for contrast, difference, equivalence, scopes in zip(contrasts, differences, equivalences, corrected, strict=True)
     )
+
+
+def _holm_scopes(contrasts: Sequence[Contrast]) -> list[tuple[ScopedResult, ...]]:
+    """Return the scopes of every contrast, each corrected over the contrasts of the family for the same scope."""
+    names = dict.fromkeys(scoped.scope for contrast in contrasts for scoped in contrast.scopes)
+    corrected: list[list[ScopedResult]] = [[] for _ in contrasts]
+    for name in names:
+        # a contrast whose own scope this is belongs to the family too
+        family = [_of_scope(contrast, name) for contrast in contrasts]
+        differences = _holm([each[0] for each in family])
+        equivalences = _holm([each[1] for each in family])
+        for place, contrast in enumerate(contrasts):
+            corrected[place] += [
+                replace(scoped, p_adjusted=differences[place], p_equivalence_adjusted=equivalences[place])
+                for scoped in contrast.scopes
+                if scoped.scope == name
+            ]
+    return [tuple(scopes) for scopes in corrected]
+
+
+def _of_scope(contrast: Contrast, name: tuple[str, ...]) -> tuple[float | None, float | None]:
+    if contrast.scope == name:
+        return contrast.p, contrast.p_equivalence
+    return next(((each.p, each.p_equivalence) for each in contrast.scopes if each.scope == name), (None, None))
 
 
 def _holm(values: Sequence[float | None]) -> list[float | None]:

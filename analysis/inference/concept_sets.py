@@ -12,9 +12,9 @@ from scipy import sparse
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
-# Fewer concepts cannot be treated as a sample: with four of them the residuals of all pairs nearly cancel.
+# With fewer concepts the verdict is about the cases at hand; what can be concluded for others is stated next to it.
 MIN_CONCEPTS = 5
-# Where the residuals hold less than this part of the variance that concepts cause, nothing can be learnt from them.
+# If the residuals hold less than this part of the variance that concepts cause, nothing can be estimated from them.
 LEAST_LEFT = 0.1
 
 
@@ -69,10 +69,28 @@ class ConceptSets:
         return "pairs" if all(len(held) == 2 for held in self.members) else "concept sets"
 
     @cached_property
+    def common(self) -> frozenset[Hashable]:
+        """Return the concepts that are in every set, if there are several sets: they are fixed, so they stand for no others."""
+        return frozenset.intersection(*self.members) if len(self.members) > 1 else frozenset()
+
+    @cached_property
+    def varying(self) -> "ConceptSets":
+        """Return the sets without their common concepts; a set that has no others stands for itself."""
+        if all(self.members) and not self.common:
+            return self
+        members = [held - self.common for held in self.members]
+        named = [held or frozenset([("set", code)]) for code, held in enumerate(members)]
+        return ConceptSets(self.codes, tuple(named))
+
+    @cached_property
+    def estimable(self) -> bool:
+        """Return whether an error for other concepts can be estimated, from however few."""
+        return len(self.members) > 1 and self.varying.dyadic_factor is not None
+
+    @cached_property
     def generalises(self) -> bool:
-        """Return whether the concepts can stand for others: enough of them, in enough sets, and none in every set."""
-        enough = min(self.concepts, len(self.members)) >= MIN_CONCEPTS
-        return enough and not frozenset.intersection(*self.members) and self.dyadic_factor is not None
+        """Return whether the verdict is about other concepts: there are enough of them, in enough sets."""
+        return min(self.varying.concepts, len(self.members)) >= MIN_CONCEPTS and self.estimable
 
     @cached_property
     def dyadic_factor(self) -> float | None:
@@ -82,23 +100,40 @@ class ConceptSets:
         expected to be. That is K (K - 1) / ((K - 2) (K - 3)) where all pairs of K concepts are equally frequent (there also
         under effects of pairs), and K / (K - 1) where every row is about one of K concepts, equally often.
         """
-        rows = np.bincount(self.codes, minlength=len(self.members)).astype(np.float64)
-        named = dict.fromkeys(concept for held in self.ordered_members for concept in held)
-        names = {concept: place for place, concept in enumerate(named)}
-        place = [(row, names[concept]) for row, held in enumerate(self.ordered_members) for concept in held]
-        if not place:
+        if not any(self.members):
             return None
-        holder, concept = np.array(place, dtype=np.int64).T
-        holds = sparse.csr_array((np.ones(len(place)), (holder, concept)), shape=(len(rows), len(names)))
-        _, ids, signs, counts = self._subsets
-        inside = (ids, np.repeat(np.arange(len(rows)), counts))
-        within = sparse.csr_array((np.ones(len(ids)), inside), shape=(len(signs), len(rows)))
-        together = sparse.csr_array(within @ sparse.diags_array(rows) @ holds)
-        of_concept, of_subset = holds.T @ rows, within @ rows
+        rows = np.bincount(self.codes, minlength=len(self.members)).astype(np.float64)
+        together = sparse.csr_array(self.subsets @ sparse.diags_array(rows) @ self.incidence)
+        of_concept, of_subset = self.incidence.T @ rows, self.subsets @ rows
         share = of_concept / rows.sum()
         squares = together.power(2).sum(axis=1) - 2.0 * of_subset * (together @ share) + of_subset**2 * float(share @ share)
-        expected, true = float(signs @ squares), float(of_concept @ of_concept)
+        expected, true = float(self.signs @ squares), float(of_concept @ of_concept)
         return true / expected if expected > LEAST_LEFT * true else None
+
+    @cached_property
+    def incidence(self) -> sparse.csr_array:
+        """Return which concepts each set holds, of shape (sets, concepts)."""
+        named = dict.fromkeys(concept for held in self.ordered_members for concept in held)
+        names = {concept: place for place, concept in enumerate(named)}
+        cells = [(row, names[concept]) for row, held in enumerate(self.ordered_members) for concept in held]
+        holder, concept = np.array(cells, dtype=np.int64).reshape(-1, 2).T
+        return sparse.csr_array((np.ones(len(cells)), (holder, concept)), shape=(len(self.members), len(names)))
+
+    @cached_property
+    def subsets(self) -> sparse.csr_array:
+        """Return which non-empty subsets of concepts each set holds, of shape (subsets, sets)."""
+        _, ids, signs, counts = self._subsets
+        columns = np.repeat(np.arange(len(self.members)), counts)
+        return sparse.csr_array((np.ones(len(ids)), (ids, columns)), shape=(len(signs), len(self.members)))
+
+    @property
+    def signs(self) -> Floats:
+        """Return the sign of each subset in the inclusion and exclusion: 1 for odd sizes, -1 for even ones."""
+        return self._subsets[2]
+
+    def shared_products(self, totals: Floats) -> Floats:
+        """Return the sum of t_s t_u over all ordered pairs of sets that share a concept; `totals` is (sets, ...)."""
+        return np.asarray(np.tensordot(self.signs, np.square(self.subsets @ totals), axes=1), np.float64)
 
     @cached_property
     def _subsets(self) -> tuple[Codes, Codes, Floats, Codes]:

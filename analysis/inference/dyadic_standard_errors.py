@@ -1,19 +1,25 @@
-"""The variance of a mean whose rows share concepts, participants and comparisons.
+"""Dyadic standard errors: the variance of a mean whose rows share concepts, for cases of any number of concepts.
 
-Two rows are dependent where they share a participant or at least one concept: 30 concepts make 435 pairs, and each concept sits
-in 29 of them. Treating the rows as independent understates the error of a study of that size fivefold.
+Thirty concepts make 435 pairs, and each concept is in 29 of them. The sum of products of residuals over rows that share a
+concept (Aronow, Samii and Assenova 2015, arXiv 1312.3398) estimates the variance that concepts and their sets cause. Here it is
+made unbiased for the design at hand and gets the degrees of freedom of that design (Satterthwaite 1946; Bell and McCaffrey
+2002).
 """
 
-import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from scipy import sparse
 
-from analysis.inference.concept_sets import MIN_CONCEPTS, Codes, ConceptSets, Floats
-from evalkit.plural import plural
+from analysis.inference.concept_sets import Codes, ConceptSets, Floats
 
-# With simulated concept effects of .5 logit a nominal 5 % test is wrong in 7 to 8 % of studies of 8 concepts.
-RELIABLE_CONCEPTS = 20
+# Part of the variance of the mean that concepts cause in the working model of the degrees of freedom. Less would be too timid
+# if concepts matter, all of it wrong too often if they matter little (docs/statistics.md).
+CONCEPT_PART = 0.85
+# Above this many pairs of sets that share a concept the degrees of freedom are those of concept effects alone.
+LARGEST_OVERLAP = 10_000_000
+LARGEST_TABLE = 5_000_000
 
 
 def cluster_meat(residuals: Floats, codes: Codes) -> float:
@@ -26,97 +32,111 @@ def correct(variance: float, count: int) -> float:
     return variance * count / (count - 1) if count > 1 else variance
 
 
-@dataclass(frozen=True, slots=True)
-class Robust:
-    """The variance of a mean, the degrees of freedom of its t, and what it generalises to."""
+def cluster_factor(share: Floats) -> tuple[float, float]:
+    """Return what makes a clustered variance unbiased, and its degrees of freedom, for clusters with these shares of the rows.
 
-    variance: float
-    df: int
-    scope: tuple[str, ...]
-    clusters: tuple[tuple[str, int], ...]
-    notes: tuple[str, ...]
-
-    @property
-    def standard_error(self) -> float:
-        """Return the square root of the variance."""
-        return math.sqrt(self.variance)
-
-
-def robust_variance(values: Floats, comparison: Codes, sets: ConceptSets, participant: Codes | None) -> Robust | None:
-    """Return the variance of the mean of `values` under the widest scope the design allows; None where it allows none.
-
-    With enough of everything this is the max-rule
-    V = max(V_pair + V_participant - V_both, V_dyad + V_participant - V_both', V_pair, V_participant), referred to a t with
-    min(concepts, pairs, participants) - 1 degrees of freedom where the dyadic term is the largest, else min(pairs,
-    participants) - 1. Its parts are the clustered variances of Cameron, Gelbach and Miller (2011) and the dyadic one of
-    Aronow, Samii and Assenova (2015). Taking the largest is this project's own rule, justified by simulation
-    (docs/statistics.md), not by a paper: the dyadic part alone rejects too often where concepts do not matter.
-    V_dyad is made unbiased by `ConceptSets.dyadic_factor`, the others by G / (G - 1).
-    Without participants (metrics) it is max(V_pair, V_dyad). Levels with too few members are left out and named in the notes.
+    For equal shares that is G / (G - 1) and G - 1. For one cluster with half of the rows among twenty it is 3.2 and 1.4.
     """
-    residuals = values - values.mean()
-    scale = 1.0 / len(values) ** 2
-    people = 0 if participant is None else len(np.unique(participant))
-    pairs, items = len(np.unique(sets.codes)), len(np.unique(comparison))
-    with_people, with_pairs = people > 1, pairs > 1
-    with_concepts = sets.generalises
-    item = sets.codes if with_pairs else comparison
-    level, count = (sets.word, pairs) if with_pairs else ("comparisons", items)
-
-    plain: list[float] = []
-    counts: list[int] = []
-    v_people = correct(cluster_meat(residuals, participant) * scale, people) if with_people and participant is not None else 0.0
-    if with_people:
-        plain.append(v_people)
-        counts.append(people)
-    if count > 1:
-        both = _both(residuals, participant, item) * scale if with_people and participant is not None else 0.0
-        v_item = correct(cluster_meat(residuals, item) * scale, count)
-        plain += [v_item, v_item + v_people - both]
-        counts.append(count)
-    if not plain:
-        return None
-    variance, df = max(0.0, *plain), min(counts) - 1
-    if with_concepts:
-        both = sets.meat(residuals, within=participant) * scale if with_people else 0.0
-        dyadic = (sets.dyadic_factor or 1.0) * sets.meat(residuals) * scale + v_people - both
-        if dyadic >= variance:
-            variance, df = dyadic, min(sets.concepts, *counts) - 1
-    scope: tuple[str, ...] = ("seeds",) if items > 1 else ()
-    scope += (sets.word,) if with_pairs else ()
-    scope += ("concepts",) if with_concepts else ()
-    scope += ("participants",) if with_people else ()
-    named = (("concepts", sets.concepts), (level, count)) + ((("participants", people),) if participant is not None else ())
-    notes = _cautions(sets, people if participant is not None else None)
-    return Robust(variance, df, scope, named, notes)
+    second, third, fourth, fifth = (float(np.sum(share**power)) for power in (2, 3, 4, 5))
+    expected = second - 2.0 * third + second**2
+    if expected <= 1e-12:
+        return 1.0, 0.0
+    squares = (
+        second**4
+        + 2.0 * fourth * second
+        - 4.0 * second**2 * third
+        + 2.0 * third**2
+        + fourth * (1.0 + 2.0 * second)
+        - 4.0 * fifth
+    )
+    return second / expected, expected**2 / squares
 
 
-def _both(residuals: Floats, participant: Codes, item: Codes) -> float:
-    keys, key = np.unique(participant * (item.max() + 1) + item, return_inverse=True)
-    return correct(cluster_meat(residuals, key.astype(np.int64)), len(keys))
+@dataclass(frozen=True)
+class DyadicDesign:
+    """What the design alone says of the dyadic variance; `sets` are those without concepts that are in all of them.
 
+    The variance of the mean is `factor` times the sum of products of the sets' residual totals (divided by all rows) over sets
+    that share a concept. Two kinds of effects are told apart for its degrees of freedom: those of concepts, and those of sets
+    (everything within them included).
+    """
 
-def _cautions(sets: ConceptSets, people: int | None) -> tuple[str, ...]:
-    notes = []
-    if len(sets.members) < 2:
-        notes.append("All rows are about the same concepts, so nothing is said about other concepts.")
-    elif not sets.generalises:
-        fewest, name = min((sets.concepts, "concepts"), (len(sets.members), sets.word))
-        if fewest < MIN_CONCEPTS:
-            why = f"{fewest} {name} are too few to stand for other concepts ({MIN_CONCEPTS} are needed)"
-        elif frozenset.intersection(*sets.members):
-            why = "One concept is in every case"
-        else:
-            why = "Nearly every two cases share a concept"
-        notes.append(f"{why}, so the result holds for these concepts alone.")
-    elif sets.concepts < RELIABLE_CONCEPTS:
-        notes.append(
-            f"With {plural(sets.concepts, 'concept')}, fewer than {RELIABLE_CONCEPTS}, "
-            f"a test at 5 % can be wrong in up to 8 % of "
-            "studies: a p just below .05 is weak evidence."
-        )
-    if people == 1:
-        notes.append("One participant judged, so nothing is said about other people.")
-    elif people is not None and people < MIN_CONCEPTS:
-        notes.append(f"{plural(people, 'participant')} judged; no number of votes makes up for so few.")
-    return tuple(notes)
+    sets: ConceptSets
+
+    @cached_property
+    def share(self) -> Floats:
+        """Return the share of the rows that each set has."""
+        rows = np.bincount(self.sets.codes, minlength=len(self.sets.members)).astype(np.float64)
+        return np.asarray(rows / rows.sum(), np.float64)
+
+    @cached_property
+    def factor(self) -> float:
+        """Return what makes the variance unbiased under effects of concepts."""
+        return self.sets.dyadic_factor or 1.0
+
+    @cached_property
+    def _effects(self) -> Floats:
+        """Return the residual total of each set per unit of each concept's effect, of shape (sets, concepts)."""
+        holds = self.sets.incidence
+        return np.asarray(self.share[:, None] * (holds.toarray() - holds.T @ self.share), np.float64)
+
+    @cached_property
+    def _shared_effects(self) -> Floats:
+        signed = sparse.diags_array(self.sets.signs) @ (self.sets.subsets @ self._effects)
+        return np.asarray(self.sets.subsets.T @ signed, np.float64)
+
+    @cached_property
+    def _of_concepts(self) -> tuple[float, float]:
+        """Return the trace of the variance as a form of concept effects, and that of its square."""
+        form = self.factor * (self._effects.T @ self._shared_effects)
+        return float(np.trace(form)), float(np.sum(form * form.T))
+
+    @cached_property
+    def _working(self) -> tuple[float, float, float] | None:
+        """Return traces of the variance as a form of set effects: its own, that with concept effects, and that of its square.
+
+        None if the design is so large that concept effects alone are enough.
+        """
+        share, holds = self.share, self.sets.incidence
+        overlap = float(np.sum(np.asarray(holds.sum(axis=0)).ravel() ** 2))
+        if overlap > LARGEST_OVERLAP or holds.shape[0] * holds.shape[1] > LARGEST_TABLE:
+            return None
+        second = float(share @ share)
+        meets = (holds @ holds.T).sign().tocsr()
+        seen = meets @ share
+        of_sets = second - 2.0 * float(share**2 @ seen) + second * float(share @ seen)
+        left = self.factor * share[:, None] * self._shared_effects
+        crossed = left - share[:, None] * left.sum(axis=0)
+        form = (self.factor * sparse.diags_array(share) @ meets @ sparse.diags_array(share)).tocsr()
+        total = np.asarray(form.sum(axis=1)).ravel()
+        columns, rows = np.stack([total, form @ share]), np.stack([second - share, -np.ones(len(share))])
+        inner = rows @ columns.T
+        square = float(form.power(2).sum()) + 2.0 * float(np.sum((rows @ form) * columns)) + float(np.sum(inner * inner.T))
+        return self.factor * of_sets, float(np.sum(crossed**2)), square
+
+    @cached_property
+    def df(self) -> float:
+        """Return the degrees of freedom of the dyadic variance, for a working model in which `CONCEPT_PART` of it is concepts'.
+
+        With all of it they would be K - 1 for all pairs of K concepts; but products of single sets are noisy, the more so the
+        larger the factor. Like the clustered errors of Bell and McCaffrey, they depend on the design alone.
+        """
+        trace, square = self._of_concepts
+        alone = max(1.0, trace**2 / square)
+        if self._working is None:
+            return alone
+        of_sets, crossed, of_squares = self._working
+        concept, within = CONCEPT_PART / trace, (1.0 - CONCEPT_PART) / float(self.share @ self.share)
+        spread = concept**2 * square + 2.0 * concept * within * crossed + within**2 * of_squares
+        return min(alone, max(1.0, (concept * trace + within * of_sets) ** 2 / spread))
+
+    def participant_part(self, cells: sparse.csr_array) -> float:
+        """Return how much of a participants' variance the dyadic variance holds already; `cells` is votes (sets,
+        participants)."""
+        scaled = cells / cells.sum()
+        by_person, share = np.asarray(scaled.sum(axis=0)).ravel(), self.share
+        subsets, signs = self.sets.subsets, self.sets.signs
+        own = float(signs @ np.asarray((subsets @ scaled).power(2).sum(axis=1)).ravel())
+        seen = subsets.T @ (signs * (subsets @ share))
+        centred = own - 2.0 * float((scaled.T @ seen) @ by_person) + float(by_person @ by_person) * float(share @ seen)
+        return self.factor * centred

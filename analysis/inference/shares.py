@@ -8,9 +8,11 @@ import numpy as np
 from scipy import stats
 
 from analysis.contrast import ALPHA, Contrast
+from analysis.inference.cautions import cautions
 from analysis.inference.concept_sets import Codes, ConceptSets, Floats
-from analysis.inference.dyadic_standard_errors import robust_variance
-from analysis.inference.mean_contrast import contrast_of_mean
+from analysis.inference.mean_contrast import clusters_of, contrast_of_mean, scope_words
+from analysis.inference.scoped_variance import DependentRows
+from analysis.inference.share_intervals import ClusteredShares
 from analysis.results import Result
 from evalkit.errors import UserError
 
@@ -71,32 +73,29 @@ def shares(votes: Choices) -> tuple[Share, ...]:
     """Return the share of every arm, also of those nobody chose.
 
     The clustered interval is Goodman's with the effective number of votes of Korn and Graubard (1998), p (1 - p) / V, V the
-    project's default variance, and a t quantile; it is never narrower than the naive one's number of votes allows. An arm
-    that all or none of the votes chose counts each of the fewest clusters as one vote.
+    project's default variance, and a t quantile; it is never narrower than the naive one's number of votes allows. That number
+    is also its limit for an arm that all or none of the votes chose.
     """
     counts = _counts(votes)
-    found, total = [], len(votes.chosen)
+    result, total, size = [], len(votes.chosen), len(votes.arms)
+    rows = DependentRows(votes.comparison, votes.sets, votes.participant)
+    primary, notes = rows.primary, cautions(rows)
     for place, (arm, count) in enumerate(zip(votes.arms, counts.tolist(), strict=True)):
-        share, size = count / total, len(votes.arms)
+        share = count / total
         naive = goodman_interval(share, total, size)
-        robust = robust_variance(_indicator(votes, place), votes.comparison, votes.sets, votes.participant)
-        if robust is None:
-            said = ("One vote has no error of its own, so no clustered interval can be given.",)
-            found.append(Share(arm, count, total, naive, None, None, (), (), said))
+        if primary is None:
+            alone = ("One vote has no error of its own, so no clustered interval can be given.",)
+            result.append(Share(arm, count, total, naive, None, None, (), (), alone))
             continue
-        notes = robust.notes
-        if count in (0, total):
-            worth = float(robust.df + 1)
-            notes = (
-                *notes,
-                f"The votes are unanimous; the interval counts each of the {worth:.0f} fewest clusters as one vote.",
-            )
-        else:
-            worth = min(float(total), share * (1.0 - share) / max(robust.variance, 1e-300))
-        quantile = float(stats.t.isf(ALPHA / (2 * size), robust.df))
+        chosen = _indicator(votes, place)[:, None]
+        variance = rows.variance(chosen, primary)
+        clustered_share = ClusteredShares.of(chosen, variance)
+        worth = float(clustered_share.effective[0])
+        quantile = float(stats.t.isf(ALPHA / (2 * size), clustered_share.df[0]))
         clustered = goodman_interval(share, worth, size, quantile)
-        found.append(Share(arm, count, total, naive, clustered, worth, robust.scope, robust.clusters, notes))
-    return tuple(found)
+        scope = scope_words(rows, primary)
+        result.append(Share(arm, count, total, naive, clustered, worth, scope, clusters_of(rows), notes))
+    return tuple(result)
 
 
 def share_differences(votes: Choices) -> tuple[Contrast, ...]:

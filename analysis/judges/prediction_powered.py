@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.inference.concept_sets import Codes, ConceptSets
-from analysis.inference.dyadic_standard_errors import robust_variance
+from analysis.inference.scoped_variance import standard_error_of_mean
 
 Floats = NDArray[np.float64]
 
@@ -99,16 +99,14 @@ def clustered_estimate(
         counts = np.bincount(cells)
         means = [np.bincount(cells, column) / counts for column in (votes, predictions)]
         weight = tuned_lambda(means[0], means[1], further)
-    own = robust_variance(votes - weight * predictions, comparison, sets, participant)
-    alone = robust_variance(votes, comparison, sets, participant)
-    other = robust_variance(further, np.arange(len(further)), further_sets, None)
+    own = standard_error_of_mean(votes - weight * predictions, comparison, sets, participant)
+    alone = standard_error_of_mean(votes, comparison, sets, participant)
+    other = standard_error_of_mean(further, np.arange(len(further)), further_sets, None)
     if own is None or alone is None or other is None:
         return None
-    first, second = own.standard_error**2, (weight * other.standard_error) ** 2
+    first, second = own[0] ** 2, (weight * other[0]) ** 2
     estimate = float((votes - weight * predictions).mean() + weight * further.mean())
     error = float(np.sqrt(first + second))
-    df = (first + second) ** 2 / (first**2 / own.df + second**2 / other.df) if error > 0 else float(own.df)
+    df = (first + second) ** 2 / (first**2 / own[1] + second**2 / other[1]) if error > 0 else own[1]
     half = float(stats.t.isf(alpha / 2, df)) * error
-    return PredictionPowered(
-        estimate, error, (estimate - half, estimate + half), weight, float(votes.mean()), alone.standard_error
-    )
+    return PredictionPowered(estimate, error, (estimate - half, estimate + half), weight, float(votes.mean()), alone[0])

@@ -85,6 +85,7 @@ def paired_contrast(data: Measured, first: str, second: str) -> Contrast:
     found = contrast_of_mean(
         difference, _cells(difference), data.sets,
         first=first, second=second, measure=data.metric, scale=f"difference in {data.metric}", null=0.0,
+        other_scopes=True,
     )  # fmt: skip
     spread = float(np.std(difference, ddof=1)) if len(difference) > 1 else 0.0
     return replace(found, effect_size=float(difference.mean()) / spread if spread > 0 else None)

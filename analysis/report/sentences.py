@@ -6,6 +6,7 @@ from analysis.contrast import Contrast, Verdict
 from analysis.findings import Findings
 from analysis.metrics.paired import MetricResult
 from analysis.number_format import counted, decimals_for, number, p_value, percent
+from analysis.report.scope_words import narrower_sentence, scope_suffix
 from analysis.votes.preference import Preference
 from evalkit.plural import plural
 
@@ -33,6 +34,8 @@ def preference_sentence(each: Preference, findings: Findings) -> Sentence:
         Verdict.EQUIVALENT: f"{who} found {each.first} and {each.second} equally good, within the margin.",
         Verdict.INCONCLUSIVE: f"Undecided: these votes can't tell whether {who.lower()} prefer {each.first} or {each.second}.",
     }[contrast.verdict]
+    if contrast.verdict != Verdict.INCONCLUSIVE:
+        headline = f"{headline[:-1]}{scope_suffix(contrast)}."
     parts = [_votes(contrast, each.first)]
     if each.naive.estimate is not None:
         parts.append(
@@ -40,8 +43,8 @@ def preference_sentence(each: Preference, findings: Findings) -> Sentence:
             f"({_interval(each.naive)}, naive), with {_ties(each.ties)}."
         )
     if contrast.scope:
-        parts.append(f"Holds for other {_list(contrast.scope)} like these.")
-    return Sentence(headline, " ".join(parts), contrast.verdict, findings.simulated)
+        parts += [f"Holds for other {_list(contrast.scope)} like these.", narrower_sentence(contrast)]
+    return Sentence(headline, " ".join(part for part in parts if part), contrast.verdict, findings.simulated)
 
 
 def metric_sentence(metric: MetricResult) -> Sentence:
@@ -60,9 +63,12 @@ def metric_sentence(metric: MetricResult) -> Sentence:
         aim = "" if metric.direction == "none" else f" ({metric.direction} is better)"
         headline = f"{metric.metric}{aim} separates {pairs}."
     elif metric.contrasts:
-        headline = f"{metric.metric} separates no arms."
+        pairs = "the arms" if len(metric.contrasts) == 1 else "any two arms"
+        headline = f"Undecided: {metric.metric} can't tell {pairs} apart."
     else:
         headline = f"{metric.metric} was measured on one arm only, so there is nothing to compare."
+    if separated:
+        headline = f"{headline[:-1]}{scope_suffix(separated[0])}."
     detail = " ".join(_difference(each) for each in separated)
     return Sentence(headline, detail, Verdict.DIFFERENT if separated else Verdict.INCONCLUSIVE)
 

@@ -6,6 +6,7 @@ from analysis.contrast import Contrast
 from analysis.findings import Findings
 from analysis.number_format import ABSENT, count, counted, number, p_value, percent
 from analysis.report.metric_tables import signatures
+from analysis.report.scope_words import scoped_verdict
 from analysis.report.table import Column, TableCell
 from analysis.report.table_cells import (
     error_words,
@@ -105,7 +106,7 @@ def _preference_row(each: Preference, scale: str) -> tuple[TableCell, ...]:
         plain_cell(each.clustered.p, p_value(each.clustered.p)),
         plain_cell(each.clustered.p_adjusted, p_value(each.clustered.p_adjusted)),
         plain_cell(judged.p_equivalence_adjusted, p_value(judged.p_equivalence_adjusted)),
-        word_cell(str(each.clustered.verdict)),
+        word_cell(scoped_verdict(each.clustered)),
     )
 
 

@@ -12,8 +12,8 @@ from scipy import special, stats
 
 from analysis.contrast import Contrast
 from analysis.inference.concept_sets import Codes, Floats
-from analysis.inference.dyadic_standard_errors import robust_variance
-from analysis.inference.mean_contrast import UNANIMOUS, contrast_of_mean, t_contrast
+from analysis.inference.mean_contrast import contrast_of_mean, t_contrast
+from analysis.inference.scoped_variance import DependentRows
 from analysis.votes.preference import CANNOT_TELL, FIRST, SECOND, Votes
 
 # Beyond this many logits a slope only grows because the metric decides every vote.
@@ -26,14 +26,10 @@ def vote_contrast(
     values: Floats, votes: Votes, scale: str, null: float, bounds: tuple[float, float] = (-np.inf, np.inf)
 ) -> Contrast:
     """Return the contrast of the mean of one number per vote."""
-    found = contrast_of_mean(
+    return contrast_of_mean(
         values, votes.comparison, votes.sets, votes.participant,
         first=votes.first, second=votes.second, measure="votes", scale=scale, null=null, bounds=bounds,
     )  # fmt: skip
-    if found.test != UNANIMOUS:
-        return found
-    said = "Every vote fits the metric alike; the interval counts each of the fewest clusters as one vote."
-    return replace(found, notes=(*found.notes[:-1], said))
 
 
 def some_votes(votes: Votes, kept: NDArray[np.bool_]) -> Votes:
@@ -162,17 +158,18 @@ def rank_correlation(gap: Floats, votes: Votes) -> Contrast:
     found = contrast_of_mean(
         values, np.arange(len(lead)), sets, first=votes.first, second=votes.second, measure="votes", scale=scale, null=0.0
     )
-    robust = robust_variance(values, np.arange(len(lead)), sets, None)
-    if found.standard_error is None or robust is None:
+    rows = DependentRows(np.arange(len(lead)), sets)
+    if found.standard_error is None or rows.primary is None:
         return replace(found, estimate=tau)
-    variance, df, scope, clusters = robust.variance, robust.df, robust.scope, robust.clusters
+    robust, scope, clusters = rows.variance(values[:, None], rows.primary), found.scope, found.clusters
+    variance, df = float(robust.variance[0]), float(robust.df[0])
     people = np.unique(votes.participant)
     if len(people) > 1:
         left = [_tau_without(lead, total, count, comparison.astype(np.int64), votes, who) for who in people]
         known = np.array([value for value in left if value is not None])
         if len(known) > 1:
             variance += (len(known) - 1) * float(np.var(known))
-            df, scope = min(df, len(known) - 1), (*scope, "participants")
+            df, scope = min(df, len(known) - 1.0), (*scope, "participants")
             clusters = (*clusters, ("participants", len(people)))
     found = replace(found, estimate=tau, scope=scope, clusters=clusters)
     way = "dyadic" if "concepts" in scope else "clustered"

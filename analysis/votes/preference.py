@@ -102,18 +102,16 @@ def clustered_preference(votes: Votes, margin: float | None = None) -> Contrast:
 
     Every judgment counts as it was given; `cannot tell` is half a vote for each arm.
     """
-    found = contrast_of_mean(
+    contrast = contrast_of_mean(
         votes.choice, votes.comparison, votes.sets, votes.participant,
         first=votes.first, second=votes.second, measure="votes", scale=SCALES["votes"],
-        null=0.5, margin=margin, bounds=(0.0, 1.0),
+        null=0.5, margin=margin, bounds=(0.0, 1.0), other_scopes=True,
     )  # fmt: skip
     if not len(votes.choice):
-        return replace(found, notes=("There are no judgments.",))
+        return replace(contrast, notes=("There are no judgments.",))
     if np.all(votes.choice == CANNOT_TELL):
-        return replace(
-            found, interval=None, p=None, notes=(*found.notes, "Nobody could tell the arms apart in any comparison.")
-        )
-    return found
+        return replace(contrast, notes=(*contrast.notes, "Nobody could tell the arms apart in any comparison."))
+    return contrast
 
 
 def preference(votes: Votes, margin: float | None = None, margin_scale: str = "votes") -> Preference:

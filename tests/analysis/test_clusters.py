@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.inference.cautions import cautions
 from analysis.inference.concept_sets import ConceptSets, codes_of
-from analysis.inference.dyadic_standard_errors import cluster_meat, correct, robust_variance
+from analysis.inference.dyadic_standard_errors import DyadicDesign, cluster_factor, cluster_meat, correct
+from analysis.inference.mean_contrast import scope_words
+from analysis.inference.participant_variance import ParticipantMoments
+from analysis.inference.scoped_variance import DependentRows, Scope
 from tests.analysis.gold_tables import GOLD, columns_of
 
 
@@ -101,66 +105,109 @@ def draw(concepts=6, participants=5, seed=3):
     return rng.random(len(comparison)).round(), comparison, rows, participant
 
 
-def test_a_wider_scope_never_has_a_smaller_error():
-    for seed in range(20):
-        y, comparison, rows, participant = draw(seed=seed, participants=7)
-        residuals, n = y - y.mean(), len(y)
-        wide = robust_variance(y, comparison, ConceptSets.of(rows), participant)
-        no_people = robust_variance(y, comparison, ConceptSets.of(rows), None)
-        pair = codes_of(rows)
-        by_pair = correct(cluster_meat(residuals, pair) / n**2, len(np.unique(pair)))
-        by_people = correct(cluster_meat(residuals, participant) / n**2, 7)
-        assert wide is not None
-        assert no_people is not None
-        assert wide.variance >= by_people
-        assert wide.variance >= by_pair
-        assert no_people.variance >= by_pair
-        assert set(no_people.scope) < set(wide.scope)
+def variance_of(rows, values, scope=None):
+    return float(rows.variance(values[:, None], rows.primary if scope is None else scope).variance[0])
+
+
+def test_balanced_studies_have_the_textbook_variance():
+    """All pairs once, every participant judging all: the clustered variances of Cameron, Gelbach and Miller, made unbiased."""
+    rng = np.random.default_rng(5)
+    pairs, people = list(combinations(range(7), 2)), 9
+    pair, participant = np.repeat(np.arange(len(pairs)), people), np.tile(np.arange(people), len(pairs))
+    y = (rng.random(len(pair)) < 0.3 + 0.4 * rng.random(people)[participant]).astype(float)
+    rows = DependentRows(pair, ConceptSets(pair, tuple(frozenset(held) for held in pairs)), participant)
+    residuals, n = y - y.mean(), len(y)
+    by_set, by_person = cluster_meat(residuals, pair) / n**2, cluster_meat(residuals, participant) / n**2
+    dyadic = rows.sets.dyadic_factor * rows.sets.meat(residuals) / n**2
+    single = float(residuals @ residuals) / n**2
+    expected = max(correct(by_set, len(pairs)), dyadic) + correct(by_person, people) - single
+    assert variance_of(rows, y) == pytest.approx(expected, rel=0.03)
 
 
 def test_repeating_every_vote_does_not_shrink_the_error():
     y, comparison, rows, participant = draw()
-    once = robust_variance(y, comparison, ConceptSets.of(rows), participant)
-    twice = robust_variance(np.tile(y, 2), np.tile(comparison, 2), ConceptSets.of(rows + rows), np.tile(participant, 2))
-    assert twice is not None
-    assert once is not None
-    assert twice.variance >= once.variance * (1 - 1e-3)
+    once = DependentRows(comparison, ConceptSets.of(rows), participant)
+    twice = DependentRows(np.tile(comparison, 2), ConceptSets.of(rows + rows), np.tile(participant, 2))
+    assert variance_of(twice, np.tile(y, 2)) >= variance_of(once, y) * (1 - 1e-3)
 
 
 def test_names_and_order_change_nothing():
     y, comparison, rows, participant = draw()
     shuffled = np.random.default_rng(0).permutation(len(y))
     renamed = [("x" * (9 - rows[i][0]), "x" * (9 - rows[i][1])) for i in shuffled]
-    one = robust_variance(y, comparison, ConceptSets.of(rows), participant)
-    other = robust_variance(y[shuffled], comparison[shuffled], ConceptSets.of(renamed), 4 - participant[shuffled])
-    assert one is not None
-    assert other is not None
-    assert other.variance == pytest.approx(one.variance, rel=1e-12)
-    assert (other.df, other.scope, other.clusters) == (one.df, one.scope, one.clusters)
+    one = DependentRows(comparison, ConceptSets.of(rows), participant)
+    other = DependentRows(comparison[shuffled], ConceptSets.of(renamed), 4 - participant[shuffled])
+    assert other.scopes == one.scopes
+    for scope in one.scopes:
+        values = one.variance(y[:, None], scope), other.variance(y[shuffled][:, None], scope)
+        assert float(values[1].variance[0]) == pytest.approx(float(values[0].variance[0]), rel=1e-9)
+        assert float(values[1].df[0]) == pytest.approx(float(values[0].df[0]), rel=1e-9)
 
 
 @pytest.mark.parametrize(
     ("rows", "people", "scope", "says"),
     [
-        ([("a", "b")] * 4, [0, 1, 0, 1], ("seeds", "participants"), "same concepts"),
-        ([("a", "b"), ("a", "c"), ("b", "c"), ("a", "b")], [0, 1, 0, 1], ("seeds", "pairs", "participants"), "too few"),
-        ([("a", x) for x in "bcdefgh"], [0, 1, 0, 1, 0, 1, 0], ("seeds", "pairs", "participants"), "in every case"),
-        ([("a", "b"), ("c", "d"), ("e", "f"), ("a", "c")] * 2, [0, 1] * 4, ("seeds", "pairs", "participants"), "4 pairs are"),
-        ([(x,) for x in "abcdefgh"], [0, 1] * 4, ("seeds", "concept sets", "concepts", "participants"), "weak evidence"),
+        ([("a", "b")] * 6, [0, 1, 2, 3, 4, 0], ("seeds", "participants"), "same concepts"),
+        ([("a", "b"), ("a", "c"), ("b", "c"), ("a", "b"), ("a", "c")], [0, 1, 2, 3, 4], ("seeds", "participants"), "share"),
+        ([("a", x) for x in "bcdefg"], [0, 1, 2, 3, 4, 5], ("seeds", "pairs", "concepts", "participants"), "in every case"),
+        ([("a", "b"), ("c", "d"), ("e", "f"), ("a", "c")] * 2, [0, 1] * 4, ("seeds",), "4 pairs are"),
+        ([(x,) for x in "abcdefgh"], [0, 1, 2, 3] * 2, ("seeds", "concept sets", "concepts"), "weak evidence"),
+        ([(x,) for x in "abcdefgh"], [0, 1, 2, 3] * 2, ("seeds", "concept sets", "concepts"), "4 participants judged, too few"),
         ([(x,) for x in "abcdefgh"], [0] * 8, ("seeds", "concept sets", "concepts"), "One participant"),
+        ([(x,) for x in "abcdefghijkl"], [0] * 8 + [1, 2, 3, 4], ("seeds", "concept sets", "concepts", "participants"), "2.1 "),
     ],
 )
-def test_what_a_design_cannot_carry_is_left_out_of_the_scope_and_said(rows, people, scope, says):
-    y = np.array([1.0, 0, 1, 1, 0, 1, 0, 1][: len(rows)])
-    found = robust_variance(y, np.arange(len(rows)), ConceptSets.of(rows), np.array(people))
-    assert found is not None
-    assert found.scope == scope
-    assert says in " ".join(found.notes)
-    assert found.variance >= 0
+def test_what_a_design_cannot_carry_is_left_out_of_the_scope_and_stated(rows, people, scope, says):
+    design = DependentRows(np.arange(len(rows)), ConceptSets.of(rows), np.array(people))
+    assert scope_words(design, design.primary) == scope
+    assert says in " ".join(cautions(design))
+    values = np.array([1.0, 0, 1, 1, 0, 1, 0, 1, 1, 0, 0, 1])[: len(rows), None]
+    assert all(float(design.variance(values, each).variance[0]) >= 0 for each in design.scopes)
 
 
 def test_one_row_has_no_variance():
-    assert robust_variance(np.ones(1), np.zeros(1, np.int64), ConceptSets.of([("a", "b")]), np.zeros(1, np.int64)) is None
+    assert DependentRows(np.zeros(1, np.int64), ConceptSets.of([("a", "b")]), np.zeros(1, np.int64)).primary is None
+
+
+def test_one_cluster_with_half_of_the_rows_has_the_known_factor_and_degrees_of_freedom():
+    share = np.array([0.5, *[0.5 / 19] * 19])
+    factor, df = cluster_factor(share)
+    assert (factor, df) == (pytest.approx(3.2, abs=0.05), pytest.approx(1.4, abs=0.05))
+    assert cluster_factor(np.full(20, 0.05)) == (pytest.approx(20 / 19), pytest.approx(19))
+
+
+@pytest.mark.parametrize("strata", [False, True])
+@pytest.mark.parametrize("unequal", [False, True])
+def test_the_variance_between_participants_is_unbiased_for_any_shares_of_the_votes(unequal, strata):
+    rng = np.random.default_rng(8)
+    share = np.array([12.0, *[1.0] * 11]) if unequal else np.ones(12)
+    participant = rng.choice(12, 240, p=share / share.sum())
+    item = np.repeat(np.arange(60), 4)
+    people = np.unique(participant, return_inverse=True)[1]
+    moments = ParticipantMoments(people, item, item // 15 if strata else None)
+    values = 0.7 * rng.standard_normal((12, 4000))[people] + rng.standard_normal((240, 4000))
+    if strata:
+        values += np.array([3.0, -1.0, 0.0, 2.0])[item // 15][:, None]
+    assert float(moments.variance(values).mean()) == pytest.approx(0.49, rel=0.06)
+
+
+def test_a_dyadic_variance_has_k_minus_1_degrees_of_freedom_only_if_all_of_it_is_concepts(monkeypatch):
+    design = DyadicDesign(ConceptSets.of(list(combinations(range(12), 2))))
+    assert 6 < design.df < 11
+    monkeypatch.setattr("analysis.inference.dyadic_standard_errors.CONCEPT_PART", 1.0)
+    assert DyadicDesign(design.sets).df == pytest.approx(11)
+
+
+def test_votes_of_hundreds_of_studies_have_the_variances_of_one_study_at_a_time():
+    y, comparison, rows, participant = draw()
+    design = DependentRows(comparison, ConceptSets.of(rows), participant)
+    columns = np.random.default_rng(2).random((len(y), 7)).round()
+    for scope in (Scope(False, False), Scope(False, True), Scope(True, False), Scope(True, True)):
+        together = design.variance(columns, scope)
+        for place in range(7):
+            alone = design.variance(columns[:, [place]], scope)
+            assert float(alone.variance[0]) == pytest.approx(float(together.variance[place]))
+            assert float(alone.df[0]) == pytest.approx(float(together.df[place]))
 
 
 def test_a_case_without_concepts_stands_for_itself():
@@ -190,7 +237,6 @@ def test_the_dyadic_factor_makes_the_variance_unbiased_in_any_design():
 def test_triples_of_five_concepts_all_share_one_so_they_stand_for_no_others():
     sets = ConceptSets.of(list(combinations("abcde", 3)))
     assert sets.dyadic_factor is None
-    found = robust_variance(np.arange(10.0), np.arange(10), sets, None)
-    assert found is not None
-    assert "concepts" not in found.scope
-    assert "share a concept" in " ".join(found.notes)
+    rows = DependentRows(np.arange(10), sets)
+    assert rows.primary == Scope(False, False)
+    assert "share a concept" in " ".join(cautions(rows))

@@ -1,7 +1,7 @@
 """Preference: the papers' numbers, degenerate studies, laws, and error rates under a known truth."""
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import combinations
 
 import numpy as np
@@ -69,10 +69,12 @@ def test_the_equivalence_test_is_the_90_percent_interval_within_the_margin():
 
     for seed in range(30):
         found = clustered_preference(study(concepts=20, rng=np.random.default_rng(seed)), margin=0.06)
-        df = dict(found.clusters)["participants"] - 1
-        half = stats.t.ppf(0.95, df) * found.standard_error
-        inside = abs(found.estimate - 0.5) + half < 0.06
-        assert (found.p_equivalence < 0.05) == inside
+        low, high = found.narrow_interval
+        assert (found.p_equivalence < 0.05) == (low > 0.44 and high < 0.56)
+        # Wilson's interval with the effective number of votes and a t quantile
+        square = stats.t.ppf(0.95, found.df) ** 2 / found.effective_votes
+        middle = (found.estimate + square / 2) / (1 + square)
+        assert (low + high) / 2 == pytest.approx(middle)
 
 
 def test_an_even_split_is_a_tie_and_cannot_tell_sides_with_nobody():
@@ -89,11 +91,11 @@ DEGENERATE = {
     "one vote": (votes_of([1.0]), "One row has no error of its own"),
     "one participant": (votes_of([1.0, 0, 1, 1, 0, 1], concepts=PAIRS), "One participant judged"),
     "one pair": (votes_of([1.0, 0, 1, 1], [0, 0, 1, 1], [0, 1, 0, 1], [("a", "b")] * 4), "same concepts"),
-    "unanimous": (votes_of([1.0] * 6, participants=[0, 1, 2] * 2, concepts=PAIRS), "Everybody answered alike"),
+    "unanimous": (votes_of([1.0] * 6, participants=[0, 1, 2] * 2, concepts=PAIRS), "All 6 rows agree"),
     "all ties": (votes_of([0.5] * 6, participants=[0, 1, 2] * 2, concepts=PAIRS), "Nobody could tell"),
     "single concepts": (votes_of([1.0, 0, 1], participants=[0, 1, 2], concepts=[("a",), ("b",), ("c",)]), "too few"),
     "three concepts": (votes_of([1.0, 0], participants=[0, 1], concepts=[("a", "b", "c"), ("b", "c", "d")]), "too few"),
-    "even votes everywhere": (votes_of([1.0, 0, 1, 0], [0, 0, 1, 1], [0, 1, 1, 0], [("a",)] * 2 + [("b",)] * 2), "no error"),
+    "even votes everywhere": (votes_of([1.0, 0, 1, 0], [0, 0, 1, 1], [0, 1, 1, 0], [("a",)] * 2 + [("b",)] * 2), "too few"),
 }
 
 
@@ -106,18 +108,105 @@ def test_degenerate_studies_get_a_statement_and_never_a_nan(name):
     assert says in " ".join(found.clustered.notes)
 
 
-def test_unanimous_participants_count_once_each():
-    found = clustered_preference(DEGENERATE["unanimous"][0])
-    assert found.estimate == 1.0
-    assert found.p == pytest.approx(2 * 0.5**3)
-    assert found.verdict == Verdict.INCONCLUSIVE
+def study_of_five(dissent=0, undecided=False):
+    """Return 28 pairs of 8 concepts, twice, judged by five people who all prefer the first arm (or all cannot tell)."""
+    pairs = list(combinations(range(8), 2))
+    pair = np.repeat(np.arange(28), 10)
+    choice = np.full(280, 0.5 if undecided else 1.0)
+    choice[:dissent] = 0.0
+    sets = ConceptSets(pair, tuple(frozenset(held) for held in pairs))
+    return Votes("a", "b", choice, np.repeat(np.arange(56), 5), np.tile(np.arange(5), 56), sets)
 
 
-def test_all_ties_are_reported_as_ties_and_not_as_equivalence():
+def test_unanimity_is_never_weaker_than_near_unanimity_nor_narrower_than_for_independent_votes(gold):
+    near, all_agree = clustered_preference(study_of_five(1)), clustered_preference(study_of_five())
+    assert near.verdict == all_agree.verdict == Verdict.DIFFERENT
+    assert all_agree.p < near.p < 0.001
+    assert near.interval[0] < all_agree.interval[0]
+    assert all_agree.effective_votes == 280
+    # Wilson's interval for 279 and 280 of 280 independent votes
+    assert near.interval[0] <= 0.98005072
+    assert all_agree.interval[0] <= 0.98646618
+    assert "All 280 rows agree" in all_agree.notes[-1]
+
+
+def test_nobody_deciding_is_never_weaker_than_nearly_nobody_and_shows_equivalence():
+    near, nobody = (clustered_preference(study_of_five(dissent, True), 0.05) for dissent in (1, 0))
+    assert near.verdict == nobody.verdict == Verdict.EQUIVALENT
+    assert nobody.p_equivalence <= near.p_equivalence
+    assert nobody.interval[0] < 0.5 < nobody.interval[1]
+
+
+def test_few_ties_show_no_equivalence():
     found = preference(DEGENERATE["all ties"][0], margin=0.05)
     assert (found.first_wins, found.second_wins, found.ties) == (0, 0, 6)
     assert found.naive.p is None
     assert found.clustered.verdict == Verdict.INCONCLUSIVE
+
+
+def four_cases(share, seeds=6, people=20, seed=4):
+    rng = np.random.default_rng(seed)
+    comparison = np.repeat(np.arange(4 * seeds), 5)
+    who = np.argsort(rng.random((4 * seeds, people)), axis=1)[:, :5].ravel() if people >= 5 else np.arange(120) % people
+    sets = ConceptSets(comparison // seeds, tuple(frozenset([2 * i, 2 * i + 1]) for i in range(4)))
+    return Votes(
+        "a", "b", (rng.random(len(comparison)) < np.asarray(share)[comparison // seeds]).astype(float), comparison, who, sets
+    )
+
+
+def test_few_cases_are_fixed_and_other_concepts_get_a_verdict_of_their_own():
+    found = clustered_preference(four_cases([0.95, 0.5, 0.9, 0.6]))
+    assert found.scope == ("seeds", "participants")
+    assert found.verdict == Verdict.DIFFERENT
+    wide = found.scopes[-1]
+    assert wide.scope == ("seeds", "pairs", "concepts", "participants")
+    assert wide.verdict == Verdict.INCONCLUSIVE
+    assert wide.df < 4
+    assert "holds for these cases alone" in " ".join(found.notes)
+
+
+def test_two_participants_are_fixed_and_other_people_get_a_verdict_of_their_own():
+    found = clustered_preference(four_cases([0.9] * 4, people=2))
+    assert found.scope == ("seeds",)
+    assert found.verdict == Verdict.DIFFERENT
+    wide = next(each for each in found.scopes if each.scope == ("seeds", "participants"))
+    assert wide.interval[0] < found.interval[0]
+    assert wide.df == 1
+
+
+def test_a_second_case_does_not_turn_a_clear_result():
+    one = four_cases([0.9, 0.9, 0.9, 0.9])
+    first = one.comparison < 6
+    alone = replace(
+        one,
+        choice=one.choice[first],
+        comparison=one.comparison[first],
+        participant=one.participant[first],
+        sets=one.sets.take(first),
+    )
+    two = one.comparison < 12
+    both = replace(
+        one, choice=one.choice[two], comparison=one.comparison[two], participant=one.participant[two], sets=one.sets.take(two)
+    )
+    assert clustered_preference(alone).verdict == clustered_preference(both).verdict == Verdict.DIFFERENT
+
+
+def test_a_person_with_half_of_the_votes_widens_the_interval_and_is_named():
+    rng = np.random.default_rng(3)
+    votes = study(concepts=12, participants=20, rng=rng)
+    taken = rng.permutation(len(votes.choice))[: len(votes.choice) // 2]
+    who = votes.participant.copy()
+    who[taken] = 0
+    equal, unequal = clustered_preference(votes), clustered_preference(replace(votes, participant=who))
+    assert unequal.effective_participants < 5 < 15 < equal.effective_participants
+    assert "unequal" in " ".join(unequal.notes)
+    assert "unequal" not in " ".join(equal.notes)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_value_that_is_no_number_is_refused(value):
+    with pytest.raises(UserError, match="finite"):
+        clustered_preference(votes_of([1.0, value, 0.0]))
 
 
 def test_swapping_the_arms_mirrors_everything():

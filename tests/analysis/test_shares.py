@@ -89,13 +89,16 @@ def test_the_clustered_interval_covers_the_truth():
     assert covered >= 90
 
 
-def test_unanimous_votes_count_as_their_fewest_clusters():
+def test_unanimous_votes_are_never_weaker_than_nearly_unanimous_ones_nor_narrower_than_independent_ones():
     votes = recurring(np.random.default_rng(5))
     everyone = Choices(votes.arms, np.zeros_like(votes.chosen), votes.comparison, votes.sets, votes.participant)
+    nearly = np.zeros_like(votes.chosen)
+    nearly[0] = 1
     first, second, third = shares(everyone)
+    near = shares(Choices(votes.arms, nearly, votes.comparison, votes.sets, votes.participant))[0]
     assert (first.votes, second.votes) == (1200, 0)
-    assert first.worth == second.worth == 12
-    assert 0.5 < first.clustered[0] < first.naive[0]
+    assert first.worth == second.worth == 1200
+    assert near.clustered[0] < first.clustered[0] < first.naive[0]
     assert first.clustered[1] == 1.0
     assert second.clustered == third.clustered
     assert second.clustered[0] == 0.0
