@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, aliased
 from db import models
 from db.session import Database, read
 from evalkit.errors import UserError
+from evalkit.metric_spec.signature import displayed
 from evalkit.plural import plural
 
 JUDGMENT_COLUMNS = ("comparison", "case", "seed", "first", "second", "participant", "left", "choice", "reaction_ms")
@@ -313,4 +314,5 @@ def _scores(session: Session, run_id: int) -> pd.DataFrame:
         .order_by(models.Metric.id, models.StoredScore.id)
     ).all()  # fmt: skip
     frame = pd.DataFrame([tuple(row) for row in rows], columns=list(SCORE_COLUMNS))
+    frame["signature"] = frame["signature"].map(displayed)
     return frame.astype({"concept": object, "other_arm": object}).fillna({"concept": "", "other_arm": ""})

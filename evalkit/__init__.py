@@ -1,9 +1,9 @@
-"""Evaluate merged LoRA adapters: metrics whose recipe travels with every number.
+"""Evaluation of merged LoRA adapters: metrics whose recipe is part of every number.
 
-Importing this is light: PyTorch and the models come when something is scored.
+Importing this package is light: PyTorch and the models are imported when images are scored.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,22 @@ from evalkit.distribution import installed_version
 
 if TYPE_CHECKING:
     from evalkit.metric_spec.metric_card import MetricCard
-    from evalkit.run.score_table import ImageScore
-    from evalkit.scoring.image_inputs import ImageInputs
+    from evalkit.scoring.image_inputs import ImageInput, ImageInputs
+    from evalkit.scoring.image_scores import ImageScores
+    from evalkit.scoring.scorer import OnError, Scorer
 
-__all__ = ["__version__", "list_metrics", "metric", "score"]
+__all__ = ["Scorer", "__version__", "list_metrics", "metric", "score"]
 
 __version__ = installed_version()
+
+
+def __getattr__(name: str) -> object:
+    """Import the scorer when it is first used: importing evalkit itself stays light."""
+    if name == "Scorer":
+        from evalkit.scoring.scorer import Scorer
+
+        return Scorer
+    raise AttributeError(f"module 'evalkit' has no attribute {name!r}")
 
 
 def list_metrics() -> list[str]:
@@ -47,7 +57,7 @@ def metric(name: str) -> "MetricCard":
 
 
 def score(
-    images: "ImageInputs",
+    images: "ImageInputs | Iterable[ImageInput]",
     metrics: "Sequence[str | MetricCard]",
     *,
     prompts: str | Sequence[str] | None = None,
@@ -57,7 +67,8 @@ def score(
     weights: Mapping[str, str | PathLike[str]] | None = None,
     device: str | None = None,
     batch_size: int = 32,
-) -> "list[ImageScore]":
+    on_error: "OnError" = "raise",
+) -> "ImageScores":
     """Return the scores of images: one row per image and metric, and per concept for metrics that compare with references.
 
     Parameters
@@ -80,11 +91,13 @@ def score(
         `cpu`, `cuda`, `cuda:1`, `mps`; by default a GPU if there is one.
     batch_size
         Most images per forward pass. It does not change the scores.
+    on_error
+        `raise` an error that holds the scores of all other images, or `skip` images that fail.
 
     Returns
     -------
     list of ImageScore
-        `image`, `metric`, `concept`, `value`, `direction` and `signature` of each score.
+        `image`, `metric`, `concept`, `value`, `direction` and `signature` of each score. Its `problems` name failed images.
 
     Raises
     ------
@@ -105,4 +118,5 @@ def score(
         weights=weights,
         device=device,
         batch_size=batch_size,
+        on_error=on_error,
     )

@@ -17,6 +17,7 @@ CAPTION = "SE: standard error over images, as if they were independent; not for 
 
 def print_scores(scored: "ScoringResult[RunScore] | ScoringResult[ImageScore]", *, as_json: bool) -> None:
     """Print the results on standard output, and what could not be scored on standard error."""
+    from evalkit.metric_spec.signature import displayed
     from evalkit.scoring.summary import summarise
 
     if as_json:
@@ -26,7 +27,7 @@ def print_scores(scored: "ScoringResult[RunScore] | ScoringResult[ImageScore]", 
         names = _names(means)
         _print_means(means, names)
         console = stdout()
-        for line in (*(f"{name}: {signature}" for (_, signature), name in names.items()), *_lines(scored)):
+        for line in (*(f"{name}: {displayed(signature)}" for (_, signature), name in names.items()), *_lines(scored)):
             console.print(line, markup=False)
     errors = stderr()
     for reason in scored.missing.values():

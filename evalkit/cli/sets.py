@@ -77,6 +77,7 @@ def sets(
 def _print(scored: "ScoringResult[SetScore]", *, as_json: bool) -> None:
     """Print the values, the signature of each below, and failures on standard error."""
     from evalkit.cli.console import print_json, print_table, stderr, stdout, table
+    from evalkit.metric_spec.signature import displayed
 
     if as_json:
         print_json({"scores": scored.rows, "notes": scored.notes})
@@ -85,7 +86,8 @@ def _print(scored: "ScoringResult[SetScore]", *, as_json: bool) -> None:
         rows = [(row.metric, row.set, f"{row.value:.4g}", str(row.images), str(row.others)) for row in scored.rows]
         print_table(table(headers, rows, names=4, title="Distance; lower is closer"))
         console = stdout()
-        for line in (*dict.fromkeys(row.signature for row in scored.rows), *(f"note: {note}" for note in scored.notes)):
+        recipes = dict.fromkeys(displayed(row.signature) for row in scored.rows)
+        for line in (*recipes, *(f"note: {note}" for note in scored.notes)):
             console.print(line, markup=False)
         if scored.path is not None:
             console.print(f"written: {scored.path}", markup=False)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from evalkit.encoders.clip_names import in_open_clips_names
-from evalkit.encoders.forward import building, centre_square, exact, fill, normalised, read_state
+from evalkit.encoders.forward import building, centre_square, fill, normalised, read_state
+from evalkit.encoders.torch_state import exact
 from evalkit.errors import UserError, first_line
 from evalkit.io.atomic_files import sha256_bytes
 from evalkit.io.image_reader import Pixels

@@ -3,7 +3,8 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from evalkit.encoders.forward import building, centre_square, exact, fill, normalised, read_state
+from evalkit.encoders.forward import building, centre_square, fill, normalised, read_state
+from evalkit.encoders.torch_state import exact
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_file
 from evalkit.io.image_reader import Pixels

@@ -1,4 +1,4 @@
-"""What every encoder shares: true 32-bit arithmetic, square input, weight files read without running their code."""
+"""Shared parts of encoders: square input, normalisation, net building, weight files read without running their code."""
 
 import logging
 import pickle
@@ -11,26 +11,17 @@ from typing import TYPE_CHECKING, cast
 
 from PIL import Image
 
+from evalkit.encoders.torch_state import fixed_state
 from evalkit.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+# Pixels an image may have after its shorter side was resized: thin strips would take gigabytes.
+LARGEST_RESIZED = 2**25
 # Entries in which a weight file may wrap its tensors.
 WRAPPERS = ("state_dict", "params")
-
-
-@contextmanager
-def exact() -> Iterator[None]:
-    """Compute without gradients, in real float32 (no TF32) and with deterministic convolutions."""
-    import torch
-
-    with (
-        torch.inference_mode(),
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-    ):
-        yield
 
 
 def centre_square(image: Image.Image, size: int, crop: int) -> "Tensor":
@@ -38,6 +29,11 @@ def centre_square(image: Image.Image, size: int, crop: int) -> "Tensor":
     from torchvision.transforms import functional
     from torchvision.transforms.functional import InterpolationMode
 
+    width, height = image.size
+    if size * size * max(width, height) / min(width, height) > LARGEST_RESIZED:
+        raise UserError(
+            f"{width} x {height} pixels are too narrow a strip: resized to {size} pixels it would fill the memory; crop it"
+        )
     small = functional.resize(image, [size], interpolation=InterpolationMode.BICUBIC)
     return cast("Tensor", functional.pil_to_tensor(functional.center_crop(small, [crop, crop])))
 
@@ -47,7 +43,9 @@ def padded_square(image: Image.Image, size: int) -> "Tensor":
     from torchvision.transforms import functional
 
     scale = size / max(image.size)
-    small = image if scale == 1 else image.resize([round(side * scale) for side in image.size], Image.Resampling.BICUBIC)
+    small = (
+        image if scale == 1 else image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
+    )
     whole = Image.new("RGB", (size, size))
     whole.paste(small, ((size - small.width) // 2, (size - small.height) // 2))
     return cast("Tensor", functional.pil_to_tensor(whole))
@@ -76,7 +74,7 @@ def building() -> Iterator[None]:
     root.addHandler(handler)
     root.addFilter(drop)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with fixed_state(), torch.random.fork_rng(devices=[]):
             yield
     finally:
         root.removeFilter(drop)

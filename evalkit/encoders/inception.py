@@ -3,8 +3,9 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from evalkit.encoders.forward import building, exact, read_state
+from evalkit.encoders.forward import building, read_state
 from evalkit.encoders.quality import replaced
+from evalkit.encoders.torch_state import exact
 from evalkit.errors import UserError, first_line
 from evalkit.io.image_reader import Pixels
 from evalkit.metric_spec.signature import ModelRecipe, stamp

@@ -3,9 +3,10 @@
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from evalkit.encoders.forward import building, exact, fill, read_state
+from evalkit.encoders.forward import building, fill, read_state
 from evalkit.encoders.pixel_pairs import PixelPairs
 from evalkit.encoders.quality import HUB, replaced
+from evalkit.encoders.torch_state import exact
 from evalkit.errors import UserError
 from evalkit.metric_spec.signature import stamp
 from evalkit.weights.lookup import Source, Weights
@@ -41,6 +42,7 @@ def load_lpips(weights: Weights, device: str) -> PixelPairs:
         precision="fp32",
         smallest_side=32,
         libraries=(stamp("pyiqa"), stamp("torchvision"), stamp("torch")),
+        build=net,
     )
 
 

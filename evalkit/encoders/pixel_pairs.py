@@ -24,6 +24,7 @@ class PixelPairs:
         sha256: str = "",
         smallest_side: int = 1,
         libraries: tuple[str, ...] = (),
+        build: Callable[[], object] | None = None,
     ) -> None:
         """Keep the measure: uint8 3 x H x W twice to a number, infinity where it has no bound and they are equal.
 
@@ -32,6 +33,12 @@ class PixelPairs:
         self.smallest_side = smallest_side
         self.recipe = ModelRecipe(name, sha256, "native-size", precision, libraries)
         self._compare = compare
+        self._build = build
+
+    @property
+    def net(self) -> object:
+        """Return the measure's net with its weights, or None for a measure without one."""
+        return self._build() if self._build is not None else None
 
     def prepare(self, pixels: Pixels) -> "Tensor":
         """Return the picture as it is, uint8 3 x H x W."""

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from evalkit.encoders.forward import building, exact, fill, read_state
+from evalkit.encoders.forward import building, fill, read_state
+from evalkit.encoders.torch_state import exact
 from evalkit.errors import UserError, first_line
 from evalkit.io.image_reader import Pixels
 from evalkit.metric_spec.signature import ModelRecipe, stamp

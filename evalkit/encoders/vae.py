@@ -4,7 +4,8 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from evalkit.encoders.forward import building, exact, fill, normalised, read_state
+from evalkit.encoders.forward import building, fill, normalised, read_state
+from evalkit.encoders.torch_state import exact
 from evalkit.errors import UserError, first_line
 from evalkit.io.atomic_files import sha256_file
 from evalkit.io.image_reader import Pixels

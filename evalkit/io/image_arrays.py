@@ -1,5 +1,6 @@
 """Arrays and tensors as pictures: their range of values is known or stated, never guessed."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,11 +9,11 @@ from PIL import Image
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
 ValueRange = tuple[float, float]
+# of greyscale, RGB and RGBA
+CHANNELS = (1, 3, 4)
 
 
 def is_array(picture: object) -> bool:
@@ -34,8 +35,10 @@ def unbatched(pictures: Any, place: str) -> "Sequence[Any]":  # noqa: ANN401 -- 
             )
         return list(pictures)
     if isinstance(pictures, (str, bytes, Image.Image)) or hasattr(pictures, "__fspath__"):
-        raise UserError(f"{place}: is one picture; give a list of them, if only of one")
-    return pictures  # type: ignore[no-any-return]
+        raise UserError(f"{place}: is a single image; give a list, [image]")
+    if isinstance(pictures, Mapping) or not isinstance(pictures, Iterable):
+        raise UserError(f"{place}: is of type {type(pictures).__name__}; give a list of images")
+    return pictures if isinstance(pictures, Sequence) else list(pictures)
 
 
 def to_image(picture: Any, place: str, value_range: ValueRange | None) -> Image.Image:  # noqa: ANN401 -- array or tensor
@@ -48,10 +51,12 @@ def to_image(picture: Any, place: str, value_range: ValueRange | None) -> Image.
     """
     tensor = _is_tensor(picture)
     channel, layout = (0, "3 x H x W") if tensor else (-1, "H x W x 3")
-    if picture.ndim != 3 or picture.shape[channel] != 3 or not all(picture.shape):
+    if not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[channel] in CHANNELS)) or not all(picture.shape):
         what = "a tensor" if tensor else "an array"
-        raise UserError(f"{place}: has the shape {_shape(picture)}; {what} has to be {layout}, in RGB")
+        raise UserError(f"{place}: has the shape {_shape(picture)}; {what} has to be {layout} RGB, RGBA or greyscale")
     array = _as_numpy(picture)
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
     if array.dtype == np.uint8:
         return Image.fromarray(np.ascontiguousarray(array))
     if value_range is None:
@@ -71,14 +76,24 @@ def check_range(value_range: ValueRange | None) -> None:
 
 
 def _scaled(array: "NDArray[Any]", place: str, value_range: ValueRange) -> "NDArray[np.uint8]":
-    """Return numbers as 0 to 255."""
+    """Return numbers as 0 to 255, rounded; up to half a level outside the range counts as rounding.
+
+    Raises:
+        UserError: values outside the range, or fractions of a single level only, such as values from 0 to 1 stated as 0 to 255.
+    """
     low, high = value_range
     values = array.astype(np.float64)
     least, most = values.min(), values.max()
+    level = (high - low) / 255
     # a NaN fails the comparison as well
-    if not (low <= least and most <= high):
-        raise UserError(f"{place}: holds values from {least:.6g} to {most:.6g}, outside the stated range {low:g} to {high:g}")
-    return np.rint((values - low) / (high - low) * 255).astype(np.uint8)
+    if not (low - level / 2 <= least and most <= high + level / 2):
+        raise UserError(f"{place}: holds values from {least:.9g} to {most:.9g}, outside the stated range {low:g} to {high:g}")
+    if level >= 1 and most <= low + level and (values != np.rint(values)).any():
+        raise UserError(
+            f"{place}: holds values from {least:.9g} to {most:.9g}, almost black in the stated range {low:g} to {high:g}; "
+            "check value_range, such as (0, 1)"
+        )
+    return np.rint((values.clip(low, high) - low) / (high - low) * 255).astype(np.uint8)
 
 
 def _is_tensor(picture: object) -> bool:
@@ -95,7 +110,7 @@ def _as_numpy(picture: Any) -> "NDArray[Any]":  # noqa: ANN401 -- array or tenso
     there = picture.detach().cpu()
     # NumPy has no bfloat16
     there = there.float() if there.is_floating_point() and there.dtype != torch.float64 else there
-    return there.permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
+    return (there.permute(1, 2, 0) if there.ndim == 3 else there).numpy()  # type: ignore[no-any-return]
 
 
 def _shape(picture: Any) -> str:  # noqa: ANN401 -- array or tensor

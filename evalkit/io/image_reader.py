@@ -1,7 +1,8 @@
-"""The one place where a file becomes pixels: 8-bit RGB, upright, with a note of everything that was done to get there."""
+"""Image decoding: files to 8-bit sRGB, upright, with a note of every conversion."""
 
 import hashlib
 import io
+import stat
 import threading
 import warnings
 from dataclasses import dataclass
@@ -11,23 +12,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from evalkit.errors import UserError
+from evalkit.errors import UserError, first_line
+from evalkit.io.colour_profile import to_srgb
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Counts as part of every recipe: raise it when a change here changes pixels.
-VERSION = 1
-# Where Pillow itself takes a picture for a decompression bomb; 13,000 x 13,000 still gets through.
+# Part of every recipe: raise it when a change here changes pixels. 2: colour profiles are converted to sRGB.
+VERSION = 2
+# Pillow's own limit against decompression bombs; 13,000 x 13,000 is below it.
 LARGEST = 178_956_970
 ORIENTATION = 0x0112
-# A converted picture is the same in all of these, so nothing needs saying.
+# Needs no conversion and no note.
 PLAIN_MODES = ("RGB",)
 CONVERTED = {
     "L": "greyscale, copied into three channels",
     "1": "black and white, copied into three channels",
     "P": "palette, turned into RGB",
-    "CMYK": "CMYK, turned into RGB without a colour profile",
+    "CMYK": "CMYK, converted to RGB without a colour profile",
     "YCbCr": "YCbCr, turned into RGB",
 }
 # `warnings.catch_warnings` is not safe between threads; opening reads the header alone, so waiting costs nothing.
@@ -36,7 +38,7 @@ _OPENING = threading.Lock()
 
 @dataclass(frozen=True)
 class Pixels:
-    """An upright picture in mode RGB, 8 bits a channel, and what was done to make it so."""
+    """An upright image in mode RGB, 8 bits a channel, sRGB, and a note of each conversion."""
 
     image: Image.Image
     notes: tuple[str, ...] = ()
@@ -47,10 +49,10 @@ class Pixels:
 
 
 def decode(data: bytes, name: str) -> Pixels:
-    """Return the picture that `data` holds; `name` is how errors call it.
+    """Return the image in `data`; `name` is its name in errors.
 
     Raises:
-        UserError: no picture, cut off, larger than 178,956,970 pixels, or of a kind without an agreed range of values.
+        UserError: not an image, truncated or damaged, larger than 178,956,970 pixels, or without an agreed range of values.
     """
     try:
         with _OPENING, warnings.catch_warnings():
@@ -64,12 +66,18 @@ def decode(data: bytes, name: str) -> Pixels:
     except Image.DecompressionBombError:
         raise UserError(f"{name}: has too many pixels; at most {LARGEST:,} are read") from None
     except UnidentifiedImageError:
-        raise UserError(f"{name}: is no picture, or of a kind Pillow can't read; save it as PNG, JPEG or WebP") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{name}: can't be decoded, it is cut off or damaged: {error}") from error
-    upright = convert(opened, name)
+        raise UserError(f"{name}: is not an image that Pillow reads; save it as PNG, JPEG or WebP") from None
+    except UserError:
+        raise
+    except Exception as error:
+        # Pillow's decoders raise whatever a damaged file leads them to: struct.error, IndexError, AssertionError, ...
+        raise UserError(f"{name}: is truncated or damaged ({first_line(error)}); export it again") from error
+    try:
+        upright = convert(opened, name)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{name}: can't be converted to RGB ({first_line(error)}); save it as RGB") from error
     notes = list(upright.notes)
     if deep_colour:
         notes.append("16-bit colour, reduced to 8 bits")
@@ -79,10 +87,10 @@ def decode(data: bytes, name: str) -> Pixels:
 
 
 def convert(image: Image.Image, name: str) -> Pixels:
-    """Return a picture turned upright and into 8-bit RGB; transparency is laid on white.
+    """Return an image turned upright, in 8-bit sRGB, transparency on white.
 
     Raises:
-        UserError: 32-bit integers or floats, whose range nobody has agreed on.
+        UserError: 32-bit integers or floats, whose range is not defined.
     """
     notes = []
     orientation = image.getexif().get(ORIENTATION, 1)
@@ -97,6 +105,8 @@ def convert(image: Image.Image, name: str) -> Pixels:
         return Pixels(image.convert("RGB"), tuple(notes))
     if image.mode in ("I", "F"):
         raise UserError(f"{name}: holds 32-bit numbers (mode {image.mode}), whose range is unknown; save it with 8 or 16 bits")
+    image, profile_note = to_srgb(image)
+    notes += [profile_note] if profile_note else []
     try:
         if image.has_transparency_data:
             image, note = _on_white(image.convert("RGBA"))
@@ -117,11 +127,17 @@ def _on_white(image: Image.Image) -> tuple[Image.Image, str]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return a file's bytes; raise a UserError that names the file where it can't be read."""
+    """Return a file's bytes; raise a UserError that names the file if it is unreadable or not a regular file."""
     try:
+        # a named pipe or a device would block, or never end
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"{path}: is {'a folder' if path.is_dir() else 'not a regular file'}; give an image file")
         return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        # a path with a null byte is a ValueError
+        raise UserError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def load(path: Path) -> Pixels:
@@ -133,7 +149,8 @@ def fingerprint(image: Image.Image) -> str:
     """Return the sha256 of a picture in memory: its mode, size, palette, orientation and pixels, as 64 hex digits."""
     palette = image.getpalette() if image.mode == "P" else None
     head = f"{image.mode} {image.size} {palette} {image.getexif().get(ORIENTATION, 1)} {image.info.get('transparency')!r}"
-    return hashlib.sha256(head.encode() + image.tobytes()).hexdigest()
+    profile = image.info.get("icc_profile") or b""
+    return hashlib.sha256(head.encode() + profile + image.tobytes()).hexdigest()
 
 
 def _deep_colour(image: Image.Image) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from evalkit.errors import unknown
+from evalkit.errors import UserError, unknown
 from evalkit.io.image_reader import Pixels
 from evalkit.metric_spec.cosine_convention import PLAIN, Convention
 from evalkit.metric_spec.signature import ModelRecipe, sign
@@ -121,6 +121,8 @@ class MetricCard:
     # whose numbers these are, empty where no preset concerns them; what that means for a cosine with a prompt or references
     preset: str = ""
     convention: Convention = PLAIN
+    # of the way from features to the score: raise it in the change that makes scores differ
+    revision: int = 1
 
     @property
     def model(self) -> str:
@@ -129,7 +131,7 @@ class MetricCard:
 
     def signature(self, recipe: ModelRecipe) -> str:
         """Return the recipe of this metric's scores in one line."""
-        return sign(self.name, recipe, self.convention.reduction(REDUCTION[self.needs]), self.preset)
+        return sign(self.name, recipe, self.convention.reduction(REDUCTION[self.needs]), self.preset, self.revision)
 
 
 def metric(
@@ -143,6 +145,7 @@ def metric(
     licence: str | None = None,
     on_request: bool = False,
     preset: str = "",
+    revision: int = 1,
 ) -> Callable[[Loader], MetricCard]:
     """Return a decorator that makes a metric's card of its loader; name and summary are the loader's own.
 
@@ -168,6 +171,8 @@ def metric(
         Run only if the metric is named.
     preset
         The name of the scoring convention in the signature; empty if no preset concerns this metric.
+    revision
+        Part of the signature: raise it in the change that makes scores differ.
     """
     if needs not in get_args(Needs):
         raise ValueError(f"a metric needs one of {', '.join(get_args(Needs))}, not {needs!r}")
@@ -180,9 +185,33 @@ def metric(
         summary = (load.__doc__ or "").strip().partition("\n")[0]
         if not summary:
             raise ValueError(f"metric {name}: its loader needs a docstring that says what it measures")
-        return MetricCard(name, summary, direction, unit, limits, source, needs, weights, terms, load, on_request, preset)
+        return MetricCard(
+            name, summary, direction, unit, limits, source, needs, weights, terms, load, on_request, preset, revision=revision
+        )
 
     return card
+
+
+def feature_fault(card: MetricCard, features: "NDArray[np.float32]") -> str:
+    """Return why a metric can't use the features of an image; empty if it can.
+
+    Raises:
+        UserError: they are of the wrong kind for any image: several numbers as a score, or a single one for a cosine, which is
+            1 or -1 whatever the images show.
+    """
+    if REDUCTION[card.needs] == "score":
+        if features.size != 1:
+            raise UserError(f"{card.name}: its model returns {features.size} numbers for an image; return 1, the score")
+        return ""
+    if "cos" in REDUCTION[card.needs]:
+        if features.size < 2:
+            raise UserError(
+                f"{card.name}: its model returns a single number for an image, whose cosine is always 1 or -1; "
+                "return a feature vector, or declare needs='image'"
+            )
+        if not features.any():
+            return f"{card.model} gives features of length 0, which have no cosine"
+    return ""
 
 
 def by_name(*cards: MetricCard) -> Mapping[str, MetricCard]:

@@ -38,6 +38,8 @@ class SetMetric:
     # packages that compute the distance, whose version can change it
     packages: tuple[str, ...] = ()
     direction: Direction = "lower"
+    # of the distance: raise it in the change that makes values differ
+    revision: int = 1
 
     @property
     def model(self) -> str:
@@ -47,7 +49,7 @@ class SetMetric:
     def signature(self, recipe: ModelRecipe) -> str:
         """Return the recipe of this metric's values in one line."""
         libraries = (*recipe.libraries, *(stamp(package) for package in self.packages))
-        return sign(self.name, replace(recipe, libraries=libraries), self.reduction)
+        return sign(self.name, replace(recipe, libraries=libraries), self.reduction, revision=self.revision)
 
 
 def set_metric(
@@ -59,12 +61,15 @@ def set_metric(
     reduction: str,
     least: int,
     packages: tuple[str, ...] = (),
+    revision: int = 1,
 ) -> Callable[[Distance], SetMetric]:
     """Return a decorator that makes a metric of a distance between two sets of features; name and summary are its own."""
 
     def card(distance: Distance) -> SetMetric:
         name = getattr(distance, "__name__", "")
         summary = (distance.__doc__ or "").strip().partition("\n")[0]
-        return SetMetric(name, summary, unit, source, weights, weights.licence, reduction, least, load, distance, packages)
+        return SetMetric(
+            name, summary, unit, source, weights, weights.licence, reduction, least, load, distance, packages, revision=revision
+        )
 
     return card

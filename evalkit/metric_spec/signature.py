@@ -1,5 +1,6 @@
-"""Signatures: the recipe of a score in one line; the same recipe gives the same line, another recipe another."""
+"""Signatures: the recipe of a score in one line, which changes exactly when the number can change."""
 
+import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -11,9 +12,14 @@ PRESET_PART = 6
 PRESET_MARK = "preset:"
 
 
+REVISION_MARK = "rev"
+# Until 0.1.0 a signature ended in evalkit's version, whatever the code was.
+VERSION_MARK = re.compile(r"ev\d[^|]*")
+
+
 @dataclass(frozen=True)
 class ModelRecipe:
-    """How a model turns a picture into features."""
+    """How a model turns an image into features."""
 
     # architecture, or for a model described by a folder the hash of that description
     model: str
@@ -24,12 +30,19 @@ class ModelRecipe:
     precision: str
     # packages whose version can change a value: open_clip3.3.0
     libraries: tuple[str, ...]
+    # of the model's code: raise it in the change that makes features differ
+    revision: int = 1
 
     @property
     def key(self) -> str:
-        """Return what names the features of this recipe in a cache; the weights count in full."""
-        parts = (self.model, self.sha256, self.preparation, self.precision, *self.libraries, f"pixels{PIXELS_VERSION}")
+        """Return the cache key of this recipe's features; it holds the weights' whole sha256."""
+        revisions = f"{REVISION_MARK}{self.revision}.{PIXELS_VERSION}"
+        parts = (self.model, self.sha256, self.preparation, self.precision, *self.libraries, revisions)
         return "|".join(parts)
+
+
+# The name until 0.1.0, for metrics that others wrote.
+Recipe = ModelRecipe
 
 
 def package_version(package: str) -> str:
@@ -48,29 +61,53 @@ def stamp(package: str, label: str | None = None) -> str:
     return f"{label or package}{number}"
 
 
-def sign(metric: str, recipe: ModelRecipe, reduction: str, preset: str = "") -> str:
-    """Return a metric's signature: name, model, weights, preparation, precision, from features to score, preset, versions.
+def sign(metric: str, recipe: ModelRecipe, reduction: str, preset: str = "", revision: int = 1) -> str:
+    """Return the signature of a metric.
 
-    Metrics that no preset concerns name none.
+    Its parts are name, model, weights, preparation, precision, reduction of features to a score, preset (only for metrics
+    that presets change), library versions, and the revisions of the metric, of the model's code and of the image reader.
 
-    >>> recipe = ModelRecipe("tiny", "40d3657159" + 54 * "0", "pil-bicubic-64-center", "fp32", ("open_clip3.3.0",))
-    >>> sign("clip_t", recipe, "cos", "dreambooth").rpartition("|ev")[0]
-    'clip_t|tiny|sha:40d36571|pil-bicubic-64-center|fp32|cos|preset:dreambooth|open_clip3.3.0'
+    >>> sha256 = "40d3657159" + 54 * "0"
+    >>> recipe = ModelRecipe("tiny", sha256, "pil-bicubic-64-center", "fp32", ("open_clip3.3.0",), revision=3)
+    >>> sign("clip_t", recipe, "cos", "dreambooth", revision=2).rpartition(".")[0]
+    'clip_t|tiny|sha:40d36571|pil-bicubic-64-center|fp32|cos|preset:dreambooth|open_clip3.3.0|rev2.3'
     """
     weights = f"sha:{recipe.sha256[:8]}" if recipe.sha256 else "no-weights"
+    revisions = f"{REVISION_MARK}{revision}.{recipe.revision}.{PIXELS_VERSION}"
     parts = (
         metric, recipe.model, weights, recipe.preparation, recipe.precision, reduction,
-        *([PRESET_MARK + preset] if preset else []), *recipe.libraries, "ev0.1.0",
+        *([PRESET_MARK + preset] if preset else []), *recipe.libraries, revisions,
     )  # fmt: skip
     if any("|" in part for part in parts):
-        raise ValueError(f"a part of the signature holds '|': {parts}")
+        raise ValueError(f"a part of the signature contains '|': {parts}")
     return "|".join(parts)
+
+
+def revision_is_known(signature: str) -> bool:
+    """Return whether a signature states revisions; those made by 0.1.0 and before state evalkit's version instead.
+
+    >>> revision_is_known("piqe|piqe|no-weights|native-size|fp32|score|pyiqa0.1.16|ev0.1.0")
+    False
+    """
+    return not VERSION_MARK.fullmatch(signature.rpartition("|")[2])
+
+
+def displayed(signature: str) -> str:
+    """Return a signature as tables print it: an unknown revision is named.
+
+    >>> displayed("piqe|piqe|no-weights|native-size|fp32|score|pyiqa0.1.16|ev0.1.0")
+    'piqe|piqe|no-weights|native-size|fp32|score|pyiqa0.1.16|revision unknown (ev0.1.0)'
+    """
+    if revision_is_known(signature):
+        return signature
+    rest, _, version_part = signature.rpartition("|")
+    return f"{rest}|revision unknown ({version_part})"
 
 
 def preset_of(signature: str) -> str:
     """Return the preset that a signature names; one that names none stands for the default.
 
-    >>> preset_of("clip_t|tiny|sha:40d36571|pil-bicubic-64-center|fp32|100*cos|preset:torchmetrics|ev0.1.0")
+    >>> preset_of("clip_t|tiny|sha:40d36571|pil-bicubic-64-center|fp32|100*cos|preset:torchmetrics|rev1.1.1")
     'torchmetrics'
     >>> preset_of("piqe|piqe|no-weights|native-size|fp32|score|pyiqa0.1.16|ev0.1.0")
     'dreambooth'
@@ -82,8 +119,8 @@ def preset_of(signature: str) -> str:
 def resigned(signature: str, reduction: str, preset: str) -> str:
     """Return a signature with another way from features to score, and the preset that has it.
 
-    >>> resigned("clip_t|tiny|sha:40d36571|pil-bicubic-64-center|fp32|cos|preset:dreambooth|ev0.1.0", "100*cos", "torchmetrics")
-    'clip_t|tiny|sha:40d36571|pil-bicubic-64-center|fp32|100*cos|preset:torchmetrics|ev0.1.0'
+    >>> resigned("clip_t|tiny|sha:40d36571|pil-bicubic-64|fp32|cos|preset:dreambooth|rev1.1.1", "100*cos", "torchmetrics")
+    'clip_t|tiny|sha:40d36571|pil-bicubic-64|fp32|100*cos|preset:torchmetrics|rev1.1.1'
     """
     parts = signature.split("|")
     parts[PRESET_PART - 1 : PRESET_PART + 1] = [reduction, PRESET_MARK + preset]

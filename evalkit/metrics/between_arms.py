@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 from evalkit.encoders.clip import CLIP, load_clip
 from evalkit.encoders.dino import DINO, load_dino
-from evalkit.encoders.forward import exact
 from evalkit.encoders.lpips import LPIPS, load_lpips
 from evalkit.encoders.pixel_pairs import PixelPairs
 from evalkit.encoders.quality import LICENCE
+from evalkit.encoders.torch_state import exact
 from evalkit.metric_spec.metric_card import Encoder, PairEncoder, metric
 from evalkit.metric_spec.signature import stamp
 from evalkit.weights.lookup import Weights

@@ -80,6 +80,8 @@ class FeatureCache:
         """Open the file, or make it; raise a UserError where the folder can't be written."""
         self.path = path
         self.notes: list[str] = []
+        # how often the file was thrown away: features stored before are gone then
+        self.renewals = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -167,8 +169,13 @@ class FeatureCache:
         with self._connection:
             self._connection.executemany(f"INSERT INTO features VALUES (?, ?, ?, ?) ON CONFLICT {known}", rows)
 
-    def _renew(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
+    def renew(self, reason: str) -> None:
         """Throw the file away and open a new one."""
+        self._connection.close()
+        self._connection = self._renew(sqlite3.DatabaseError(reason))
+
+    def _renew(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
+        self.renewals += 1
         self.notes.append(f"{self.path}: the cache could not be used and was made anew ({error})")
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Features to rows: what each metric of a run compares an image with, one case at a time."""
+"""Score rows from features: each metric's comparison of the images of a run, one case at a time."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,20 +9,24 @@ from types import MappingProxyType
 
 import numpy as np
 
-from evalkit.metric_spec.metric_card import MetricCard, Model, Needs
+from evalkit.metric_spec.metric_card import MetricCard, Model, Needs, feature_fault
 from evalkit.metric_spec.similarity import cosine, distance_to_others, mean_cosine, vendi
 from evalkit.run.feature_cache import Features, FeatureStore
 from evalkit.run.image_records import ImageFile, ImageRecord
 from evalkit.run.manifest import Case, Manifest
 from evalkit.run.score_table import RunScore
-from evalkit.scoring.feature_extraction import ScoringProblem
+from evalkit.scoring.image_requests import ScoringProblem
 from evalkit.scoring.pixel_pairs import Partners, pair_key, partners
 from evalkit.scoring.text_features import text_features, truncation_notes
 
 
 @dataclass
 class MetricTask:
-    """One metric over one run: its features lie in `store`; what goes wrong is added to `problems` and `notes`."""
+    """One metric over one run, with features in `store`; `problems` and `notes` collect what failed.
+
+    `failed` names the images (by sha256) that extraction could not score with this model. Any other image without features
+    is in `lost` afterwards: a damaged cache did not return what was stored.
+    """
 
     manifest: Manifest
     card: MetricCard
@@ -30,6 +34,27 @@ class MetricTask:
     store: FeatureStore
     problems: list[ScoringProblem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    failed: frozenset[str] = frozenset()
+    lost: dict[str, str] = field(default_factory=dict)
+
+    def features(self, images: Sequence[ImageFile]) -> dict[str, Features]:
+        """Return the features of images, without those that have none or that cannot be compared."""
+        vectors = self.store.get(self.encoder.recipe.key, [image.sha256 for image in images])
+        for image in images:
+            if image.sha256 not in vectors:
+                if image.sha256 not in self.failed:
+                    self.lost[image.sha256] = image.path
+                continue
+            fault = feature_fault(self.card, vectors[image.sha256])
+            if fault:
+                del vectors[image.sha256]
+                self.problems.append(ScoringProblem(image.path, image.sha256, self.card.model, f"{image.path}: {fault}"))
+        return vectors
+
+    def miss_pair(self, left: ImageFile, right: ImageFile) -> None:
+        """Note a pair without a score as lost, unless one of its images failed."""
+        if left.sha256 not in self.failed and right.sha256 not in self.failed:
+            self.lost[pair_key(left.sha256, right.sha256)] = f"{left.path} and {right.path}"
 
     def row(self, image: ImageRecord, value: float, *, concept: str = "", other_arm: str = "") -> RunScore:
         """Return the row of an image's score."""
@@ -50,7 +75,9 @@ def rows(task: MetricTask) -> Iterator[RunScore]:
         _count_truncated(task)
     compare = COMPARISONS[task.card.needs]
     for case, images in task.manifest.by_case():
-        own = task.store.get(task.encoder.recipe.key, [image.sha256 for image in images])
+        distinct = list({image.sha256: image for image in images}.values())
+        # pairs of images have scores of their own in the store, and images by themselves none
+        own = {} if task.card.needs in PAIRS else task.features(distinct)
         yield from compare(task, case, images, own)
 
 
@@ -89,7 +116,7 @@ def _with_references(
     convention = task.card.convention
     for concept, every in referenced(task.manifest, case):
         shown = convention.references(every)
-        found = task.store.get(task.encoder.recipe.key, [picture.sha256 for picture in shown])
+        found = task.features(list({picture.sha256: picture for picture in shown}.values()))
         lost = [picture for picture in shown if picture.sha256 not in found]
         if lost:
             reason = f"{case.id}: {task.card.name} of {concept} was not scored, for {lost[0].path} has no features"
@@ -127,6 +154,7 @@ def _with_other_arms_pixels(
     found = task.store.get(task.encoder.recipe.key, keys)
     for (left, right), key in zip(pairs, keys, strict=True):
         if key not in found:
+            task.miss_pair(left, right)
             continue
         value = float(found[key][0])
         if math.isfinite(value):
@@ -168,6 +196,9 @@ def _with_other_seeds_pixels(
         for image in cell:
             keys = [pair_key(image.sha256, other.sha256) for other in cell if other is not image]
             found = task.store.get(task.encoder.recipe.key, keys)
+            for key, other in zip(keys, [other for other in cell if other is not image], strict=True):
+                if key not in found:
+                    task.miss_pair(image, other)
             if found:
                 yield task.row(image, float(np.mean([found[key][0] for key in keys if key in found])))
 

@@ -2,19 +2,27 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from glob import glob
+from itertools import chain
 from pathlib import Path
 
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_bytes
 from evalkit.io.image_reader import read_bytes
-from evalkit.metric_spec.metric_card import MetricCard, Model
+from evalkit.metric_spec.metric_card import MetricCard, Model, feature_fault
 from evalkit.run.feature_cache import FeatureCache, own_folder
 from evalkit.run.score_table import GROUP, ImageScore, ParquetRows, write_rows
-from evalkit.scoring.feature_extraction import ImageRequest, ScoringProblem, extract, file_loader
+from evalkit.scoring.feature_extraction import extract, file_loader
+from evalkit.scoring.image_requests import ExtractionCounts, ImageRequest, ScoringProblem
+from evalkit.scoring.lost_features import check_complete, with_renewed_cache
 from evalkit.scoring.metric_models import load_models, select_metrics
 from evalkit.scoring.result import ScoringResult
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+# Suffixes of image files in a folder. Pillow does not read those of the last line; they are reported, not passed over.
+SUFFIXES = (
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".jp2", ".j2k", ".jpx", ".bmp", ".dib",
+    ".tif", ".tiff", ".gif", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".qoi",
+    ".heic", ".heif", ".jxl", ".svg", ".avifs",
+)  # fmt: skip
 # What a metric compares an image with, in the words of whoever asks for it without a run.
 LACKING = {"prompt": "prompts", "references": "references"}
 
@@ -29,7 +37,11 @@ def find_images(places: Sequence[str]) -> list[Path]:
     for place in places:
         path = Path(place)
         if path.is_dir():
-            files = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and _visible(file.relative_to(path))]
+            files = [
+                file
+                for file in path.rglob("*")
+                if file.suffix.lower() in SUFFIXES and not file.is_dir() and _visible(file.relative_to(path))
+            ]
             if not files:
                 raise UserError(
                     f"{path}: no manifest.json there, so it is no run, and no picture either ({', '.join(SUFFIXES)}); "
@@ -87,31 +99,51 @@ def score_files(
 
     step(0)
     with FeatureCache(own_folder() / "features.sqlite") as store:
-        result.tally = extract(items, encoders, store, batch_size=batch_size, progress=step)
-        result.problems.extend(result.tally.problems)
-        rows = _rows(cards, encoders, items, store)
-        if out is None:
-            result.found = list(rows)
-        else:
-            result.path = write_rows(out, ImageScore, rows)
-            result.found = ParquetRows(out, ImageScore)
+
+        def extract_and_write(last: bool) -> None:
+            nonlocal done
+            done = len(paths) - len(items)
+            tally = extract(items, encoders, store, batch_size=batch_size, progress=step)
+            problems: list[ScoringProblem] = []
+            lost: dict[str, dict[str, str]] = {card.model: {} for card in cards}
+            complete: Iterator[ImageScore] = check_complete(lambda: list(lost.items()), problems, last=last)
+            rows = chain(_rows(cards, encoders, items, store, tally, lost), complete)
+            if out is None:
+                result.found = list(rows)
+            else:
+                result.path = write_rows(out, ImageScore, rows)
+                result.found = ParquetRows(out, ImageScore)
+            result.tally = tally
+            result.problems.extend([*tally.problems, *problems])
+
+        with_renewed_cache(store, extract_and_write)
         result.notes.extend(store.notes)
     result.notes.extend(result.tally.told())
     return result
 
 
 def _rows(
-    cards: Sequence[MetricCard], encoders: Mapping[str, Model], items: Sequence[ImageRequest], store: FeatureCache
+    cards: Sequence[MetricCard],
+    encoders: Mapping[str, Model],
+    items: Sequence[ImageRequest],
+    store: FeatureCache,
+    tally: ExtractionCounts,
+    lost: Mapping[str, dict[str, str]],
 ) -> Iterator[ImageScore]:
-    """Yield the rows of what is in the store, metric by metric."""
+    """Yield the rows of the features in the store, metric by metric; add images without features or reason to `lost`."""
     for card in cards:
+        failed = tally.failed(card.model)
         recipe = encoders[card.model].recipe
         signature = card.signature(recipe)
         for start in range(0, len(items), GROUP):
             part = items[start : start + GROUP]
             values = store.get(recipe.key, [item.key for item in part])
             for item in part:
-                if item.key in values:
+                if item.key not in values:
+                    if item.key not in failed:
+                        lost[card.model][item.key] = item.name
+                else:
+                    feature_fault(card, values[item.key])
                     value = float(values[item.key][0])
                     yield ImageScore(item.name, item.key, card.name, "", value, card.direction, signature)
 

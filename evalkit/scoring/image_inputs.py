@@ -10,16 +10,17 @@ from PIL import Image
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_bytes
 from evalkit.io.image_arrays import ValueRange, is_array, to_image, unbatched
-from evalkit.io.image_reader import Pixels, convert, fingerprint, read_bytes
+from evalkit.io.image_reader import Pixels, convert, decode, fingerprint, read_bytes
 from evalkit.plural import plural
-from evalkit.scoring.feature_extraction import ImageRequest, file_loader
+from evalkit.scoring.feature_extraction import file_loader
+from evalkit.scoring.image_requests import ImageRequest, ScoringProblem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
 # An array is H x W x 3, a tensor 3 x H x W. Several images may be one array N x H x W x 3 or one tensor N x 3 x H x W.
-ImageInput: TypeAlias = "str | PathLike[str] | Image.Image | NDArray[Any] | Tensor"
+ImageInput: TypeAlias = "str | PathLike[str] | bytes | Image.Image | NDArray[Any] | Tensor"
 ImageInputs: TypeAlias = "Sequence[ImageInput] | NDArray[Any] | Tensor"
 
 
@@ -28,10 +29,10 @@ def references_by_concept(references: "ImageInputs | Mapping[str, ImageInputs] |
     if references is None:
         return {}
     groups = dict(references) if isinstance(references, Mapping) else {"": references}
-    concepts = {}
+    concepts: dict[str, Sequence[ImageInput]] = {}
     for concept, group in groups.items():
         where = f"references{f' of {concept}' if concept else ''}"
-        concepts[concept] = unbatched(group, where)
+        concepts[concept] = flat_images(group, where)
         if not concepts[concept]:
             raise UserError(f"{where}: give a list of at least one image")
     return concepts
@@ -52,8 +53,43 @@ def prompt_per_image(prompts: str | Sequence[str] | None, count: int) -> list[st
     return texts
 
 
+def flat_images(images: Any, where: str) -> list[Any]:  # noqa: ANN401 -- whatever a caller gave
+    """Return images one by one: batches of arrays or tensors are taken apart, dictionaries give their "image".
+
+    Raises:
+        UserError: it is a single image, or not a collection of images.
+    """
+    flat: list[Any] = []
+    for index, entry in enumerate(unbatched(images, where)):
+        if isinstance(entry, Mapping):
+            if "image" not in entry:
+                raise UserError(f"{where}[{index}]: is a dictionary without an 'image'; give images, or {{'image': ...}}")
+            image = entry["image"]
+        else:
+            image = entry
+        if (is_array(image) and image.ndim == 4) or isinstance(image, (list, tuple)):
+            flat.extend(image)
+        else:
+            flat.append(image)
+    return flat
+
+
+def try_image_request(
+    image: ImageInput, where: str, models: tuple[str, ...], value_range: ValueRange | None, problems: list[ScoringProblem]
+) -> ImageRequest | None:
+    """Return the request of `image_request`; None, and a problem, if the image can't be opened."""
+    try:
+        return image_request(image, where, models, value_range)
+    except UserError as error:
+        problems.append(ScoringProblem(where, "", "", str(error)))
+        return None
+
+
 def image_request(image: ImageInput, where: str, models: tuple[str, ...], value_range: ValueRange | None) -> ImageRequest:
     """Return the request to extract an image's features; its name is the path, or `where` for an image in memory."""
+    if isinstance(image, (bytes, bytearray)):
+        data = bytes(image)
+        return ImageRequest(sha256_bytes(data), where, lambda: decode(data, where), models)
     if is_array(image):
         image = to_image(image, where, value_range)
     if isinstance(image, Image.Image):

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from evalkit.encoders.device import choose_device
+from evalkit.encoders.torch_state import fixed_state
 from evalkit.errors import MissingWeightsError, UserError
 from evalkit.metric_spec.metric_card import Loadable, MetricCard, Model
 from evalkit.metrics.iqa import metrics_by_name
@@ -50,7 +52,6 @@ def load_models(
     Raises:
         UserError: weights are given for an unknown model, or the given files belong to another model.
     """
-    from evalkit.encoders.device import choose_device
 
     own = {card.weights.name: card.weights for card in cards if card.weights}
     check_names(given, {**known_sources(known_metrics().values()), **own}.values())
@@ -62,7 +63,8 @@ def load_models(
             continue
         try:
             weights = find(card.weights, given) if card.weights else NO_WEIGHTS
-            models[card.model] = card.load(weights, chosen)
+            with fixed_state():
+                models[card.model] = card.load(weights, chosen)
         except MissingWeightsError as error:
             missing[card.model] = str(error)
     return models, missing

@@ -1,18 +1,22 @@
 """Pictures that are compared pixel by pixel: each waits, decoded, until all its partners have come by."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evalkit.errors import UserError
 from evalkit.metric_spec.metric_card import PairEncoder
-from evalkit.run.feature_cache import FeatureStore
+from evalkit.run.feature_cache import Features, FeatureStore
+from evalkit.scoring.model_calls import build_net, compare
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # sha256 of the pictures that one is compared with; a picture whose bytes two arms share is its own partner
 Partners = frozenset[str]
+NO_PARTNERS: Partners = frozenset()
 
 
 def pair_key(left: str, right: str) -> str:
@@ -39,24 +43,40 @@ def lacking(store: FeatureStore, recipe: str, key: str, others: Iterable[str]) -
 class PairMatcher:
     """Decoded pictures that wait for partners of one model; a picture goes as soon as it was compared with all of them."""
 
-    def __init__(self, encoder: PairEncoder, store: FeatureStore) -> None:
-        """Begin with nobody waiting."""
-        self.encoder, self.store = encoder, store
+    def __init__(self, name: str, encoder: PairEncoder, store: FeatureStore) -> None:
+        """Start with no image waiting; `name` is the model's in messages."""
+        self.name, self.encoder, self.store = name, encoder, store
+        self.built = False
         self.waiting: dict[str, tuple[Tensor, set[str]]] = {}
         self.gone: set[str] = set()
 
-    def add(self, key: str, tensor: "Tensor", others: Partners) -> tuple[int, Sequence[str]]:
-        """Compare a picture with the partners that wait; return how many it was compared with, and those of another size."""
+    def add(self, key: str, tensor: "Tensor", others: Partners) -> tuple[int, Sequence[str], Sequence[str]]:
+        """Compare an image with the partners that wait.
+
+        Returns:
+            How many it was compared with; the partners of another size; and a line for each comparison that failed.
+        """
+        if not self.built:
+            build_net(self.name, self.encoder)
+            self.built = True
         recipe = self.encoder.recipe.key
         _, before = self.waiting.get(key, (tensor, set()))
         wanted = lacking(self.store, recipe, key, others | before) - self.gone
         self.waiting[key] = (tensor, wanted)
-        fresh, unequal = {}, []
+        fresh: dict[str, Features] = {}
+        unequal: list[str] = []
+        failures: list[str] = []
         for other in sorted(wanted & self.waiting.keys()):
             theirs, still = self.waiting[other]
             if theirs.shape == tensor.shape:
                 left, right = (tensor, theirs) if key <= other else (theirs, tensor)
-                fresh[pair_key(key, other)] = np.array([self.encoder.compare(left, right)], dtype=np.float32)
+                try:
+                    value = compare(self.name, self.encoder, left, right)
+                    if math.isnan(value):
+                        raise UserError(f"{self.name} gives no number for it and another image")
+                    fresh[pair_key(key, other)] = np.array([value], dtype=np.float32)
+                except UserError as error:
+                    failures.append(str(error))
             else:
                 unequal.append(other)
             wanted.discard(other)
@@ -66,7 +86,7 @@ class PairMatcher:
         if not wanted:
             self.waiting.pop(key, None)
         self.store.put(recipe, fresh)
-        return len(fresh), unequal
+        return len(fresh), unequal, failures
 
     def lose(self, key: str, others: Partners) -> None:
         """Let nobody wait for a picture that can't be read."""

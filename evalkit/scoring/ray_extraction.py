@@ -10,7 +10,8 @@ from evalkit.metric_spec.metric_card import MetricCard, Model
 from evalkit.metrics.plugins import is_plugin
 from evalkit.run.feature_cache import Features, FeatureStore, MemoryFeatureStore
 from evalkit.run.ray_workers import share
-from evalkit.scoring.feature_extraction import ExtractionCounts, ImageRequest, extract, file_loader, unfinished
+from evalkit.scoring.feature_extraction import extract, file_loader, unfinished
+from evalkit.scoring.image_requests import ExtractionCounts, ImageRequest
 from evalkit.scoring.metric_models import load_models
 from evalkit.scoring.pixel_pairs import Partners
 

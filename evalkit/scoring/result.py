@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Generic
 
 from evalkit.run.score_table import ParquetRows, Row
-from evalkit.scoring.feature_extraction import ExtractionCounts, ScoringProblem
+from evalkit.scoring.image_requests import ExtractionCounts, ScoringProblem
 
 
 @dataclass

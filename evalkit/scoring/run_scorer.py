@@ -19,7 +19,9 @@ from evalkit.run.score_table import FILE_NAME, GROUP, ParquetRows, RunScore, wri
 from evalkit.run.shard import Shard
 from evalkit.scoring.feature_comparison import MetricTask, pairs_wanted, referenced
 from evalkit.scoring.feature_comparison import rows as compared
-from evalkit.scoring.feature_extraction import ImageRequest, extract, file_loader
+from evalkit.scoring.feature_extraction import extract, file_loader
+from evalkit.scoring.image_requests import ImageRequest, ScoringProblem
+from evalkit.scoring.lost_features import check_complete, with_renewed_cache
 from evalkit.scoring.metric_models import load_models, select_metrics
 from evalkit.scoring.ray_extraction import WorkerSettings, extract_with_ray
 from evalkit.scoring.result import ScoringResult
@@ -89,20 +91,29 @@ def score_run(
         for other in () if shard else shard_caches(run):
             store.take_in(other)
         _remember(earlier, cards, encoders, store)
-        count = _counter(progress, _how_many(manifest))
-        if ray is None:
-            items = chain(_of_cases(run, manifest, cards), _of_references(run, manifest, cards))
-            result.tally = extract(items, encoders, store, batch_size=batch_size, progress=count)
-        else:
-            settings = WorkerSettings.of(run, cards, given, device, batch_size, encoders)
-            groups = _groups(run, manifest, cards, batch_size)
-            result.tally = extract_with_ray(settings, groups, encoders, store, ray, count)
-        result.problems.extend(result.tally.problems)
-        tasks = [MetricTask(manifest, card, encoders[card.model], store) for card in cards]
-        write_rows(path, RunScore, chain(_kept(earlier, manifest, tasks, result.notes), *map(compared, tasks)))
-        for task in tasks:
-            result.problems.extend(task.problems)
-            result.notes.extend(task.notes)
+
+        def extract_and_write(last: bool) -> None:
+            count = _counter(progress, _how_many(manifest))
+            if ray is None:
+                items = chain(_of_cases(run, manifest, cards), _of_references(run, manifest, cards))
+                tally = extract(items, encoders, store, batch_size=batch_size, progress=count)
+            else:
+                settings = WorkerSettings.of(run, cards, given, device, batch_size, encoders)
+                groups = _groups(run, manifest, cards, batch_size)
+                tally = extract_with_ray(settings, groups, encoders, store, ray, count)
+            tasks = [MetricTask(manifest, card, encoders[card.model], store, failed=tally.failed(card.model)) for card in cards]
+            notes: list[str] = []
+            problems: list[ScoringProblem] = []
+            complete: Iterator[RunScore] = check_complete(
+                lambda: [(task.card.model, task.lost) for task in tasks], problems, last=last
+            )
+            kept = _kept(earlier, manifest, tasks, notes)
+            write_rows(path, RunScore, chain(kept, *map(compared, tasks), complete))
+            result.tally = tally
+            result.problems.extend([*tally.problems, *(problem for task in tasks for problem in task.problems), *problems])
+            result.notes.extend([*notes, *(note for task in tasks for note in task.notes)])
+
+        with_renewed_cache(store, extract_and_write)
         result.notes.extend(store.notes)
     if shard:
         found = merge_shards(run, whole)

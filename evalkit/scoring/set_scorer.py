@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evalkit.distribution import install_command
+from evalkit.encoders.torch_state import exact
 from evalkit.errors import UserError, unknown
 from evalkit.metric_spec.set_metric import SetMetric
 from evalkit.plural import plural
 from evalkit.run.feature_cache import FeatureStore
 from evalkit.run.score_table import Direction
-from evalkit.scoring.feature_extraction import ImageRequest, ScoringProblem, extract
+from evalkit.scoring.feature_extraction import extract
 from evalkit.scoring.file_scorer import file_item
+from evalkit.scoring.image_requests import ImageRequest, ScoringProblem
 from evalkit.scoring.metric_models import load_models
 from evalkit.scoring.result import ScoringResult
 from evalkit.set_metrics import SET_METRICS
@@ -104,7 +106,8 @@ def score_sets(
                     f"{metric.name} of {name}: {plural(len(own), 'image')} against {len(theirs)}, which is few; "
                     f"with fewer than {metric.least:,} on either side it says little"
                 )
-            value = metric.distance(own, theirs)
+            with exact():
+                value = metric.distance(own, theirs)
             signature = metric.signature(recipe)
             rows.append(SetScore(name, metric.name, value, len(own), len(theirs), metric.direction, signature))
     result.found = rows

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from evalkit.encoders.torch_state import exact
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_bytes
 from evalkit.metric_spec.metric_card import MetricCard, Model, TextEncoder
@@ -52,7 +53,8 @@ def _by_text(
     missing = [text for text, key in keys.items() if key not in features]
     for start in range(0, len(missing), largest_batch):
         part = missing[start : start + largest_batch]
-        computed = {keys[text]: vector for text, vector in zip(part, compute(part), strict=True)}
+        with exact():
+            computed = {keys[text]: vector for text, vector in zip(part, compute(part), strict=True)}
         store.put(recipe, computed)
         features.update(computed)
     return {text: features[key] for text, key in keys.items()}

@@ -1,5 +1,6 @@
 """Tiny encoders in real formats, pictures drawn from seeds, and small runs imported from them."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def weights(clip_folder: Path, dino_folder: Path) -> dict[str, Path]:
     """Return where the tiny encoders lie, by name."""
     return {"clip": clip_folder, "dino": dino_folder}
+
+
+@pytest.fixture(scope="session")
+def every_weights(tmp_path_factory: pytest.TempPathFactory):
+    """Return numbered weights of every model that evalkit knows, by name; they are large, so they go at the end."""
+    from tests.evalkit.numbered_weights import save_every_model
+
+    root = tmp_path_factory.mktemp("every")
+    yield save_every_model(root)
+    shutil.rmtree(root)
 
 
 def picture(seed: int, size: tuple[int, int] = (80, 72)) -> Image.Image:

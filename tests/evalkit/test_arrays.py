@@ -81,8 +81,8 @@ GREY = np.full((8, 9, 3), 100, np.uint8)
         ([GREY[..., 0]], {}, r"has the shape 8 x 9; an array has to be H x W x 3"),
         ([GREY[:0]], {}, r"has the shape 0 x 9 x 3"),
         (GREY, {}, r"images: has the shape 8 x 9 x 3; give a list of pictures, or an array N x H x W x 3"),
-        ("a.png", {}, r"images: is one picture; give a list"),
-        (picture(1), {}, r"images: is one picture; give a list"),
+        ("a.png", {}, r"images: is a single image; give a list"),
+        (picture(1), {}, r"images: is a single image; give a list"),
     ],
 )
 def test_what_is_ambiguous_is_refused_in_one_line(images, options, message):

@@ -72,15 +72,15 @@ def score(*words: object):
 
 
 BROKEN = {
-    "cut off": (lambda file: file.write_bytes(file.read_bytes()[:50]), "cut off or damaged"),
-    "empty": (lambda file: file.write_bytes(b""), "is no picture"),
-    "text": (lambda file: file.write_text("<html>not found</html>"), "is no picture"),
+    "cut off": (lambda file: file.write_bytes(file.read_bytes()[:50]), "truncated or damaged"),
+    "empty": (lambda file: file.write_bytes(b""), "is not an image"),
+    "text": (lambda file: file.write_text("<html>not found</html>"), "is not an image"),
     "flipped bits": (lambda file: file.write_bytes(file.read_bytes()[:41] + b"\xff" * 8 + file.read_bytes()[49:]), "damaged"),
     "numbers without a range": (
         lambda file: Image.fromarray(np.ones((4, 4), np.float32)).save(file, "TIFF"),
         "range is unknown",
     ),
-    "a folder": (lambda file: (file.unlink(), file.mkdir()), "can't be read: Is a directory"),
+    "a folder": (lambda file: (file.unlink(), file.mkdir()), "is a folder"),
 }
 
 

@@ -108,9 +108,9 @@ MISTAKES = [
     ("alien file", lambda root: (root / "notes.txt").write_text("x"), r"notes\.txt: is no case"),
     ("unlisted case", lambda root: rewrite(root, 'id = "alone"', 'id = "lonely"'), r"alone: is no case of"),
     ("two of one seed", lambda root: picture(1).save(root / "both/direct/07.png"), r"are both of seed 7"),
-    ("truncated", lambda root: cut(root / "both/direct/7.png"), r"7\.png: can't be decoded, it is cut off"),
-    ("no picture", lambda root: (root / "both/direct/7.png").write_text("x"), r"7\.png: is no picture"),
-    ("bad reference", lambda root: cut(root / "references/star/1.jpg"), r"1\.jpg: can't be decoded"),
+    ("truncated", lambda root: cut(root / "both/direct/7.png"), r"7\.png: is truncated"),
+    ("no picture", lambda root: (root / "both/direct/7.png").write_text("x"), r"7\.png: is not an image"),
+    ("bad reference", lambda root: cut(root / "references/star/1.jpg"), r"1\.jpg: is truncated"),
     (
         "no references",
         lambda root: rewrite(root, "references/star", "references/sun"),

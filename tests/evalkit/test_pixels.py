@@ -82,10 +82,10 @@ def test_png_and_webp_of_one_picture_are_the_same_pixels():
 
 WHOLE = encoded(picture(1, (64, 64)))
 BAD = [
-    ("truncated", WHOLE[: len(WHOLE) // 2], "cut off or damaged"),
-    ("truncated_jpeg", encoded(picture(1, (64, 64)), "JPEG")[:600], "cut off or damaged"),
-    ("text", b"not a picture at all", "is no picture"),
-    ("empty", b"", "is no picture"),
+    ("truncated", WHOLE[: len(WHOLE) // 2], "truncated or damaged"),
+    ("truncated_jpeg", encoded(picture(1, (64, 64)), "JPEG")[:600], "truncated or damaged"),
+    ("text", b"not a picture at all", "is not an image"),
+    ("empty", b"", "is not an image"),
     ("float", encoded(Image.fromarray(np.zeros((4, 4), dtype=np.float32)), "TIFF"), "32-bit numbers"),
     ("bomb", encoded(Image.new("1", (20_000, 20_000))), "at most 178,956,970"),
 ]
