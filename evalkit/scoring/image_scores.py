@@ -5,6 +5,7 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import UserError
+from evalkit.plural import plural
 from evalkit.run.score_table import ImageScore
 from evalkit.scoring.image_requests import ScoringProblem
 
@@ -56,6 +57,10 @@ class ImageScoringError(UserError):
     def __init__(self, scores: ImageScores) -> None:
         """Name the first problem, and how many there are."""
         reasons = list(dict.fromkeys(problem.reason for problem in scores.problems))
-        more = f" (and {len(reasons) - 1} more problems; on_error='skip' returns the other scores)" if len(reasons) > 1 else ""
+        more = (
+            f" (and {plural(len(reasons) - 1, 'more problem')}; on_error='skip' returns the other scores)"
+            if len(reasons) > 1
+            else ""
+        )
         super().__init__(f"{reasons[0]}{more}")
         self.scores = scores

@@ -9,6 +9,7 @@ from evalkit.encoders.torch_state import exact, fixed_state
 from evalkit.errors import UserError, first_line
 from evalkit.io.image_reader import Pixels
 from evalkit.metric_spec.metric_card import Encoder, Model, PairEncoder
+from evalkit.plural import plural
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def encode(name: str, encoder: Encoder, batch: "list[Tensor]") -> "NDArray[np.fl
         features = _in_one_line(name, lambda: np.asarray(encoder.features(torch.stack(batch)), dtype=np.float32))
     if features.ndim != 2 or len(features) != len(batch) or not features.shape[1]:
         shape = " x ".join(map(str, features.shape)) or "a single number"
-        raise UserError(f"{name}: returns features of shape {shape} for {len(batch)} images; return n x d")
+        raise UserError(f"{name}: returns features of shape {shape} for {plural(len(batch), 'image')}; return n x d")
     return features
 
 
