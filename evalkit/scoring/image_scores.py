@@ -57,10 +57,7 @@ class ImageScoringError(UserError):
     def __init__(self, scores: ImageScores) -> None:
         """Name the first problem, and how many there are."""
         reasons = list(dict.fromkeys(problem.reason for problem in scores.problems))
-        more = (
-            f" (and {plural(len(reasons) - 1, 'more problem')}; on_error='skip' returns the other scores)"
-            if len(reasons) > 1
-            else ""
-        )
+        others = plural(len(reasons) - 1, "more problem")
+        more = f" (and {others}; on_error='skip' returns the other scores)" if len(reasons) > 1 else ""
         super().__init__(f"{reasons[0]}{more}")
         self.scores = scores
