@@ -92,7 +92,11 @@ def test_what_is_not_a_metric_is_refused_and_never_dropped(metrics, message):
         evalkit.score([picture(0)], metrics)
 
 
-@pytest.mark.parametrize("images", [None, 3, {"a": 1}, [object()], [None], [np.zeros((2, 2, 2), dtype=np.uint8)]], ids=str)
+@pytest.mark.parametrize(
+    "images",
+    [None, 3, {"a": 1}, [object()], [None], [np.zeros((2, 2, 2), dtype=np.uint8)]],
+    ids=lambda value: type(value[0] if isinstance(value, list) else value).__name__,
+)
 def test_what_is_not_images_is_a_user_error(images):
     with pytest.raises(UserError):
         evalkit.score(images, ["piqe"])

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ScreenSize, expect
+from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import select
 
 from db.models import Judgment, Participant, Reply, Screen
@@ -51,7 +51,7 @@ def stored(server: Server, query):
     return found
 
 
-def tab_to(page: ScreenSize, css: str) -> None:
+def tab_to(page: Page, css: str) -> None:
     """Press Tab until an element has the focus."""
     page.locator(css).first.wait_for()
     for _ in range(60):
@@ -61,7 +61,7 @@ def tab_to(page: ScreenSize, css: str) -> None:
     raise AssertionError(f"Tab does not reach {css}")
 
 
-def whole(page: ScreenSize, key: str | None = None) -> str:
+def whole(page: Page, key: str | None = None) -> str:
     """Wait until another page of images than `key` is there with its script, and return its key."""
     page.wait_for_function(
         "key => { const pair = document.querySelector('.study-pair'); return pair && pair.dataset.page !== key"
@@ -79,7 +79,7 @@ def whole(page: ScreenSize, key: str | None = None) -> str:
     return str(page.locator(".study-pair").get_attribute("data-page"))
 
 
-def answer_plates(server: Server, page: ScreenSize, language: str) -> None:
+def answer_plates(server: Server, page: Page, language: str) -> None:
     """Type the numbers of both plates by keyboard and go on."""
     people = stored(server, select(Participant).where(Participant.language == language))
     numbers = [plate_number(seed) for seed in plates_of(people[-1], 0)]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ScreenSize, expect
+from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import select
 
 from db.models import Judgment, Participant, Reply
@@ -55,22 +55,22 @@ def server(tmp_path: Path) -> Iterator[Server]:
     served.kill()
 
 
-def whole(page: ScreenSize) -> None:
+def whole(page: Page) -> None:
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=PATIENCE)
 
 
-def arrived(page: ScreenSize, heading: str) -> None:
+def arrived(page: Page, heading: str) -> None:
     """Wait until the page with this heading is whole, and hold it to axe."""
     expect(page.get_by_role("heading", name=heading)).to_be_visible(timeout=PATIENCE)
     whole(page)
     hold_to_axe(page)
 
 
-def onward(page: ScreenSize) -> None:
+def onward(page: Page) -> None:
     page.locator(".st-key-onward button").click()
 
 
-def judging(page: ScreenSize, done: int) -> str:
+def judging(page: Page, done: int) -> str:
     """Wait until a page of images is whole with its script, hold it to axe, and return its key."""
     expect(page.get_by_text(WORDS.trial.progress.format(done=done, total=2))).to_be_visible(timeout=PATIENCE)
     page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
@@ -79,7 +79,7 @@ def judging(page: ScreenSize, done: int) -> str:
     return str(page.locator(".study-pair").get_attribute("data-page"))
 
 
-def placed(page: ScreenSize) -> tuple[float, float, float]:
+def placed(page: Page) -> tuple[float, float, float]:
     """Return scale and shift of the images, which all have the same."""
     styles = page.locator(".study-pair img").evaluate_all("all => all.map(image => image.style.transform)")
     assert len(styles) == 3
@@ -90,7 +90,7 @@ def placed(page: ScreenSize) -> tuple[float, float, float]:
     return scale, x, y
 
 
-def zoomed_alike(page: ScreenSize) -> None:
+def zoomed_alike(page: Page) -> None:
     """Zoom and shift by wheel, dragging and keys: what one image does, all do."""
     assert placed(page) == (1.0, 0.0, 0.0)
     box = page.locator(".study-pair .view").nth(1).bounding_box()
@@ -115,7 +115,7 @@ def zoomed_alike(page: ScreenSize) -> None:
     assert placed(page) == (1.0, 0.0, 0.0)
 
 
-def held_back(server: Server, page: ScreenSize) -> None:
+def held_back(server: Server, page: Page) -> None:
     """Answer at once, by key and by click: the script sends nothing before the design's minimum is over."""
     button = page.locator(".st-key-answers button").first
     expect(button).to_have_attribute("aria-disabled", "true")
