@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from generation.pipeline import Pipeline, components
+from generation.families import denoiser, family_of
+from generation.pipeline import Pipeline
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -51,7 +52,8 @@ def lora_output(module: nn.Module, x: Tensor, down: Tensor, up: Tensor) -> Tenso
 def batch_invariant(pipeline: Pipeline) -> Iterator[None]:
     """Compute text encoders and denoiser with `linear` and `convolve` while a block runs; the VAE decodes image by image."""
     changed: list[Any] = []
-    for layer in (layer for part in components(pipeline).values() for layer in part.modules()):
+    parts = (*family_of(pipeline).text_encoders(pipeline).values(), denoiser(pipeline))
+    for layer in (layer for part in parts for layer in part.modules()):
         if type(layer) is nn.Linear:
             layer.forward = partial(_linear, layer)  # type: ignore[method-assign]
         elif type(layer) is nn.Conv2d and layer.padding_mode == "zeros":

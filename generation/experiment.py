@@ -36,6 +36,8 @@ class SamplingSpec(Record):
     width: Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
     height: Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
     clip_skip: Annotated[int, Field(ge=0, le=24)] | None = None
+    # scale of classifier-free guidance besides `guidance`, for families whose `guidance` is an input of the denoiser (FLUX.1)
+    true_cfg_scale: Annotated[float, Field(ge=1, le=100)] = Field(default=1.0, exclude_if=lambda scale: scale == 1)
     # weight of the merge's difference from the base model's prediction (DCO); 0 switches reward guidance off
     reward_guidance: Annotated[float, Field(ge=0, le=100)] = Field(default=0.0, exclude_if=lambda weight: weight == 0)
     # seed of the masks; the initial noise does not depend on it

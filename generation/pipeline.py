@@ -1,6 +1,5 @@
 """Base models: lookup of a hub id or folder, and loading as a diffusers pipeline."""
 
-import copy
 import json
 import logging
 import warnings
@@ -13,15 +12,12 @@ import torch
 from torch import nn
 
 from evalkit.errors import UserError, first_line, unknown
+from generation.families import family_of, find_family
+from generation.families.family import SCHEDULER_ERRORS
 
-# StableDiffusionPipeline or StableDiffusionXLPipeline; diffusers ships no types.
+# A pipeline of one of `generation.families`; diffusers ships no types.
 Pipeline: TypeAlias = Any
 Dtype = Literal["float32", "float16", "bfloat16"]
-FAMILIES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
-# Exceptions of diffusers' schedulers that do not fit a model or a number of steps.
-SCHEDULER_ERRORS = (ArithmeticError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
-# The components of a pipeline that a LoRA may adapt, in the order in which they run.
-ADAPTABLE = ("text_encoder", "text_encoder_2", "unet")
 
 
 @contextmanager
@@ -104,9 +100,7 @@ def load_pipeline(
     with quiet():
         try:
             config = DiffusionPipeline.load_config(folder)
-            pipeline_class = config.get("_class_name")
-            if pipeline_class not in FAMILIES:
-                raise UserError(f"{folder}: contains a {pipeline_class}; give a model for {' or '.join(FAMILIES)}")
+            family = find_family(str(config.get("_class_name")), folder)
             disabled = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in config else {}
             pipeline = DiffusionPipeline.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True, **disabled)
         except UserError:
@@ -117,6 +111,7 @@ def load_pipeline(
             pipeline.scheduler = _make_scheduler(scheduler_class(scheduler), pipeline.scheduler.config, scheduler_options or {})
         if hasattr(pipeline, "watermark"):
             pipeline.watermark = None
+        family.prepare(pipeline)
         # decode one image at a time: less memory, and pixels that do not depend on the batch
         pipeline.vae.enable_slicing()
         pipeline.set_progress_bar_config(disable=True)
@@ -132,30 +127,7 @@ def _make_scheduler(scheduler: Any, config: Any, options: Mapping[str, Any]) -> 
     except SCHEDULER_ERRORS as error:
         raise UserError(
             f"base.scheduler: {scheduler.__name__} does not fit the settings of this model's scheduler ({first_line(error)}); "
-            "set base.scheduler_options, or give another such as KDPM2DiscreteScheduler"
-        ) from error
-
-
-def check_scheduler(scheduler: Any, steps: int) -> None:  # noqa: ANN401 - diffusers ships no types
-    """Try the first of `steps` steps with a copy of a scheduler, on zeros.
-
-    Raises:
-        UserError: the scheduler fails: it is made for other models, or requires more steps or a missing package.
-    """
-    trial, sample = copy.deepcopy(scheduler), torch.zeros(1, 4, 8, 8)
-    try:
-        # some add noise; no generator fits them all
-        with quiet(), torch.random.fork_rng(devices=[]):
-            trial.set_timesteps(steps)
-            timestep = trial.timesteps[0]
-            scaled = trial.scale_model_input(sample * trial.init_noise_sigma, timestep)
-            trial.step(sample, timestep, scaled)
-            # calls of the denoiser per step
-            int(trial.order)
-    except SCHEDULER_ERRORS as error:
-        raise UserError(
-            f"base.scheduler: {type(scheduler).__name__} does not work with this model in {steps} steps ({first_line(error)}); "
-            "give more steps, or another such as KDPM2DiscreteScheduler"
+            "set base.scheduler_options, or give another scheduler"
         ) from error
 
 
@@ -171,4 +143,4 @@ def scheduler_class(name: str) -> Any:  # noqa: ANN401 - diffusers ships no type
 
 def components(pipeline: Pipeline) -> dict[str, nn.Module]:
     """Return the components that a LoRA may adapt, by their name in the pipeline."""
-    return {name: part for name in ADAPTABLE if (part := getattr(pipeline, name, None)) is not None}
+    return family_of(pipeline).components(pipeline)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from generation.families import denoiser
 from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import instead
 from generation.pipeline import Pipeline
@@ -33,7 +34,8 @@ def reward_guided(
     with state.without_merge(), torch.no_grad():
         states, *pooled = _text(pipeline, prompts, negative, guidance=guidance, clip_skip=clip_skip)
     count = len(prompts)
-    forward = pipeline.unet.forward
+    module = denoiser(pipeline)
+    forward = module.forward
 
     def predict(sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, **named: Any) -> tuple[Tensor]:  # noqa: ANN401
         added = named.pop("added_cond_kwargs", None)
@@ -48,7 +50,7 @@ def reward_guided(
         difference = strength * (merged - base[-count:])
         return (base + difference.repeat(len(base) // count, 1, 1, 1),)
 
-    with instead(pipeline.unet, predict):
+    with instead(module, predict):
         yield
 
 
@@ -59,7 +61,7 @@ def _text(
     guided = guidance > 1
     encoded = pipeline.encode_prompt(
         prompt=list(prompts),
-        device=pipeline.unet.device,
+        device=denoiser(pipeline).device,
         num_images_per_prompt=1,
         do_classifier_free_guidance=guided,
         negative_prompt=None if negative is None else list(negative),

@@ -80,7 +80,7 @@ def generate(
     # with Ray the workers generate: this process only checks files and writes
     sampler = Sampler(experiment, folder, torch_device if ray is None else torch.device("cpu"))
     try:
-        for line in prompt_warnings(sampler.pipeline, experiment.cases):
+        for line in prompt_warnings(sampler.pipeline, experiment.sampling, experiment.cases):
             note(line)
         made_with = _provenance(sampler, text, batch_size, str(torch_device))
         _claim(run, experiment.name, made_with.experiment_sha256)

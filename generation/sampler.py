@@ -1,6 +1,7 @@
 """Sampler: one pipeline that generates batches of images with the merge of an arm in its weights."""
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from evalkit.io.atomic_files import sha256_file
 from evalkit.plural import plural
 from generation.experiment import ArmSpec, CaseSpec, Experiment
 from generation.experiment_file import find_method
+from generation.families import family_of
 from generation.lora.factors import Lora
 from generation.lora_cache import LoraCache, lora_key
 from generation.merge.apply import Merge
@@ -47,6 +49,7 @@ class Sampler:
         base = experiment.base
         self.model = model_folder(base, folder)
         self.pipeline = load_pipeline(self.model, base.dtype, device, base.scheduler, base.scheduler_options)
+        self.family = family_of(self.pipeline)
         self.stats = GenerationStats()
         self.loras = LoraCache(experiment, folder, self.pipeline)
         check_sampling(self.pipeline, experiment.sampling)
@@ -111,7 +114,26 @@ class Sampler:
         Raises:
             UserError: the memory does not suffice, or the model returns NaN.
         """
+        groups: dict[object, list[int]] = defaultdict(list)
+        for index, request in enumerate(requests):
+            groups[self._batch_key(request)].append(index)
+        images: dict[int, NDArray[np.uint8]] = {}
+        for indices in groups.values():
+            images.update(zip(indices, self._generate([requests[index] for index in indices]), strict=True))
+        return [images[index] for index in range(len(requests))]
+
+    def _batch_key(self, request: ImageRequest) -> object:
+        """Return what the images of one call of the pipeline have in common: the lengths of prompts, if they are padded."""
+        if not self.family.pads_to_longest:
+            return None
+        with quiet():
+            texts = (request.case.prompt, request.case.negative_prompt or "")
+            return tuple(len(self.pipeline.tokenizer(text).input_ids) for text in texts)
+
+    def _generate(self, requests: Sequence[ImageRequest]) -> list[NDArray[np.uint8]]:
+        """Generate the images of one call of the pipeline."""
         sampling = self.experiment.sampling
+        self.family.set_size(self.pipeline, sampling.width, sampling.height)
         noise = torch.stack([self.noise(request.seed) for request in requests])
         negative = [request.case.negative_prompt for request in requests]
         start = time.perf_counter()
@@ -119,14 +141,17 @@ class Sampler:
             with quiet(), self._guidance(requests):
                 self.state.begin([image_key(request.case.id, request.seed) for request in requests])
                 images: NDArray[Any] = self.pipeline(
-                    prompt=[request.case.prompt for request in requests],
-                    negative_prompt=None if negative[0] is None else negative,
+                    **self.family.prompt_arguments(
+                        [request.case.prompt for request in requests],
+                        [text for text in negative if text is not None] or None,
+                        sampling.guidance,
+                        sampling.true_cfg_scale,
+                        sampling.clip_skip,
+                    ),
                     num_inference_steps=sampling.steps,
-                    guidance_scale=sampling.guidance,
-                    clip_skip=sampling.clip_skip,
                     width=sampling.width,
                     height=sampling.height,
-                    latents=noise.to(self.pipeline.unet.dtype),
+                    latents=self.family.pack(self.pipeline, noise),
                     generator=[step_generator(request.seed) for request in requests],
                     output_type="np",
                 ).images
@@ -158,6 +183,5 @@ class Sampler:
 
     def noise(self, seed: int) -> Tensor:
         """Return the initial noise of a seed at this experiment's size."""
-        factor = self.pipeline.vae_scale_factor
         sampling = self.experiment.sampling
-        return initial_noise(seed, (self.pipeline.unet.config.in_channels, sampling.height // factor, sampling.width // factor))
+        return initial_noise(seed, self.family.noise_shape(self.pipeline, sampling.width, sampling.height))

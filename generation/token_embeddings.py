@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from evalkit.errors import UserError, first_line
+from generation.families import denoiser
 from generation.pipeline import Pipeline
 from generation.tensor_file import write_tensors
 
@@ -38,11 +39,11 @@ def text_encoders(pipeline: Pipeline) -> dict[str, Any]:
     return {name: part for name in TOKENIZERS if (part := getattr(pipeline, name, None)) is not None}
 
 
-def attention_blocks(unet: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the UNet's blocks with cross-attention, in the order in which they run: down, middle, up."""
+def attention_blocks(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return a UNet's blocks with cross-attention, in the order in which they run: down, middle, up."""
     from diffusers.models.transformers.transformer_2d import Transformer2DModel
 
-    blocks = [(name, part) for name, part in unet.named_modules() if isinstance(part, Transformer2DModel)]
+    blocks = [(name, part) for name, part in module.named_modules() if isinstance(part, Transformer2DModel)]
     return sorted(blocks, key=lambda item: ("down_blocks", "mid_block", "up_blocks").index(item[0].partition(".")[0]))
 
 
@@ -58,7 +59,7 @@ class TokenVocabulary:
             name: [concept.vectors[name][index] for concept in embeddings for index in range(len(concept.words))]
             for name in text_encoders(pipeline)
         }
-        self._count = len(attention_blocks(pipeline.unet))
+        self._count = len(attention_blocks(denoiser(pipeline)))
         # by encoder, while it runs: the new token at each position (-1: none), and the current block
         self._running: dict[str, tuple[Tensor, int]] = {}
         new = [word for concept in embeddings for word in concept.words]
@@ -73,7 +74,7 @@ class TokenVocabulary:
                 stack.callback(encoder.__dict__.pop, "forward")
                 rows = encoder.get_input_embeddings()
                 stack.callback(rows.register_forward_hook(partial(self._embed, name)).remove)
-            for number, (_, block) in enumerate(attention_blocks(pipeline.unet)):
+            for number, (_, block) in enumerate(attention_blocks(denoiser(pipeline))):
                 hook = block.register_forward_pre_hook(partial(self._select_text, number), with_kwargs=True)
                 stack.callback(hook.remove)
             self._stack = stack.pop_all()
@@ -147,7 +148,7 @@ def _concatenated(values: Sequence[Any]) -> Any:  # noqa: ANN401 - a field of tr
 
 def write_embeddings(embeddings: TokenEmbeddings, pipeline: Pipeline, concept: str, path: Path) -> None:
     """Write a concept's token embeddings; the header names concept, tokens and blocks."""
-    names = [name for name, _ in attention_blocks(pipeline.unet)]
+    names = [name for name, _ in attention_blocks(denoiser(pipeline))]
     tensors = {name: vectors.float() for name, vectors in embeddings.vectors.items()}
     header = {
         HEADER_KEY: json.dumps({"concept": concept, "words": embeddings.words, "blocks": names}),
@@ -177,7 +178,7 @@ def read_embeddings(path: Path, pipeline: Pipeline) -> TokenEmbeddings:
             f"{path}: the header has no {HEADER_KEY}; give a file that evalkit train wrote for a recipe with [embeddings]"
         )
     words = tuple(json.loads(header[HEADER_KEY])["words"])
-    count = len(attention_blocks(pipeline.unet))
+    count = len(attention_blocks(denoiser(pipeline)))
     expected = {
         name: [len(words), count, encoder.get_input_embeddings().embedding_dim]
         for name, encoder in text_encoders(pipeline).items()

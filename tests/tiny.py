@@ -23,17 +23,18 @@ SIZE = 16
 LETTERS = [chr(code) for code in range(33, 127)]
 
 
-def tokenizer() -> CLIPTokenizer:
-    """Return a tokenizer of single letters, 16 tokens long."""
+def tokenizer(length: int = 16) -> CLIPTokenizer:
+    """Return a tokenizer of single letters that reads `length` tokens."""
     tokens = [*LETTERS, *(letter + "</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={token: number for number, token in enumerate(tokens)}, merges=[], model_max_length=16)
+    numbers = {token: number for number, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=numbers, merges=[], model_max_length=length)
 
 
 def _text_config(words: CLIPTokenizer, width: int) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=len(words), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=3, num_attention_heads=2,
-        max_position_embeddings=16, projection_dim=16, bos_token_id=len(words) - 2, eos_token_id=len(words) - 1,
-        pad_token_id=len(words) - 1,
+        max_position_embeddings=words.model_max_length, projection_dim=16, bos_token_id=len(words) - 2,
+        eos_token_id=len(words) - 1, pad_token_id=len(words) - 1,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from generation.batch_invariant import lora_output
 from generation.experiment import ArmSpec, CaseSpec
+from generation.families import in_denoiser
 from generation.lora.factors import Factors
 from generation.merge.apply import HOOKED
 from generation.merge.setup import Observer, WeightedLora, layers_of, module_of
@@ -77,7 +78,7 @@ def output_overlaps(sampler: Sampler, arm: ArmSpec, case: CaseSpec) -> tuple[lis
     plain: dict[str, Tensor] = {}
 
     def here(layer: str) -> _Sums:
-        return sums[layer, sampler.state.step() if layer.startswith("unet.") else 0]
+        return sums[layer, sampler.state.step() if in_denoiser(layer) else 0]
 
     def open_(layer: str, module: nn.Module, x: Tensor, output: Tensor) -> None:
         plain[layer] = output.clone()

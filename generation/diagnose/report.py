@@ -16,6 +16,7 @@ from evalkit.metric_spec.histograms import REACH, Counts, density
 from generation.diagnose.layer_outputs import InputCrosstalk, OutputOverlap, OutputStrength
 from generation.diagnose.pairwise_overlap import PairOverlap
 from generation.diagnose.sign_conflicts import SignConflict
+from generation.families import in_denoiser
 
 
 def write_table(folder: Path, name: str, rows: Sequence[Any]) -> None:
@@ -119,7 +120,7 @@ def _by_step(path: Path, rows: Sequence[Any], value: Callable[[Any], float], lab
     for arm in dict.fromkeys(row.arm for row in rows):
         by_step: dict[int, list[float]] = {}
         for row in rows:
-            if row.arm == arm and row.layer.startswith("unet."):
+            if row.arm == arm and in_denoiser(row.layer):
                 by_step.setdefault(row.step, []).append(value(row))
         axes.plot(
             sorted(by_step),

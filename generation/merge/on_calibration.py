@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from evalkit.errors import UserError
+from generation.families import family_of, in_denoiser
 from generation.lora.factors import Factors
 from generation.merge.calibration import Moments
 from generation.merge.on_weights import layer_inputs
@@ -36,12 +37,16 @@ def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], sta
     for weighted in active:
         in_words(setup, weighted)
     with torch.no_grad(), quiet():
-        text = {layer: here for layer, here in layers.items() if not layer.startswith("unet.")}
-        made = _watched(setup, pipeline, active, text, lambda prompts: _read(pipeline, prompts)) if text else {}
+        text = {layer: here for layer, here in layers.items() if not in_denoiser(layer)}
+        made = (
+            _watched(setup, pipeline, active, text, lambda prompts: family_of(pipeline).encode_unguided(pipeline, prompts))
+            if text
+            else {}
+        )
         with folded(pipeline, made):
-            unet = {layer: here for layer, here in layers.items() if layer.startswith("unet.")}
+            rest = {layer: here for layer, here in layers.items() if in_denoiser(layer)}
             made |= (
-                _watched(setup, pipeline, active, unet, lambda prompts: draw_alone(setup, pipeline, prompts)) if unet else {}
+                _watched(setup, pipeline, active, rest, lambda prompts: draw_alone(setup, pipeline, prompts)) if rest else {}
             )
     return dict(sorted(made.items()))
 
@@ -106,12 +111,6 @@ def _groups(setup: Setup, layers: Mapping[str, list[WeightedLora]]) -> Iterator[
         yield group
 
 
-def _read(pipeline: Pipeline, prompts: list[str]) -> None:
-    pipeline.encode_prompt(
-        prompt=prompts, device=pipeline.unet.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-    )
-
-
 def in_words(setup: Setup, weighted: WeightedLora) -> list[str]:
     """Return the calibration prompts in the words of a LoRA's concept; raise a UserError if it has none."""
     if not weighted.words:
@@ -121,17 +120,17 @@ def in_words(setup: Setup, weighted: WeightedLora) -> list[str]:
 
 def draw_alone(setup: Setup, pipeline: Pipeline, prompts: list[str]) -> Tensor:
     """Sample prompts at the model's own size without guidance, from noise of the arm's seed; return the final latents."""
-    config = pipeline.unet.config
-    sides = (config.sample_size,) * 2 if isinstance(config.sample_size, int) else tuple(config.sample_size)
+    family = family_of(pipeline)
+    width, height = family.native_size(pipeline)
+    family.set_size(pipeline, width, height)
     seeds = [derived("calibration", setup.seed, number) for number in range(len(prompts))]
-    noise = torch.stack([initial_noise(seed, (config.in_channels, *sides)) for seed in seeds])
+    noise = torch.stack([initial_noise(seed, family.noise_shape(pipeline, width, height)) for seed in seeds])
     latents: Tensor = pipeline(
-        prompt=prompts,
+        **family.unguided(prompts),
         num_inference_steps=setup.settings.calibration_steps,
-        guidance_scale=1.0,
-        height=sides[0] * pipeline.vae_scale_factor,
-        width=sides[1] * pipeline.vae_scale_factor,
-        latents=noise.to(pipeline.unet.dtype),
+        height=height,
+        width=width,
+        latents=family.pack(pipeline, noise),
         generator=[step_generator(seed) for seed in seeds],
         output_type="latent",
     ).images

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from generation.batch_invariant import lora_output
+from generation.families import denoiser, family_of, in_denoiser
 from generation.lora.factors import Factors
 from generation.merge.lowrank import side_by_side
 from generation.merge.method_inputs import ColumnObjective
@@ -31,7 +32,7 @@ def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], sta
     """
     active = sorted(at_work(loras), key=lambda weighted: weighted.place)
     layers = layers_of(active)
-    shared = {layer: here for layer, here in layers.items() if layer.startswith("unet.") and len(here) > 1}
+    shared = {layer: here for layer, here in layers.items() if in_denoiser(layer) and len(here) > 1}
     columns: Mapping[str, Tensor] = {}
     if shared:
         own = setup.settings.model_dump(exclude={"prompts", "calibration_steps"})
@@ -59,7 +60,7 @@ class _Bench:
         self.parts = {
             layer: [(one, one.part(layer, module_of(pipeline, layer).weight.device)) for one in here]
             for layer, here in layers_of(loras).items()
-            if layer.startswith("unet.")
+            if in_denoiser(layer)
         }
         self.columns = {
             layer: torch.stack([torch.ones_like(part.down[0]) for _, part in self.parts[layer]]).requires_grad_()
@@ -72,8 +73,7 @@ class _Bench:
         from diffusers import DDPMScheduler
 
         pipeline = self.pipeline
-        size = pipeline.unet.config.sample_size
-        side = (size if isinstance(size, int) else size[0]) * pipeline.vae_scale_factor
+        side = family_of(pipeline).native_size(pipeline)[1]
         conditions = PromptConditions(pipeline, side, trained=True)
         prompts = [in_words(self.setup, weighted) for weighted in self.loras]
         latents, apart, together = [], [], []
@@ -100,11 +100,11 @@ class _Bench:
             module_of(pipeline, layer).register_forward_hook(partial(self._add, layer=layer), with_kwargs=False)
             for layer in self.parts
         ]
-        pipeline.unet.enable_gradient_checkpointing()
+        denoiser(pipeline).enable_gradient_checkpointing()
         try:
             yield ColumnObjective(self.columns, errors)
         finally:
-            pipeline.unet.disable_gradient_checkpointing()
+            denoiser(pipeline).disable_gradient_checkpointing()
             for hook in hooks:
                 hook.remove()
 
@@ -112,11 +112,11 @@ class _Bench:
         def both(layer: str, device: torch.device) -> Factors:
             return side_by_side([one.part(layer, device) for one in self.loras if layer in one.layers])
 
-        return {layer: partial(both, layer) for layer in layers_of(self.loras) if not layer.startswith("unet.")}
+        return {layer: partial(both, layer) for layer in layers_of(self.loras) if not in_denoiser(layer)}
 
     def _guess(self, noisy: Tensor, when: Tensor, condition: dict[str, Any], alone: WeightedLora | None) -> Tensor:
         self.alone = alone
-        guess: Tensor = self.pipeline.unet(noisy, when, **condition).sample
+        guess: Tensor = denoiser(self.pipeline)(noisy, when, **condition).sample
         return guess
 
     def _add(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor, layer: str) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from generation.batch_invariant import lora_output
+from generation.families import denoiser
 from generation.lora.factors import Factors
 from generation.merge.lowrank import side_by_side
 from generation.merge.method_inputs import StepPlan
@@ -48,7 +49,7 @@ def hooked(
             stack.callback(module_of(pipeline, layer).register_forward_hook(hook).remove)
         passes = max(table.shape[0] for table in tables.values())
         if passes > 1:
-            stack.enter_context(_averaged(pipeline.unet, clock, passes))
+            stack.enter_context(_averaged(denoiser(pipeline), clock, passes))
         yield
 
 
@@ -60,7 +61,7 @@ class _Clock:
     number: int = 0
 
     def gains(self, table: Tensor, component: str) -> tuple[float, ...]:
-        now = table[self.number, self.state.step()] if component == "unet" else table[:, 0].amax(0)
+        now = table[self.number, self.state.step()] if component == self.state.family.denoiser else table[:, 0].amax(0)
         return tuple(now.tolist())
 
 
@@ -98,9 +99,9 @@ class _StepHook:
 
 
 @contextmanager
-def _averaged(unet: Any, clock: _Clock, passes: int) -> Iterator[None]:  # noqa: ANN401 - diffusers ships no types
+def _averaged(module: Any, clock: _Clock, passes: int) -> Iterator[None]:  # noqa: ANN401 - diffusers ships no types
     """Replace the denoiser's prediction by the mean over the passes while a block runs."""
-    forward = unet.forward
+    forward = module.forward
 
     def mean(*args: Any, **named: Any) -> Any:  # noqa: ANN401 - the denoiser's own signature
         guesses = []
@@ -111,5 +112,5 @@ def _averaged(unet: Any, clock: _Clock, passes: int) -> Iterator[None]:  # noqa:
         guess = torch.stack(guesses).mean(0)
         return (guess,) if isinstance(given, tuple) else type(given)(sample=guess)
 
-    with instead(unet, mean):
+    with instead(module, mean):
         yield

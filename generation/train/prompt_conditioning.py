@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from generation.families import denoiser
 from generation.pipeline import Pipeline
 
 
@@ -17,7 +18,7 @@ class PromptConditions:
         self.times: Tensor | None = None
         if getattr(pipeline, "text_encoder_2", None) is not None:
             width = pipeline.text_encoder_2.config.projection_dim
-            self.times = pipeline._get_add_time_ids((size, size), (0, 0), (size, size), pipeline.unet.dtype, width)
+            self.times = pipeline._get_add_time_ids((size, size), (0, 0), (size, size), denoiser(pipeline).dtype, width)
 
     def __call__(self, prompts: list[str]) -> dict[str, Any]:
         """Return the UNet's keyword arguments for a batch of prompts, as the encoders are now."""
@@ -40,6 +41,6 @@ class PromptConditions:
 
     def _encode(self, prompts: list[str]) -> tuple[Tensor, ...]:
         encoded = self.pipeline.encode_prompt(
-            prompts, device=self.pipeline.unet.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+            prompts, device=denoiser(self.pipeline).device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )
         return (encoded[0],) if self.times is None else (encoded[0], encoded[2])

@@ -3,6 +3,7 @@
 import torch
 from torch import Generator, nn
 
+from generation.families import denoiser
 from generation.pipeline import Pipeline
 from generation.seeds import derived
 from generation.token_embeddings import TOKENIZERS, TokenEmbeddings, attention_blocks, text_encoders
@@ -22,7 +23,7 @@ def begin_words(pipeline: Pipeline, wanted: Embeddings, seed: int) -> TokenEmbed
         generator = Generator("cpu").manual_seed(derived("embedding", seed, name))
         special = torch.randn(rows.shape[1], generator=generator).to(rows) * wanted.sigma
         first = torch.stack([special, *[rows[pieces].mean(0)] * (len(wanted.words) - 1)])
-        vectors[name] = nn.Parameter(first[:, None].repeat(1, len(attention_blocks(pipeline.unet)), 1))
+        vectors[name] = nn.Parameter(first[:, None].repeat(1, len(attention_blocks(denoiser(pipeline))), 1))
     return TokenEmbeddings(wanted.words, vectors)
 
 

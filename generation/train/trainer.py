@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from generation.families import denoiser
 from generation.pipeline import Pipeline
 from generation.token_embeddings import TokenVocabulary, text_encoders, write_embeddings
 from generation.train.adapters import add_adapters, without_adapters, write_adapters
@@ -72,7 +73,7 @@ def train_lora(
     """
     from diffusers import DDPMScheduler
 
-    accelerator = accelerator_for(pipeline.unet.device, pipeline.unet.dtype)
+    accelerator = accelerator_for(denoiser(pipeline).device, denoiser(pipeline).dtype)
     own = instance_images(recipe, folder)
     prior = prior_images(pipeline, recipe, cache, lambda done, total: progress("drawing prior images", done, total))
     generator = torch.Generator("cpu").manual_seed(recipe.seed)
@@ -130,7 +131,7 @@ def _compute_twice(pipeline: Pipeline, *, text: bool) -> None:
     from torch.utils.checkpoint import checkpoint
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    pipeline.unet.enable_gradient_checkpointing()
+    denoiser(pipeline).enable_gradient_checkpointing()
     for encoder in text_encoders(pipeline).values() if text else ():
         for layer in encoder.modules():
             # transformers' own switch works in training mode alone, which would also turn on dropouts of the base model
@@ -155,7 +156,7 @@ def _objective(
 ) -> Objective:
     def ask(noisy: Tensor, when: Tensor, condition: dict[str, Any]) -> Tensor:
         with accelerator.autocast():
-            prediction: Tensor = pipeline.unet(noisy, when, **condition).sample
+            prediction: Tensor = denoiser(pipeline)(noisy, when, **condition).sample
         return prediction
 
     def reference(noisy: Tensor, when: Tensor, prompts: list[str]) -> Tensor:

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import write_atomic
 from generation.experiment import TINYWORLD
+from generation.families import denoiser, family_of
 from generation.paths import IMAGE_SUFFIXES
 from generation.pipeline import Pipeline
 from generation.seeds import initial_noise
@@ -98,11 +99,12 @@ def prior_images(
 
 def draw(pipeline: Pipeline, prompts: list[str], seeds: list[int], recipe: TrainingRecipe) -> list[Image.Image]:
     """Return one image per prompt and seed, sampled with the prior's settings."""
-    side = recipe.size // pipeline.vae_scale_factor
-    noise = torch.stack([initial_noise(seed, (pipeline.unet.config.in_channels, side, side)) for seed in seeds])
+    family = family_of(pipeline)
+    shape = family.noise_shape(pipeline, recipe.size, recipe.size)
+    noise = torch.stack([initial_noise(seed, shape) for seed in seeds])
     images: list[Image.Image] = pipeline(
         prompt=prompts,
-        latents=noise.to(pipeline.unet.device, pipeline.unet.dtype),
+        latents=family.pack(pipeline, noise).to(denoiser(pipeline).device),
         num_inference_steps=recipe.prior_steps,
         guidance_scale=recipe.prior_guidance,
         width=recipe.size,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from evalkit.errors import UserError
 from generation.experiment_file import read_experiment
+from generation.families.stable_diffusion import SDXL
 from generation.lora.factors import Factors, Lora
 from generation.lora.lora_file import load_lora
 from generation.merge.apply import Merge
@@ -20,7 +21,7 @@ from generation.merge.method_inputs import Layer
 from generation.merge.methods import MERGE_METHODS
 from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import WeightedLora, at_work
-from generation.pipeline import Pipeline, check_scheduler, load_pipeline
+from generation.pipeline import Pipeline, load_pipeline
 from tests.merging import INPUTS, as_trained, lora_parts, merged
 from tests.tiny import adapted, save_peft_lora
 from tests.unet import unet_inputs
@@ -208,7 +209,7 @@ def test_a_sampler_that_can_not_draw_is_named(name: str, world: Path) -> None:
     steps, message = MISFITS[name]
     before = torch.get_rng_state()
     with pytest.raises(UserError, match=rf"base\.scheduler: {name} {message}") as caught:
-        check_scheduler(load_pipeline(world / "sdxl", scheduler=name).scheduler, steps)
+        SDXL.check_scheduler(load_pipeline(world / "sdxl", scheduler=name).scheduler, steps)
     assert "\n" not in str(caught.value)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -218,7 +219,7 @@ SAMPLERS = ("PNDMScheduler", "HeunDiscreteScheduler", "KDPM2AncestralDiscreteSch
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_other_samplers_pass(name: str, world: Path) -> None:
-    check_scheduler(load_pipeline(world / "sdxl", scheduler=name).scheduler, 5)
+    SDXL.check_scheduler(load_pipeline(world / "sdxl", scheduler=name).scheduler, 5)
 
 
 def test_a_case_whose_weights_are_all_zero_is_the_base_model(odd: tuple[Pipeline, list[WeightedLora]]) -> None:

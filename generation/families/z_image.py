@@ -1,0 +1,36 @@
+"""Z-Image: a single-stream transformer that receives a list of images, guided rows first."""
+
+from typing import Any
+
+from torch import Tensor
+
+from generation.families.family import Family
+
+
+class ZImage(Family):
+    """Z-Image (Tongyi 2025). Its scale is the usual one minus 1, so guidance is active above 0.
+
+    Prompts are padded to the longest of a batch. The embedders of images and captions receive all tokens of a batch in one
+    matrix, without a row per image.
+    """
+
+    name = "z_image"
+    pipelines = ("ZImagePipeline",)
+    guided_first = True
+    guidance_threshold = 0.0
+    pads_to_longest = True
+    rowless = ("all_x_embedder", "cap_embedder")
+    blocks = ("noise_refiner", "context_refiner", "layers")
+    passes_sigmas = False
+    passes_mu = True
+
+    def native_size(self, pipeline: Any) -> tuple[int, int]:  # noqa: ANN401
+        """Return 1024 px, the pipeline's default."""
+        return 1024, 1024
+
+    def pack(self, pipeline: Any, noise: Tensor) -> Tensor:  # noqa: ANN401
+        """Return noise in float32, as the pipeline keeps its latents."""
+        return noise
+
+
+Z_IMAGE = ZImage()
