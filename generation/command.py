@@ -65,6 +65,7 @@ def generate(
 def methods(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference page docs/methods.md instead.")] = False,
     lora_files: Annotated[bool, typer.Option("--lora-files", help="Print the page docs/lora-files.md instead.")] = False,
+    families: Annotated[bool, typer.Option("--families", help="Print which base-model families each method supports.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the merge methods: what each acts on, its parameters with their defaults, and its source."""
@@ -78,6 +79,12 @@ def methods(
         return
     if markdown:
         typer.echo(methods_page(MERGE_METHODS), nl=False)
+        return
+    if families:
+        from generation.families import FAMILIES
+        from generation.merge.family_support import support_table
+
+        typer.echo(support_table(MERGE_METHODS.values(), FAMILIES), nl=False)
         return
     rows = [
         {

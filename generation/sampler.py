@@ -22,6 +22,7 @@ from generation.families import family_of
 from generation.lora.factors import Lora
 from generation.lora_cache import LoraCache, lora_key
 from generation.merge.apply import Merge
+from generation.merge.family_support import check_layers, check_support
 from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import Change, Observer, WeightedLora
 from generation.paths import embeddings_file, model_folder
@@ -53,6 +54,7 @@ class Sampler:
         self.stats = GenerationStats()
         self.loras = LoraCache(experiment, folder, self.pipeline)
         check_sampling(self.pipeline, experiment.sampling)
+        self._check_support()
         files = {
             concept.name: file for concept in experiment.concepts if (file := embeddings_file(concept, folder)) is not None
         }
@@ -61,6 +63,21 @@ class Sampler:
         self._vocabulary = TokenVocabulary(self.pipeline, embeddings) if embeddings else None
         self.state = SamplingState(self.pipeline, experiment.sampling.steps)
         self._arm = ""
+
+    def _check_support(self) -> None:
+        """Refuse arms and options that the family of the base model does not support."""
+        for arm in self.experiment.arms:
+            method = find_method(arm)
+            check_support(method, self.family, arm.parameters)
+            check_layers(method, self.family, (self.lora(concept.name, arm) for concept in self.experiment.concepts))
+        options = {"sampling.reward_guidance": self.experiment.sampling.reward_guidance > 0}
+        options["concepts.embeddings"] = any(concept.embeddings is not None for concept in self.experiment.concepts)
+        for option, used in options.items():
+            if used and self.family.denoiser != "unet":
+                raise UserError(
+                    f"{option}: is not supported by {self.family.name}, only by sd15 and sdxl, since it changes the inputs "
+                    "of a UNet; remove it"
+                )
 
     def close(self) -> None:
         """Leave the pipeline as it was loaded."""
@@ -156,9 +173,8 @@ class Sampler:
                     output_type="np",
                 ).images
         except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"out of memory with {plural(len(requests), 'image')} at once; give a smaller --batch-size"
-            ) from error
+            count = plural(len(requests), "image")
+            raise UserError(f"out of memory with {count} at once; give a smaller --batch-size") from error
         self.stats.sampling[self._arm] += time.perf_counter() - start
         if not np.isfinite(images).all():
             raise UserError(

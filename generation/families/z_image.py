@@ -25,8 +25,9 @@ class ZImage(Family):
     passes_mu = True
 
     def native_size(self, pipeline: Any) -> tuple[int, int]:  # noqa: ANN401
-        """Return 1024 px, the pipeline's default."""
-        return 1024, 1024
+        """Return 128 elements per side: 1024 px with the VAE's factor of 8, the pipeline's default."""
+        side = 128 * int(pipeline.vae_scale_factor)
+        return side, side
 
     def pack(self, pipeline: Any, noise: Tensor) -> Tensor:  # noqa: ANN401
         """Return noise in float32, as the pipeline keeps its latents."""

@@ -125,7 +125,11 @@ class _OutputHook:
         if self.conv is None:
             flat = x.reshape(-1, x.shape[-1])
             hidden = self.maker.scratch.take("hidden", (len(flat), len(self.down)), x.dtype, x.device)
-            return torch.mm(flat, self.down.T, out=hidden).view(x.shape[0], -1, len(self.down))
+            # products of few rows round by their number, so that the images of a batch go one by one
+            pieces = len(x) if _is_short(x.device, len(flat) // len(x)) else 1
+            for rows, into in zip(torch.tensor_split(flat, pieces), torch.tensor_split(hidden, pieces), strict=True):
+                torch.mm(rows, self.down.T, out=into)
+            return hidden.view(x.shape[0], -1, len(self.down))
         return convolve(self.conv, x, self.down).flatten(2).transpose(1, 2)
 
     def _draws(self, rows: int, tokens: int) -> MaskDraws:
@@ -171,7 +175,9 @@ class _OutputHook:
         rows, tokens = hidden.shape[0], hidden.shape[1]
         flat, inner = target.view(rows * tokens, -1), hidden.reshape(rows * tokens, -1)
         height = max(LOWEST, BLOCK.get(flat.device.type, LARGE_BLOCK) // flat.shape[1])
-        blocks = max(1, flat.shape[0] // height)
+        short = _is_short(flat.device, tokens)
+        blocks = rows if short else max(1, flat.shape[0] // height)
+        seen: list[tuple[list[Tensor], list[Tensor]]] = []
         scratch = self.maker.scratch
         parted = self._draws(rows, tokens).split(blocks), *(torch.tensor_split(whole, blocks) for whole in (inner, flat))
         for draws, z, there in zip(*parted, strict=True):
@@ -181,5 +187,16 @@ class _OutputHook:
                 there.addcmul_(torch.mm(part, up.T, out=y), gain)
             if self.observe is not None:
                 outputs = [part @ up.T for part, up in zip(torch.split(z, self.ranks, dim=1), self.ups, strict=True)]
-                self.observe(self.maker.layer, outputs, [gain.clone() for gain in gains])
+                seen.append((outputs, [gain.clone() for gain in gains]))
+                if not short or len(seen) == blocks:
+                    outputs, gains = (
+                        [torch.cat(parts) for parts in zip(*side, strict=True)] for side in zip(*seen, strict=True)
+                    )
+                    self.observe(self.maker.layer, outputs, gains)
+                    seen.clear()
         return target
+
+
+def _is_short(device: torch.device, tokens: int) -> bool:
+    """Return whether products of one image's tokens have so few rows that BLAS on the CPU rounds by their number."""
+    return device.type == "cpu" and tokens < LOWEST

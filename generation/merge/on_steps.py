@@ -109,7 +109,11 @@ def _averaged(module: Any, clock: _Clock, passes: int) -> Iterator[None]:  # noq
             given = forward(*args, **named)
             guesses.append(given[0])
         clock.number = 0
-        guess = torch.stack(guesses).mean(0)
+        if isinstance(guesses[0], list):
+            # Z-Image predicts a list of images
+            guess: Any = [torch.stack(images).mean(0) for images in zip(*guesses, strict=True)]
+        else:
+            guess = torch.stack(guesses).mean(0)
         return (guess,) if isinstance(given, tuple) else type(given)(sample=guess)
 
     with instead(module, mean):

@@ -29,6 +29,8 @@ EVERY_TRANSFORMER = pytest.mark.parametrize("name", TRANSFORMERS)
 # Families that diffusers merges by `set_adapters`; PixArt-Sigma has no LoRA loader in diffusers.
 LOADERS = [name for name in TRANSFORMERS if name != "pixart_sigma"]
 PIXELS = {"sana": 32, "lumina2": 32}
+# Families whose images may differ by one level of 255 between batches, as docs/generation.md states.
+BATCH_DEPENDENT = ("lumina2",)
 GUIDANCE = {"flux": 3.5}
 EXPERIMENT = """
 [base]
@@ -86,7 +88,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             save_family(name, folder / name)
             pipeline = load_pipeline(folder / name)
             for seed, lora in enumerate(("star", "ring")):
-                save_peft_lora(folder / f"{lora}.safetensors", attention(pipeline, seed), rank=2 + seed, seed=seed, size=0.3)
+                save_peft_lora(folder / f"{lora}.safetensors", attention(pipeline, seed), rank=2 + seed, seed=seed, size=1.0)
             text = EXPERIMENT.format(name=name, guidance=GUIDANCE.get(name, 4.0), pixels=PIXELS.get(name, 16), more="")
             (folder / "experiment.toml").write_text(text)
         return folder
@@ -162,6 +164,7 @@ def test_our_noise_is_the_pipeline_s_own(name: str, worlds: Callable[[str], Path
     assert np.array_equal(ours, own)
 
 
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute")
 @pytest.mark.parametrize("name", LOADERS)
 def test_direct_equals_set_adapters(name: str, worlds: Callable[[str], Path]) -> None:
     """`set_adapters` adds two outputs where a folded merge adds one change of the weight: equal up to rounding."""
@@ -184,6 +187,7 @@ def test_direct_equals_set_adapters(name: str, worlds: Callable[[str], Path]) ->
     assert levels <= 1 < moved
 
 
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute")
 def test_direct_equals_an_injection_through_peft_on_pixart(worlds: Callable[[str], Path]) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -218,7 +222,8 @@ def test_an_image_has_the_same_bytes_alone_and_in_a_batch(name: str, label: str,
     together = generated(sampler, label, requests)
     alone = [generated(sampler, label, [request])[0] for request in requests]
     sampler.close()
-    assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
+    differences = [np.abs(one.astype(int) - other).max() for one, other in zip(alone, together, strict=True)]
+    assert max(differences) <= (1 if name in BATCH_DEPENDENT else 0)
     assert len({image.tobytes() for image in together}) == len(together)
 
 
