@@ -1,0 +1,99 @@
+"""Every merge method on every base-model family: it changes the image, or is refused with the stated reason."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from evalkit.errors import UserError
+from generation.families import FAMILIES, family_of
+from generation.lora.lora_file import load_lora
+from generation.merge.apply import Merge
+from generation.merge.family_support import check_support, refusal, required_parameters
+from generation.merge.methods import MERGE_METHODS
+from generation.merge.sampling_state import SamplingState
+from generation.merge.setup import WeightedLora
+from generation.pipeline import Pipeline, load_pipeline, quiet
+from generation.seeds import initial_noise
+from tests.generation.test_families import PIXELS, TRANSFORMERS, attention
+from tests.merging import as_trained
+from tests.tiny import save_peft_lora
+from tests.tiny_families import save_family
+
+# Combinations that are refused: family -> methods. A combination that starts to work has to be removed here.
+REFUSED = {family.name: {"ziplora"} for family in FAMILIES if family.denoiser != "unet"}
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Pipeline, list[WeightedLora]]]:
+    """Return a family's tiny pipeline, with a small native size for calibration, and two LoRAs."""
+    cache: dict[str, tuple[Pipeline, list[WeightedLora]]] = {}
+
+    def load(name: str) -> tuple[Pipeline, list[WeightedLora]]:
+        if name not in cache:
+            folder = tmp_path_factory.mktemp(name)
+            pipeline = load_pipeline(save_family(name, folder / name))
+            if hasattr(pipeline, "default_sample_size") and name != "hidream":
+                pipeline.default_sample_size = 8
+            loras = []
+            for place, words in enumerate(("star", "ring")):
+                path = save_peft_lora(folder / f"{words}.safetensors", attention(pipeline, place), rank=2, seed=place, size=1.0)
+                loras.append(WeightedLora(load_lora(path, pipeline), 1.0, place, words))
+            cache[name] = pipeline, loras
+        return cache[name]
+
+    return load
+
+
+def test_the_table_of_refusals_is_exact() -> None:
+    refused = {
+        family.name: {method.name for method in MERGE_METHODS.values() if refusal(method, family) is not None}
+        for family in FAMILIES
+    }
+    assert {name: methods for name, methods in refused.items() if methods} == REFUSED
+    assert sum(map(len, REFUSED.values())) == 10
+
+
+@torch.no_grad()
+def image(pipeline: Pipeline, merge: Merge, loras: list[WeightedLora]) -> Any:
+    family = family_of(pipeline)
+    pixels = PIXELS.get(family.name, 16)
+    family.set_size(pipeline, pixels, pixels)
+    noise = initial_noise(3, family.noise_shape(pipeline, pixels, pixels))[None]
+    state = SamplingState(pipeline, 2)
+    try:
+        with merge.applied(pipeline, loras, state), quiet():
+            state.begin([7])
+            return pipeline(
+                **family.prompt_arguments(["star ring"], ["bad"], 3.5, 1.0, None),
+                num_inference_steps=2, width=pixels, height=pixels, latents=family.pack(pipeline, noise), output_type="np",
+            ).images  # fmt: skip
+    finally:
+        state.close()
+
+
+@pytest.mark.parametrize("method", MERGE_METHODS)
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_method_runs_or_is_refused(
+    name: str, method: str, loaded: Callable[[str], tuple[Pipeline, list[WeightedLora]]]
+) -> None:
+    family = next(family for family in FAMILIES if family.name == name)
+    card = MERGE_METHODS[method]
+    if method in REFUSED.get(name, ()):
+        with pytest.raises(UserError, match=f"{method} does not support {name}: "):
+            check_support(card, family, {})
+        return
+    pipeline, loras = loaded(name)
+    parameters: dict[str, Any] = {"calibration_steps": 1} if card.acts_on == "calibrated" else {}
+    if required_parameters(card, family):
+        with pytest.raises(UserError, match=r"parameters\.blocks is missing"):
+            check_support(card, family, {})
+        parameters["blocks"] = (family.denoiser, tuple(f"{family.denoiser}.{block}" for block in family.blocks))
+    check_support(card, family, parameters)
+    merge = Merge(card, card.settings(parameters), seed=11)
+    merged = image(pipeline, merge, as_trained(method, loras))
+    plain = image(pipeline, merge, [])
+    assert np.isfinite(merged).all()
+    assert not np.array_equal(merged, plain)
