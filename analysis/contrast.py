@@ -1,4 +1,4 @@
-"""A contrast: an estimated difference between two arms, what it rests on, and what may be said of it."""
+"""A contrast: an estimated difference between two arms, its evidence, and its verdict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ class ScopedResult(Result):
 class Contrast(Result):
     """The difference between `first` and `second` on one scale.
 
-    What could not be computed is None, and `notes` says why in whole sentences; no field is ever NaN.
+    What could not be computed is None, and `notes` gives the reason in whole sentences; no field is ever NaN.
     """
 
     first: str
@@ -89,7 +89,7 @@ class Contrast(Result):
 
     @property
     def verdict(self) -> Verdict:
-        """Return {significant?} x {equivalent?}, each after correction where there was one."""
+        """Return {significant?} x {equivalent?}, each after correction, if any."""
         return verdict_of(self.p, self.p_adjusted, self.p_equivalence, self.p_equivalence_adjusted)
 
     def records(self) -> list[dict[str, object]]:

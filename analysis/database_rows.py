@@ -102,7 +102,7 @@ class RunData:
 def read_run(database: Database, run_id: int, simulated: bool | None = None) -> RunData:
     """Return what the database holds of a run.
 
-    `simulated`: True takes judgments of simulated participants in, False leaves them out, None takes them only where there are
+    `simulated`: True takes judgments of simulated participants in, False leaves them out, None takes them only if there are
     no others.
 
     Raises:

@@ -104,7 +104,7 @@ def score(
     UserError
         An argument is wrong, an image cannot be read, or a metric is unknown.
     MissingWeightsError
-        The weights of a metric are unavailable; the message says how to get them.
+        The weights of a metric are unavailable; the message tells how to get them.
     """
     from evalkit.scoring.in_memory import score_images
 

@@ -85,7 +85,7 @@ class ArmSpec(Record):
 class CaseSpec(Record):
     """One prompt that every arm generates. Without `negative_prompt` the model's default is used.
 
-    The LoRAs of the concepts `beside` are merged as well, although the prompt does not contain them.
+    The LoRAs of these further concepts are merged as well, although the prompt does not contain them.
     """
 
     id: Name
@@ -112,8 +112,8 @@ class CaseSpec(Record):
 class CaseGrid(Record):
     """Cases made from the concepts: every subset of `choose` concepts with every `template`, filled with their words in order.
 
-    Each number in `merged` makes a separate case in which that many concepts are merged: the chosen ones, and `beside` them the
-    next ones in the list, which continues at its beginning after its end.
+    Each number in `merged` makes a separate case in which that many concepts are merged: the chosen ones and further
+    ones, the next in the list, which continues at its beginning after its end.
     """
 
     choose: Annotated[int, Field(ge=1)]

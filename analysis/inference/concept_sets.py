@@ -39,7 +39,7 @@ class ConceptSets:
     def of(cls, rows: Sequence[Sequence[Hashable]], names: Sequence[Hashable] | None = None) -> "ConceptSets":
         """Return the sets of `rows`, one collection of concepts per row.
 
-        Where `names` (one per row: its case) is given, a row without concepts stands for its case alone.
+        If `names` (one per row: its case) is given, a row without concepts represents its case alone.
         """
         sets = [frozenset(row) for row in rows]
         if names is not None:
@@ -70,12 +70,12 @@ class ConceptSets:
 
     @cached_property
     def common(self) -> frozenset[Hashable]:
-        """Return the concepts that are in every set, if there are several sets: they are fixed, so they stand for no others."""
+        """Return the concepts that are in every set, if there are several sets: they are fixed, so they represent no others."""
         return frozenset.intersection(*self.members) if len(self.members) > 1 else frozenset()
 
     @cached_property
     def varying(self) -> "ConceptSets":
-        """Return the sets without their common concepts; a set that has no others stands for itself."""
+        """Return the sets without their common concepts; a set that has no others represents itself."""
         if all(self.members) and not self.common:
             return self
         members = [held - self.common for held in self.members]

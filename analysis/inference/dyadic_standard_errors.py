@@ -54,7 +54,7 @@ def cluster_factor(share: Floats) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class DyadicDesign:
-    """What the design alone says of the dyadic variance; `sets` are those without concepts that are in all of them.
+    """The dyadic variance expected from the design alone; `sets` are those without concepts that are in all of them.
 
     The variance of the mean is `factor` times the sum of products of the sets' residual totals (divided by all rows) over sets
     that share a concept. Two kinds of effects are told apart for its degrees of freedom: those of concepts, and those of sets

@@ -1,6 +1,6 @@
 """Equivalence tests: two one-sided tests (Schuirmann 1987) of a mean, a clustered share and a binomial count.
 
-Equivalence within a margin is shown at 5 % where the 90 % interval lies within the margin. A large p of a difference shows
+Equivalence within a margin is shown at 5 % if the 90 % interval is within the margin. A large p of a difference shows
 nothing.
 """
 

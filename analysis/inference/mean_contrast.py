@@ -45,7 +45,7 @@ def mean_tests(
 ) -> MeanTests:
     """Return intervals and tests of the mean of each column of `values` (rows, columns).
 
-    `votes` says that values are between 0 and 1, as votes are: then the intervals are Wilson's with an effective number of
+    `votes` means that values are between 0 and 1, as votes are: then the intervals are Wilson's with an effective number of
     votes (`analysis.inference.share_intervals`). Else they are those of a t.
     """
     df = variance.df

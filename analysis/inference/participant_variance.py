@@ -138,7 +138,7 @@ class ParticipantMoments:
 
     @cached_property
     def df(self) -> float:
-        """Return the degrees of freedom of the estimated variance if votes had no error of their own."""
+        """Return the degrees of freedom of the estimated variance if votes had no error."""
         people = int(np.count_nonzero(self.weights))
         return (people - 1) / people / float(self.weights @ self.weights)
 
@@ -157,7 +157,7 @@ class ParticipantMoments:
         """Return the standard error that the estimated variance has if participants do not differ.
 
         With one participant who gives half of the votes it is larger than what it should tell apart, so an estimate of zero
-        says little: the variance of the mean is then no smaller than this times the weight of the participants.
+        is uninformative: the variance of the mean is then no smaller than this times the weight of the participants.
         """
         people = int(np.count_nonzero(self.weights))
         squares = float(np.sum((self.weights / self._worth) ** 2))

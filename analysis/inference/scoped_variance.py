@@ -45,7 +45,7 @@ class ScopedVariance:
 
 @dataclass(frozen=True)
 class DependentRows:
-    """Rows that depend on each other: the comparison of each, its concepts, and who judged it (None if nobody did)."""
+    """Rows that depend on each other: the comparison of each, its concepts, and who judged it (None if unknown)."""
 
     comparison: Codes
     sets: ConceptSets
@@ -53,7 +53,7 @@ class DependentRows:
 
     @cached_property
     def people(self) -> int:
-        """Return the number of participants; 0 if nobody judged."""
+        """Return the number of participants; 0 without judgments."""
         return 0 if self.participant is None else len(np.unique(self.participant))
 
     @cached_property
@@ -87,7 +87,7 @@ class DependentRows:
 
     @cached_property
     def effective_participants(self) -> float | None:
-        """Return how many participants with equally many votes would be worth as much; None if nobody judged."""
+        """Return how many participants with equally many votes would be worth as much; None without judgments."""
         if self.participant is None:
             return None
         votes = np.bincount(self.participant).astype(np.float64)
@@ -233,7 +233,7 @@ def standard_error_of_mean(
 ) -> tuple[float, float] | None:
     """Return the standard error of the mean of `values` for the scope of the verdict, and its degrees of freedom.
 
-    None if the rows have no error of their own.
+    None if the rows have no error.
     """
     rows = DependentRows(comparison, sets, participant)
     if rows.primary is None:

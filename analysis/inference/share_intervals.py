@@ -4,7 +4,7 @@ With V the clustered variance of a share p, the effective number of votes is p (
 and Graubard 1998). Wilson's interval (1927) with that number and a t quantile is never narrower than the one for independent
 votes, and has a limit where the votes become unanimous. `cannot tell` counts half a vote for each arm; with d the share of
 decided votes the variance of one vote at a share of 1/2 + x is d/4 - x^2. Like the share in Wilson's interval, d is shrunken:
-towards 1, by t^2 votes, so that an interval has a width even if nobody decides. Without ties this is Wilson's interval.
+towards 1, by t^2 votes, so that an interval has a width even if no one decides. Without ties this is Wilson's interval.
 """
 
 from dataclasses import dataclass

@@ -23,7 +23,7 @@ SCALE = "difference of shares"
 class Choices:
     """One row per vote: the arm chosen (its place in `arms`) among all of them, and what the votes share.
 
-    `comparison` is what was judged, `sets` its concepts, `participant` who judged; None where nobody recurs.
+    `comparison` is what was judged, `sets` its concepts, `participant` who judged; None if no one recurs.
     """
 
     arms: tuple[str, ...]
@@ -70,7 +70,7 @@ def goodman_interval(share: float, total: float, arms: int, quantile: float | No
 
 
 def shares(votes: Choices) -> tuple[Share, ...]:
-    """Return the share of every arm, also of those nobody chose.
+    """Return the share of every arm, also of those never chosen.
 
     The clustered interval is Goodman's with the effective number of votes of Korn and Graubard (1998), p (1 - p) / V, V the
     project's default variance, and a t quantile; it is never narrower than the naive one's number of votes allows. That number

@@ -37,7 +37,7 @@ POST_TRAINING = ("gradient_fusion", "regmean", "ssr", "ziplora")
 def parts(findings: Findings, run: Path) -> Iterator[ReportTable | ReportFigure | None]:
     """Yield the paper's tables and its figure of a run.
 
-    Where cases merge concepts beside those of their prompts, the tables are of the images with the most merged, as the paper's.
+    If cases merge further concepts than those of their prompts, the tables use the images with the most merged.
     """
     merged = {case.id: case.concepts + case.beside for case in Manifest.load(run).cases}
     most = max(len(names) for names in merged.values())
@@ -102,7 +102,7 @@ def preference_tables(findings: Findings) -> Iterator[ReportTable]:
     """Yield the share of all votes that each method got, without and with its uncertainty.
 
     The paper let people choose one of four images, and so does a study with `at_once = 4`. Where they compared two at a time
-    the shares of k methods lie between 0 and 2 / k; what a choice among all would give follows from the strengths (Luce 1959).
+    the shares of k methods are between 0 and 2 / k; what a choice among all would give follows from the strengths (Luce 1959).
     """
     if findings.several is not None and findings.several.shares:
         yield from picked_tables(findings, findings.several.shares)

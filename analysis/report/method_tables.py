@@ -28,7 +28,7 @@ def named_columns(measured: Sequence[Measured], wanted: Mapping[str, str]) -> tu
 
 
 def average(name: str, parts: Sequence[Measured]) -> Measured | None:
-    """Return the mean of several metrics, image by image, where all of them are known; None where none is left."""
+    """Return the mean of several metrics, image by image, if all of them are known; None if none is left."""
     if not parts or any(not part.cells for part in parts) or len({part.arms for part in parts}) > 1:
         return None
     shared = set.intersection(*(set(part.cells) for part in parts))
@@ -53,7 +53,7 @@ def method_tables(
     extra: Sequence[tuple[str, Sequence[TableCell], Sequence[TableCell]]] = (),
     notes: Sequence[str] = (),
 ) -> tuple[ReportTable, ...]:
-    """Return the table as printed and with uncertainty; nothing where there is no metric.
+    """Return the table as printed and with uncertainty; nothing without a metric.
 
     `before` are columns of words by arm. `extra` are rows above the arms: a name, its cells as printed, and those with
     uncertainty, one per metric. Bold is what is separated from every other arm.

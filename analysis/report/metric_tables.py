@@ -100,7 +100,7 @@ class Signed(Protocol):
 
     @property
     def metric(self) -> str:
-        """Return the metric's name, with a number where it has several recipes."""
+        """Return the metric's name, with a number if it has several recipes."""
 
     @property
     def signature(self) -> str:

@@ -1,4 +1,4 @@
-"""The tables of people against metrics: how well each metric foresees votes, beside what is trivial and what is possible."""
+"""The tables of metrics against votes: accuracy of each metric, between the baseline and the noise ceiling."""
 
 from collections.abc import Iterable, Sequence
 
@@ -108,7 +108,7 @@ def _shared_notes(foreseen: Sequence[Foresight], parts: Sequence[tuple[Contrast,
 
 
 def _grouped(said: Iterable[tuple[str, Foresight]]) -> list[str]:
-    """Return every note once, with all it is said of."""
+    """Return every note once, with all it refers to."""
     of_note: dict[str, list[str]] = {}
     for note, each in said:
         of_note.setdefault(note, []).append(f"{each.metric}, {_arms(each)}")

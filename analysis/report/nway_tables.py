@@ -85,7 +85,7 @@ def worths_table(findings: Findings) -> TableContent | None:
 
 
 def several_sentence(findings: Findings) -> str:
-    """Return in a sentence which arm was chosen best most often, or came out strongest; empty where nobody was asked that."""
+    """Return in a sentence which arm was chosen best most often, or came out strongest; empty without such comparisons."""
     several = findings.several
     if several is None:
         return ""

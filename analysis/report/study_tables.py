@@ -1,4 +1,4 @@
-"""The tables of what people said: Table 1 as the papers print it, and the same with its uncertainty."""
+"""The tables of votes: Table 1 as the papers print it, and the same with its uncertainty."""
 
 from collections.abc import Sequence
 
@@ -43,7 +43,7 @@ def difference_rows(contrasts: Sequence[Contrast], digits: int) -> tuple[tuple[T
 
 @report_table("table1", Section.RESULTS, "Similarity and user study, as printed")
 def table_1(findings: Findings) -> TableContent | None:
-    """Return Table 1 as printed: similarity and user study per pair of arms; None where there is neither.
+    """Return Table 1 as printed: similarity and user study per pair of arms; None without either.
 
     The user study is the share of decided comparisons that the first arm won by majority vote. Source: Orthogonal Monte Carlo
     Dropout, Table 1.

@@ -8,7 +8,7 @@ from analysis.report.table import TableCell
 
 
 def error_words(contrasts: Iterable[Contrast]) -> str:
-    """Return in one sentence what the errors of some contrasts allow for, each way said once; empty where none has an error."""
+    """Return in one sentence what the errors of some contrasts allow for, each once; empty if none has an error."""
     ways: dict[str, set[int]] = {}
     for contrast in contrasts:
         if contrast.standard_error is None:
@@ -42,7 +42,7 @@ def mean_cell(contrast: Contrast, decimals: int | None = None, bold: bool = Fals
 
 
 def interval_cell(value: float, interval: tuple[float, float] | None, decimals: int) -> TableCell:
-    """Return a value with its interval where there is one."""
+    """Return a value with its interval, if any."""
     low, high = interval if interval is not None else (None, None)
     text = number(value, decimals)
     if low is not None and high is not None:
@@ -61,7 +61,7 @@ def arm_cell(arm: str) -> TableCell:
 
 
 def pair_cell(first: str, second: str) -> TableCell:
-    """Return a cell that names a comparison of two arms, or what stands for all of them if `second` is empty."""
+    """Return a cell that names a comparison of two arms, or all of them if `second` is empty."""
     return TableCell(f"{first} vs {second}" if second else first, (("arm", first), ("other_arm", second)))
 
 

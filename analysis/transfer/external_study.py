@@ -16,7 +16,7 @@ from evalkit.errors import UserError
 def store_votes(database: Database, run_id: int, votes: Sequence[ExternalVote], file_name: str, sha256: str) -> bool:
     """Store the votes in one transaction; return whether they are new. The same file again changes nothing.
 
-    Participants' names are stored as hashes only. The study's design says `source = "external"` and names the file.
+    Participants' names are stored as hashes only. The study's design has `source = "external"` and names the file.
 
     Raises:
         UserError: the database already has a study of this run.

@@ -1,4 +1,4 @@
-"""What a metric's lead of one image over another says of votes: accuracy with ties, AUC, rank correlation, logistic slope.
+"""A metric's lead of one image over another against votes: accuracy with ties, AUC, rank correlation, logistic slope.
 
 Each is written as the mean of one number per vote (its influence, or whether it was foreseen), which brings the project's
 default error for shared concepts and participants to it. Rank correlation counts comparisons and is treated apart.
@@ -66,7 +66,7 @@ def tie_width(gap: Floats, choice: Floats, weight: Floats | None = None) -> tupl
 def predicted(gap: Floats, votes: Votes) -> tuple[Floats, float]:
     """Return whether each vote was foreseen, 1 or 0, and the median tie width.
 
-    The width for a vote comes from the votes on cases that share no concept with its own; where there are none, it is 0.
+    The width for a vote comes from the votes on cases that share no concept with its own; if there are none, it is 0.
     """
     tied = votes.choice == CANNOT_TELL
     sets, codes = votes.sets.members, votes.sets.codes
@@ -103,7 +103,7 @@ def area_under_curve(gap: Floats, votes: Votes) -> Contrast:
 
 
 def _placement(values: Floats, among: Floats) -> Floats:
-    """Return the share of `among` (sorted) that lies below each value, equal ones counting half."""
+    """Return the share of `among` (sorted) that is below each value, equal ones counting half."""
     below, upto = np.searchsorted(among, values, "left"), np.searchsorted(among, values, "right")
     return np.asarray((below + upto) / (2.0 * len(among)), np.float64)
 
@@ -195,7 +195,7 @@ def _tau(lead: Floats, share: Floats) -> tuple[float, Floats]:
 
 
 def _tau_without(lead: Floats, total: Floats, count: Floats, comparison: Codes, votes: Votes, who: int) -> float | None:
-    """Return tau_b without one participant's votes; None where nothing is left to order."""
+    """Return tau_b without one participant's votes; None if no order is left."""
     theirs = votes.participant == who
     left = count - np.bincount(comparison[theirs], minlength=len(count))
     kept = left > 0

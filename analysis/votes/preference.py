@@ -1,4 +1,4 @@
-"""Which of two arms do people prefer: the papers' naive test beside the one that respects who and what recurs."""
+"""Which of two arms do people prefer: the papers' naive test and the one with clustered errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ class Votes:
 
 @dataclass(frozen=True, slots=True)
 class Preference(Result):
-    """What people said of one pair of arms."""
+    """Votes on one pair of arms."""
 
     first: str
     second: str
@@ -54,9 +54,9 @@ class Preference(Result):
 
 
 def outcomes(choice: Floats, comparison: Codes) -> Floats:
-    """Return what the majority said of each comparison: 1, 0, or .5 for an even split, in the order of their codes.
+    """Return the majority vote of each comparison: 1, 0, or .5 for an even split, in the order of their codes.
 
-    `cannot tell` sides with nobody, and a tie stays a tie: there is no coin toss.
+    `cannot tell` supports no arm, and a tie stays a tie: there is no coin toss.
     """
     lean = np.bincount(comparison, weights=choice - 0.5)[np.unique(comparison)]
     return np.where(lean > 0, FIRST, np.where(lean < 0, SECOND, CANNOT_TELL))

@@ -1,4 +1,4 @@
-"""Foreign packages that hide one of ours: a user's own `analysis`, `db` or `generation` on the path before evalkit's."""
+"""Foreign packages that hide one of evalkit's: a user's own `analysis`, `db` or `generation` on the path before evalkit's."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -26,7 +26,7 @@ def foreign_packages() -> Iterator[tuple[str, Path]]:
 
 
 def require_own_packages() -> None:
-    """Raise if a foreign package hides one of ours.
+    """Raise if a foreign package hides one of evalkit's.
 
     Raises:
         UserError: the message names the foreign file.

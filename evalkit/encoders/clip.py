@@ -62,7 +62,7 @@ class ClipEncoder:
     smallest_side = 1
 
     def __init__(self, weights: Weights, device: str, architecture: str = ARCHITECTURE) -> None:
-        """Read the architecture; raise a UserError where a folder describes none that open_clip can build."""
+        """Read the architecture; raise a UserError if a folder describes none that open_clip can build."""
         import open_clip
         from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 

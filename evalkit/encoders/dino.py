@@ -70,7 +70,7 @@ class DinoEncoder:
     smallest_side = 1
 
     def __init__(self, weights: Weights, device: str, architecture: str = ARCHITECTURE, side: int | None = None) -> None:
-        """Read the net's settings; raise a UserError where a folder describes none that timm can build.
+        """Read the net's settings; raise a UserError if a folder describes none that timm can build.
 
         `side` is that of the pictures it is given, where that differs from the net's own.
         """

@@ -39,7 +39,7 @@ def centre_square(image: Image.Image, size: int, crop: int) -> "Tensor":
 
 
 def padded_square(image: Image.Image, size: int) -> "Tensor":
-    """Return an RGB picture with its longer side at `size` (Pillow, bicubic), black beside the other, uint8 3 x size x size."""
+    """Return an RGB picture with its longer side at `size` (Pillow, bicubic), padded with black, uint8 3 x size x size."""
     from torchvision.transforms import functional
 
     scale = size / max(image.size)
@@ -60,7 +60,7 @@ def normalised(batch: "Tensor", device: str, mean: tuple[float, ...], std: tuple
 
 @contextmanager
 def building() -> Iterator[None]:
-    """Build a net whose weights are loaded afterwards: its random start leaves the global generator where it was.
+    """Build a net whose weights are loaded afterwards: its random start leaves the global generator unchanged.
 
     What libraries write to the root logger meanwhile ("initialized randomly") is dropped.
     """

@@ -47,7 +47,7 @@ def load_lpips(weights: Weights, device: str) -> PixelPairs:
 
 
 def _build(weights: Weights) -> Any:  # noqa: ANN401 -- pyiqa ships no types
-    """Return pyiqa's net, filled from the two files; raise a UserError where one of them is not what it should be."""
+    """Return pyiqa's net, filled from the two files; raise a UserError if one of them is not as expected."""
     from types import SimpleNamespace
 
     from pyiqa.archs import lpips_arch

@@ -26,9 +26,9 @@ class PixelPairs:
         libraries: tuple[str, ...] = (),
         build: Callable[[], object] | None = None,
     ) -> None:
-        """Keep the measure: uint8 3 x H x W twice to a number, infinity where it has no bound and they are equal.
+        """Keep the measure: uint8 3 x H x W twice to a number, infinity if it has no bound and they are equal.
 
-        `sha256` is that of its weights; empty where it has none.
+        `sha256` is that of its weights; empty if it has none.
         """
         self.smallest_side = smallest_side
         self.recipe = ModelRecipe(name, sha256, "native-size", precision, libraries)

@@ -42,7 +42,7 @@ class QualityNet:
         libraries: tuple[str, ...] = (),
         filled: bool = False,
     ) -> None:
-        """Keep how the net is built; `filled` says that `build` already loads the weights, or that there are none."""
+        """Keep how the net is built; `filled` means that `build` already loads the weights, or that there are none."""
         self.weights = weights
         self.device = device
         self.largest_batch = largest_batch
@@ -58,7 +58,7 @@ class QualityNet:
         )
 
     def prepare(self, pixels: Pixels) -> "Tensor":
-        """Return the picture as it is, uint8 3 x H x W; raise a UserError where it has more pixels than memory would bear."""
+        """Return the picture as it is, uint8 3 x H x W; raise a UserError if it has more pixels than memory allows."""
         from torchvision.transforms import functional
 
         width, height = pixels.image.size
@@ -91,7 +91,7 @@ def replaced(module: "ModuleType", **names: object) -> Iterator[None]:
     """Give names of one module other values for a while.
 
     pyiqa's constructors fetch ImageNet backbones that the checkpoint overwrites anyway, and have no switch for it
-    (IQA-PyTorch#163); only the name inside pyiqa's own module changes, never the library it stands for.
+    (IQA-PyTorch#163); only the name inside pyiqa's own module changes, never the library itself.
     """
     before = {name: getattr(module, name) for name in names}
     try:

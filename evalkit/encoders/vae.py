@@ -49,7 +49,7 @@ class LatentHistograms:
     largest_batch = 1
 
     def __init__(self, weights: Weights, device: str) -> None:
-        """Read the net's settings; raise a UserError where a folder describes none."""
+        """Read the net's settings; raise a UserError if a folder describes none."""
         self.weights = weights
         self.device = device
         folder = weights.folder

@@ -25,7 +25,7 @@ def unbatched(pictures: Any, place: str) -> "Sequence[Any]":  # noqa: ANN401 -- 
     """Return pictures one by one: an array N x H x W x 3 or a tensor N x 3 x H x W is taken apart.
 
     Raises:
-        UserError: it is one picture, where a list of them belongs.
+        UserError: it is a single image instead of a list.
     """
     if is_array(pictures):
         if pictures.ndim != 4:
@@ -47,7 +47,7 @@ def to_image(picture: Any, place: str, value_range: ValueRange | None) -> Image.
     A scaled value is rounded to the nearest of 0 to 255, as diffusers does when it saves an image.
 
     Raises:
-        UserError: another shape, numbers that are no uint8 without a stated range, or numbers outside it.
+        UserError: another shape, numbers other than uint8 without a stated range, or numbers outside it.
     """
     tensor = _is_tensor(picture)
     channel, layout = (0, "3 x H x W") if tensor else (-1, "H x W x 3")
@@ -68,7 +68,7 @@ def to_image(picture: Any, place: str, value_range: ValueRange | None) -> Image.
 
 
 def check_range(value_range: ValueRange | None) -> None:
-    """Raise a UserError where a range is given that is none."""
+    """Raise a UserError if a given range is invalid."""
     if value_range is not None:
         low, high = value_range
         if not (np.isfinite(low) and np.isfinite(high) and low < high):

@@ -39,7 +39,7 @@ REDUCTION: Mapping[Needs, str] = MappingProxyType(
 
 
 class Model(Protocol):
-    """What every model says of itself, and how it prepares a picture."""
+    """Description of a model, and its preparation of an image."""
 
     @property
     def recipe(self) -> ModelRecipe:
@@ -78,7 +78,7 @@ class PairEncoder(Model, Protocol):
     """A model that sees two pictures at once, whose order must not matter."""
 
     def compare(self, left: "Tensor", right: "Tensor") -> float:
-        """Return the score of two prepared pictures of one size; infinity where it has no bound and they are equal."""
+        """Return the score of two prepared pictures of one size; infinity if it has no bound and they are equal."""
 
 
 Loader = Callable[[Weights, str], Model]

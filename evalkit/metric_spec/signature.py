@@ -54,7 +54,7 @@ def package_version(package: str) -> str:
 
 
 def stamp(package: str, label: str | None = None) -> str:
-    """Return a package with its version as it stands in a recipe: timm1.0.31; torch counts to the minor version only."""
+    """Return a package with its version as written in a recipe: timm1.0.31; torch counts to the minor version only."""
     number = package_version(package)
     if package == "torch":
         number = ".".join(number.split(".")[:2])
@@ -105,7 +105,7 @@ def displayed(signature: str) -> str:
 
 
 def preset_of(signature: str) -> str:
-    """Return the preset that a signature names; one that names none stands for the default.
+    """Return the preset that a signature names; one that names none means the default.
 
     >>> preset_of("clip_t|tiny|sha:40d36571|pil-bicubic-64-center|fp32|100*cos|preset:torchmetrics|rev1.1.1")
     'torchmetrics'

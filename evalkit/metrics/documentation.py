@@ -64,7 +64,7 @@ TABLES: Mapping[str, Callable[[], str]] = MappingProxyType(
 
 
 def with_tables(page: str) -> str:
-    """Return a page with the text between `<!-- table: NAME -->` and `<!-- end -->` made anew.
+    """Return a page with the text between `<!-- table: NAME -->` and `<!-- end -->` regenerated.
 
     Raises:
         UserError: a table has no place on the page.

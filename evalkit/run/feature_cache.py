@@ -72,7 +72,7 @@ class MemoryFeatureStore:
 class FeatureCache:
     """Features kept in one SQLite file that several processes may read and write at once.
 
-    A file that is cut off, of another program or of another version is thrown away and made anew; `notes` says so. Every
+    A file that is cut off, of another program or of another version is deleted and rebuilt, with an entry in `notes`. Every
     vector carries a checksum: one that doesn't hold counts as absent.
     """
 
@@ -141,8 +141,8 @@ class FeatureCache:
     def take_in(self, other: Path) -> None:
         """Keep the features of another cache file too; one that is being written to, or can't be read, gives none.
 
-        Whoever writes has a log beside the file, and the file alone is not whole then. It is opened as one that nobody changes,
-        without any lock, so it may lie on a disk of another machine.
+        A writer has a log next to the file, and the file alone is incomplete then. It is opened as immutable,
+        without any lock, so it may be on a disk of another machine.
         """
         if other.with_name(f"{other.name}-wal").exists():
             return
@@ -183,7 +183,7 @@ class FeatureCache:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """Return a connection to the cache file, made where it is absent.
+    """Return a connection to the cache file, created if absent.
 
     Raises:
         sqlite3.DatabaseError: the file is damaged or not ours.

@@ -148,7 +148,7 @@ def _with_other_arm(
 def _with_other_arms_pixels(
     task: MetricTask, case: Case, images: Sequence[ImageRecord], _: Mapping[str, Features]
 ) -> Iterator[RunScore]:
-    """Yield scores of pairs that were compared while they were decoded; an infinite one is no number and has no row."""
+    """Yield scores of pairs that were compared while they were decoded; an infinite one is not a number and has no row."""
     pairs = list(arm_pairs(task.manifest, case, images))
     keys = [pair_key(left.sha256, right.sha256) for left, right in pairs]
     found = task.store.get(task.encoder.recipe.key, keys)
@@ -171,7 +171,7 @@ def seed_pairs(manifest: Manifest, case: Case, images: Sequence[ImageRecord]) ->
 
 
 def _cells(manifest: Manifest, images: Sequence[ImageRecord]) -> Iterator[list[ImageRecord]]:
-    """Yield a case's images arm by arm, where there are two at least."""
+    """Yield a case's images arm by arm, if there are at least two."""
     for arm in manifest.arms:
         cell = [image for image in images if image.arm == arm.label]
         if len(cell) > 1:

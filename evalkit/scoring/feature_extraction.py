@@ -52,8 +52,8 @@ def extract(
     """Put the features of all items into the store, those that are not there yet, and tell what it took.
 
     A picture is read, decoded and shrunk in a thread, once for all models that lack it; at most a few batches are in memory,
-    and of large pictures, where a model sees their own size, fewer.
-    A picture that can't be read is a problem of its own and stops nothing. `progress` is told how many items are finished.
+    and of large pictures, if a model sees their full size, fewer.
+    A picture that can't be read is a separate problem and stops nothing. `progress` is told how many items are finished.
     Items are taken as they are needed; keep partners close to each other, for they wait for each other in memory.
     """
     if batch_size < 1:
@@ -83,7 +83,7 @@ def compares(model: Model) -> bool:
 
 
 def _silent(_: int) -> None:
-    """Tell nobody."""
+    """Report nothing."""
 
 
 def unfinished(
@@ -95,7 +95,7 @@ def unfinished(
 ) -> Iterator[ImageRequest]:
     """Yield each different picture that lacks features, with the models that lack them; count the others as found.
 
-    A picture may come again with other partners: whether it lacks scores with them, the store alone says.
+    A picture may come again with other partners: the store decides whether it lacks scores with them.
     """
     # the pictures that came before, by the models that were asked of them: there are one or two such sets of models
     seen: dict[tuple[str, ...], set[bytes]] = {}

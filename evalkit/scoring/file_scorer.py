@@ -1,4 +1,4 @@
-"""Score pictures that lie anywhere: a folder, a pattern or single files in, one row per picture and metric out."""
+"""Score images from any location: a folder, a pattern or single files in, one row per picture and metric out."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from glob import glob
@@ -149,7 +149,7 @@ def _rows(
 
 
 def needs_run(card: MetricCard) -> str | None:
-    """Return why a metric can't score pictures that belong to no run, or None where it can."""
+    """Return why a metric can't score pictures that belong to no run, or None if it can."""
     if card.needs == "image":
         return None
     what = LACKING.get(card.needs, "other images of its run")
@@ -157,7 +157,7 @@ def needs_run(card: MetricCard) -> str | None:
 
 
 def file_item(path: Path, models: tuple[str, ...], problems: list[ScoringProblem]) -> ImageRequest | None:
-    """Return a file as something to read, or None and a problem where it can't be opened."""
+    """Return a file as something to read, or None and a problem if it can't be opened."""
     try:
         key = sha256_bytes(read_bytes(path))
     except UserError as error:

@@ -12,7 +12,7 @@ from evalkit.scoring.pixel_pairs import Partners
 class ImageRequest:
     """A picture to read: its sha256, how messages call it, and the models that should see it.
 
-    `partners` says for each model that sees two pictures at once which others it should compare this one with.
+    `partners` lists for each model that sees two pictures at once which others it should compare this one with.
     """
 
     key: str
@@ -24,7 +24,7 @@ class ImageRequest:
 
 @dataclass(frozen=True)
 class ScoringProblem:
-    """A picture without some of its scores, and why. `model` is empty where it concerns all of them."""
+    """A picture without some of its scores, and why. `model` is empty if it concerns all of them."""
 
     name: str
     key: str
@@ -43,7 +43,7 @@ class ExtractionCounts:
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def told(self) -> list[str]:
-        """Return what was done to pictures, a line for each kind; where it was done to many, the first is named."""
+        """Return what was done to pictures, a line for each kind; of many, the first is named."""
         names: dict[str, list[str]] = {}
         for name in sorted(self.notes):
             for note in self.notes[name]:

@@ -24,6 +24,6 @@ def score_images(
     batch_size: int = 32,
     on_error: OnError = "raise",
 ) -> ImageScores:
-    """Score images with a scorer of its own; see `evalkit.scoring.scorer.Scorer` for the arguments and errors."""
+    """Score images with a temporary scorer; see `evalkit.scoring.scorer.Scorer` for the arguments and errors."""
     with Scorer(metrics, preset=preset, weights=weights, device=device, batch_size=batch_size) as scorer:
         return scorer(images, prompts=prompts, references=references, value_range=value_range, on_error=on_error)

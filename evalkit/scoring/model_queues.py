@@ -97,8 +97,8 @@ class PairQueue:
             self.tally.problems.append(ScoringProblem(item.name, item.key, self.name, reason))
 
     def lose(self, item: ImageRequest) -> None:
-        """Let nobody wait for a picture that can't be read."""
+        """Release all that wait for an unreadable image."""
         self.pairing.lose(item.key, item.partners.get(self.name, NO_PARTNERS))
 
     def finish(self) -> None:
-        """Do nothing: whoever still waits has no partner left."""
+        """Do nothing: an image that still waits has no partner left."""

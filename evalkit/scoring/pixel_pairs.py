@@ -89,7 +89,7 @@ class PairMatcher:
         return len(fresh), unequal, failures
 
     def lose(self, key: str, others: Partners) -> None:
-        """Let nobody wait for a picture that can't be read."""
+        """Release all that wait for an unreadable image."""
         self.gone.add(key)
         for other in others:
             if other in self.waiting:

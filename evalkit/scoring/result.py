@@ -11,7 +11,7 @@ from evalkit.scoring.image_requests import ExtractionCounts, ScoringProblem
 
 @dataclass
 class ScoringResult(Generic[Row]):
-    """Rows in order, the file that holds them (None where none was asked for), and all there is to say about them.
+    """Rows in order, the file that holds them (None if not requested), and the notes about them.
 
     `found` are the rows, be it in memory or in the file, which reads them as they are asked for.
     """

@@ -59,10 +59,10 @@ def score_run(
 
     Without `in_memory`, the rows stay in the file, and what returns reads them as they are asked for.
 
-    `preset` says whose numbers to make. Scores of metrics that are not asked for stay as they are. `progress` is told how many
+    `preset` names the convention. Scores of metrics that are not asked for stay as they are. `progress` is told how many
     pictures are finished, of how many.
 
-    With `shard`, only its cases are scored, into a file of their own, and the run's score file holds what is finished so far;
+    With `shard`, only its cases are scored, into a separate file, and the run's score file holds what is finished so far;
     without it, what shards left is gathered first. With `ray`, the workers of that cluster compute
     (see `evalkit.run.ray_workers`).
     However a run is shared out, its rows are the same.
@@ -144,7 +144,7 @@ def _serving(manifest: Manifest, cards: Sequence[MetricCard]) -> list[MetricCard
 
 
 def _why_not(manifest: Manifest, card: MetricCard) -> str | None:
-    """Return why a run can't serve a metric, or None where it can."""
+    """Return why a run can't serve a metric, or None if it can."""
     if card.needs == "references" and not any(referenced(manifest, case) for case in manifest.cases):
         return "no concept of this run has references; add some and import the run again"
     if card.needs == "prompt" and not any(case.plain_prompt.strip() for case in manifest.cases):
@@ -170,7 +170,7 @@ def _files_there(run: Path, manifest: Manifest) -> None:
 
 
 def _earlier(path: Path, notes: list[str]) -> Earlier:
-    """Return the rows of a score file, read as they are asked for; none, and a note, where it can't be read."""
+    """Return the rows of a score file, read as they are asked for; none, and a note, if it can't be read."""
     if not path.exists():
         return ()
     try:
@@ -248,7 +248,7 @@ def _shown(manifest: Manifest) -> dict[str, ImageFile]:
 def _groups(run: Path, manifest: Manifest, cards: Sequence[MetricCard], batch_size: int) -> Iterator[list[ImageRequest]]:
     """Yield the pictures of whole cases in groups that fill a batch at least.
 
-    A reference stands in the first group that needs it.
+    A reference belongs to the first group that needs it.
     """
     root, done = run.absolute(), set[str]()
     cases: list[Case] = []

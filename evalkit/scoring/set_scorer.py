@@ -42,7 +42,7 @@ class SetScore:
 
 
 def choose_sets(names: Sequence[str]) -> list[SetMetric]:
-    """Return the metrics of sets called so; raise a UserError that names the known ones where there is none."""
+    """Return the set metrics of these names; raise a UserError that names the known ones if one is unknown."""
     for name in names:
         if name not in SET_METRICS:
             raise unknown("no metric of sets", name, SET_METRICS)
@@ -63,7 +63,7 @@ def score_sets(
     """Return how far each set of images is from the others, in the order of metrics and sets.
 
     Features of images are kept in `store`. An image that can't be read is left out of its set and named; a set that is
-    smaller than a metric needs is compared all the same, and a note says so. `progress` is told how many images are finished.
+    smaller than a metric needs is compared all the same, with a note. `progress` is told how many images are finished.
 
     Raises:
         UserError: a set has fewer than two images, a metric is unknown, or the extra `sets` is not installed.

@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent / "text"
 
 
 class WelcomeText(Record):
-    """Page of a visitor who has not joined."""
+    """Page of a visitor before joining."""
 
     heading: str
     body: str

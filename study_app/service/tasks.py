@@ -103,7 +103,7 @@ def _next(session: Session, design: Design, person: Person, now: datetime) -> tu
 
 
 def _takes_checks(session: Session, design: Design, person: Person, now: datetime) -> bool:
-    """Return whether a check may be shown: not in the middle of a comparison, nor to somebody who has nothing to judge."""
+    """Return whether a check may be shown: not in the middle of a comparison, nor to a participant with nothing to judge."""
     if not design.checks.any() or person.excluded_at is not None or has_open(session, person.id):
         return False
     past = past_of(session, person, now)

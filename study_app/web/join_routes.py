@@ -13,7 +13,7 @@ COOKIE_SECONDS = 90 * 24 * 3600
 
 
 def entrance(service: StudyService) -> list[Route]:
-    """Return the routes `/join`, which adds a participant, and `/done`, which redirects one who has finished."""
+    """Return the routes `/join`, which adds a participant, and `/done`, which redirects a finished one."""
     name, entry = service.blinding.cookie_name(), service.design.entry
 
     async def join(request: Request) -> Response:
@@ -30,7 +30,7 @@ def entrance(service: StudyService) -> list[Route]:
         return answer
 
     async def done(request: Request) -> Response:
-        """Redirect a participant who has finished to the design's address with their code; anyone else to their page."""
+        """Redirect a finished participant to the design's address with their code; anyone else to their page."""
         visitor = await run_in_threadpool(service.visitor, request.cookies.get(name))
         if entry.completion_url is None or visitor is None or not (visitor.progress.finished and visitor.progress.questioned):
             return _go("/")
