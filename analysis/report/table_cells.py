@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 
 from analysis.contrast import Contrast
+from analysis.inference.mean_contrast import df_text
 from analysis.number_format import ABSENT, ARROWS, count, decimals_for, number
 from analysis.report.table import TableCell
 
 
 def error_words(contrasts: Iterable[Contrast]) -> str:
     """Return in one sentence what the errors of some contrasts allow for, each once; empty if none has an error."""
-    ways: dict[str, set[int]] = {}
+    ways: dict[str, set[float]] = {}
     for contrast in contrasts:
         if contrast.standard_error is None:
             continue
@@ -17,18 +18,17 @@ def error_words(contrasts: Iterable[Contrast]) -> str:
         if "concepts" in contrast.scope:
             what = "shared concepts and participants" if people else "shared concepts"
         else:
-            levels = [name for name in contrast.scope if name != "seeds"] or ["comparisons"]
-            what = f"clusters by {' and '.join(levels)} alone"
+            what = "comparisons of these cases and participants" if people else "comparisons of these cases"
         named = ", ".join(f"{count(size)} {name}" for name, size in contrast.clusters)
         test, _, df = contrast.test.partition(", df ")
-        ways.setdefault(f"{what} ({named}; {test}", set()).update([int(df)] if df else [])
+        ways.setdefault(f"{what} ({named}; {test}", set()).update([float(df)] if df else [])
     said = [f"{way}{f', df {_range(held)}' if held else ''})" for way, held in ways.items()]
     return f"The error allows for {'; or '.join(said)}." if said else ""
 
 
-def _range(values: set[int]) -> str:
-    low, high = min(values), max(values)
-    return count(low) if low == high else f"{count(low)} to {count(high)}"
+def _range(values: set[float]) -> str:
+    low, high = (df_text(value) for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
 
 
 def share_cell(contrast: Contrast, bold: bool = False) -> TableCell:
