@@ -106,7 +106,9 @@ def test_a_plan_for_other_concepts_is_refused_where_the_design_cannot_carry_it(t
     run_id = load_run(database, tmp_path).run_id
     few = read_run(database, run_id)
     database.close()
-    with pytest.raises(UserError, match=r"shall hold for other pairs, concepts, but this run's design lets it hold for other seeds alone"):
+    with pytest.raises(
+        UserError, match=r"shall hold for other pairs, concepts, but this run's design lets it hold for other seeds alone"
+    ):
         planned_results(analyze_run(few), plan(measures=("musiq",)))
     kept = planned_results(analyze_run(few), plan(measures=("musiq",), scope=("seeds",)))
     assert kept[0].planned
