@@ -11,7 +11,7 @@ import numpy as np
 from scipy import optimize, special
 
 from analysis.inference.concept_sets import Codes, Floats
-from analysis.inference.random_effects import Design, Factor, factorize
+from analysis.inference.random_effects import Factor, RandomEffectsDesign, factorize
 from evalkit.errors import UserError
 
 # A standard deviation below this many logits is a variance of zero.
@@ -24,7 +24,7 @@ SEPARATED = 10.0
 class Laplace:
     """Minus the Laplace log-likelihood of (standard deviations, coefficients), in the order of the design's terms."""
 
-    design: Design
+    design: RandomEffectsDesign
     x: Floats
     successes: Floats
     trials: Floats

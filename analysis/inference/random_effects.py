@@ -54,7 +54,7 @@ class _Link:
 
 
 @dataclass(frozen=True)
-class Design:
+class RandomEffectsDesign:
     """The terms in the order of elimination: a nested chain first, then the dense remainder.
 
     The columns of the random effects follow `names`; a last column, without variance, represents absent members.
@@ -90,7 +90,7 @@ class Design:
         return np.append(deviations, 0.0)[self.term_of_column]
 
 
-def design_of(terms: Sequence[RandomTerm]) -> Design:
+def design_of(terms: Sequence[RandomTerm]) -> RandomEffectsDesign:
     """Return the design of `terms`; raise UserError for a term that no data of this shape can tell from the others."""
     levels, single = _levels(terms)
     order = sorted(single, key=lambda place: -(levels[place].max() + 1))
@@ -124,7 +124,7 @@ def _levels(terms: Sequence[RandomTerm]) -> tuple[list[Codes], list[int]]:
     return levels, single
 
 
-def _assemble(terms: Sequence[RandomTerm], levels: list[Codes], chain: list[int], rest: list[int]) -> Design:
+def _assemble(terms: Sequence[RandomTerm], levels: list[Codes], chain: list[int], rest: list[int]) -> RandomEffectsDesign:
     rows = len(terms[0].codes)
     sizes = [int(codes.max()) + 1 for codes in levels]
     blocks, width = [], 0
@@ -159,7 +159,7 @@ def _assemble(terms: Sequence[RandomTerm], levels: list[Codes], chain: list[int]
         (np.ones(columns.size), (np.repeat(np.arange(rows), columns.shape[1]), columns.ravel())), shape
     )
     order = [*chain, *rest]
-    return Design(
+    return RandomEffectsDesign(
         tuple(terms[place].name for place in order),
         tuple(sizes[place] for place in order),
         tuple(links),
@@ -173,7 +173,7 @@ def _assemble(terms: Sequence[RandomTerm], levels: list[Codes], chain: list[int]
 class Factor:
     """H = I + S Z'WZ S, factored: Z the design's indicator, W the rows' weights, S the columns' standard deviations."""
 
-    design: Design
+    design: RandomEffectsDesign
     deviations: Floats
     pivots: tuple[Floats, ...]
     couplings: tuple[dict[int, Floats], ...]
@@ -258,7 +258,7 @@ class Factor:
         return rows, _sums(design.term_of_column, whole, len(design.sizes) + 1)[:-1]
 
 
-def factorize(design: Design, weights: Floats, deviations: Floats) -> Factor:
+def factorize(design: RandomEffectsDesign, weights: Floats, deviations: Floats) -> Factor:
     """Return H for the rows' `weights` and the terms' standard `deviations`, factored."""
     width = design.remainder
     spread = design.spread(deviations)[design.bounds[-1] :]

@@ -15,7 +15,7 @@ from evalkit.io.image_reader import Pixels, decode, read_bytes
 from evalkit.metric_spec.metric_card import Encoder, Model, PairEncoder
 from evalkit.run.feature_cache import FeatureStore
 from evalkit.scoring.decode_prefetch import prefetch
-from evalkit.scoring.image_requests import ExtractionCounts, ImageRequest, ScoringProblem
+from evalkit.scoring.image_requests import ExtractionCounts, FeatureRequest, ScoringProblem
 from evalkit.scoring.model_calls import prepare
 from evalkit.scoring.model_queues import BatchQueue, PairQueue
 from evalkit.scoring.pixel_pairs import NO_PARTNERS, lacking
@@ -41,7 +41,7 @@ def file_loader(path: Path, sha256: str) -> Callable[[], Pixels]:
 
 
 def extract(
-    items: Iterable[ImageRequest],
+    items: Iterable[FeatureRequest],
     encoders: Mapping[str, Model],
     store: FeatureStore,
     *,
@@ -87,12 +87,12 @@ def _silent(_: int) -> None:
 
 
 def unfinished(
-    items: Iterable[ImageRequest],
+    items: Iterable[FeatureRequest],
     encoders: Mapping[str, Model],
     store: FeatureStore,
     tally: ExtractionCounts,
     progress: Progress,
-) -> Iterator[ImageRequest]:
+) -> Iterator[FeatureRequest]:
     """Yield each different picture that lacks features, with the models that lack them; count the others as found.
 
     A picture may come again with other partners: the store decides whether it lacks scores with them.
@@ -124,7 +124,7 @@ def unfinished(
                 progress(1)
 
 
-def _lacks_pairs(item: ImageRequest, name: str, model: Model, store: FeatureStore) -> bool:
+def _lacks_pairs(item: FeatureRequest, name: str, model: Model, store: FeatureStore) -> bool:
     """Tell whether a picture must still be compared with one of its partners."""
     return bool(lacking(store, model.recipe.key, item.key, item.partners.get(name, NO_PARTNERS)))
 
@@ -138,7 +138,7 @@ class _PreparedImage:
     notes: tuple[str, ...]
 
 
-def _prepare(item: ImageRequest, encoders: Mapping[str, Model]) -> _PreparedImage:
+def _prepare(item: FeatureRequest, encoders: Mapping[str, Model]) -> _PreparedImage:
     pixels = item.load()
     inputs: dict[str, Tensor] = {}
     refused: dict[str, str] = {}
@@ -161,7 +161,7 @@ def _weight(prepared: _PreparedImage) -> int:
 
 
 def _take(
-    item: ImageRequest,
+    item: FeatureRequest,
     result: "Future[_PreparedImage]",
     lines: "Mapping[str, BatchQueue | PairQueue]",
     tally: ExtractionCounts,

@@ -12,7 +12,7 @@ from evalkit.metric_spec.metric_card import MetricCard, Model, feature_fault
 from evalkit.run.feature_cache import FeatureCache, own_folder
 from evalkit.run.score_table import GROUP, ImageScore, ParquetRows, write_rows
 from evalkit.scoring.feature_extraction import extract, file_loader
-from evalkit.scoring.image_requests import ExtractionCounts, ImageRequest, ScoringProblem
+from evalkit.scoring.image_requests import ExtractionCounts, FeatureRequest, ScoringProblem
 from evalkit.scoring.lost_features import check_complete, with_renewed_cache
 from evalkit.scoring.metric_models import load_models, select_metrics
 from evalkit.scoring.result import ScoringResult
@@ -125,7 +125,7 @@ def score_files(
 def _rows(
     cards: Sequence[MetricCard],
     encoders: Mapping[str, Model],
-    items: Sequence[ImageRequest],
+    items: Sequence[FeatureRequest],
     store: FeatureCache,
     tally: ExtractionCounts,
     lost: Mapping[str, dict[str, str]],
@@ -156,14 +156,14 @@ def needs_run(card: MetricCard) -> str | None:
     return f"compares an image with {what}, which a run's manifest names; make a run with `evalkit import FOLDER --run RUN`"
 
 
-def file_item(path: Path, models: tuple[str, ...], problems: list[ScoringProblem]) -> ImageRequest | None:
+def file_item(path: Path, models: tuple[str, ...], problems: list[ScoringProblem]) -> FeatureRequest | None:
     """Return a file as something to read, or None and a problem if it can't be opened."""
     try:
         key = sha256_bytes(read_bytes(path))
     except UserError as error:
         problems.append(ScoringProblem(str(path), "", "", str(error)))
         return None
-    return ImageRequest(key, str(path), file_loader(path, key), models)
+    return FeatureRequest(key, str(path), file_loader(path, key), models)
 
 
 def _visible(path: Path) -> bool:

@@ -13,7 +13,7 @@ from evalkit.io.image_arrays import ValueRange, is_array, to_image, unbatched
 from evalkit.io.image_reader import Pixels, convert, decode, fingerprint, read_bytes
 from evalkit.plural import plural
 from evalkit.scoring.feature_extraction import file_loader
-from evalkit.scoring.image_requests import ImageRequest, ScoringProblem
+from evalkit.scoring.image_requests import FeatureRequest, ScoringProblem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,7 +76,7 @@ def flat_images(images: Any, where: str) -> list[Any]:  # noqa: ANN401 -- whatev
 
 def try_image_request(
     image: ImageInput, where: str, models: tuple[str, ...], value_range: ValueRange | None, problems: list[ScoringProblem]
-) -> ImageRequest | None:
+) -> FeatureRequest | None:
     """Return the request of `image_request`; None, and a problem, if the image can't be opened."""
     try:
         return image_request(image, where, models, value_range)
@@ -85,11 +85,11 @@ def try_image_request(
         return None
 
 
-def image_request(image: ImageInput, where: str, models: tuple[str, ...], value_range: ValueRange | None) -> ImageRequest:
+def image_request(image: ImageInput, where: str, models: tuple[str, ...], value_range: ValueRange | None) -> FeatureRequest:
     """Return the request to extract an image's features; its name is the path, or `where` for an image in memory."""
     if isinstance(image, (bytes, bytearray)):
         data = bytes(image)
-        return ImageRequest(sha256_bytes(data), where, lambda: decode(data, where), models)
+        return FeatureRequest(sha256_bytes(data), where, lambda: decode(data, where), models)
     if is_array(image):
         image = to_image(image, where, value_range)
     if isinstance(image, Image.Image):
@@ -97,7 +97,7 @@ def image_request(image: ImageInput, where: str, models: tuple[str, ...], value_
         def load(image: Image.Image = image) -> Pixels:
             return convert(image, where)
 
-        return ImageRequest(fingerprint(image), where, load, models)
+        return FeatureRequest(fingerprint(image), where, load, models)
     if not isinstance(image, (str, PathLike)):
         raise UserError(
             f"{where}: is of type {type(image).__name__}, not an image; "
@@ -105,4 +105,4 @@ def image_request(image: ImageInput, where: str, models: tuple[str, ...], value_
         )
     path = Path(image)
     key = sha256_bytes(read_bytes(path))
-    return ImageRequest(key, str(path), file_loader(path, key), models)
+    return FeatureRequest(key, str(path), file_loader(path, key), models)

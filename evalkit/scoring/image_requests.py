@@ -9,7 +9,7 @@ from evalkit.scoring.pixel_pairs import Partners
 
 
 @dataclass(frozen=True, slots=True)
-class ImageRequest:
+class FeatureRequest:
     """A picture to read: its sha256, how messages call it, and the models that should see it.
 
     `partners` lists for each model that sees two pictures at once which others it should compare this one with.

@@ -7,7 +7,7 @@ import numpy as np
 from evalkit.errors import UserError
 from evalkit.metric_spec.metric_card import Encoder, PairEncoder
 from evalkit.run.feature_cache import FeatureStore
-from evalkit.scoring.image_requests import ExtractionCounts, ImageRequest, ScoringProblem
+from evalkit.scoring.image_requests import ExtractionCounts, FeatureRequest, ScoringProblem
 from evalkit.scoring.model_calls import build_net, encode
 from evalkit.scoring.pixel_pairs import NO_PARTNERS, PairMatcher
 
@@ -27,9 +27,9 @@ class BatchQueue:
         self.name, self.encoder, self.store, self.tally = name, encoder, store, tally
         self.batch_size = min(batch_size, encoder.largest_batch)
         self.built = False
-        self.waiting: dict[tuple[int, ...], list[tuple[ImageRequest, Tensor]]] = {}
+        self.waiting: dict[tuple[int, ...], list[tuple[FeatureRequest, Tensor]]] = {}
 
-    def add(self, item: ImageRequest, tensor: "Tensor") -> None:
+    def add(self, item: FeatureRequest, tensor: "Tensor") -> None:
         """Put a picture in line, and compute the batch that it fills."""
         shape = tuple(tensor.shape)
         line = self.waiting.setdefault(shape, [])
@@ -39,7 +39,7 @@ class BatchQueue:
         elif sum(map(len, self.waiting.values())) > LONGEST_WAIT * self.batch_size:
             self._compute(max(self.waiting, key=lambda size: len(self.waiting[size])))
 
-    def lose(self, item: ImageRequest) -> None:
+    def lose(self, item: FeatureRequest) -> None:
         """Do without a picture: no other waits for it."""
 
     def finish(self) -> None:
@@ -64,7 +64,7 @@ class BatchQueue:
                 except UserError as reason:
                     self.tally.problems.append(ScoringProblem(item.name, item.key, self.name, f"{item.name}: {reason}"))
 
-    def _store(self, batch: "list[tuple[ImageRequest, Tensor]]") -> None:
+    def _store(self, batch: "list[tuple[FeatureRequest, Tensor]]") -> None:
         features = encode(self.name, self.encoder, [tensor for _, tensor in batch])
         self.tally.forwards[self.name] += 1
         whole = {}
@@ -84,7 +84,7 @@ class PairQueue:
         self.name, self.tally = name, tally
         self.pairing = PairMatcher(name, encoder, store)
 
-    def add(self, item: ImageRequest, tensor: "Tensor") -> None:
+    def add(self, item: FeatureRequest, tensor: "Tensor") -> None:
         """Compare a picture with those of its partners that are there."""
         count, unequal, failures = self.pairing.add(item.key, tensor, item.partners.get(self.name, NO_PARTNERS))
         self.tally.forwards[self.name] += count
@@ -96,7 +96,7 @@ class PairQueue:
             reason = f"{item.name}: {self.name} needs two images of one size, and {len(unequal)} are not {width} x {height}"
             self.tally.problems.append(ScoringProblem(item.name, item.key, self.name, reason))
 
-    def lose(self, item: ImageRequest) -> None:
+    def lose(self, item: FeatureRequest) -> None:
         """Release all that wait for an unreadable image."""
         self.pairing.lose(item.key, item.partners.get(self.name, NO_PARTNERS))
 

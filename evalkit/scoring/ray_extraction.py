@@ -11,7 +11,7 @@ from evalkit.metrics.plugins import is_plugin
 from evalkit.run.feature_cache import Features, FeatureStore, MemoryFeatureStore
 from evalkit.run.ray_workers import share
 from evalkit.scoring.feature_extraction import extract, file_loader, unfinished
-from evalkit.scoring.image_requests import ExtractionCounts, ImageRequest
+from evalkit.scoring.image_requests import ExtractionCounts, FeatureRequest
 from evalkit.scoring.metric_models import load_models
 from evalkit.scoring.pixel_pairs import Partners
 
@@ -73,7 +73,7 @@ class ScoringWorker:
         self.encoders = self.encoders or self._loaded()
         store = MemoryFeatureStore()
         items = (
-            ImageRequest(key, path, file_loader(self.settings.run / path, key), models, partners)
+            FeatureRequest(key, path, file_loader(self.settings.run / path, key), models, partners)
             for key, path, models, partners in piece.pictures
         )
         tally = extract(items, self.encoders, store, batch_size=self.settings.batch_size)
@@ -93,7 +93,7 @@ class ScoringWorker:
 
 def extract_with_ray(
     settings: WorkerSettings,
-    groups: Iterable[Sequence[ImageRequest]],
+    groups: Iterable[Sequence[FeatureRequest]],
     encoders: Mapping[str, Model],
     store: FeatureStore,
     address: str,
@@ -124,7 +124,7 @@ def extract_with_ray(
 
 
 def _pieces(
-    groups: Iterable[Sequence[ImageRequest]],
+    groups: Iterable[Sequence[FeatureRequest]],
     encoders: Mapping[str, Model],
     store: FeatureStore,
     tally: ExtractionCounts,

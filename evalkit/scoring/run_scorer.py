@@ -20,7 +20,7 @@ from evalkit.run.shard import Shard
 from evalkit.scoring.feature_comparison import MetricTask, pairs_wanted, referenced
 from evalkit.scoring.feature_comparison import rows as compared
 from evalkit.scoring.feature_extraction import extract, file_loader
-from evalkit.scoring.image_requests import ImageRequest, ScoringProblem
+from evalkit.scoring.image_requests import FeatureRequest, ScoringProblem
 from evalkit.scoring.lost_features import check_complete, with_renewed_cache
 from evalkit.scoring.metric_models import load_models, select_metrics
 from evalkit.scoring.ray_extraction import WorkerSettings, extract_with_ray
@@ -220,7 +220,7 @@ def _how_many(manifest: Manifest) -> int:
     return sum(len({image.sha256 for image in images}) for _, images in manifest.by_case()) + len(_shown(manifest))
 
 
-def _of_cases(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[ImageRequest]:
+def _of_cases(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[FeatureRequest]:
     """Yield the different pictures of each case, with the models that should see them, seed by seed."""
     models = tuple(dict.fromkeys(card.model for card in cards))
     for case, images in manifest.by_case():
@@ -230,14 +230,14 @@ def _of_cases(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Ite
             different.setdefault(image.sha256, image)
         for key, picture in different.items():
             partners = {model: known[key] for model, known in pairs.items() if key in known}
-            yield ImageRequest(key, picture.path, file_loader(run / picture.path, key), models, partners)
+            yield FeatureRequest(key, picture.path, file_loader(run / picture.path, key), models, partners)
 
 
-def _of_references(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[ImageRequest]:
+def _of_references(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[FeatureRequest]:
     """Yield the different references of all cases, with the models that should see them."""
     models = tuple(dict.fromkeys(card.model for card in cards if card.needs == "references"))
     for key, picture in _shown(manifest).items():
-        yield ImageRequest(key, picture.path, file_loader(run / picture.path, key), models)
+        yield FeatureRequest(key, picture.path, file_loader(run / picture.path, key), models)
 
 
 def _shown(manifest: Manifest) -> dict[str, ImageFile]:
@@ -245,7 +245,7 @@ def _shown(manifest: Manifest) -> dict[str, ImageFile]:
     return {picture.sha256: picture for case in manifest.cases for _, every in referenced(manifest, case) for picture in every}
 
 
-def _groups(run: Path, manifest: Manifest, cards: Sequence[MetricCard], batch_size: int) -> Iterator[list[ImageRequest]]:
+def _groups(run: Path, manifest: Manifest, cards: Sequence[MetricCard], batch_size: int) -> Iterator[list[FeatureRequest]]:
     """Yield the pictures of whole cases in groups that fill a batch at least.
 
     A reference belongs to the first group that needs it.

@@ -26,7 +26,7 @@ from evalkit.scoring.image_inputs import (
     references_by_concept,
     try_image_request,
 )
-from evalkit.scoring.image_requests import ImageRequest, ScoringProblem
+from evalkit.scoring.image_requests import FeatureRequest, ScoringProblem
 from evalkit.scoring.image_scores import ImageScores, ImageScoringError
 from evalkit.scoring.metric_models import load_models, select_metrics
 from evalkit.scoring.text_features import text_features, truncation_notes
@@ -234,9 +234,9 @@ class Scorer:
     def _values(
         self,
         card: MetricCard,
-        request: ImageRequest,
+        request: FeatureRequest,
         store: FeatureStore,
-        shown: Mapping[str, Sequence[ImageRequest | None]],
+        shown: Mapping[str, Sequence[FeatureRequest | None]],
         text: str,
         problems: list[ScoringProblem],
     ) -> Iterator[tuple[str, float]]:
@@ -261,7 +261,7 @@ class Scorer:
                     yield concept, card.convention.score(mean_cosine(features, whole))
 
     def _usable(
-        self, card: MetricCard, request: ImageRequest, store: FeatureStore, problems: list[ScoringProblem]
+        self, card: MetricCard, request: FeatureRequest, store: FeatureStore, problems: list[ScoringProblem]
     ) -> Features | None:
         """Return an image's features, or None if it has none, or none that the metric can use."""
         features = store.get(self._models[card.model].recipe.key, [request.key]).get(request.key)

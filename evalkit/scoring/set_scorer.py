@@ -17,7 +17,7 @@ from evalkit.run.feature_cache import FeatureStore
 from evalkit.run.score_table import Direction
 from evalkit.scoring.feature_extraction import extract
 from evalkit.scoring.file_scorer import file_item
-from evalkit.scoring.image_requests import ImageRequest, ScoringProblem
+from evalkit.scoring.image_requests import FeatureRequest, ScoringProblem
 from evalkit.scoring.metric_models import load_models
 from evalkit.scoring.result import ScoringResult
 from evalkit.set_metrics import SET_METRICS
@@ -114,11 +114,11 @@ def score_sets(
     return result
 
 
-def _items(paths: Sequence[Path], models: tuple[str, ...], problems: list[ScoringProblem]) -> list[ImageRequest]:
+def _items(paths: Sequence[Path], models: tuple[str, ...], problems: list[ScoringProblem]) -> list[FeatureRequest]:
     return [item for path in paths if (item := file_item(path, models, problems)) is not None]
 
 
-def _features(store: FeatureStore, recipe: str, items: Sequence[ImageRequest]) -> "Features":
+def _features(store: FeatureStore, recipe: str, items: Sequence[FeatureRequest]) -> "Features":
     """Return the features of the items that have some, n x d; an image that is there twice counts twice."""
     found = store.get(recipe, [item.key for item in items])
     rows = [found[item.key] for item in items if item.key in found]

@@ -11,7 +11,7 @@ from evalkit.io.image_reader import Pixels
 from evalkit.metric_spec.pixel_metric import Measure
 from evalkit.run.feature_cache import MemoryFeatureStore
 from evalkit.scoring.decode_prefetch import prefetch
-from evalkit.scoring.feature_extraction import STRIDE, ImageRequest, extract
+from evalkit.scoring.feature_extraction import STRIDE, FeatureRequest, extract
 
 
 def run(sizes, *, budget, threads=2, depth=20, slow=()):
@@ -88,7 +88,7 @@ def test_of_any_number_of_pictures_few_are_held_and_none_is_decoded_twice():
             waiting.append(taken[0] - done[0])
             shade = number % 1_000
             picture = Pixels(Image.new("RGB", (4, 4), (shade % 250, shade // 250, 0)))
-            yield ImageRequest(f"{shade:04x}", str(number), lambda picture=picture: picture, ("shade",))
+            yield FeatureRequest(f"{shade:04x}", str(number), lambda picture=picture: picture, ("shade",))
 
     def count(finished):
         done[0] += finished

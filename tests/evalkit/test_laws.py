@@ -16,7 +16,7 @@ import evalkit
 from evalkit.io.image_reader import Pixels
 from evalkit.metric_spec.similarity import cosine, cosine_matrix, mean_cosine
 from evalkit.run.feature_cache import MemoryFeatureStore
-from evalkit.scoring.feature_extraction import ImageRequest, extract
+from evalkit.scoring.feature_extraction import FeatureRequest, extract
 from evalkit.scoring.metric_models import load_models, select_metrics
 from tests.evalkit.conftest import picture
 
@@ -140,7 +140,7 @@ def test_a_mean_over_references_knows_neither_order_nor_length_nor_copies(images
 
 PICTURES = [picture(seed, size) for seed, size in enumerate([(80, 72), (64, 130), (200, 90), (80, 72), (96, 96)])]
 ITEMS = [
-    ImageRequest(f"{number:02}", str(number), lambda image=image: Pixels(image), ("clip", "dino", "piqe"))
+    FeatureRequest(f"{number:02}", str(number), lambda image=image: Pixels(image), ("clip", "dino", "piqe"))
     for number, image in enumerate(PICTURES)
 ]
 
