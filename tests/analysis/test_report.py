@@ -307,7 +307,7 @@ def test_notes_claim_no_more_than_the_design_carries(tmp_path, found):
     few = findings_of(run_of(tmp_path / "run", concepts=4))
     assert not [table.name for table in tables_of(few) if "dyadic" in table.to_markdown()]
     printed = preference_table(few).to_markdown()
-    assert "clusters by pairs and participants alone" in printed
+    assert "The error allows for comparisons of these cases and participants (" in printed
     assert "4 concepts are too few" in printed
     many = preference_table(found).to_markdown()
     assert "6 concepts, 15 pairs, 8 participants; t, dyadic + participant" in many
