@@ -115,16 +115,22 @@ class DyadicDesign:
         return self.factor * of_sets, float(np.sum(crossed**2)), square
 
     @cached_property
+    def concept_df(self) -> float:
+        """Return the degrees of freedom if concepts caused all of the variance: K - 1 for all pairs of K concepts."""
+        trace, square = self._of_concepts
+        return max(1.0, trace**2 / square)
+
+    @cached_property
     def df(self) -> float:
         """Return the degrees of freedom of the dyadic variance, for a working model in which `CONCEPT_PART` of it is concepts'.
 
         With all of it they would be K - 1 for all pairs of K concepts; but products of single sets are noisy, the more so the
         larger the factor. Like the clustered errors of Bell and McCaffrey, they depend on the design alone.
         """
-        trace, square = self._of_concepts
-        alone = max(1.0, trace**2 / square)
+        alone = self.concept_df
         if self._working is None:
             return alone
+        trace, square = self._of_concepts
         of_sets, crossed, of_squares = self._working
         concept, within = CONCEPT_PART / trace, (1.0 - CONCEPT_PART) / float(self.share @ self.share)
         spread = concept**2 * square + 2.0 * concept * within * crossed + within**2 * of_squares

@@ -188,7 +188,7 @@ class DependentRows:
         factor, df, held = self._within_sets
         if not self.sets.generalises:
             # so few concepts may be alike by chance: their verdict never counts on it
-            df = min(df, self._dyadic.df)
+            df = min(df, self._dyadic.concept_df)
         plain, dyadic = factor * squares, self._dyadic.factor * products
         larger = dyadic >= plain
         if not larger.any():
@@ -204,7 +204,7 @@ class DependentRows:
         """Return the degrees of freedom of the design alone: few with fewer concepts or participants than needed."""
         df = self._within_sets[1] if scope.concepts else self._within_cases[3]
         if scope.concepts and not self.sets.generalises:
-            df = min(df, self._dyadic.df)
+            df = min(df, self._dyadic.concept_df)
         if scope.participants and self.people < MIN_PARTICIPANTS:
             df = min(df, self.people - 1.0)
         return max(1.0, df)
