@@ -126,7 +126,7 @@ def test_a_constant_metric_is_said_to_be_constant(tmp_path):
 
 def test_one_participant_speaks_for_nobody_else(tmp_path):
     page, tables = report_of(run_with(tmp_path, people=1))
-    assert "One participant judged, so nothing is said about other people." in page
+    assert "One participant judged, so nothing is concluded about other people." in page
     assert "No comparison was judged by two participants." in tables
 
 

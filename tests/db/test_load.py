@@ -142,5 +142,5 @@ def test_a_score_that_stands_there_twice_is_refused(database: Database, tmp_path
 def test_a_run_that_lacks_an_image_is_refused(database: Database, tmp_path: Path) -> None:
     manifest = make_run(tmp_path / "run", scores=False)
     manifest.model_copy(update={"images": manifest.images[1:]}).save(tmp_path / "run")
-    with pytest.raises(UserError, match="1 of 18 images are missing, the first is case star-ring, arm direct, seed 0"):
+    with pytest.raises(UserError, match="1 image is missing, the first is case star-ring, arm direct, seed 0"):
         load_run(database, tmp_path / "run")
