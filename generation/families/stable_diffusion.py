@@ -1,6 +1,7 @@
 """Stable Diffusion 1.5 and SDXL: a UNet that predicts noise, CLIP text encoders, guidance in one batch."""
 
 from collections.abc import Mapping, Sequence
+from functools import wraps
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, ClassVar
 
@@ -25,12 +26,24 @@ class StableDiffusion15(Family):
     def prepare(self, pipeline: Any) -> None:  # noqa: ANN401
         """Let diffusers find the final norm of a CLIP model of transformers 5, which clip_skip needs.
 
-        The attribute is not a module, so that it gives no second name to the encoder's layers.
+        The attribute is there only while a prompt is encoded: diffusers takes an encoder with it for one of an older
+        transformers, and would then load no LoRA into it. It is not a module, so it gives no second name to the layers.
         """
-        for name in self.tokenizers:
-            encoder = getattr(pipeline, name, None)
-            if encoder is not None and not hasattr(encoder, "text_model"):
+        encode = pipeline.encode_prompt
+
+        @wraps(encode)
+        def encode_prompt(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            encoders = [getattr(pipeline, name, None) for name in self.tokenizers]
+            flat = [encoder for encoder in encoders if encoder is not None and not hasattr(encoder, "text_model")]
+            for encoder in flat:
                 encoder.text_model = SimpleNamespace(final_layer_norm=encoder.final_layer_norm)
+            try:
+                return encode(*args, **kwargs)
+            finally:
+                for encoder in flat:
+                    del encoder.text_model
+
+        pipeline.encode_prompt = encode_prompt
 
     def size_multiple(self, pipeline: Any) -> int:  # noqa: ANN401
         """Return the factor of the VAE."""
