@@ -210,3 +210,24 @@ def test_what_a_browser_claims_is_held_to_what_can_be() -> None:
     told = Timing.told({"reaction_ms": 812.4, "loaded_ms": -1, "hidden_ms": "x", "focus_losses": True, "more": 1})
     assert told == Timing(reaction_ms=812)
     assert Timing.told({"reaction_ms": 10**12}) == Timing()
+
+
+def test_every_page_check_or_comparison_is_preloaded_on_the_page_before(database, tmp_path: Path) -> None:
+    study = begin(database, tmp_path / "run", Design(checks=ALL_CHECKS, gold=GOLD))
+    service = StudyService(database, study.run)
+    token = service.join()
+    participant = service.visitor(token).id
+    service.finish_step(participant, "practiced_at")
+    upcoming, kinds, sizes, lengths = None, set(), set(), set()
+    while (trial := service.trial(participant)) is not None:
+        if upcoming is not None:
+            assert {*trial.images} <= upcoming, trial.kind
+            assert all({*concept.references} <= upcoming for concept in trial.concepts)
+        upcoming = {*trial.upcoming}
+        kinds.add(trial.kind)
+        sizes.add((trial.size, len(trial.concepts)))
+        lengths |= {len(service.stimulus(token, url.removeprefix("/i/"))) for url in trial.images}
+        service.answer(participant, trial, "left", Timing())
+    assert kinds == {"comparison", "check"}
+    # no page differs in image size, concepts or bytes on the wire
+    assert len(sizes) == len(lengths) == 1
