@@ -78,7 +78,7 @@ GREY = np.full((8, 9, 3), 100, np.uint8)
         ([GREY / 255], {"value_range": (0, float("inf"))}, r"value_range: 0 to inf is no range"),
         ([GREY.transpose(2, 0, 1)], {}, r"has the shape 3 x 8 x 9; an array has to be H x W x 3"),
         ([torch.from_numpy(GREY)], {}, r"has the shape 8 x 9 x 3; a tensor has to be 3 x H x W"),
-        ([GREY[..., 0]], {}, r"has the shape 8 x 9; an array has to be H x W x 3"),
+        ([GREY[..., :2]], {}, r"has the shape 8 x 9 x 2; an array has to be H x W x 3 in RGB, RGBA or greyscale"),
         ([GREY[:0]], {}, r"has the shape 0 x 9 x 3"),
         (GREY, {}, r"images: has the shape 8 x 9 x 3; give a list of pictures, or an array N x H x W x 3"),
         ("a.png", {}, r"images: is a single image; give a list"),

@@ -1,6 +1,7 @@
 """What bad pictures, bad caches and bad moments cost: their own rows, one clear line each, and nothing else."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -80,7 +81,7 @@ BROKEN = {
         lambda file: Image.fromarray(np.ones((4, 4), np.float32)).save(file, "TIFF"),
         "range is unknown",
     ),
-    "a folder": (lambda file: (file.unlink(), file.mkdir()), "is a folder"),
+    "a pipe": (lambda file: (file.unlink(), os.mkfifo(file)), "is not a regular file"),
 }
 
 

@@ -123,5 +123,5 @@ def test_what_was_done_to_many_pictures_is_said_in_one_line(tmp_path):
     first = tmp_path / "grey/0.png"
     assert notes == [
         f"note: 5 images: greyscale, copied into three channels; the first is {first}",
-        f"note: {tmp_path / 'grey/5.jpg'}: CMYK, turned into RGB without a colour profile",
+        f"note: {tmp_path / 'grey/5.jpg'}: CMYK, converted to RGB without a colour profile",
     ]

@@ -77,7 +77,7 @@ def test_what_is_finished_so_far_is_there_and_earlier_scores_of_other_metrics_st
     score_run(run, ["piqe"])
     earlier = read_scores(run)
     said = score(run, weights, "2/2").notes
-    assert any("1 of 2 parts are scored" in note for note in said)
+    assert any("1 of 2 parts scored" in note for note in said)
     second = {case.id for case in Shard(2, 2).of(Manifest.load(run).cases)}
     assert read_scores(run) == [*earlier, *(row for row in whole if row.case in second)]
     score(run, weights, "1/2")
