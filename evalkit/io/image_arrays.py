@@ -53,7 +53,7 @@ def to_image(picture: Any, place: str, value_range: ValueRange | None) -> Image.
     channel, layout = (0, "3 x H x W") if tensor else (-1, "H x W x 3")
     if not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[channel] in CHANNELS)) or not all(picture.shape):
         what = "a tensor" if tensor else "an array"
-        raise UserError(f"{place}: has the shape {_shape(picture)}; {what} has to be {layout} RGB, RGBA or greyscale")
+        raise UserError(f"{place}: has the shape {_shape(picture)}; {what} has to be {layout} in RGB, RGBA or greyscale")
     array = _as_numpy(picture)
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
