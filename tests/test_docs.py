@@ -14,6 +14,7 @@ from generation.merge.method_table import methods_page
 from generation.merge.methods import MERGE_METHODS
 from generation.shipped_files import shipped
 
+WIDTH = 128
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [path for path in sorted(DOCS.rglob("*.md")) if path.parent.name != "tables"]
 # What someone who searches for a feature would type.
@@ -25,6 +26,10 @@ TERMS = (
 
 def page(name: str) -> str:
     return (DOCS / name).read_text(encoding="utf-8")
+
+
+def prose(text: str) -> str:
+    return re.sub(r"^\s*```.*?^\s*```$", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def code_blocks(text: str) -> str:
@@ -112,6 +117,13 @@ def test_a_search_for_the_fields_terms_finds_a_page(term: str):
     assert any(term.lower() in path.read_text(encoding="utf-8").lower() for path in PAGES), term
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(DOCS).as_posix())
+def test_prose_lines_wrap(path: Path):
+    text = prose(path.read_text(encoding="utf-8"))
+    long = [line for line in text.splitlines() if len(line) > WIDTH and not line.lstrip().startswith(("|", "![", "`"))]
+    assert not long, "\n".join(long)
+
+
 def test_every_page_is_in_the_navigation():
     config = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r": ([\w/-]+\.md)$", config, re.MULTILINE))
@@ -131,3 +143,16 @@ def test_commands_in_examples_exist():
                 continue
             assert first in commands, f"{path.name}: evalkit {words}"
             assert first != "study" or second in study or second.isupper(), f"{path.name}: evalkit {words}"
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a page's headings, as the site and GitHub make them."""
+    headings = re.findall(r"^#+ (.*)$", prose(path.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_links_to_sections_lead_to_headings():
+    for path in PAGES:
+        for target, anchor in re.findall(r"\]\(([\w./-]*\.md)?#([\w-]+)\)", path.read_text(encoding="utf-8")):
+            page_of_target = (path.parent / target).resolve() if target else path
+            assert anchor in anchors(page_of_target), f"{path.relative_to(DOCS)}: {target}#{anchor}"

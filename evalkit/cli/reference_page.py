@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
+from textwrap import fill
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -17,6 +18,7 @@ HEAD = """# Command line
 This page is generated from the commands by `python -m evalkit.cli.reference_page > docs/reference/cli.md`.
 `evalkit COMMAND --help` prints the same in a terminal. `evalkit --install-completion` installs completion for your shell.
 """
+WIDTH = 128
 TYPES = {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
 
@@ -106,7 +108,7 @@ def _cell(text: str | None) -> str:
 
 def _text(text: str | None) -> str:
     paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(text or ""))
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    return "\n\n".join(fill(" ".join(paragraph.split()), WIDTH, break_on_hyphens=False) for paragraph in paragraphs)
 
 
 if __name__ == "__main__":
