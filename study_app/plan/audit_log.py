@@ -18,7 +18,14 @@ from db.session import before_commit, writers_meet
 # The table instead of the class: no session reads the new events again.
 _EVENTS = Event.metadata.tables["events"]
 _E = _EVENTS.c
-_LAST = select(_E.number, _E.sha256).where(_E.study_id == bindparam("study")).order_by(_E.number.desc()).limit(1)
+_LOCK = select(Study.id).where(Study.id == bindparam("study")).with_for_update()
+_LAST = (
+    select(Study.design_sha256, Study.locked_at, _E.number, _E.sha256)
+    .outerjoin(_EVENTS, _E.study_id == Study.id)
+    .where(Study.id == bindparam("study"))
+    .order_by(_E.number.desc())
+    .limit(1)
+)
 _ADD = insert(_EVENTS)
 _PENDING = "pending events"
 # the only events that may follow "locked"; they form a second chain
@@ -58,13 +65,11 @@ def _write_pending(session: Session) -> None:
     """
     pending: list[tuple[int, str, dict[str, object], datetime]] = session.info.pop(_PENDING)
     for study_id in dict.fromkeys(item[0] for item in pending):
-        study = session.execute(
-            select(Study.design_sha256, Study.locked_at).where(Study.id == study_id).with_for_update()
-            if writers_meet(session)
-            else select(Study.design_sha256, Study.locked_at).where(Study.id == study_id)
-        ).one()
-        last = session.execute(_LAST, {"study": study_id}).first()
-        number, previous = (last.number, last.sha256) if last is not None else (0, study.design_sha256)
+        if writers_meet(session):
+            # a query of its own: one that waits for a lock sees other tables as they were before it waited
+            session.execute(_LOCK, {"study": study_id})
+        study = session.execute(_LAST, {"study": study_id}).one()
+        number, previous = (study.number, study.sha256) if study.number is not None else (0, study.design_sha256)
         mine = [item for item in pending if item[0] == study_id]
         locked = study.locked_at is not None and all(kind != "locked" for _, kind, _, _ in mine)
         rows = []

@@ -137,7 +137,7 @@ def test_stimulus_names_say_nothing(service: StudyService, tmp_path: Path) -> No
 
 def test_stimuli_are_made_once(tmp_path: Path) -> None:
     manifest = make_run(tmp_path, scores=False)
-    assert make_stimuli(tmp_path, manifest) == 18 + 6
+    assert make_stimuli(tmp_path, manifest) == 18 + 2 * 6
     assert make_stimuli(tmp_path, manifest) == 0
 
 
@@ -151,5 +151,5 @@ def test_large_references_are_made_smaller_and_images_never(tmp_path: Path) -> N
 def test_a_picture_that_is_not_the_manifests_is_refused(tmp_path: Path) -> None:
     manifest = make_run(tmp_path, scores=False)
     Image.new("RGB", (8, 8)).save(tmp_path / manifest.images[2].path)
-    with pytest.raises(UserError, match=r"star-ring/mc_dropout/0.png: is not the picture in the manifest"):
+    with pytest.raises(UserError, match=r"star-ring/mc_dropout/0.png: differs from the image in the manifest"):
         make_stimuli(tmp_path, manifest)
