@@ -30,7 +30,8 @@ def build_net(name: str, model: Model) -> None:
 
 def prepare(name: str, model: Model, pixels: Pixels) -> "Tensor":
     """Return an image as the model's input; raise a UserError if the model refuses it or fails."""
-    return _in_one_line(name, lambda: model.prepare(pixels))
+    with fixed_state():
+        return _in_one_line(name, lambda: model.prepare(pixels))
 
 
 def encode(name: str, encoder: Encoder, batch: "list[Tensor]") -> "NDArray[np.float32]":

@@ -24,11 +24,16 @@ LARGE = ("arniqa", "dbcnn", "inception", "lpips", "musiq", "nima", "tres")
 
 @contextmanager
 def matmul_precision(value):
+    owners = [attrgetter(name)(torch.backends) for name in PRECISION_NODES]
+    before = [owner.fp32_precision for owner in owners]
     torch.set_float32_matmul_precision(value)
     try:
         yield
     finally:
         torch.set_float32_matmul_precision("highest")
+        # "highest" is written as "ieee" where the state before may have been "none"
+        for owner, precision in zip(owners, before, strict=True):
+            owner.fp32_precision = precision
 
 
 @contextmanager
