@@ -1,6 +1,7 @@
 """Distributed sampling with Ray: each worker holds the model and returns its images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -37,18 +38,21 @@ def generate_with_ray(
     batch_size: int,
     items: Sequence[WorkItem],
     stats: GenerationStats,
-) -> Iterator[GeneratedImage]:
+) -> Generator[GeneratedImage, None, None]:
     """Yield the images of `items`, case by case as they are finished, from one worker per GPU or CPU slot.
+
+    Close it to let the workers go: after an error in the loop over it they would hold their slots until it is collected.
 
     The statistics of the workers are added to `stats`. The files of `folder` and the base model must be readable under the same
     path on every machine; see `evalkit.run.ray_workers.share`.
     """
     pieces = [piece for item in items for piece in item.by_case()]
     settings = (experiment, folder.absolute(), device, torch.get_num_threads(), batch_size)
-    results: Iterator[WorkResult] = share(SamplingWorker, settings, pieces, address, device=device, name=_name)
-    for images, worker_stats in results:
-        stats.add(worker_stats)
-        yield from images
+    results: Generator[WorkResult, None, None] = share(SamplingWorker, settings, pieces, address, device=device, name=_name)
+    with closing(results):
+        for images, worker_stats in results:
+            stats.add(worker_stats)
+            yield from images
 
 
 def _name(item: WorkItem) -> str:

@@ -1,7 +1,8 @@
 """Generation of a run folder: arm by arm, complete images only, resumable after an interruption."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
@@ -96,14 +97,16 @@ def generate(
         total = len(journal.images) + sum(len(item.requests) for item in items)
         progress(len(journal.images), total, "images")
         noise_hashes = {(image.case, image.seed): image.latents_sha256 for image in journal.images.values()}
-        images: Iterator[GeneratedImage]
+        images: Generator[GeneratedImage, None, None]
         if ray is None:
             images = (image for item in items for image in sample_images(sampler, item, batch_size))
         else:
             images = generate_with_ray(experiment, folder, ray, str(torch_device), batch_size, items, sampler.stats)
-        for generated in images:
-            _store(journal, generated, noise_hashes)
-            progress(len(journal.images), total, generated.image.arm)
+        # an error, of `progress` too, lets Ray's workers go at once
+        with closing(images):
+            for generated in images:
+                _store(journal, generated, noise_hashes)
+                progress(len(journal.images), total, generated.image.arm)
     finally:
         sampler.close()
     sampler.stats.add(made_with.stats)

@@ -2,7 +2,7 @@
 
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -31,8 +31,10 @@ def share(
     *,
     device: str,
     name: Callable[[Work], str],
-) -> Iterator[Made]:
+) -> Generator[Made, None, None]:
     """Yield what the pieces of `works` give, as they are finished, made by one worker `hire(*settings)` per GPU or CPU slot.
+
+    Its workers hold their slots until it is exhausted or closed: loop over it within `contextlib.closing`.
 
     `address` is that of a Ray cluster, or "local" for this machine. A free worker takes the next piece; the piece of a worker
     that dies goes to another. Files must be readable under the same path on every machine. `name` is how errors call a piece.

@@ -1,7 +1,8 @@
 """Extracts a run's features with the workers of a Ray cluster: each holds the models and sends back what they give."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,14 +113,15 @@ def extract_with_ray(
             cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
     tally = ExtractionCounts(forwards=dict.fromkeys(encoders, 0), found=dict.fromkeys(encoders, 0))
     pieces = list(_pieces(groups, encoders, store, tally, progress))
-    harvests: Iterator[Harvest] = share(
+    harvests: Generator[Harvest, None, None] = share(
         ScoringWorker, (settings,), pieces, address, device=settings.device, name=lambda piece: piece.pictures[0][1]
     )
-    for features, took in harvests:
-        for recipe, items in features.items():
-            store.put(recipe, items)
-        tally.add(took)
-        progress(took.decodes + sum(not problem.model for problem in took.problems))
+    with closing(harvests):
+        for features, took in harvests:
+            for recipe, items in features.items():
+                store.put(recipe, items)
+            tally.add(took)
+            progress(took.decodes + sum(not problem.model for problem in took.problems))
     return tally
 
 

@@ -16,6 +16,7 @@ from evalkit.run.manifest import Manifest
 from evalkit.run.shard import Shard
 from generation.experiment_file import read_experiment
 from generation.provenance import Provenance
+from generation.ray_workers import SamplingWorker
 from generation.run import generate
 from generation.timings import GenerationStats
 
@@ -67,16 +68,17 @@ def test_a_shard_that_is_none_is_refused(text: str) -> None:
         Shard.parse(text)
 
 
-def painters() -> list[int]:
+def sampling_workers() -> list[int]:
     """Return the process ids of Ray's workers that hold a model."""
-    found = []
+    ids = []
     for process in Path("/proc").iterdir():
         try:
-            if process.name.isdigit() and (process / "cmdline").read_bytes().startswith(b"ray::Painter"):
-                found.append(int(process.name))
+            title = (process / "cmdline").read_bytes() if process.name.isdigit() else b""
         except OSError:
             continue
-    return found
+        if title.startswith(f"ray::{SamplingWorker.__name__}".encode()):
+            ids.append(int(process.name))
+    return ids
 
 
 def test_ray_workers_draw_the_same_bytes_though_one_is_killed(experiment_file: Write, tmp_path: Path) -> None:
@@ -87,7 +89,7 @@ def test_ray_workers_draw_the_same_bytes_though_one_is_killed(experiment_file: W
 
     def kill_one(done: int, total: int, what: str) -> None:
         if 0 < done < total and not killed:
-            killed.append(painters()[0])
+            killed.append(sampling_workers()[0])
             os.kill(killed[0], signal.SIGKILL)
 
     torch.set_num_threads(1)
@@ -99,6 +101,20 @@ def test_ray_workers_draw_the_same_bytes_though_one_is_killed(experiment_file: W
     assert killed
     assert shared == Manifest.load(tmp_path / "whole")
     assert bytes_of(tmp_path / "shared") == bytes_of(tmp_path / "whole")
+
+
+def test_an_error_between_images_lets_rays_workers_go(experiment_file: Write, tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray", reason="needs the extra: pip install lora-evalkit[ray]")
+
+    def stop(done: int, total: int, what: str) -> None:
+        if done:
+            raise UserError("stopped by the caller")
+
+    # the error's traceback, which holds the frames of the loop, is kept while the next call would wait for a slot
+    with pytest.raises(UserError, match="stopped by the caller") as error:
+        draw(experiment_file(), tmp_path / "run", ray="local", progress=stop)
+    assert not ray.is_initialized()
+    assert error.tb is not None
 
 
 def made(run: Path) -> Provenance:
