@@ -26,7 +26,7 @@ class MissingWeightsError(UserError):
 def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for an unknown name, with the nearest known name and all of them."""
     names = list(known)
-    near = get_close_matches(name, names, 1)
+    near = get_close_matches(name, names, 1) if isinstance(name, str) else []
     hint = f"did you mean {near[0]!r}? Known: " if near else "known: "
     return UserError(f"{what} {name!r}; {hint}{', '.join(names)}")
 

@@ -23,7 +23,7 @@ def choose_device(name: str | None = None) -> str:
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise UserError(
             f"device {name!r}: is unavailable on this machine ({first_line(error)}); give auto, cpu, cuda, cuda:1 or mps"
         ) from error

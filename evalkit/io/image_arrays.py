@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 ValueRange = tuple[float, float]
 # of greyscale, RGB and RGBA
 CHANNELS = (1, 3, 4)
+# kinds of NumPy types: truth values, signed and unsigned integers, floats
+NUMBERS = "biuf"
 
 
 def is_array(picture: object) -> bool:
@@ -55,6 +57,8 @@ def to_image(picture: Any, place: str, value_range: ValueRange | None) -> Image.
         what = "a tensor" if tensor else "an array"
         raise UserError(f"{place}: has the shape {_shape(picture)}; {what} has to be {layout} in RGB, RGBA or greyscale")
     array = _as_numpy(picture)
+    if array.dtype.kind not in NUMBERS:
+        raise UserError(f"{place}: holds {array.dtype} values, which are not levels of brightness; give uint8 or float")
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.dtype == np.uint8:
@@ -70,9 +74,12 @@ def to_image(picture: Any, place: str, value_range: ValueRange | None) -> Image.
 def check_range(value_range: ValueRange | None) -> None:
     """Raise a UserError if a given range is invalid."""
     if value_range is not None:
-        low, high = value_range
+        try:
+            low, high = (float(bound) for bound in value_range)
+        except (TypeError, ValueError):
+            raise UserError(f"value_range: is {value_range!r}; give two numbers, (lowest, highest), such as (0, 1)") from None
         if not (np.isfinite(low) and np.isfinite(high) and low < high):
-            raise UserError(f"value_range: {low} to {high} is no range; give (lowest, highest), such as (0, 1)")
+            raise UserError(f"value_range: {low:g} to {high:g} is no range; give (lowest, highest), such as (0, 1)")
 
 
 def _scaled(array: "NDArray[Any]", place: str, value_range: ValueRange) -> "NDArray[np.uint8]":

@@ -5,6 +5,8 @@ import io
 import stat
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from evalkit.errors import UserError, first_line
 from evalkit.io.colour_profile import to_srgb
+from evalkit.io.libtiff_messages import silence_libtiff
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,8 +35,8 @@ CONVERTED = {
     "CMYK": "CMYK, converted to RGB without a colour profile",
     "YCbCr": "YCbCr, turned into RGB",
 }
-# `warnings.catch_warnings` is not safe between threads; opening reads the header alone, so waiting costs nothing.
-_OPENING = threading.Lock()
+# `warnings.catch_warnings` is not safe between threads; reading headers and metadata takes little, so waiting costs nothing.
+_METADATA = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,14 @@ class Pixels:
         return np.asarray(self.image)
 
 
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Read metadata without Pillow's warnings: bombs are measured here, and damaged EXIF data leaves the pixels as they are."""
+    with _METADATA, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def decode(data: bytes, name: str) -> Pixels:
     """Return the image in `data`; `name` is its name in errors.
 
@@ -55,13 +66,14 @@ def decode(data: bytes, name: str) -> Pixels:
         UserError: not an image, truncated or damaged, larger than 178,956,970 pixels, or without an agreed range of values.
     """
     try:
-        with _OPENING, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with _without_warnings():
             opened = Image.open(io.BytesIO(data))
+            frames = getattr(opened, "n_frames", 1)
         if opened.width * opened.height > LARGEST:
             raise UserError(f"{name}: {opened.width} x {opened.height} pixels are too many; at most {LARGEST:,} are read")
+        if opened.format == "TIFF":
+            silence_libtiff()
         deep_colour = _deep_colour(opened)
-        frames = getattr(opened, "n_frames", 1)
         opened.load()
     except Image.DecompressionBombError:
         raise UserError(f"{name}: has too many pixels; at most {LARGEST:,} are read") from None
@@ -93,9 +105,11 @@ def convert(image: Image.Image, name: str) -> Pixels:
         UserError: 32-bit integers or floats, whose range is not defined.
     """
     notes = []
-    orientation = image.getexif().get(ORIENTATION, 1)
+    with _without_warnings():
+        orientation = image.getexif().get(ORIENTATION, 1)
+        if orientation in range(2, 9):
+            image = ImageOps.exif_transpose(image)
     if orientation in range(2, 9):
-        image = ImageOps.exif_transpose(image)
         notes.append(f"turned upright, as its EXIF orientation {orientation} says")
     if image.mode.startswith("I;16"):
         # 65535 / 257 = 255: the full range of 16 bits is the full range of 8

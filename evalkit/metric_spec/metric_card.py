@@ -19,9 +19,19 @@ if TYPE_CHECKING:
 
 # What an image is compared with: nothing, its prompt, a concept's references, another arm's image at its case and seed (by
 # features, or by a model that sees both), or the images of its own case and arm at the other seeds (the same two ways); or
-# all of these are judged together, and each has the value of all.
+# all of these are judged together, and each has the value of all. A joint model sees the image together with its prompt
+# (`text_image`), or with one reference at a time (`image_pair`).
 Needs = Literal[
-    "image", "prompt", "references", "other_arm", "other_arm_pixels", "other_seeds", "other_seeds_pixels", "all_seeds"
+    "image",
+    "prompt",
+    "references",
+    "text_image",
+    "image_pair",
+    "other_arm",
+    "other_arm_pixels",
+    "other_seeds",
+    "other_seeds_pixels",
+    "all_seeds",
 ]
 # How features become a score for each of them; part of the signature.
 REDUCTION: Mapping[Needs, str] = MappingProxyType(
@@ -29,6 +39,8 @@ REDUCTION: Mapping[Needs, str] = MappingProxyType(
         "image": "score",
         "prompt": "cos",
         "references": "cos-mean-refs",
+        "text_image": "joint",
+        "image_pair": "pair-mean-refs",
         "other_arm": "cos",
         "other_arm_pixels": "pair",
         "other_seeds": "1-cos-mean-seeds",
@@ -79,6 +91,13 @@ class PairEncoder(Model, Protocol):
 
     def compare(self, left: "Tensor", right: "Tensor") -> float:
         """Return the score of two prepared pictures of one size; infinity if it has no bound and they are equal."""
+
+
+class JointEncoder(Model, Protocol):
+    """A model that sees an image together with a text, such as a vision-language model that answers a question."""
+
+    def judge(self, image: "Tensor", text: str) -> float:
+        """Return the score of a prepared image, uint8 3 x H x W, with a text."""
 
 
 Loader = Callable[[Weights, str], Model]
@@ -162,7 +181,8 @@ def metric(
     source
         Who defined the metric: author and year.
     needs
-        What an image is compared with: `image` (nothing), `prompt`, `references`, `other_arm`, `other_seeds` and others.
+        What an image is compared with: `image` (nothing), `prompt`, `references`, `other_arm`, `other_seeds` and others; or a
+        joint model sees it with its prompt (`text_image`), or with one reference at a time (`image_pair`).
     weights
         Where the model's weights come from; None for a metric without a model.
     licence

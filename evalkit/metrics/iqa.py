@@ -20,6 +20,9 @@ def metrics_by_name(registry: Mapping[str, MetricCard], names: Sequence[str]) ->
     Raises:
         UserError: the metric is unknown; the message names the known ones.
     """
+    for name in names:
+        if not isinstance(name, str):
+            raise unknown("no metric", name, registry)
     theirs = [name for name in dict.fromkeys(names) if name.startswith(PREFIX)]
     listed = pick(registry, [name for name in names if not name.startswith(PREFIX)])
     return [*listed, *(_card(name, tuple(registry)) for name in theirs)]

@@ -37,7 +37,7 @@ OTHER_NETS: Mapping[tuple[str, str], tuple[Source, Loader]] = MappingProxyType(
 
 def check_preset(name: str) -> str:
     """Return the name of a preset; raise a UserError that names the known ones if it is unknown."""
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise unknown("no preset", name, PRESETS)
     return name
 

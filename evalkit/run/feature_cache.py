@@ -25,6 +25,14 @@ VERSION = 1
 CHUNK = 500
 # How long another process that writes is waited for.
 PATIENCE_SECONDS = 30.0
+# SQLite's extended codes hold the primary one in their last byte.
+PRIMARY = 0xFF
+HINDRANCES = frozenset(
+    {
+        sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT,
+    }
+)  # fmt: skip
 
 
 def own_folder() -> Path:
@@ -87,10 +95,10 @@ class FeatureCache:
             try:
                 self._connection = _open(path)
             except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):
+                if _is_hindrance(error, path):
                     raise
                 self._connection = self._renew(error)
-        except (OSError, sqlite3.OperationalError) as error:
+        except (OSError, sqlite3.DatabaseError) as error:
             raise UserError(f"{path}: the cache can't be opened: {error}") from error
 
     def __enter__(self) -> "FeatureCache":
@@ -118,9 +126,9 @@ class FeatureCache:
                 for key, vector, checksum in rows:
                     if zlib.crc32(vector) == checksum:
                         found[key] = np.frombuffer(vector, dtype="<f4")
-        except sqlite3.OperationalError as error:
-            raise UserError(f"{self.path}: the cache can't be read: {error}") from error
         except sqlite3.DatabaseError as error:
+            if _is_hindrance(error, self.path):
+                raise UserError(f"{self.path}: the cache can't be read: {error}") from error
             self._connection.close()
             self._connection = self._renew(error)
             return {}
@@ -131,9 +139,9 @@ class FeatureCache:
         rows = list(_rows(recipe, items))
         try:
             self._write(rows)
-        except sqlite3.OperationalError as error:
-            raise UserError(f"{self.path}: the cache can't be written: {error}; free space, or remove it") from error
         except sqlite3.DatabaseError as error:
+            if _is_hindrance(error, self.path):
+                raise UserError(f"{self.path}: the cache can't be written: {error}; free space, or remove it") from error
             self._connection.close()
             self._connection = self._renew(error)
             self._write(rows)
@@ -209,6 +217,17 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _is_hindrance(error: sqlite3.DatabaseError, path: Path) -> bool:
+    """Tell whether an error is the disk's or another process's, and not damage to the file."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return False
+    if code & PRIMARY == sqlite3.SQLITE_READONLY:
+        # a damaged header makes SQLite take a writable file for a read-only one
+        return not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+    return code & PRIMARY in HINDRANCES
 
 
 def _is_ours(connection: sqlite3.Connection) -> bool:

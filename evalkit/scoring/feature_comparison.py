@@ -2,71 +2,23 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import combinations
 from types import MappingProxyType
 
 import numpy as np
 
-from evalkit.metric_spec.metric_card import MetricCard, Model, Needs, feature_fault
+from evalkit.metric_spec.metric_card import MetricCard, Needs
 from evalkit.metric_spec.similarity import cosine, distance_to_others, mean_cosine, vendi
-from evalkit.run.feature_cache import Features, FeatureStore
+from evalkit.run.feature_cache import Features
 from evalkit.run.image_records import ImageFile, ImageRecord
 from evalkit.run.manifest import Case, Manifest
 from evalkit.run.score_table import RunScore
 from evalkit.scoring.image_requests import ScoringProblem
+from evalkit.scoring.joint_comparison import compared_with_references, judged_with_prompt, reference_pairs
+from evalkit.scoring.joint_keys import Texts
+from evalkit.scoring.metric_task import MetricTask, has_prompt, referenced
 from evalkit.scoring.pixel_pairs import Partners, pair_key, partners
 from evalkit.scoring.text_features import text_features, truncation_notes
-
-
-@dataclass
-class MetricTask:
-    """One metric over one run, with features in `store`; `problems` and `notes` collect what failed.
-
-    `failed` names the images (by sha256) that extraction could not score with this model. Any other image without features
-    is in `lost` afterwards: a damaged cache did not return what was stored.
-    """
-
-    manifest: Manifest
-    card: MetricCard
-    encoder: Model
-    store: FeatureStore
-    problems: list[ScoringProblem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    failed: frozenset[str] = frozenset()
-    lost: dict[str, str] = field(default_factory=dict)
-
-    def features(self, images: Sequence[ImageFile]) -> dict[str, Features]:
-        """Return the features of images, without those that have none or that cannot be compared."""
-        vectors = self.store.get(self.encoder.recipe.key, [image.sha256 for image in images])
-        for image in images:
-            if image.sha256 not in vectors:
-                if image.sha256 not in self.failed:
-                    self.lost[image.sha256] = image.path
-                continue
-            fault = feature_fault(self.card, vectors[image.sha256])
-            if fault:
-                del vectors[image.sha256]
-                self.problems.append(ScoringProblem(image.path, image.sha256, self.card.model, f"{image.path}: {fault}"))
-        return vectors
-
-    def miss_pair(self, left: ImageFile, right: ImageFile) -> None:
-        """Note a pair without a score as lost, unless one of its images failed."""
-        if left.sha256 not in self.failed and right.sha256 not in self.failed:
-            self.lost[pair_key(left.sha256, right.sha256)] = f"{left.path} and {right.path}"
-
-    def row(self, image: ImageRecord, value: float, *, concept: str = "", other_arm: str = "") -> RunScore:
-        """Return the row of an image's score."""
-        name, direction = self.card.name, self.card.direction
-        return RunScore(
-            image.case, image.arm, image.seed, image.sha256, name, concept, other_arm, value, direction, self.signature
-        )
-
-    @cached_property
-    def signature(self) -> str:
-        """Return the recipe of all its scores."""
-        return self.card.signature(self.encoder.recipe)
 
 
 def rows(task: MetricTask) -> Iterator[RunScore]:
@@ -77,13 +29,8 @@ def rows(task: MetricTask) -> Iterator[RunScore]:
     for case, images in task.manifest.by_case():
         distinct = list({image.sha256: image for image in images}.values())
         # pairs of images have scores of their own in the store, and images by themselves none
-        own = {} if task.card.needs in PAIRS else task.features(distinct)
+        own = {} if task.card.needs in (*PAIRS, *WITH_TEXTS) else task.features(distinct)
         yield from compare(task, case, images, own)
-
-
-def referenced(manifest: Manifest, case: Case) -> list[tuple[str, tuple[ImageFile, ...]]]:
-    """Return the concepts of a case that have references, with them."""
-    return [(name, shown) for name in case.concepts if (shown := manifest.concept(name).references)]
 
 
 def _alone(task: MetricTask, case: Case, images: Sequence[ImageRecord], own: Mapping[str, Features]) -> Iterator[RunScore]:
@@ -98,9 +45,7 @@ def _with_prompt(
 ) -> Iterator[RunScore]:
     """Yield scores of images against the case's prompt without modifier tokens; a case without one is a problem."""
     convention = task.card.convention
-    if not case.plain_prompt.strip():
-        reason = f"case {case.id}: {task.card.name} was not scored, for its plain prompt is empty"
-        task.problems.append(ScoringProblem(case.id, "", task.card.model, reason))
+    if not has_prompt(task, case):
         return
     text = convention.text(case.plain_prompt)
     meant = text_features(task.encoder, [text], task.store)[text]
@@ -211,8 +156,11 @@ def _all_seeds(task: MetricTask, case: Case, images: Sequence[ImageRecord], own:
             yield task.row(image, value)
 
 
-PAIRS: Mapping[Needs, Callable[[Manifest, Case, Sequence[ImageRecord]], Iterator[tuple[ImageRecord, ImageRecord]]]] = (
-    MappingProxyType({"other_arm_pixels": arm_pairs, "other_seeds_pixels": seed_pairs})
+# Metrics whose model sees an image together with texts; features of an image alone do not exist for them.
+WITH_TEXTS: tuple[Needs, ...] = ("text_image",)
+Pairs = Callable[[Manifest, Case, Sequence[ImageRecord]], Iterator[tuple[ImageFile, ImageFile]]]
+PAIRS: Mapping[Needs, Pairs] = MappingProxyType(
+    {"other_arm_pixels": arm_pairs, "other_seeds_pixels": seed_pairs, "image_pair": reference_pairs}
 )
 
 
@@ -228,12 +176,23 @@ def pairs_wanted(
     return {model: partners(found) for model, found in pairs.items()}
 
 
+def texts_wanted(cards: Sequence[MetricCard], case: Case) -> dict[str, tuple[Texts, ...]]:
+    """Return, for each model that sees an image with texts, the texts that its metrics want for a case's images."""
+    texts: dict[str, dict[Texts, None]] = {}
+    for card in cards:
+        if card.needs == "text_image" and case.plain_prompt.strip():
+            texts.setdefault(card.model, {})[(card.convention.text(case.plain_prompt),)] = None
+    return {model: tuple(wanted) for model, wanted in texts.items()}
+
+
 Compare = Callable[[MetricTask, Case, Sequence[ImageRecord], Mapping[str, Features]], Iterator[RunScore]]
 COMPARISONS: Mapping[Needs, Compare] = MappingProxyType(
     {
         "image": _alone,
         "prompt": _with_prompt,
         "references": _with_references,
+        "text_image": judged_with_prompt,
+        "image_pair": compared_with_references,
         "other_arm": _with_other_arm,
         "other_arm_pixels": _with_other_arms_pixels,
         "other_seeds": _with_other_seeds,

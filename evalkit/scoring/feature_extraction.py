@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, cast
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_bytes
 from evalkit.io.image_reader import Pixels, decode, read_bytes
-from evalkit.metric_spec.metric_card import Encoder, Model, PairEncoder
+from evalkit.metric_spec.metric_card import Encoder, JointEncoder, Model, PairEncoder
 from evalkit.run.feature_cache import FeatureStore
 from evalkit.scoring.decode_prefetch import prefetch
 from evalkit.scoring.image_requests import ExtractionCounts, FeatureRequest, ScoringProblem
+from evalkit.scoring.joint_keys import lacking_texts
 from evalkit.scoring.model_calls import prepare
-from evalkit.scoring.model_queues import BatchQueue, PairQueue
+from evalkit.scoring.model_queues import BatchQueue, JointQueue, PairQueue
 from evalkit.scoring.pixel_pairs import NO_PARTNERS, lacking
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # Images that are looked up in the store at a time.
 STRIDE = 256
 Progress = Callable[[int], None]
+Queue = BatchQueue | PairQueue | JointQueue
 
 
 def file_loader(path: Path, sha256: str) -> Callable[[], Pixels]:
@@ -59,12 +61,7 @@ def extract(
     if batch_size < 1:
         raise UserError(f"batch_size={batch_size}: give 1 at least")
     tally = ExtractionCounts(forwards=dict.fromkeys(encoders, 0), found=dict.fromkeys(encoders, 0))
-    lines: dict[str, BatchQueue | PairQueue] = {
-        name: PairQueue(name, cast("PairEncoder", model), store, tally)
-        if compares(model)
-        else BatchQueue(name, cast("Encoder", model), store, batch_size, tally)
-        for name, model in encoders.items()
-    }
+    lines = {name: _queue(name, model, store, batch_size, tally) for name, model in encoders.items()}
     threads = workers or min(4, os.cpu_count() or 1)
     todo = unfinished(items, encoders, store, tally, progress or _silent)
     coming = prefetch(todo, lambda item: _prepare(item, encoders), _weight, threads=threads, depth=2 * threads + batch_size)
@@ -80,6 +77,20 @@ def extract(
 def compares(model: Model) -> bool:
     """Tell whether a model sees two pictures at once."""
     return hasattr(model, "compare")
+
+
+def judges(model: Model) -> bool:
+    """Tell whether a model sees an image together with a text."""
+    return hasattr(model, "judge")
+
+
+def _queue(name: str, model: Model, store: FeatureStore, batch_size: int, tally: ExtractionCounts) -> Queue:
+    """Return the queue of a model of any kind."""
+    if compares(model):
+        return PairQueue(name, cast("PairEncoder", model), store, tally)
+    if judges(model):
+        return JointQueue(name, cast("JointEncoder", model), store, tally)
+    return BatchQueue(name, cast("Encoder", model), store, batch_size, tally)
 
 
 def _silent(_: int) -> None:
@@ -104,7 +115,7 @@ def unfinished(
         there = {
             name: store.get(model.recipe.key, [item.key for item in part if name in item.models])
             for name, model in encoders.items()
-            if not compares(model)
+            if not (compares(model) or judges(model))
         }
         for item in part:
             key = bytes.fromhex(item.key)
@@ -114,7 +125,7 @@ def unfinished(
             left = tuple(
                 name
                 for name in fresh
-                if (item.key not in there[name] if name in there else _lacks_pairs(item, name, encoders[name], store))
+                if (item.key not in there[name] if name in there else _lacks(item, name, encoders[name], store))
             )
             for name in fresh:
                 tally.found[name] += name not in left
@@ -124,8 +135,10 @@ def unfinished(
                 progress(1)
 
 
-def _lacks_pairs(item: FeatureRequest, name: str, model: Model, store: FeatureStore) -> bool:
-    """Tell whether a picture must still be compared with one of its partners."""
+def _lacks(item: FeatureRequest, name: str, model: Model, store: FeatureStore) -> bool:
+    """Tell whether a picture must still be compared with one of its partners, or judged with one of its texts."""
+    if judges(model):
+        return bool(lacking_texts(store, model.recipe.key, item.key, item.texts.get(name, ())))
     return bool(lacking(store, model.recipe.key, item.key, item.partners.get(name, NO_PARTNERS)))
 
 
@@ -163,7 +176,7 @@ def _weight(prepared: _PreparedImage) -> int:
 def _take(
     item: FeatureRequest,
     result: "Future[_PreparedImage]",
-    lines: "Mapping[str, BatchQueue | PairQueue]",
+    lines: Mapping[str, Queue],
     tally: ExtractionCounts,
 ) -> None:
     """Hand a prepared picture to its models, or note why it can't be read."""

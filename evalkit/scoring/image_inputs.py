@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from PIL import Image
 
-from evalkit.errors import UserError
+from evalkit.errors import UserError, first_line
 from evalkit.io.atomic_files import sha256_bytes
 from evalkit.io.image_arrays import ValueRange, is_array, to_image, unbatched
 from evalkit.io.image_reader import Pixels, convert, decode, fingerprint, read_bytes
 from evalkit.plural import plural
+from evalkit.scoring.arguments import iterable
 from evalkit.scoring.feature_extraction import file_loader
 from evalkit.scoring.image_requests import FeatureRequest, ScoringProblem
 
@@ -42,7 +43,7 @@ def prompt_per_image(prompts: str | Sequence[str] | None, count: int) -> list[st
     """Return one prompt for each of `count` images, or None without prompts."""
     if prompts is None:
         return None
-    texts = [prompts] * count if isinstance(prompts, str) else list(prompts)
+    texts = [prompts] * count if isinstance(prompts, str) else list(iterable("prompts", prompts, "a text, or a list of texts"))
     if len(texts) != count:
         raise UserError(f"{plural(len(texts), 'prompt')} for {plural(count, 'image')}; give one for all, or one for each")
     for index, text in enumerate(texts):
@@ -86,7 +87,23 @@ def try_image_request(
 
 
 def image_request(image: ImageInput, where: str, models: tuple[str, ...], value_range: ValueRange | None) -> FeatureRequest:
-    """Return the request to extract an image's features; its name is the path, or `where` for an image in memory."""
+    """Return the request to extract an image's features; its name is the path, or `where` for an image in memory.
+
+    Raises:
+        UserError: it is not an image, or reading it fails.
+    """
+    try:
+        return _request(image, where, models, value_range)
+    except UserError:
+        raise
+    except Exception as error:
+        # a closed PIL image, a sparse tensor, ...: whatever an object that a caller gave raises when it is read
+        raise UserError(
+            f"{where}: can't be read as an image ({type(error).__name__}: {first_line(error)}); give a uint8 array"
+        ) from error
+
+
+def _request(image: ImageInput, where: str, models: tuple[str, ...], value_range: ValueRange | None) -> FeatureRequest:
     if isinstance(image, (bytes, bytearray)):
         data = bytes(image)
         return FeatureRequest(sha256_bytes(data), where, lambda: decode(data, where), models)

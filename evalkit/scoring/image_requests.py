@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from evalkit.io.image_reader import Pixels
 from evalkit.plural import plural
+from evalkit.scoring.joint_keys import Texts
 from evalkit.scoring.pixel_pairs import Partners
 
 
@@ -12,7 +13,8 @@ from evalkit.scoring.pixel_pairs import Partners
 class FeatureRequest:
     """A picture to read: its sha256, how messages call it, and the models that should see it.
 
-    `partners` lists for each model that sees two pictures at once which others it should compare this one with.
+    `partners` lists for each model that sees two pictures at once which others it should compare this one with,
+    `texts` for each model that sees a picture together with texts which texts these are.
     """
 
     key: str
@@ -20,6 +22,7 @@ class FeatureRequest:
     load: Callable[[], Pixels]
     models: tuple[str, ...]
     partners: Mapping[str, Partners] = field(default_factory=dict)
+    texts: Mapping[str, tuple[Texts, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from evalkit.metric_spec.metric_card import Loadable, MetricCard, Model
 from evalkit.metrics.iqa import metrics_by_name
 from evalkit.metrics.models import known_sources
 from evalkit.metrics.plugins import known_metrics
+from evalkit.scoring.arguments import iterable
 from evalkit.weights.lookup import NO_WEIGHTS, check_names, find
 
 
@@ -22,7 +23,7 @@ def select_metrics(metrics: Sequence[str | MetricCard]) -> list[MetricCard]:
     if isinstance(metrics, (str, MetricCard)):
         name = metrics if isinstance(metrics, str) else metrics.name
         raise UserError(f"metrics: is a single metric; give a list, [{name!r}]")
-    entries = list(metrics)
+    entries = list(iterable("metrics", metrics, "a list of names, such as ['piqe']"))
     if not entries:
         raise UserError("metrics: is empty; evalkit.list_metrics() lists the names")
     for index, entry in enumerate(entries):

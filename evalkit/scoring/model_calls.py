@@ -1,5 +1,6 @@
 """Calls of a metric's model: in the fixed PyTorch state, with one line for everything that a model raises."""
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -8,7 +9,7 @@ import numpy as np
 from evalkit.encoders.torch_state import exact, fixed_state
 from evalkit.errors import UserError, first_line
 from evalkit.io.image_reader import Pixels
-from evalkit.metric_spec.metric_card import Encoder, Model, PairEncoder
+from evalkit.metric_spec.metric_card import Encoder, JointEncoder, Model, PairEncoder
 from evalkit.plural import plural
 
 if TYPE_CHECKING:
@@ -54,6 +55,19 @@ def compare(name: str, encoder: PairEncoder, left: "Tensor", right: "Tensor") ->
     """Return the score of two prepared images; raise a UserError if the model fails."""
     with exact():
         return _in_one_line(name, lambda: float(encoder.compare(left, right)))
+
+
+def judge(name: str, encoder: JointEncoder, image: "Tensor", text: str) -> float:
+    """Return the score of a prepared image with a text.
+
+    Raises:
+        UserError: the model fails, or returns no finite number.
+    """
+    with exact():
+        value = _in_one_line(name, lambda: float(encoder.judge(image, text)))
+    if not math.isfinite(value):
+        raise UserError(f"{name} gives no finite number for it and its text")
+    return value
 
 
 def _in_one_line(name: str, call: Callable[[], Result]) -> Result:

@@ -1,14 +1,15 @@
-"""Queues of prepared images: batches of one size for a model, or pairs for a model that compares two."""
+"""Queues of prepared images: batches of one size for a model, pairs for one that compares two, or images with texts."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from evalkit.errors import UserError
-from evalkit.metric_spec.metric_card import Encoder, PairEncoder
+from evalkit.metric_spec.metric_card import Encoder, JointEncoder, PairEncoder
 from evalkit.run.feature_cache import FeatureStore
 from evalkit.scoring.image_requests import ExtractionCounts, FeatureRequest, ScoringProblem
-from evalkit.scoring.model_calls import build_net, encode
+from evalkit.scoring.joint_keys import joint_key, lacking_texts
+from evalkit.scoring.model_calls import build_net, encode, judge
 from evalkit.scoring.pixel_pairs import NO_PARTNERS, PairMatcher
 
 if TYPE_CHECKING:
@@ -102,3 +103,32 @@ class PairQueue:
 
     def finish(self) -> None:
         """Do nothing: an image that still waits has no partner left."""
+
+
+class JointQueue:
+    """Images of one model that sees an image together with a text; each is judged as soon as it comes."""
+
+    def __init__(self, name: str, encoder: JointEncoder, store: FeatureStore, tally: ExtractionCounts) -> None:
+        self.name, self.encoder, self.store, self.tally = name, encoder, store, tally
+        self.built = False
+
+    def add(self, item: FeatureRequest, tensor: "Tensor") -> None:
+        """Judge an image with each of its texts that has no result yet."""
+        if not self.built:
+            build_net(self.name, self.encoder)
+            self.built = True
+        recipe = self.encoder.recipe.key
+        for texts in lacking_texts(self.store, recipe, item.key, item.texts.get(self.name, ())):
+            try:
+                value = judge(self.name, self.encoder, tensor, texts[0])
+            except UserError as error:
+                self.tally.problems.append(ScoringProblem(item.name, item.key, self.name, f"{item.name}: {error}"))
+                continue
+            self.tally.forwards[self.name] += 1
+            self.store.put(recipe, {joint_key(item.key, texts): np.array([value], dtype=np.float32)})
+
+    def lose(self, item: FeatureRequest) -> None:
+        """Do without an image: no other waits for it."""
+
+    def finish(self) -> None:
+        """Do nothing: no image waits."""

@@ -13,6 +13,7 @@ from evalkit.run.feature_cache import Features, FeatureStore, MemoryFeatureStore
 from evalkit.run.ray_workers import share
 from evalkit.scoring.feature_extraction import extract, file_loader, unfinished
 from evalkit.scoring.image_requests import ExtractionCounts, FeatureRequest
+from evalkit.scoring.joint_keys import Texts
 from evalkit.scoring.metric_models import load_models
 from evalkit.scoring.pixel_pairs import Partners
 
@@ -22,9 +23,10 @@ Harvest = tuple[Mapping[str, Mapping[str, Features]], ExtractionCounts]
 
 @dataclass(frozen=True)
 class WorkBatch:
-    """Pictures of some cases, each with its sha256, its path in the run, the models that should see it, and its partners."""
+    """Pictures of some cases, each with its sha256, its path in the run, the models that should see it, its
+    partners and its texts."""
 
-    pictures: tuple[tuple[str, str, tuple[str, ...], Mapping[str, Partners]], ...]
+    pictures: tuple[tuple[str, str, tuple[str, ...], Mapping[str, Partners], Mapping[str, tuple[Texts, ...]]], ...]
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class ScoringWorker:
         self.encoders = self.encoders or self._loaded()
         store = MemoryFeatureStore()
         items = (
-            FeatureRequest(key, path, file_loader(self.settings.run / path, key), models, partners)
-            for key, path, models, partners in piece.pictures
+            FeatureRequest(key, path, file_loader(self.settings.run / path, key), models, partners, texts)
+            for key, path, models, partners, texts in piece.pictures
         )
         tally = extract(items, self.encoders, store, batch_size=self.settings.batch_size)
         return store.everything(), tally
@@ -135,7 +137,7 @@ def _pieces(
     """Yield what is left to do of each group."""
     for items in groups:
         left = tuple(
-            (item.key, item.name, item.models, dict(item.partners))
+            (item.key, item.name, item.models, dict(item.partners), dict(item.texts))
             for item in unfinished(items, encoders, store, tally, progress)
         )
         if left:

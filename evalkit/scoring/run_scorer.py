@@ -17,12 +17,14 @@ from evalkit.run.image_records import ImageFile, ImageRecord
 from evalkit.run.manifest import Case, ImageIndex, Manifest
 from evalkit.run.score_table import FILE_NAME, GROUP, ParquetRows, RunScore, write_rows
 from evalkit.run.shard import Shard
-from evalkit.scoring.feature_comparison import MetricTask, pairs_wanted, referenced
+from evalkit.scoring.feature_comparison import pairs_wanted, texts_wanted
 from evalkit.scoring.feature_comparison import rows as compared
 from evalkit.scoring.feature_extraction import extract, file_loader
 from evalkit.scoring.image_requests import FeatureRequest, ScoringProblem
 from evalkit.scoring.lost_features import check_complete, with_renewed_cache
 from evalkit.scoring.metric_models import load_models, select_metrics
+from evalkit.scoring.metric_task import MetricTask, referenced
+from evalkit.scoring.pixel_pairs import NO_PARTNERS, Partners
 from evalkit.scoring.ray_extraction import WorkerSettings, extract_with_ray
 from evalkit.scoring.result import ScoringResult
 from evalkit.scoring.sharded_scores import (
@@ -95,7 +97,8 @@ def score_run(
         def extract_and_write(last: bool) -> None:
             count = _counter(progress, _how_many(manifest))
             if ray is None:
-                items = chain(_of_cases(run, manifest, cards), _of_references(run, manifest, cards))
+                # references first: those that are compared as pairs wait, not the many images
+                items = chain(_of_references(run, manifest, cards), _of_cases(run, manifest, cards))
                 tally = extract(items, encoders, store, batch_size=batch_size, progress=count)
             else:
                 settings = WorkerSettings.of(run, cards, given, device, batch_size, encoders)
@@ -145,9 +148,9 @@ def _serving(manifest: Manifest, cards: Sequence[MetricCard]) -> list[MetricCard
 
 def _why_not(manifest: Manifest, card: MetricCard) -> str | None:
     """Return why a run can't serve a metric, or None if it can."""
-    if card.needs == "references" and not any(referenced(manifest, case) for case in manifest.cases):
+    if card.needs in ("references", "image_pair") and not any(referenced(manifest, case) for case in manifest.cases):
         return "no concept of this run has references; add some and import the run again"
-    if card.needs == "prompt" and not any(case.plain_prompt.strip() for case in manifest.cases):
+    if card.needs in ("prompt", "text_image") and not any(case.plain_prompt.strip() for case in manifest.cases):
         return "no case of this run has a prompt"
     if card.needs in ("other_arm", "other_arm_pixels") and len(manifest.arms) < 2:
         return "this run has one arm, so there is none to compare it with"
@@ -225,19 +228,35 @@ def _of_cases(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Ite
     models = tuple(dict.fromkeys(card.model for card in cards))
     for case, images in manifest.by_case():
         pairs = pairs_wanted(manifest, cards, case, images)
+        texts = texts_wanted(cards, case)
         different: dict[str, ImageFile] = {}
         for image in sorted(images, key=lambda image: image.seed):
             different.setdefault(image.sha256, image)
         for key, picture in different.items():
             partners = {model: known[key] for model, known in pairs.items() if key in known}
-            yield FeatureRequest(key, picture.path, file_loader(run / picture.path, key), models, partners)
+            yield FeatureRequest(key, picture.path, file_loader(run / picture.path, key), models, partners, texts)
 
 
 def _of_references(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[FeatureRequest]:
     """Yield the different references of all cases, with the models that should see them."""
-    models = tuple(dict.fromkeys(card.model for card in cards if card.needs == "references"))
-    for key, picture in _shown(manifest).items():
-        yield FeatureRequest(key, picture.path, file_loader(run / picture.path, key), models)
+    models = tuple(dict.fromkeys(card.model for card in cards if card.needs in ("references", "image_pair")))
+    shown = _shown(manifest)
+    partners = _partners_of_references(manifest, [card for card in cards if card.needs == "image_pair"], shown)
+    for key, picture in shown.items():
+        yield FeatureRequest(key, picture.path, file_loader(run / picture.path, key), models, partners.get(key, {}))
+
+
+def _partners_of_references(
+    manifest: Manifest, cards: Sequence[MetricCard], shown: Mapping[str, ImageFile]
+) -> dict[str, dict[str, Partners]]:
+    """Return for each reference (by sha256) and each model that compares two images the images it is compared with."""
+    partners: dict[str, dict[str, Partners]] = {}
+    for case, images in manifest.by_case() if cards else ():
+        for model, others in pairs_wanted(manifest, cards, case, images).items():
+            for key in others.keys() & shown.keys():
+                by_model = partners.setdefault(key, {})
+                by_model[model] = by_model.get(model, NO_PARTNERS) | others[key]
+    return partners
 
 
 def _shown(manifest: Manifest) -> dict[str, ImageFile]:
@@ -258,7 +277,7 @@ def _groups(run: Path, manifest: Manifest, cards: Sequence[MetricCard], batch_si
         images.extend(own)
         if case is manifest.cases[-1] or len(images) >= batch_size:
             part = manifest.model_copy(update={"cases": tuple(cases), "images": tuple(images)})
-            references = [item for item in _of_references(root, part, cards) if item.key not in done]
+            references = [item for item in _of_references(root, part, cards) if item.partners or item.key not in done]
             done.update(item.key for item in references)
             yield [*_of_cases(root, part, cards), *references]
             cases, images = [], []

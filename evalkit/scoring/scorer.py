@@ -1,10 +1,10 @@
 """A scorer: metrics whose models are loaded once, for any number of calls on images outside a run."""
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from os import PathLike
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Literal, get_args
 
@@ -17,6 +17,7 @@ from evalkit.metric_spec.similarity import cosine, mean_cosine
 from evalkit.metrics.presets import with_preset
 from evalkit.run.feature_cache import FeatureCache, Features, FeatureStore, MemoryFeatureStore
 from evalkit.run.score_table import ImageScore
+from evalkit.scoring.arguments import file_path, iterable, paths_by_name, whole_number
 from evalkit.scoring.feature_extraction import extract
 from evalkit.scoring.image_inputs import (
     ImageInput,
@@ -28,6 +29,7 @@ from evalkit.scoring.image_inputs import (
 )
 from evalkit.scoring.image_requests import FeatureRequest, ScoringProblem
 from evalkit.scoring.image_scores import ImageScores, ImageScoringError
+from evalkit.scoring.joint_values import Requests, judged_value, mean_over_references, with_partners, with_texts
 from evalkit.scoring.metric_models import load_models, select_metrics
 from evalkit.scoring.text_features import text_features, truncation_notes
 
@@ -78,12 +80,10 @@ class Scorer:
         for card in self.cards:
             if card.needs in OF_A_RUN:
                 raise UserError(f"{card.name} compares {OF_A_RUN[card.needs]} of a run; use `evalkit score RUN`")
-        for name, number in (("batch_size", batch_size), ("workers", workers)):
-            if number is not None and (not isinstance(number, int) or number < 1):
-                raise UserError(f"{name}={number!r}: give a whole number of at least 1")
-        self._given = {name: Path(path) for name, path in (weights or {}).items()}
-        self.batch_size, self.workers = batch_size, workers
-        self._cache = FeatureCache(Path(cache)) if cache is not None else None
+        self._given = paths_by_name("weights", weights)
+        self.batch_size = whole_number("batch_size", batch_size)
+        self.workers = None if workers is None else whole_number("workers", workers)
+        self._cache = FeatureCache(file_path("cache", cache)) if cache is not None else None
         self._device = device
         self._models: dict[str, Model] = {}
         self._closed = False
@@ -175,15 +175,15 @@ class Scorer:
         on_error: OnError = "raise",
     ) -> Iterator[ImageScore]:
         """Yield the scores of any number of images, 256 images at a time, in constant memory."""
-        remaining = iter(images)
+        remaining = iter(iterable("images", images, "any number of images, such as a list or a DataLoader"))
         while part := list(islice(remaining, STREAM)):
             yield from self(part, prompts=prompts, references=references, value_range=value_range, on_error=on_error)
 
     def _check_given(self, texts: Sequence[str] | None, concepts: Mapping[str, object]) -> None:
         for card in self.cards:
-            if card.needs == "prompt" and texts is None:
+            if card.needs in ("prompt", "text_image") and texts is None:
                 raise UserError(f"{card.name} compares images with prompts; give prompts=")
-            if card.needs == "references" and not concepts:
+            if card.needs in ("references", "image_pair") and not concepts:
                 raise UserError(f"{card.name} compares images with references; give references=")
 
     def _scores(
@@ -196,18 +196,19 @@ class Scorer:
         store: FeatureStore = self._cache or MemoryFeatureStore()
         problems: list[ScoringProblem] = []
         models = tuple(self._models)
-        requests = [
+        requests: Requests = [
             try_image_request(image, f"images[{index}]", models, value_range, problems) for index, image in enumerate(inputs)
         ]
-        against = tuple(dict.fromkeys(card.model for card in self.cards if card.needs == "references"))
-        shown = {
+        against = tuple(dict.fromkeys(card.model for card in self.cards if card.needs in ("references", "image_pair")))
+        shown: dict[str, Requests] = {
             concept: [
                 try_image_request(image, f"reference {index} of {concept or 'the concept'}", against, value_range, problems)
                 for index, image in enumerate(group)
             ]
             for concept, group in (concepts if against else {}).items()
         }
-        wanted = [request for group in (requests, *shown.values()) for request in group if request is not None]
+        requests, shown = with_partners(self.cards, with_texts(self.cards, requests, texts), shown)
+        wanted = [request for group in (*shown.values(), requests) for request in group if request is not None]
         counts = extract(wanted, self._models, store, batch_size=self.batch_size, workers=self.workers)
         scores = ImageScores(problems=[*problems, *counts.problems], notes=counts.told())
         self._encode_texts(texts, store)
@@ -236,12 +237,22 @@ class Scorer:
         card: MetricCard,
         request: FeatureRequest,
         store: FeatureStore,
-        shown: Mapping[str, Sequence[FeatureRequest | None]],
+        shown: Mapping[str, Requests],
         text: str,
         problems: list[ScoringProblem],
     ) -> Iterator[tuple[str, float]]:
         """Yield a metric's values of one image, by concept if it compares with references; an image that failed has none."""
         encoder = self._models[card.model]
+        recipe = encoder.recipe.key
+        if card.needs == "text_image":
+            judged = judged_value(card, recipe, request, text, store)
+            yield from () if judged is None else (("", judged),)
+            return
+        if card.needs == "image_pair":
+            for concept, group in shown.items():
+                mean = mean_over_references(recipe, request, group, store)
+                yield from () if mean is None or not math.isfinite(mean) else ((concept, mean),)
+            return
         features = self._usable(card, request, store, problems)
         if features is None:
             return

@@ -4,6 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
+from PIL import Image
+
 from evalkit.metric_spec.signature import ModelRecipe, sign
 from evalkit.metrics import METRICS
 from evalkit.metrics.documentation import with_tables
@@ -54,6 +56,17 @@ def test_the_example_of_a_metric_runs_as_a_plugin_as_written(tmp_path):
     assert row["metric"] == "brightness"
     assert 0 < row["value"] < 255
     assert row["image"] == str(tmp_path / "a.jpg")
+
+
+def test_the_example_of_a_joint_metric_answers_as_written(tmp_path):
+    import evalkit
+    from evalkit.metrics.plugins import load_plugin
+
+    (tmp_path / "answers.py").write_text(blocks("python")[3])
+    (card,) = load_plugin(tmp_path / "answers.py")
+    images = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "red")]
+    rows = evalkit.score(images, [card], prompts=["a red star", "a star", "a blue star"])
+    assert [row.value for row in rows] == [1, 1, 0]
 
 
 def test_the_example_of_a_signature_has_the_parts_of_a_real_one():
