@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evalkit.errors import UserError, first_line
+from generation.families.native_names import NativeBlocks, NativeLayer, Renames, native_layers
 
 # How guidance calls the denoiser in a step: one call with all rows of both halves ("batched"), one call per half
 # ("sequential"), or one call in total, with the scale as an input or without guidance ("single").
@@ -54,6 +55,10 @@ class Family:
     default_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
     # beginnings of the names of the denoiser's blocks
     blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)
+    # layers of the original checkpoint: in numbered blocks, outside of blocks, and diffusers' layers with swapped halves
+    native_blocks: ClassVar[tuple[NativeBlocks, ...]] = ()
+    native_ends: ClassVar[Renames] = MappingProxyType({})
+    native_swapped: ClassVar[frozenset[str]] = frozenset()
     example_scheduler: ClassVar[str] = "FlowMatchEulerDiscreteScheduler"
     # whether the pipeline passes its own sigmas, or a shift mu in every case, to the scheduler
     passes_sigmas: ClassVar[bool] = True
@@ -69,6 +74,10 @@ class Family:
     def text_encoders(self, pipeline: Any) -> dict[str, nn.Module]:  # noqa: ANN401
         """Return all text encoders of a pipeline by name."""
         return {name: part for name in self.tokenizers if (part := getattr(pipeline, name, None)) is not None}
+
+    def native_layers(self, model: Any) -> list[NativeLayer]:  # noqa: ANN401
+        """Return the layers of the original checkpoint by the denoiser's layers that contain their rows."""
+        return native_layers(model, self.native_blocks, self.native_ends, self.native_swapped)
 
     def prepare(self, pipeline: Any) -> None:  # noqa: ANN401
         """Change a loaded pipeline where diffusers does not work with it as it is."""

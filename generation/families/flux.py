@@ -7,6 +7,15 @@ from typing import Any
 from torch import Tensor
 
 from generation.families.family import Family, packed
+from generation.families.native_names import ADDED_QKV, QKV, NativeBlocks, projections
+
+IMAGE_QKV, TEXT_QKV = projections("attn", *QKV), projections("attn", *ADDED_QKV)
+DOUBLE_BLOCKS = {
+    "img_attn.qkv": IMAGE_QKV, "txt_attn.qkv": TEXT_QKV,
+    "img_attn.proj": ("attn.to_out.0",), "txt_attn.proj": ("attn.to_add_out",),
+    # XLabs' trainer names its LoRAs after attention processors
+    "qkv_lora1": IMAGE_QKV, "qkv_lora2": TEXT_QKV, "proj_lora1": ("attn.to_out.0",), "proj_lora2": ("attn.to_add_out",),
+}  # fmt: skip
 
 
 class Flux(Family):
@@ -25,6 +34,36 @@ class Flux(Family):
     guidance_calls = "sequential"
     takes_true_cfg_scale = True
     blocks = ("transformer_blocks", "single_transformer_blocks")
+    native_blocks = (
+        NativeBlocks(
+            "double_blocks", "transformer_blocks",
+            {
+                **DOUBLE_BLOCKS,
+                "img_mod.lin": ("norm1.linear",), "txt_mod.lin": ("norm1_context.linear",),
+                "img_mlp.0": ("ff.net.0.proj",), "img_mlp.2": ("ff.net.2",),
+                "txt_mlp.0": ("ff_context.net.0.proj",), "txt_mlp.2": ("ff_context.net.2",),
+            },
+        ),
+        NativeBlocks(
+            "single_blocks", "single_transformer_blocks",
+            {
+                "linear1": (*IMAGE_QKV, "proj_mlp"), "linear1_qkv": IMAGE_QKV, "qkv": IMAGE_QKV, "linear2": ("proj_out",),
+                "modulation.lin": ("norm.linear",),
+            },
+        ),
+    )  # fmt: skip
+    native_ends = MappingProxyType(
+        {
+            "img_in": ("x_embedder",), "txt_in": ("context_embedder",),
+            **{
+                f"{native}.{part}_layer": (f"time_text_embed.{own}_embedder.linear_{number}",)
+                for native, own in (("time_in", "timestep"), ("vector_in", "text"), ("guidance_in", "guidance"))
+                for number, part in ((1, "in"), (2, "out"))
+            },
+            "final_layer.linear": ("proj_out",), "final_layer.adaLN_modulation.1": ("norm_out.linear",),
+        }
+    )  # fmt: skip
+    native_swapped = frozenset({"norm_out.linear"})
     default_targets = (
         "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj",
         "attn.to_add_out", "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2",

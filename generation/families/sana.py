@@ -1,11 +1,13 @@
 """Sana: linear attention on latents of a deep-compression autoencoder (32 px per element), with Gemma 2."""
 
 import math
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
 
-from generation.families.pixart_sigma import PixArtSigma
+from generation.families.native_names import NativeBlocks
+from generation.families.pixart_sigma import ATTENTION, PixArtSigma
 
 
 class Sana(PixArtSigma):
@@ -16,6 +18,24 @@ class Sana(PixArtSigma):
     flow_matching = True
     example_scheduler = "FlowMatchEulerDiscreteScheduler"
     passes_sigmas = False
+    native_blocks = (
+        NativeBlocks(
+            "blocks", "transformer_blocks",
+            {
+                **ATTENTION,
+                "mlp.inverted_conv.conv": ("ff.conv_inverted",), "mlp.point_conv.conv": ("ff.conv_point",),
+            },
+        ),
+    )  # fmt: skip
+    native_ends = MappingProxyType(
+        {
+            "x_embedder.proj": ("patch_embed.proj",), "t_block.1": ("time_embed.linear",), "final_layer.linear": ("proj_out",),
+            "t_embedder.mlp.0": ("time_embed.emb.timestep_embedder.linear_1",),
+            "t_embedder.mlp.2": ("time_embed.emb.timestep_embedder.linear_2",),
+            "y_embedder.y_proj.fc1": ("caption_projection.linear_1",),
+            "y_embedder.y_proj.fc2": ("caption_projection.linear_2",),
+        }
+    )  # fmt: skip
     default_targets = ("to_q", "to_k", "to_v")
 
     def size_multiple(self, pipeline: Any) -> int:  # noqa: ANN401

@@ -1,10 +1,14 @@
 """Z-Image: a single-stream transformer that receives a list of images, guided rows first."""
 
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
 
 from generation.families.family import Family
+from generation.families.native_names import QKV, NativeBlocks, projections
+
+BLOCK = {"attention.qkv": projections("attention", *QKV), "attention.out": ("attention.to_out.0",)}
 
 
 class ZImage(Family):
@@ -21,6 +25,13 @@ class ZImage(Family):
     pads_to_longest = True
     rowless = ("all_x_embedder", "cap_embedder")
     blocks = ("noise_refiner", "context_refiner", "layers")
+    native_blocks = tuple(NativeBlocks(name, name, BLOCK) for name in ("layers", "noise_refiner", "context_refiner"))
+    native_ends = MappingProxyType(
+        {
+            "x_embedder": ("all_x_embedder.2-1",), "final_layer.linear": ("all_final_layer.2-1.linear",),
+            "final_layer.adaLN_modulation.1": ("all_final_layer.2-1.adaLN_modulation.1",),
+        }
+    )  # fmt: skip
     passes_sigmas = False
     passes_mu = True
 

@@ -1,5 +1,6 @@
 """Reference page of LoRA file forms, generated from the registries of key forms and adapter forms."""
 
+from generation.families import FAMILIES
 from generation.lora.adapter_forms import ADAPTER_FORMS
 from generation.lora.key_forms import REFUSED, SUFFIXES
 from generation.lora.layer_names import DENOISER_PREFIXES, OWN_PREFIXES, TEXT_PREFIXES
@@ -22,6 +23,19 @@ the rank to kohya and InvokeAI and no change to ComfyUI and A1111; it is refused
 
 Names may use dots or underscores, in diffusers' spelling or in that of original Stable Diffusion checkpoints
 (`input_blocks.4.1...`). A file may mix forms; two entries for one layer are refused, as is a name that fits several layers.
+
+"""
+NATIVE = """## Layers of original checkpoints
+
+Trainers other than diffusers often name layers as the original checkpoint does. One such layer may contain the rows of several
+of diffusers' layers, q, k and v for example. Its change becomes an exact change of each of them: a LoRA keeps `down`, its `up`
+is cut by rows, and every part acts at the scale of the whole. Other adapters are computed for the fused layer, then cut. A
+modulation marked with (swapped) has scale and shift in the other order. N is the number of a block.
+
+Files of kohya, ai-toolkit, OneTrainer, SimpleTuner, XLabs, DiffSynth and musubi use these names or those of diffusers, with any
+prefix and suffix of this page. kohya's `split_qkv` stores three ranks with the alpha of one; as every reader does, evalkit
+divides by the stored rank. Names of `qwen_image` and `hidream` are those of diffusers. LoRAs on T5 and other text encoders that
+no loader adapts are refused.
 
 """
 PAIRS = """## Plain LoRA and LoCon
@@ -62,7 +76,27 @@ def lora_files_page() -> str:
         "|---|---|",
         *(f"| `{_plain(pattern)}` | {reason} |" for pattern, reason in REFUSED),
     ]
-    body = ["\n".join(prefixes), "", PAIRS + "\n".join(suffixes), "", OTHERS + "\n".join(forms), "", "\n".join(refused), ""]
+    native = ["| family | original layer | layers of diffusers |", "|---|---|---|"]
+    for family in FAMILIES:
+        for block in family.native_blocks:
+            for name, layers in block.layers.items():
+                whole = tuple(f"{block.diffusers}.N.{layer}" for layer in layers)
+                native.append(f"| {family.name} | `{block.prefix}.N.{name}` | {_codes(whole)} |")
+        for name, layers in family.native_ends.items():
+            swapped = " (swapped)" if any(layer in family.native_swapped for layer in layers) else ""
+            native.append(f"| {family.name} | `{name}`{swapped} | {_codes(layers)} |")
+    body = [
+        "\n".join(prefixes),
+        "",
+        NATIVE + "\n".join(native),
+        "",
+        PAIRS + "\n".join(suffixes),
+        "",
+        OTHERS + "\n".join(forms),
+        "",
+        "\n".join(refused),
+        "",
+    ]
     return INTRODUCTION + "\n".join(body)
 
 
@@ -73,4 +107,6 @@ def _codes(names: tuple[str, ...]) -> str:
 def _plain(pattern: str) -> str:
     """Return a regular expression in the notation of the docs: `<name>` for an adapter's name, brackets for optional parts."""
     text = pattern.replace(r"(\.\w+)?", "[.<name>]").replace(r"(\.weight)?", "[.weight]").replace("\\", "")
-    return text.replace("[._]", ".").replace("$", "").replace("(^|.)", "").replace("|", "/")
+    return (
+        text.replace("[._]", ".").replace("(?<=_lora[12])", "_lora[12]").replace("$", "").replace("(^|.)", "").replace("|", "/")
+    )

@@ -13,6 +13,8 @@ from evalkit.errors import UserError
 SUFFIXES: tuple[tuple[str, str], ...] = (
     (r"\.lora_linear_layer\.down(\.weight)?", "down"),
     (r"\.lora_linear_layer\.up(\.weight)?", "up"),
+    (r"(?<=_lora[12])\.down(\.weight)?", "down"),
+    (r"(?<=_lora[12])\.up(\.weight)?", "up"),
     (r"[._]lora\.down(\.weight)?", "down"),
     (r"[._]lora\.up(\.weight)?", "up"),
     (r"\.lora_down(\.\w+)?\.weight", "down"),

@@ -13,6 +13,7 @@ from evalkit.errors import UserError, first_line
 from generation.lora import weight_forms
 from generation.lora.adapter_forms import FormInputs, find_form
 from generation.lora.factors import DenseChange, Factors
+from generation.lora.fused_layers import FusedLayer
 from generation.lora.key_forms import LayerTensors
 
 AlphaZero = Literal["rank", "zero"]
@@ -41,12 +42,14 @@ class LayerReader:
     alpha_zero: AlphaZero | None
     group: LayerTensors
     layer: str
-    module: nn.Module
+    module: nn.Module | FusedLayer
     config: Mapping[str, Any]
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Return the shape of the layer's weight."""
+        if isinstance(self.module, FusedLayer):
+            return self.module.shape
         weight: Any = self.module.weight
         return tuple(weight.shape)
 
@@ -147,7 +150,7 @@ class LayerReader:
         given = FormInputs(
             {role: tensor.float() for role, tensor in self.group.tensors.items() if role in roles},
             self.shape,
-            partial(_base, self.module.weight),
+            partial(_base, self.module),
             lambda rank: 1.0 if alpha is None else self._effective(alpha, rank) / rank,
             alpha,
             self.config,
@@ -171,7 +174,7 @@ class LayerReader:
             self._refuse(
                 self.group.keys[role], f"{magnitude.numel()} magnitudes for a weight of {list(self.shape)}; {OTHER_MODEL}"
             )
-        base, shape = partial(_base, self.module.weight), self.shape
+        base, shape = partial(_base, self.module), self.shape
         return lambda: weight_forms.dora(base(), change().reshape(shape), magnitude, outputs=outputs)
 
     def _vector(self, role: str) -> DenseChange:
@@ -195,6 +198,6 @@ class LayerReader:
             self._refuse(self.group.key, f"its {form} change of {self.layer} is not finite; the file is damaged")
 
 
-def _base(weight: Any) -> Tensor:  # noqa: ANN401 - a torch parameter
-    base: Tensor = weight.detach().to("cpu", torch.float32)
+def _base(module: Any) -> Tensor:  # noqa: ANN401 - a layer, or several as one
+    base: Tensor = module.weight.detach().to("cpu", torch.float32)
     return base

@@ -1,9 +1,11 @@
-"""Names of layers in LoRA files: spellings of diffusers, peft, kohya, LyCORIS and original Stable Diffusion checkpoints."""
+"""Names of layers in LoRA files: spellings of diffusers, peft, kohya, LyCORIS and original checkpoints."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
+
+from generation.families.native_names import NativeLayer
 
 # Prefixes of the denoiser's layers after "." is replaced by "_".
 DENOISER_PREFIXES = ("lora_unet_", "lycoris_", "diffusion_model_", "model_diffusion_model_")
@@ -34,20 +36,35 @@ ENDS = {
 class LayerNames:
     """Finds the layer of a pipeline that a name in a LoRA file denotes."""
 
-    def __init__(self, parts: Mapping[str, nn.Module]) -> None:
+    def __init__(self, parts: Mapping[str, nn.Module], native: Sequence[NativeLayer] = ()) -> None:
         self.parts = parts
         self.denoiser = next(name for name in parts if not name.startswith("text_encoder"))
         # by component: name with underscores -> name in the model
         self.known = {name: dict(_spellings(name, part)) for name, part in parts.items()}
+        # original layers of the denoiser that are more than another name of one layer, by name with underscores
+        self.fused: dict[str, NativeLayer] = {}
+        for layer in native:
+            spelled = layer.name.replace(".", "_")
+            if layer.fused:
+                self.fused[spelled] = layer
+            else:
+                self.known[self.denoiser].setdefault(spelled, layer.layers[0])
 
-    def find(self, stem: str) -> list[str]:
-        """Return the layers that a name may denote: one if it is clear, none if the model has no such layer."""
+    def find(self, stem: str) -> list[NativeLayer]:
+        """Return what a name may denote: one entry if it is clear, none if the model has no such layer.
+
+        Layers in an entry are named with their component.
+        """
         spelled = stem.replace(".processor.", ".").replace(".", "_")
-        matches = []
+        matches: list[NativeLayer] = []
         for component, name in self._readings(spelled):
             layer = self.known.get(component, {}).get(name)
-            if layer is not None and f"{component}.{layer}" not in matches:
-                matches.append(f"{component}.{layer}")
+            match = NativeLayer(name, (layer,)) if layer is not None else self.fused.get(name)
+            if match is None or (layer is None and component != self.denoiser):
+                continue
+            layers = tuple(f"{component}.{one}" for one in match.layers)
+            if layers not in [one.layers for one in matches]:
+                matches.append(NativeLayer(match.name, layers, match.swapped))
         return matches
 
     def component_of(self, stem: str) -> str | None:

@@ -1,13 +1,16 @@
 """Tiny pipelines, loaded once through the production path, and an experiment on them."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from generation.pipeline import Pipeline, load_pipeline
 from tests.tiny import adapted, save_kohya_lora, save_peft_lora, save_sd15, save_sdxl
+from tests.tiny_families import BUILDERS
 
 CONVOLUTIONS = r"conv1$|ff\.net\.0\.proj$|fc1$"
 
@@ -37,6 +40,19 @@ def sdxl(world: Path) -> Pipeline:
 @pytest.fixture(scope="session")
 def sd15(world: Path) -> Pipeline:
     return load_pipeline(world / "sd15")
+
+
+@pytest.fixture(scope="session")
+def built() -> Callable[[str], Pipeline]:
+    """Return the tiny pipeline of a family of transformers, in memory. Tests leave its weights as they were."""
+
+    @cache
+    def build(name: str) -> Pipeline:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return BUILDERS[name]()
+
+    return build
 
 
 EXPERIMENT = """
