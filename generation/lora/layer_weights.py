@@ -1,13 +1,45 @@
-"""Weights of a LoRA per component and per block."""
+"""Weights of a LoRA per component, per block and per denoising step."""
 
+import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from evalkit.run.file_record import Record
 
 Weight = Annotated[float, Field(ge=-100, le=100)]
+
+
+class WeightSchedule(Record):
+    """Multiplier of a LoRA's weights in the denoiser by step: from `start` to `end` along a curve.
+
+    `start_percent` and `end_percent` are shares of the steps from 0 to 1, as in ComfyUI: the LoRA acts from the first up to the
+    second, and not outside. Text encoders run once, before the first step, at the unscheduled weight.
+    """
+
+    start: Weight = 1.0
+    end: Weight = 1.0
+    curve: Literal["linear", "cosine"] = "linear"
+    start_percent: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    end_percent: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "WeightSchedule":
+        if self.start_percent >= self.end_percent:
+            raise ValueError(f"start_percent = {self.start_percent:g} is not below end_percent = {self.end_percent:g}")
+        return self
+
+    def multipliers(self, steps: int) -> list[float]:
+        """Return the multiplier at each of `steps` steps; `start` holds at the first active step, `end` at the last."""
+        first, last = math.ceil(self.start_percent * steps), math.ceil(self.end_percent * steps) - 1
+        values = []
+        for step in range(steps):
+            share = (step - first) / (last - first) if last > first else 0.0
+            if self.curve == "cosine":
+                share = (1 - math.cos(math.pi * share)) / 2
+            values.append(self.start + (self.end - self.start) * share if first <= step <= last else 0.0)
+        return values
 
 
 class LayerWeights(Record):
@@ -23,6 +55,8 @@ class LayerWeights(Record):
     text_encoder_2: Weight | None = None
     text_encoder_3: Weight | None = None
     blocks: Mapping[str, Weight] = Field(default_factory=dict)
+    # multiplies the weights in the denoiser, by step
+    schedule: WeightSchedule | None = Field(default=None, exclude_if=lambda schedule: schedule is None)
 
     def at(self, layer: str) -> float:
         """Return the weight of a layer."""

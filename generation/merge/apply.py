@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from generation.merge import on_calibration, on_outputs, on_steps, on_weights
+from generation.merge import on_calibration, on_outputs, on_schedule, on_steps, on_weights
 from generation.merge import on_input_columns as on_columns
 from generation.merge.method import Kind, Needs
 from generation.merge.sampling_state import SamplingState
-from generation.merge.setup import Change, Observer, Setup, WeightedLora, check_forms, folded
+from generation.merge.setup import Change, Observer, Setup, WeightedLora, check_forms, folded, scheduled
 from generation.pipeline import Pipeline
 
 # Implementation of calibrated merges, by what they need.
@@ -43,6 +43,9 @@ class Merge(Setup):
     def changes(self, pipeline: Pipeline, loras: Sequence[WeightedLora], state: SamplingState) -> Mapping[str, Change] | None:
         """Return the change of each layer's weight that is this merge, or None if the merge changes while sampling."""
         check_forms(self, loras)
+        on_schedule.check_schedule(self, loras)
+        if scheduled(loras):
+            return None
         made = CHANGES.get(self.method.acts_on)
         return None if made is None else made(self, pipeline, loras, state)
 
@@ -52,6 +55,10 @@ class Merge(Setup):
     ) -> Iterator[None]:
         """Apply the merge of `loras` to the model while a block runs; restore every weight bit by bit."""
         changes = self.changes(pipeline, loras, state)
+        if changes is None and self.method.acts_on == "weights":
+            with on_schedule.refolded(self, pipeline, loras, state):
+                yield
+            return
         if changes is None:
             with HOOKED[self.method.acts_on](self, pipeline, loras, state, observe):
                 yield

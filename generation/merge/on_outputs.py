@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from generation.batch_invariant import convolve, linear
+from generation.families import in_denoiser
 from generation.lora.factors import Factors
 from generation.merge.dropout_masks import MaskDraws, Scratch, channel_words
 from generation.merge.dropout_rates import expand
 from generation.merge.method import MergeMethod
 from generation.merge.sampling_state import MaskSource, SamplingState
-from generation.merge.setup import Change, Observer, Setup, WeightedLora, at_work, instead, layers_of, module_of
+from generation.merge.setup import Change, Observer, Setup, WeightedLora, at_work, instead, layers_of, module_of, scheduled
 from generation.pipeline import Pipeline
 
 # Elements of a LoRA's output computed and masked at once. CPU blocks fit the last-level cache; on other devices blocks are
@@ -62,17 +63,24 @@ def hooked(
 def _makers(setup: Setup, loras: Sequence[WeightedLora], state: SamplingState) -> dict[str, "_Maker"]:
     source = MaskSource(setup.seed, setup.settings.resolved, state)
     rates, scratch = expand(setup.settings.p, len(loras)), Scratch()
-    return {
-        layer: _Maker(setup.method, layer, tuple(rates[weighted.place] for weighted in here), source, scratch)
-        for layer, here in layers_of(at_work(loras)).items()
-    }
+    made = {}
+    for layer, here in layers_of(at_work(loras)).items():
+        own = tuple(rates[weighted.place] for weighted in here)
+        tables = [weighted.multipliers(state.steps) for weighted in here] if scheduled(here) and in_denoiser(layer) else []
+        made[layer] = _Maker(setup.method, layer, own, source, scratch, tables)
+    return made
 
 
 class _Maker:
     """Computes the multipliers of a layer's LoRA outputs."""
 
-    def __init__(self, method: MergeMethod, layer: str, rates: tuple[float, ...], source: MaskSource, scratch: Scratch) -> None:
+    def __init__(
+        self, method: MergeMethod, layer: str, rates: tuple[float, ...], source: MaskSource, scratch: Scratch,
+        tables: Sequence[Sequence[float]] = (),
+    ) -> None:  # fmt: skip
         self.method, self.layer, self.rates, self.source, self.scratch = method, layer, rates, source, scratch
+        # by LoRA and step, if a weight is scheduled
+        self.tables = tables
         self.component = layer.partition(".")[0]
         self._channels: list[Tensor] = []
 
@@ -85,6 +93,9 @@ class _Maker:
     def gains(self, draws: MaskDraws) -> list[Tensor]:
         """Return one tensor per LoRA, [rows, channels]."""
         merged: list[Tensor] = self.method.function(draws, self.rates)
+        if self.tables:
+            step = self.source.state.step()
+            return [gain * table[step] for gain, table in zip(merged, self.tables, strict=True)]
         return merged
 
 

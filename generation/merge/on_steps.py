@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from generation.batch_invariant import lora_output
-from generation.families import denoiser
+from generation.families import denoiser, in_denoiser
 from generation.lora.factors import Factors
 from generation.merge.lowrank import side_by_side
 from generation.merge.method_inputs import StepPlan
 from generation.merge.sampling_state import SamplingState
-from generation.merge.setup import Observer, Setup, WeightedLora, at_work, instead, layers_of, module_of
+from generation.merge.setup import Observer, Setup, WeightedLora, at_work, instead, layers_of, module_of, scheduled
 from generation.pipeline import Pipeline
 
 
@@ -40,7 +40,10 @@ def hooked(
         return by_place[place].part(layer, module_of(pipeline, layer).weight.device)
 
     places = {layer: [weighted.place for weighted in here] for layer, here in layers.items()}
-    tables = setup.method.function(StepPlan(state.steps, sorted(by_place), places, part), **setup.settings.model_dump())
+    tables = dict(setup.method.function(StepPlan(state.steps, sorted(by_place), places, part), **setup.settings.model_dump()))
+    for layer, here in layers.items():
+        if scheduled(here) and in_denoiser(layer):
+            tables[layer] = tables[layer] * torch.tensor([one.multipliers(state.steps) for one in here]).T
     clock = _Clock(state)
     with ExitStack() as stack:
         for layer, table in tables.items():

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from evalkit.errors import UserError
+from generation.families import in_denoiser
 from generation.lora.factors import Factors, Lora
-from generation.lora.layer_weights import LayerWeights, weight_at
+from generation.lora.layer_weights import LayerWeights, WeightSchedule, weight_at
 from generation.merge.method import MergeMethod
 from generation.pipeline import Pipeline, components
 
@@ -28,10 +29,34 @@ class WeightedLora:
     weight: float | LayerWeights
     place: int
     words: str = ""
+    # the schedule's multiplier of the weights in the denoiser
+    multiplier: float = 1.0
+
+    @property
+    def schedule(self) -> WeightSchedule | None:
+        """Return how the weight changes over the steps, None if it does not."""
+        return self.weight.schedule if isinstance(self.weight, LayerWeights) else None
+
+    def multipliers(self, steps: int) -> list[float]:
+        """Return the multiplier of the weights in the denoiser at each step.
+
+        Raises:
+            UserError: the LoRA would act at no step.
+        """
+        if self.schedule is None:
+            return [1.0] * steps
+        values = self.schedule.multipliers(steps)
+        if not any(values):
+            raise UserError(f"{self.lora.path.name}: weight.schedule is 0 at all {steps} steps; widen it, or give more steps")
+        return values
+
+    def times(self, multiplier: float) -> "WeightedLora":
+        """Return the LoRA with its weights in the denoiser multiplied."""
+        return replace(self, multiplier=multiplier)
 
     def weight_in(self, layer: str) -> float:
         """Return the weight of the LoRA in a layer."""
-        return weight_at(self.weight, layer)
+        return weight_at(self.weight, layer) * (self.multiplier if in_denoiser(layer) else 1.0)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -67,6 +92,11 @@ def layers_of(loras: Sequence[WeightedLora]) -> dict[str, list[WeightedLora]]:
 def at_work(loras: Sequence[WeightedLora]) -> list[WeightedLora]:
     """Return the active LoRAs: those whose weight is not 0 in every layer."""
     return [weighted for weighted in loras if weighted.layers]
+
+
+def scheduled(loras: Sequence[WeightedLora]) -> bool:
+    """Return whether the weight of a LoRA changes over the steps."""
+    return any(weighted.schedule is not None for weighted in loras)
 
 
 def module_of(pipeline: Pipeline, layer: str) -> Any:  # noqa: ANN401 - a Linear or a Conv2d

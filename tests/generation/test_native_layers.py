@@ -41,7 +41,7 @@ class Checkpoint(dict[str, Tensor]):
     rows: Mapping[str, int]
 
     def pop(self, key: str, *default: Any) -> Any:
-        count = self.rows.get(key.split(".")[-2], 6)
+        count = self.rows.get(".".join(key.split(".")[-2:-1]), 6)
         return super().pop(key, *default) if key in self or default else torch.zeros(count, 1)
 
 
