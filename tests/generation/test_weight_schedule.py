@@ -78,7 +78,7 @@ def sampled(
 
 def test_weights_of_every_step_are_those_of_a_merge_at_its_weight(world: Path, sdxl: Pipeline) -> None:
     given = loras(world, sdxl, weights(start=1, end=0), 0.5)
-    layers = [layer for layer in layers_of(given) if layer.startswith("unet.")]
+    layers = [layer for layer in given[0].layers if layer.startswith("unet.")]
     before = {layer: weight_of(sdxl, layer).clone() for layer in layers_of(given)}
     seen = sampled(sdxl, given, "ties", layers[0], density=0.4)[1]
     for step, multiplier in enumerate([1, 2 / 3, 1 / 3, 0]):
