@@ -47,10 +47,10 @@ class FusedLayer:
     @property
     def bias(self) -> Tensor | None:
         """Return the original layer's bias, None if a layer has none."""
-        biases = [getattr(module, "bias", None) for module in self.modules]
-        if any(bias is None for bias in biases):
+        biases = [module.bias.detach() for module in self.modules if getattr(module, "bias", None) is not None]
+        if len(biases) < len(self.modules):
             return None
-        whole = torch.cat([bias.detach() for bias in biases])
+        whole = torch.cat(biases)
         return swap_halves(whole) if self.swapped else whole
 
 
