@@ -16,6 +16,8 @@ from evalkit.plural import plural
 
 JUDGMENT_COLUMNS = ("comparison", "case", "seed", "first", "second", "participant", "left", "choice", "reaction_ms")
 SEVERAL_COLUMNS = ("comparison", "case", "seed", "participant", "order", "offered", "reaction_ms")
+# the source in the design of a study whose votes another tool collected
+EXTERNAL = "external"
 SCORE_COLUMNS = ("metric", "signature", "direction", "case", "seed", "arm", "concept", "other_arm", "value")
 
 
@@ -42,7 +44,8 @@ class RunData:
     """All the database holds of one run. `judgments` and `scores` have one row each per judgment and score.
 
     In `judgments`, `first` and `second` are arms in the order of the experiment, `choice` is 1 where the first arm's image was
-    chosen, 0 where the second's was, and .5 for `cannot tell`; `left` is the arm that stood on the left.
+    chosen, 0 where the second's was, and .5 for `cannot tell`; `left` is the arm that was shown on the left, or None if the
+    sides are not known.
     """
 
     name: str
@@ -84,9 +87,15 @@ class RunData:
     @property
     def external(self) -> str:
         """Return the file that the judgments were imported from, with its sha256; empty for a study by evalkit."""
-        if self.design.get("source") != "external":
+        if self.design.get("source") != EXTERNAL:
             return ""
-        return f"{self.design.get('file')} (sha256 {str(self.design.get('file_sha256'))[:12]}…)"
+        rule = f"; {self.design['ratings']}" if self.design.get("ratings") else ""
+        return f"{self.design.get('file')} (sha256 {str(self.design.get('file_sha256'))[:12]}…{rule})"
+
+    @property
+    def sides_known(self) -> bool:
+        """Return whether the votes state which image was on the left."""
+        return self.design.get("sides") != "unknown"
 
     @property
     def arm_pairs(self) -> tuple[tuple[str, str], ...]:
@@ -113,7 +122,8 @@ def read_run(database: Database, run_id: int, simulated: bool | None = None) -> 
         arms = session.scalars(
             select(models.StoredArm).where(models.StoredArm.run_id == run_id).order_by(models.StoredArm.position)
         ).all()
-        judgments, surplus = _judgments(session, run_id)
+        design = session.scalar(select(models.Study.design).where(models.Study.run_id == run_id)) or {}
+        judgments, surplus = _judgments(session, run_id, design.get("sides") != "unknown")
         several, late = _several(session, run_id)
         planned = session.execute(
             select(models.Comparison.target).join(models.Study).where(models.Study.run_id == run_id)
@@ -130,7 +140,7 @@ def read_run(database: Database, run_id: int, simulated: bool | None = None) -> 
             references=_references(session, run_id),
             images=_images(session, run_id),
             judgments=kept[list(JUDGMENT_COLUMNS)].reset_index(drop=True),
-            scores=_scores(session, run_id),
+            scores=read_scores(session, run_id),
             planned=len(planned),
             target=sum(target for (target,) in planned),
             simulated=from_simulation,
@@ -138,7 +148,7 @@ def read_run(database: Database, run_id: int, simulated: bool | None = None) -> 
             surplus=surplus + late,
             simulated_left_out=len(judgments) + len(several) - len(kept) - len(kept_several),
             people_left_out=_people_left_out(session, run_id),
-            design=session.scalar(select(models.Study.design).where(models.Study.run_id == run_id)) or {},
+            design=design,
             several=kept_several[list(SEVERAL_COLUMNS)].reset_index(drop=True),
         )
 
@@ -200,14 +210,18 @@ def _images(session: Session, run_id: int) -> dict[tuple[str, str, int], str]:
         select(models.StoredCase.key, models.StoredArm.label, models.StoredImage.seed, models.StoredImage.path)
         .join(models.StoredImage.case)
         .join(models.StoredImage.arm)
-        .where(models.StoredCase.run_id == run_id)
+        # votes without images have placeholders without a path
+        .where(models.StoredCase.run_id == run_id, models.StoredImage.path != "")
         .order_by(models.StoredImage.id)
     ).all()
     return {(case, arm, seed): path for case, arm, seed, path in rows}
 
 
-def _judgments(session: Session, run_id: int) -> tuple[pd.DataFrame, int]:
-    """Return the judgments within the target, one row each, arms in the experiment's order; and how many were surplus."""
+def _judgments(session: Session, run_id: int, sides_known: bool) -> tuple[pd.DataFrame, int]:
+    """Return the judgments within the target, one row each, arms in the experiment's order; and how many were surplus.
+
+    `left` is None if the sides are not known.
+    """
     image_a, image_b = aliased(models.StoredImage), aliased(models.StoredImage)
     arm_a, arm_b = aliased(models.StoredArm), aliased(models.StoredArm)
     rows = session.execute(
@@ -240,7 +254,8 @@ def _judgments(session: Session, run_id: int) -> tuple[pd.DataFrame, int]:
         on_left, on_right = (b, a) if left else (a, b)
         chosen = {"left": on_left, "right": on_right}.get(choice)
         value = 0.5 if chosen is None else float(chosen == first)
-        kept.append((comparison, case, seed, first, second, who, on_left, value, reaction_ms, made_up))
+        shown_left = on_left if sides_known else None
+        kept.append((comparison, case, seed, first, second, who, shown_left, value, reaction_ms, made_up))
     return pd.DataFrame(kept, columns=[*JUDGMENT_COLUMNS, "simulated"]), surplus
 
 
@@ -295,7 +310,8 @@ def _arms_of_comparisons(session: Session, run_id: int) -> dict[int, tuple[str, 
     return found
 
 
-def _scores(session: Session, run_id: int) -> pd.DataFrame:
+def read_scores(session: Session, run_id: int) -> pd.DataFrame:
+    """Return all scores of a run, one row each, in the columns `SCORE_COLUMNS`."""
     image, other, other_arm = aliased(models.StoredImage), aliased(models.StoredImage), aliased(models.StoredArm)
     rows = session.execute(
         select(

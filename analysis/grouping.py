@@ -27,7 +27,7 @@ def votes_of(data: RunData) -> list[Votes]:
                 codes_of(rows["comparison"].tolist()),
                 codes_of(rows["participant"].tolist()),
                 ConceptSets.of([concepts[case] for case in cases], names=cases),
-                (rows["left"] == first).to_numpy(bool),
+                (rows["left"] == first).to_numpy(bool) if data.sides_known else None,
             )
         )
     return found

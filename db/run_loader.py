@@ -15,11 +15,14 @@ from db.session import Database, write
 from db.utc import utc_now
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_file
-from evalkit.run.image_records import Cell
+from evalkit.run.image_records import Cell, ImageRecord, ImageRecords
 from evalkit.run.manifest import FILE_NAME as MANIFEST_NAME
 from evalkit.run.manifest import ImageIndex, Manifest
 from evalkit.run.score_table import FILE_NAME as SCORES_NAME
 from evalkit.run.score_table import GROUP, RunScore, stored_scores
+
+# in place of the sha256 of an image that the run does not have
+NO_IMAGE = 64 * "0"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ def load_run(database: Database, run: Path) -> Loaded:
         UserError: images are missing, scores are of other images than the manifest's, or the manifest no longer fits the
             comparisons people were given.
     """
-    manifest = Manifest.load(run).complete(run)
+    manifest = Manifest.load(run)
+    manifest = _with_placeholders(manifest) if manifest.source == "votes" else manifest.complete(run)
     rows = stored_scores(run) if (run / SCORES_NAME).exists() else ()
     metrics = _check_scores(run, manifest, rows)
     with write(database) as session:
@@ -52,6 +56,15 @@ def load_run(database: Database, run: Path) -> Loaded:
             _replace_scores(session, run, _Ids(session, row.id, manifest), metrics, rows)
             row.scores_sha256 = scores_sha256
         return Loaded(run_id=row.id, images=len(manifest.images), metrics=len(metrics), scores=len(rows))
+
+
+def _with_placeholders(manifest: Manifest) -> Manifest:
+    """Return the manifest of votes without images with one placeholder per image: no path, no size, no hash."""
+    records = (
+        ImageRecord.model_construct(path="", sha256=NO_IMAGE, width=0, height=0, case=case, arm=arm, seed=seed)
+        for case, arm, seed in manifest.expected()
+    )
+    return manifest.model_copy(update={"images": ImageRecords(records)})
 
 
 class _Ids:
@@ -125,7 +138,8 @@ def _run_row(session: Session, run: Path, manifest: Manifest) -> models.Run:
             name=manifest.name,
             experiment_sha256=manifest.experiment_sha256,
             manifest_sha256=sha256,
-            source=manifest.source,
+            # the database has had two kinds of sources from the start; votes without images came in
+            source="imported" if manifest.source == "votes" else manifest.source,
             loaded_at=utc_now(),
         )
         session.add(row)

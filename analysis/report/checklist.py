@@ -98,7 +98,9 @@ def _answers(findings: Findings, votes: pd.DataFrame) -> Iterator[Point]:
         f"{_range(per_comparison.min(), per_comparison.max())} on {count(len(per_comparison))} of "
         f"{plural(data.planned, 'planned comparison')}.",
     )
-    if len(data.judgments):
+    if not data.sides_known:
+        said = "The imported votes do not state which image was on which side, so no side effect is estimated."
+    elif len(data.judgments):
         left = data.judgments["left"] == data.judgments["first"]
         said = f"Drawn for every vote and recorded with it; the earlier arm stood left in {number(100 * left.mean(), 1)} %."
     else:

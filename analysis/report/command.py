@@ -114,7 +114,9 @@ def _print(findings: "Findings", written: "WrittenReport", plan: Path | None, fr
 def _document(
     findings: "Findings", written: "WrittenReport", database: "Database", plan: Path | None, frozen: "FrozenPlan | None"
 ) -> dict[str, object]:
-    """Return the JSON document: where the report is, what it rests on, its headlines, and every contrast."""
+    """Return the JSON document: where the report is, what it rests on, its headlines, every contrast, every verdict."""
+    from analysis.scope_verdicts import scope_verdicts
+
     data = findings.data
     return {
         "report": written.report,
@@ -128,6 +130,7 @@ def _document(
         "margin_scale": findings.margin_scale,
         "headlines": written.headlines,
         "contrasts": findings.records(),
+        "verdicts": scope_verdicts(findings),
         "plan": None if frozen is None else {"file": plan, "sha256": frozen.sha256()},
         "planned": written.planned,
     }

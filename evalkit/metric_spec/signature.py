@@ -13,6 +13,8 @@ PRESET_MARK = "preset:"
 
 
 REVISION_MARK = "rev"
+# begins the signature of a score that another tool computed
+EXTERNAL_MARK = "external:"
 # Until 0.1.0 a signature ended in evalkit's version, whatever the code was.
 VERSION_MARK = re.compile(r"ev\d[^|]*")
 

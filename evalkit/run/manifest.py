@@ -67,7 +67,8 @@ class Manifest(Record):
     name: str
     # what the run is of: sha256 of the resolved experiment, or of the import's description
     experiment_sha256: Sha256
-    source: Literal["generated", "imported"]
+    # `votes`: made from votes alone, so there are no images
+    source: Literal["generated", "imported", "votes"]
     concepts: tuple[Concept, ...]
     arms: tuple[Arm, ...] = Field(min_length=1)
     cases: tuple[Case, ...] = Field(min_length=1)
@@ -186,6 +187,8 @@ class Manifest(Record):
 
     def complete(self, run: Path) -> "Manifest":
         """Return the manifest itself where every cell has its image; raise a UserError that names what lacks."""
+        if self.source == "votes":
+            raise UserError(f"{run}: was made from votes alone and has no images; give a run with images")
         missing = self.missing()
         if missing:
             case, arm, seed = missing[0]

@@ -6,6 +6,7 @@ from heapq import merge
 from pathlib import Path
 
 from evalkit.errors import UserError
+from evalkit.metric_spec.signature import EXTERNAL_MARK
 from evalkit.run.feature_cache import FILE_NAME as CACHE
 from evalkit.run.image_records import ImageRecords
 from evalkit.run.manifest import Case, Manifest
@@ -72,12 +73,12 @@ def _state(run: Path) -> list[tuple[Path, int, int]]:
 
 
 def _all_rows(run: Path, manifest: Manifest, paths: Sequence[Path]) -> Iterator[RunScore]:
-    """Yield the rows of the run's score file of metrics that no part has, then those of the parts."""
+    """Yield the rows of the run's score file of metrics that no part has and those of other tools, then those of the parts."""
     parts = [ParquetRows(path, RunScore) for path in paths]
     metrics = {
         name: place for place, name in enumerate(dict.fromkeys(name for part in parts for name in part.distinct("metric")))
     }
     cases = {case.id: place for place, case in enumerate(manifest.cases)}
     if (run / FILE_NAME).exists():
-        yield from (row for row in stored_scores(run) if row.metric not in metrics)
+        yield from (row for row in stored_scores(run) if row.metric not in metrics or row.signature.startswith(EXTERNAL_MARK))
     yield from merge(*parts, key=lambda row: (metrics[row.metric], cases[row.case]))

@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import select
 
+from analysis.database_rows import read_scores
+from analysis.transfer.tidy import scores_csv
 from db.models import Event, Study
 from db.schema import newest
 from db.session import Database, read, write
@@ -14,6 +16,7 @@ from evalkit import __version__
 from evalkit.errors import UserError
 from evalkit.run.manifest import FILE_NAME as MANIFEST_NAME
 from study_app.conduct.export_archive import write_archive
+from study_app.conduct.tidy_export import CODEBOOK_NAME, SCORES_NAME, VOTES_NAME, codebook_file, tidy_votes_file
 from study_app.plan.audit_log import sha256_of
 from study_app.plan.export_queries import read_tables
 from study_app.plan.export_tables import COLUMNS, write_csv
@@ -28,8 +31,10 @@ def export_study(database: Database, run: Path, target: Path) -> int:
     """Write the study of a run to a zip file, atomically, and return the number of judgments in it.
 
     Tables are CSV files with a header, ids as in the database, times in UTC (ISO 8601). SHA256SUMS holds the hash of every
-    other file (`sha256sum -c`). events.jsonl is the audit log, from which `verify` rebuilds the tables; erasures.jsonl holds
-    the erasures after the lock. Access tokens, completion codes, recruiters' ids and the study's secret are not exported.
+    other file (`sha256sum -c`). votes.csv has one row per vote with arms instead of codes, scores.csv one per score, and
+    codebook.md explains their columns. events.jsonl is the audit log, from which `verify` rebuilds the tables;
+    erasures.jsonl holds the erasures after the lock. Access tokens, completion codes, recruiters' ids and the study's secret
+    are not exported.
 
     Raises:
         UserError: the study has not been initialized, its manifest was exchanged, or the file cannot be written.
@@ -45,11 +50,15 @@ def export_study(database: Database, run: Path, target: Path) -> int:
         study = session.get_one(Study, study.id)
         proven = is_started(session, study.id)
         tables = read_tables(session, study.id)
+        scores = read_scores(session, study.run_id)
         log = session.scalars(select(Event).where(Event.study_id == study.id).order_by(Event.number)).all()
     end = next((event.number for event in log if event.kind == "locked"), len(log))
     events, erasures = log[:end], log[end:]
     files = {f"{name}.csv": write_csv(COLUMNS[name], rows) for name, rows in tables.items()}
     files[MANIFEST_NAME] = (run / MANIFEST_NAME).read_bytes()
+    files[VOTES_NAME], files[CODEBOOK_NAME] = tidy_votes_file(files, files[MANIFEST_NAME]), codebook_file()
+    if len(scores):
+        files[SCORES_NAME] = scores_csv(scores).encode()
     files[DESIGN_NAME] = design_of_export(study.design, study.created_at.isoformat())
     files[EVENTS_NAME] = b"".join(_event(event) for event in events)
     chain = events[-1].sha256 if events else study.design_sha256

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from evalkit.plural import plural
 from evalkit.run.manifest import FILE_NAME as MANIFEST_NAME
 from study_app.conduct.export import ABOUT_NAME, DESIGN_NAME, ERASURES_NAME, EVENTS_NAME, FORMAT, about_of, design_of_export
 from study_app.conduct.export_archive import SUMS_NAME, read_archive, sums_of
+from study_app.conduct.tidy_export import CODEBOOK_NAME, CODEBOOKS, SCORES_NAME, VOTES_NAME, tidy_votes_file
 from study_app.conduct.verified import Verified
 from study_app.conduct.verify_legacy import verify_legacy
 from study_app.plan.audit_log import AFTER_LOCK, event_hash, sha256_of
-from study_app.plan.export_tables import COLUMNS, ERASABLE, cell, commitment, plan_sha256, read_csv, write_csv
+from study_app.plan.export_tables import COLUMNS, ERASABLE, cell, commitment, plan_sha256, read_csv, readings, write_csv
 from study_app.plan.replay import Replay, ReplayError
 
 
@@ -48,8 +50,12 @@ def verify_export(path: Path, chain: str | None = None) -> Verified:
 
 def _verify(path: Path, files: Mapping[str, bytes], canonical: bool) -> Verified:
     wanted = {EVENTS_NAME, ERASURES_NAME, MANIFEST_NAME, DESIGN_NAME, ABOUT_NAME, *(f"{name}.csv" for name in COLUMNS)}
-    if files.keys() - {SUMS_NAME} != wanted:
-        odd = sorted((files.keys() - {SUMS_NAME}) ^ wanted)[0]
+    present = files.keys() - {SUMS_NAME}
+    if VOTES_NAME in present or CODEBOOK_NAME in present or SCORES_NAME in present:
+        # exports of earlier versions have no tidy files
+        wanted |= {VOTES_NAME, CODEBOOK_NAME, *({SCORES_NAME} & present)}
+    if present != wanted:
+        odd = sorted(present ^ wanted)[0]
         raise UserError(f"{path}: {odd} is missing or unknown; the archive is not a complete export")
     design = json.loads(files[DESIGN_NAME])
     if not canonical or files[SUMS_NAME] != sums_of({name: data for name, data in files.items() if name != SUMS_NAME}):
@@ -74,7 +80,8 @@ def _verify(path: Path, files: Mapping[str, bytes], canonical: bool) -> Verified
             raise UserError(f"{path}: {name}: is not as the log states it")
     _check_manifest(path, files, replay)
     _check_tables(path, files, replay)
-    limits = (
+    limits = _check_tidy(path, files)
+    limits += (
         (f"events 1 to {replay.unproven} were logged by an earlier version, so what they describe is proven only as of "
          f"{replay.start['created_at']}",)
         if replay.unproven else ()
@@ -161,6 +168,19 @@ def _check_tables(path: Path, files: Mapping[str, bytes], replay: Replay) -> Non
             raise UserError(f"{path}: {file}: {_difference(rows, rebuilt)}")
 
 
+def _check_tidy(path: Path, files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Compare votes.csv with the one that follows from the verified tables; return what about the tidy files is not proven."""
+    if VOTES_NAME not in files:
+        return ()
+    if files[VOTES_NAME] != tidy_votes_file(files, files[MANIFEST_NAME]):
+        raise UserError(f"{path}: {VOTES_NAME}: is not what follows from the tables that the log proves")
+    if hashlib.sha256(files[CODEBOOK_NAME]).hexdigest() not in CODEBOOKS:
+        raise UserError(f"{path}: {CODEBOOK_NAME}: is not a codebook of evalkit; update evalkit, or use the original archive")
+    if SCORES_NAME in files:
+        return (f"{SCORES_NAME} is not in the log; `evalkit score` computes the scores again from the images",)
+    return ()
+
+
 def _by_id(row: Mapping[str, str]) -> int:
     return int(row["id"])
 
@@ -176,8 +196,8 @@ def _check_erasable(path: Path, file: str, rows: Sequence[Mapping[str, str]], na
     for row in rows:
         key = int(row["participant_id"]), row.get("question", "")
         order.append(key)
-        cells = [row[column] for column in COLUMNS[name] if column != "salt"]
-        if commitments.pop(key, None) != commitment(cells, row["salt"]):
+        cells = [readings(row[column]) if column == "reply" else (row[column],) for column in COLUMNS[name] if column != "salt"]
+        if commitments.pop(key, None) not in {commitment(reading, row["salt"]) for reading in product(*cells)}:
             raise UserError(f"{path}: {file}: the row of participant {key[0]} is not the one in the log")
     if commitments:
         raise UserError(f"{path}: {file}: the row of participant {min(commitments)[0]} is missing")

@@ -21,9 +21,10 @@ from db.models import (
     StoredCase,
     StoredConcept,
     StoredImage,
+    Study,
     Withdrawal,
 )
-from study_app.plan.export_tables import COLUMNS, cell
+from study_app.plan.export_tables import COLUMNS, cell, free_text, reply_cell
 
 
 def read_tables(session: Session, study_id: int) -> dict[str, list[list[str]]]:
@@ -34,7 +35,20 @@ def read_tables(session: Session, study_id: int) -> dict[str, list[list[str]]]:
         if tuple(queries[name].selected_columns.keys()) != columns:
             raise RuntimeError(f"the query of {name} does not select its columns")
         tables[name] = [[cell(value) for value in row] for row in session.execute(queries[name])]
+    because = COLUMNS["participants"].index("excluded_because")
+    for row in tables["participants"]:
+        row[because] = free_text(row[because])
+    options = _options(session.scalar(select(Study.design).where(Study.id == study_id)))
+    question, reply = (COLUMNS["replies"].index(name) for name in ("question", "reply"))
+    for row in tables["replies"]:
+        row[reply] = reply_cell(row[reply], options.get(row[question], ()))
     return tables
+
+
+def _options(design: dict[str, Any] | None) -> dict[str, tuple[str, ...]]:
+    """Return the options of every question of a design's questionnaire."""
+    questions = (design or {}).get("questionnaire", ())
+    return {str(question["name"]): tuple(question.get("options", ())) for question in questions}
 
 
 def export_queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:

@@ -4,7 +4,8 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 TIMINGS = ("reaction_ms", "loaded_ms", "hidden_ms", "focus_losses")
@@ -35,24 +36,51 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "replies": ("participant_id", "question", "reply", "replied_at", "salt"),
 }  # fmt: skip
+# a spreadsheet runs a cell that starts with one of these as a formula
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 # tables of cells that `erase` deletes: the log holds a commitment to each row, never its content
 ERASABLE = ("screens", "replies")
 
 
 def cell(value: object) -> str:
-    """Return a value as a cell: 1 and 0 for booleans, ISO 8601 for times, an empty cell for None.
-
-    A text that a spreadsheet would run as a formula gets an apostrophe before it.
-    """
+    """Return a value as a cell: 1 and 0 for booleans, ISO 8601 for times, an empty cell for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
     return str(value)
+
+
+def free_text(text: str) -> str:
+    """Return text that a person typed as a cell: an apostrophe keeps a spreadsheet from running it as a formula."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def reply_cell(reply: str, options: Collection[str]) -> str:
+    """Return a reply to the questionnaire as a cell: options and numbers as they are, anything else as free text.
+
+    >>> reply_cell("-7.5", ()), reply_cell("- none", ("- none",)), reply_cell("=1+1", ())
+    ('-7.5', '- none', "'=1+1")
+    """
+    return reply if reply in options or _is_number(reply) else free_text(reply)
+
+
+def readings(text: str) -> tuple[str, ...]:
+    """Return every reply that a cell may stand for in an export of this or an earlier version.
+
+    Earlier versions put the apostrophe before options and numbers too, and committed to replies with it.
+    """
+    bare = text[1:] if text.startswith("'") and text[1:].startswith(FORMULA_STARTS) else text
+    return tuple(dict.fromkeys((text, bare, free_text(bare))))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from study_app.plan.export_tables import COLUMNS, ERASABLE, TIMINGS, cell, read_csv
+from study_app.plan.export_tables import COLUMNS, ERASABLE, TIMINGS, cell, free_text, read_csv
 
 Row = dict[str, str]
 Content = Mapping[str, Any]
@@ -182,7 +182,7 @@ class Replay:
     def exclude(self, content: Content, happened_at: str) -> None:
         self.participants[content["participant"]] |= {
             "excluded_at": happened_at,
-            "excluded_because": cell(content["because"]),
+            "excluded_because": free_text(cell(content["because"])),
         }
         self.lapse({"assignments": content["freed"]}, happened_at)
 

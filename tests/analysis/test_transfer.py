@@ -14,12 +14,14 @@ from analysis.grouping import votes_of
 from analysis.report.report_page import render
 from analysis.report.study_tables import preference_table
 from analysis.report.table_registry import tables_of
+from analysis.scope_verdicts import scope_verdicts
 from analysis.transfer.codebook import SCORE_COLUMNS, VOTE_COLUMNS
-from analysis.transfer.command import export, import_votes
+from analysis.transfer.command import export, import_scores, import_votes
 from analysis.votes.preference import preferences
 from db.run_loader import load_run
 from db.session import default_url, open_database
 from evalkit.errors import UserError
+from evalkit.run.score_table import read_scores
 from tests.analysis.study_rows import run_of
 
 
@@ -63,7 +65,7 @@ def rows_of(tidy):
 def test_the_codebook_explains_every_column(tidy):
     text = (tidy / "codebook.md").read_text(encoding="utf-8")
     for name, columns in (("votes.csv", VOTE_COLUMNS), ("scores.csv", SCORE_COLUMNS)):
-        header = (tidy / name).read_text(encoding="utf-8").splitlines()[0].split(",")
+        header = (tidy / name).read_text(encoding="utf-8").partition("\n")[0].split(",")
         assert header == list(columns)
         assert all(f"| `{column}` |" in text for column in header)
     assert {row["chosen_arm"] for row in rows_of(tidy)} > {"tie"}
@@ -103,10 +105,12 @@ def test_a_round_trip_gives_the_same_verdicts_and_keeps_the_mark_of_simulation(k
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("arm_left", "unknown", "row 2: the run has no image of case"),
-        ("seed", "x", "row 2: seed 'x'"),
-        ("chosen_arm", "left", "row 2: chosen_arm 'left' is neither"),
-        ("participant", "", "row 2: participant is empty"),
+        ("arm_left", "unknown", "row 2, arm_left: 'unknown' is not an arm of the run"),
+        ("seed", "x", "row 2, seed: 'x' is not a whole number"),
+        ("chosen_arm", "left", "row 2, chosen_arm: 'left' is neither"),
+        ("participant", "", "row 2, participant: is empty"),
+        ("flags", "extrenal", "row 2, flags: 'extrenal' is not a flag"),
+        ("concepts", "other", "row 2, concepts: "),
     ],
 )
 def test_bad_rows_are_named_all_at_once_and_nothing_is_stored(column, value, message, empty_run, tidy, tmp_path):
@@ -122,7 +126,7 @@ def test_bad_rows_are_named_all_at_once_and_nothing_is_stored(column, value, mes
     assert isinstance(result.exception, UserError)
     text = str(result.exception)
     assert message in text
-    assert "row 7: the run has no image" in text
+    assert "row 7, arm_left: the run has no image" in text
     assert f"row {len(rows) + 2}: the participant's second vote on this comparison, first in row 9" in text
     assert not (empty_run / "study.db").exists()
 
@@ -132,7 +136,7 @@ def test_a_study_is_never_mixed_with_external_votes(judged_run, tidy, tmp_path):
         raise call(import_votes, tidy / "votes.csv", "--run", judged_run).exception
     file = tmp_path / "wrong.csv"
     file.write_text("who,case\na,b\n")
-    assert "has no column participant, seed" in str(call(import_votes, file, "--run", judged_run).exception)
+    assert "has no column chosen_arm, rank, rating" in str(call(import_votes, file, "--run", judged_run).exception)
 
 
 def test_the_report_marks_external_votes(empty_run, tidy):
@@ -141,3 +145,40 @@ def test_the_report_marks_external_votes(empty_run, tidy):
     page = render(findings, empty_run, (), tables_of(findings, [preference_table]))
     assert "External judgments." in page
     assert "External: the votes were imported from votes.csv (sha256 " in preference_table(findings).to_latex()
+
+
+def test_imported_scores_are_external_and_stay_beside_those_of_evalkit(empty_run, tidy, tmp_path):
+    before = read_scores(empty_run)
+    result = call(import_scores, tidy / "scores.csv", "--run", empty_run)
+    assert result.exit_code == 0, (result.output, result.exception)
+    scores = read_scores(empty_run)
+    assert len(scores) == 2 * len(before)
+    assert {score.signature for score in scores[len(before) :]} == {f"external:{score.signature}" for score in before}
+    assert [score.value for score in scores[len(before) :]] == [score.value for score in before]
+    assert "earlier ones replaced" in call(import_scores, tidy / "scores.csv", "--run", empty_run).output
+    assert len(read_scores(empty_run)) == len(scores)
+    with (tidy / "scores.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    rows[0]["value"], rows[1]["arm"], rows[2]["direction"] = "nan", "unknown", "up"
+    file = tmp_path / "bad.json"
+    file.write_text(json.dumps([*rows, rows[4]]))
+    text = str(call(import_scores, file, "--run", empty_run).exception)
+    for wrong in (
+        "row 1, value: 'nan' is not a finite",
+        "row 2, arm: the run has no image",
+        "row 3, direction: 'up' is none of",
+    ):
+        assert wrong in text
+    assert f"row {len(rows) + 1}: the second" in text
+
+
+def test_every_tested_contrast_has_a_verdict_for_every_scope(judged_run):
+    findings = analyze_run(data_of(judged_run))
+    rows = scope_verdicts(findings)
+    votes = [row for row in rows if row["measure"] == "votes"]
+    for each in findings.preferences:
+        mine = [row for row in votes if (row["first"], row["second"]) == (each.first, each.second)]
+        assert [tuple(row["scope"]) for row in mine] == [each.clustered.scope, *(part.scope for part in each.clustered.scopes)]
+        assert mine[0]["verdict"] == str(each.clustered.verdict)
+    assert len(votes) > len(findings.preferences)
+    assert json.loads(json.dumps(rows)) is not None

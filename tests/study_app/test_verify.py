@@ -12,6 +12,7 @@ import pytest
 from evalkit.errors import UserError
 from study_app.conduct.export_archive import read_archive, write_archive
 from study_app.conduct.verify import verify_export
+from study_app.plan.export_tables import free_text, readings, reply_cell
 from tests.runs import make_run
 from tests.study_app.test_command import call
 
@@ -54,6 +55,32 @@ def test_a_sound_export_reports_what_it_holds(export: Path) -> None:
     assert "exit 0" in call("verify", export, "--chain", verified.chain)
     with pytest.raises(UserError, match="not in the given hash"):
         call("verify", export, "--chain", "1" * 64)
+
+
+def test_an_export_holds_tidy_votes_that_follow_from_its_tables(export: Path, tmp_path: Path) -> None:
+    files, _ = read_archive(export)
+    votes, codebook = list(csv.DictReader(io.StringIO(files["votes.csv"].decode()))), files["codebook.md"].decode()
+    judgments = list(csv.DictReader(io.StringIO(files["judgments.csv"].decode())))
+    assert len([vote for vote in votes if vote["question"] == "overall"]) == len(judgments) == 18
+    assert {vote["question"] for vote in votes} == {"overall", "quality"}
+    assert all(vote["chosen_arm"] in (vote["arm_left"], vote["arm_right"], "tie") for vote in votes)
+    assert {vote["flags"] for vote in votes if vote["participant"] == "P2"} == {"simulated+excluded"}
+    assert all(f"| `{column}` |" in codebook for column in votes[0])
+    for name, old in (("votes.csv", votes[0]["chosen_arm"].encode()), ("codebook.md", b"the preferred arm")):
+        forged = repacked(export, tmp_path / name, replace(name, old, b"another"))
+        with pytest.raises(UserError, match=name):
+            verify_export(forged)
+
+
+@pytest.mark.parametrize("logged", ["now", "by an earlier version"])
+def test_options_and_numbers_stay_as_they_are_and_free_text_is_guarded(logged: str) -> None:
+    given = {"-2": "-2", "-7.5": "-7.5", "- none": "- none", "=cmd": "'=cmd", "@x": "'@x", "plain": "plain"}
+    for reply, expected in given.items():
+        cell = reply_cell(reply, ("- none", "-2"))
+        assert cell == expected
+        committed = reply if logged == "now" else free_text(reply)
+        assert committed in readings(cell)
+    assert "=other" not in readings("'=cmd")
 
 
 def repacked(export: Path, target: Path, change) -> Path:
