@@ -1,7 +1,7 @@
 """All that is computed from one run: preferences, agreement, metrics and similarities, ready for tables and report."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from analysis.grouping import by_signature, measured, sets_of, votes_of
 from analysis.metrics.human_agreement import Foresight, Judged, judged, people_and_metrics
 from analysis.metrics.paired import Measured, MetricResult, mean_of, measure
 from analysis.results import Result
+from analysis.titles import Titles
 from analysis.votes.agreement import Agreement, agreement_of, noise_ceiling
 from analysis.votes.nway import Several, several_of
 from analysis.votes.preference import Preference, preferences
@@ -57,6 +58,8 @@ class Findings(Result):
     """What people chose where more than two images were compared at once."""
     plan: "FrozenPlan | None" = None
     """The frozen plan of the analysis, if one was given."""
+    titles: Titles = field(default_factory=Titles)
+    """What ids are printed as; the names in the findings are these titles already."""
     run: Path | None = None
     """The run folder that holds the images, if it is at hand."""
 

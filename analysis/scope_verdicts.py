@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from analysis.contrast import Contrast
+from analysis.contrast import Contrast, ScopedResult
 from analysis.findings import Findings
 
 
@@ -28,7 +28,8 @@ def _rows(contrast: Contrast) -> Iterator[dict[str, object]]:
         return
     about = {"first": contrast.first, "second": contrast.second, "measure": contrast.measure, "scale": contrast.scale,
              "estimate": contrast.estimate}  # fmt: skip
-    for part in (contrast, *contrast.scopes):
+    parts: tuple[Contrast | ScopedResult, ...] = (contrast, *contrast.scopes)
+    for part in parts:
         yield about | {
             "scope": list(part.scope), "verdict": str(part.verdict), "interval": part.interval, "p": part.p,
             "p_adjusted": part.p_adjusted, "p_equivalence": part.p_equivalence,

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from analysis.database_rows import read_run
@@ -9,6 +10,7 @@ from analysis.findings import Findings, analyze_run
 from analysis.papers.papers import PAPERS, Paper
 from analysis.report.figure_style import ReportFigure
 from analysis.report.table import ReportTable
+from analysis.titles import read_titles, titled
 from db.run_databases import other_database_hint
 from db.run_loader import load_run
 from db.session import default_url, open_database
@@ -40,7 +42,9 @@ def read_findings(run: Path, margin: float | None = 0.05, margin_scale: str = "v
         data = read_run(database, load_run(database, run).run_id)
     finally:
         database.close()
-    return analyze_run(data, margin, margin_scale)
+    # the scripts choose metrics by their ids and print them as their papers do
+    titles = replace(read_titles(run, data), metrics={})
+    return replace(analyze_run(titled(data, titles), margin, margin_scale), titles=titles)
 
 
 def write_paper(paper: Paper, parts: Parts, run: Path, folder: Path | None = None, db: str | None = None) -> None:

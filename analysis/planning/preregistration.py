@@ -168,6 +168,7 @@ class PlannedResult(Result):
 def planned_results(findings: Findings, plan: FrozenPlan) -> tuple[PlannedResult, ...]:
     """Return every tested difference, planned ones first; raise UserError where the plan doesn't fit the findings."""
     tested = list(_tested(findings))
+    plan = _titled(plan, findings)
     wanted = {(measure, frozenset(pair)) for measure in plan.measures for pair in combinations(plan.arms, 2)}
     _check_fit(findings, plan, tested)
     rows = [
@@ -175,6 +176,13 @@ def planned_results(findings: Findings, plan: FrozenPlan) -> tuple[PlannedResult
         for measure, each in tested
     ]
     return tuple(sorted(rows, key=lambda row: not row.planned))
+
+
+def _titled(plan: FrozenPlan, findings: Findings) -> FrozenPlan:
+    """Return the plan with the titles that the findings have in place of ids."""
+    titles = findings.titles
+    arms = tuple(titles.arms.get(arm, arm) for arm in plan.arms)
+    return plan.model_copy(update={"arms": arms, "measures": tuple(titles.metrics.get(name, name) for name in plan.measures)})
 
 
 def _tested(findings: Findings) -> list[tuple[str, Contrast]]:

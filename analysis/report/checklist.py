@@ -72,6 +72,8 @@ def _task(findings: Findings) -> Iterator[Point]:
         f"{what}, of {plural(len(data.arms), 'arm')} in all, next to references; {counted(len(data.cases), 'case')}, "
         f"{counted(len(data.images), 'image')}. Arms were hidden.",
     )
+    if findings.titles.questions:
+        yield Point("question", findings.titles.questions["overall"])
     choose = "Choose the left or the right image"
     if several:
         choose = "Rank all images" if data.design.get("answer") == "ranking" else "Pick the best image"

@@ -45,11 +45,14 @@ def analyze(
 
     Loads the run into the database first; what is there already is not changed.
     """
+    import dataclasses
+
     from analysis.database_rows import read_run
     from analysis.findings import analyze_run
     from analysis.planning.preregistration import apply_plan, read_plan
     from analysis.report.report_files import write_report
     from analysis.report.report_source import check_replaceable, record_source
+    from analysis.titles import read_titles, titled
     from analysis.votes.preference import margin_of
     from db.run_loader import load_run
     from db.session import default_url, open_database
@@ -76,7 +79,8 @@ def analyze(
         settings: tuple[float | None, str] = requested
         if frozen is not None:
             data, settings = apply_plan(frozen, data, None if margin is None and margin_scale is None else requested)
-        findings = analyze_run(data, *settings)
+        titles = read_titles(run, data)
+        findings = dataclasses.replace(analyze_run(titled(data, titles), *settings), titles=titles)
         steps.print(f"3/3 writing {folder}", markup=False)
         written = write_report(findings, run, folder, frozen)
         record_source(folder, database, judgments)
@@ -129,8 +133,8 @@ def _document(
         "margin": findings.margin,
         "margin_scale": findings.margin_scale,
         "headlines": written.headlines,
-        "contrasts": findings.records(),
-        "verdicts": scope_verdicts(findings),
+        "contrasts": findings.titles.with_ids(findings.records()),
+        "verdicts": findings.titles.with_ids(scope_verdicts(findings)),
         "plan": None if frozen is None else {"file": plan, "sha256": frozen.sha256()},
         "planned": written.planned,
     }

@@ -4,11 +4,12 @@ pandas' Styler leaves captions and headings unescaped in LaTeX, and great_tables
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
 
 from analysis.contrast import Contrast
+from analysis.titles import Titles
 
 Value = float | int | str | None
 
@@ -50,6 +51,9 @@ class ReportTable:
     """Whether judgments of simulated participants are in it; every format then says so."""
     recipes: tuple[tuple[str, str], ...] = ()
     """Name and signature of every metric in the table; Markdown and CSV have them, the page and papers have a table of them."""
+
+    titles: Titles = field(default_factory=Titles)
+    """What ids are printed as; the CSV file has the ids."""
 
     @property
     def full_caption(self) -> str:

@@ -32,7 +32,8 @@ def csv_of(table: ReportTable) -> str:
         for record in estimates(table, row):
             simulated = "yes" if table.simulated else "no"
             record["signature"] = recipes.get(str(record.get("metric")), record.get("signature"))
-            writer.writerow({name: _text(value) for name, value in record.items()} | {"simulated": simulated})
+            (with_ids,) = table.titles.with_ids([record])
+            writer.writerow({name: _text(value) for name, value in with_ids.items()} | {"simulated": simulated})
     return stream.getvalue()
 
 
@@ -109,13 +110,14 @@ def _of_values(cell: TableCell) -> list[dict[str, Value]]:
     return [{"quantity": name, "estimate": value} for name, value in values.items()]
 
 
-def _text(value: Value) -> str:
+def _text(value: object) -> str:
     """Return a value in full; a text that a spreadsheet would run as a formula gets an apostrophe before it."""
     if value is None:
         return ""
     if isinstance(value, str):
         return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") and not _is_number(value) else value
-    return repr(value)
+    # numpy's floats print their type too
+    return repr(float(value)) if isinstance(value, float) else str(value)
 
 
 def _is_number(text: str) -> bool:

@@ -61,8 +61,9 @@ class TableSpec:
         if content is None:
             return None
         return ReportTable(
-            self.name, self.title, content.columns, content.rows, content.notes, content.simulated, content.recipes
-        )
+            self.name, self.title, content.columns, content.rows, content.notes, content.simulated, content.recipes,
+            findings.titles,
+        )  # fmt: skip
 
 
 def report_table(name: str, section: Section, title: str) -> Callable[[Make], TableSpec]:

@@ -20,7 +20,8 @@ def votes_csv(votes: Sequence[TidyVote], concepts: Mapping[str, Sequence[str]]) 
 
 def scores_csv(scores: pd.DataFrame) -> str:
     """Return the content of scores.csv; numbers have all their digits."""
-    return scores[list(SCORE_COLUMNS)].to_csv(index=False, lineterminator="\n", float_format=repr)
+    rows = scores[list(SCORE_COLUMNS)].astype(object).to_numpy().tolist()
+    return csv_text(list(SCORE_COLUMNS), [[repr(float(v)) if isinstance(v, float) else str(v) for v in row] for row in rows])
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

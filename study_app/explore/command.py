@@ -22,8 +22,11 @@ def explore(
 
     The page shows which arm made which image, so participants must not see it.
     """
+    from dataclasses import replace
+
     from analysis.database_rows import read_run
     from analysis.findings import analyze_run
+    from analysis.titles import read_titles, titled
     from db.run_loader import load_run
     from db.session import default_url, open_database
     from evalkit.cli.console import stdout
@@ -36,7 +39,9 @@ def explore(
     database = open_database(db if db is not None else default_url(run))
     try:
         with console.status("loading and analyzing"):
-            findings = analyze_run(read_run(database, load_run(database, run).run_id, simulated))
+            data = read_run(database, load_run(database, run).run_id, simulated)
+            titles = read_titles(run, data)
+            findings = replace(analyze_run(titled(data, titles)), titles=titles)
     finally:
         database.close()
     console.print(f"Open [bold]http://localhost:{port}/[/bold]   (stop with Ctrl+C)")
