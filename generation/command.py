@@ -63,7 +63,7 @@ def generate(
 
 
 def methods(
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference page docs/methods.md instead.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference page of all methods instead.")] = False,
     lora_files: Annotated[bool, typer.Option("--lora-files", help="Print the page docs/lora-files.md instead.")] = False,
     families: Annotated[bool, typer.Option("--families", help="Print which base-model families each method supports.")] = False,
     as_json: Json = False,

@@ -122,7 +122,10 @@ EXPERIMENT_MISTAKES = {
     "unknown parameter": (edit("{ p = 0.5 }", "{ q = 0.5 }"), ("arms[1]", "q")),
     "rate out of range": (edit("{ p = 0.5 }", "{ p = 1.5 }"), ("arms[1]", "1.5")),
     "rate that leaves overlap": (edit("{ p = 0.5 }", "{ p = 0.3 }"), ("arms[1]", "0.3", "0.5")),
-    "duplicate labels": (edit('label = "orthogonal"', 'label = "direct"'), ("arms[1].label", "'direct' is taken by arms[0]")),
+    "duplicate labels": (
+        edit('label = "orthogonal"', 'label = "direct"'),
+        ("arms[1].label", "'direct' is also the name of arms[0]"),
+    ),
     "unknown concept": (edit('["a", "b"]', '["a", "c"]'), ("cases[0]", "c")),
     "missing adapter": (edit('adapter = "b.safetensors"', 'adapter = "gone.safetensors"'), ("concepts[1]", "gone.safetensors")),
     "missing base": (edit('model = "base"', 'model = "nowhere"'), ("base.model", "nowhere")),
@@ -134,7 +137,7 @@ ADAPTER_MISTAKES = {
     "truncated": (cut_adapter, ("b.safetensors",)),
     "wrong shape": (wrong_shape, ("b.safetensors",)),
     "NaN": (nan_factor, ("b.safetensors",)),
-    "LoHa": (lycoris, ("b.safetensors", "LoHa")),
+    "LoHa": (lycoris, ("b.safetensors", "hada_w1_a", "no layer of this name")),
     "another architecture": (edit('adapter = "b.safetensors"', 'adapter = "other.safetensors"'), ("other.safetensors",)),
 }
 

@@ -21,9 +21,7 @@ This page is generated from the registry by `evalkit metrics --markdown > docs/r
 
 
 def metrics(
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the reference page docs/reference/metrics.md instead.")
-    ] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference page of all metrics instead.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the metrics: direction, unit, what each is compared with, source and licence of the weights."""

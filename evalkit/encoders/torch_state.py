@@ -80,8 +80,18 @@ def _set_process_state() -> Iterator[Callable[[], object]]:
     for name, value in (("enabled", True), ("benchmark", False), ("deterministic", True)):
         yield change(cudnn, name, value)
     if hasattr(cudnn, "conv"):
-        for node in PRECISION_NODES:
-            yield change(attrgetter(node)(torch.backends), "fp32_precision", EXACT)
+        nodes = [attrgetter(name)(torch.backends) for name in PRECISION_NODES]
+        before = [node.fp32_precision for node in nodes]
+        # setting the older flag changes two of the nodes, so these are set after it and restored after it
+        yield lambda: [setattr(node, "fp32_precision", value) for node, value in zip(nodes, before, strict=True)]
+        try:
+            # libraries read the older flag, which raises while it contradicts the nodes
+            yield change(cudnn, "allow_tf32", False)
+        except RuntimeError:
+            # it did so before, in the caller's state
+            pass
+        for node in nodes:
+            node.fp32_precision = EXACT
         return
     # PyTorch 2.8 has the older interface only
     precision = torch.get_float32_matmul_precision()

@@ -110,7 +110,8 @@ class SamplingState:
     @contextmanager
     def _scheduler_counted(self) -> Iterator[None]:
         """Count the finished steps of the scheduler while a block runs."""
-        step = self._scheduler.step
+        scheduler = self._scheduler
+        step = scheduler.step
 
         # diffusers passes a generator only if the signature has one
         @wraps(step)
@@ -119,12 +120,12 @@ class SamplingState:
             self._finished, self._position = self._finished + 1, -1
             return result
 
-        self._scheduler.step = counted
+        scheduler.step = counted
         try:
             yield
         finally:
             # the counter is an attribute of the scheduler that hides its method
-            del self._scheduler.step
+            del scheduler.step
 
 
 @dataclass

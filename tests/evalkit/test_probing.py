@@ -66,7 +66,7 @@ def test_another_filter_or_size_is_found(weights, monkeypatch):
     monkeypatch.setattr(clip_module, "centre_square", bilinear)
     assert "its preprocessing differs" in next(faults(load("clip", weights)))
     monkeypatch.setattr(clip_module, "centre_square", lambda image, size, crop: pil_to_tensor(image.resize((32, 32))))
-    assert "is 32 x 32 pixels, not 64 x 64" in next(faults(load("clip", weights)))
+    assert "is 32 x 32 pixels; pil-bicubic-64-center gives 64 x 64" in next(faults(load("clip", weights)))
 
 
 def test_gelu_in_place_of_quickgelu_is_found(weights):

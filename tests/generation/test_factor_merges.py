@@ -10,7 +10,7 @@ from generation.lora.factors import Factors
 from generation.merge.lowrank import axes, cut
 from generation.merge.method_inputs import Layer
 from generation.merge.methods import MERGE_METHODS
-from generation.merge.setup import WeightedLora
+from generation.merge.setup import module_of
 from generation.pipeline import Pipeline
 from tests.merging import INPUTS, OUTPUTS, RANKS, changes, close, lora_parts, loras_of, matrix_part, merged, plain_sum, same
 
@@ -144,8 +144,8 @@ def test_row_blocks_partition_the_rows_and_keep_them_as_trained_if_wished() -> N
 
 def test_each_b_lora_acts_in_its_own_block(world: Path, sdxl: Pipeline) -> None:
     loras = loras_of(world, sdxl, "star", "ring")
-    base = changes(sdxl, [WeightedLora(lora.lora, 0.0, lora.place) for lora in loras], "direct")
     blocks = changes(sdxl, loras, "b_lora")
+    base = {name: module_of(sdxl, name).weight.clone() for name in blocks}
     alone = [changes(sdxl, [lora], "direct") for lora in loras]
     seen = set()
     for name, weight in blocks.items():

@@ -245,7 +245,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     ("change", "message"),
     [
         (("steps = 2", "steps = 2\nclip_skip = 5"), "sampling.clip_skip: 5 is too much for text_encoder, which has 3 layers"),
-        (('"star.safetensors"', '"sd15/unet/diffusion_pytorch_model.safetensors"'), "no key of a LoRA file"),
+        (('"star.safetensors"', '"sd15/unet/diffusion_pytorch_model.safetensors"'), "not a key of a known LoRA format"),
         (('model = "sdxl"', 'model = "sd15"'), "made for another architecture"),
     ],
 )
@@ -273,7 +273,7 @@ def test_the_command_draws_and_says_what_comes_next(
     long = ('template = "{0} {1}"', 'template = "{0} {1} of a very long prompt"')
     command(str(experiment_file(long)), tmp_path / "run")
     said = capsys.readouterr().err
-    assert "18 images in" in said
+    assert f"{tmp_path / 'run'}: 18 images\n" in said
     assert f"next: evalkit score {tmp_path / 'run'}" in said
     assert "star-ring: the prompt has" in said
 

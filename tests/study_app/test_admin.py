@@ -142,7 +142,7 @@ def test_the_dashboard_shows_how_the_study_goes_and_no_arms_share(service: Study
 
 def test_the_command_shows_a_new_password_once(service: StudyService) -> None:
     said = call("password", service.blinding.run)
-    made = re.search(r"shown this once: (\S+)\[exit 0", said.replace("\n", ""))
+    made = re.search(r"shown only once: (\S+)\[exit 0", said.replace("\n", ""))
     assert made is not None
     assert password.AdminPassword(service.blinding.run).opens(made[1]) is True
     with pytest.raises(UserError, match="manifest"):

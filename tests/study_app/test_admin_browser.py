@@ -41,7 +41,7 @@ def log_in(page: Page, server: Server, password: str) -> None:
     hold_to_axe(page)
     page.get_by_label("Password").fill("a guess that is wrong")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_have_text("That is not the password.")
+    expect(page.get_by_role("alert")).to_have_text("The password is wrong. Try again.")
     hold_to_axe(page)
     page.wait_for_timeout(1500)
     page.get_by_label("Password").fill(password)

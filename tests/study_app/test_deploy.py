@@ -82,7 +82,8 @@ def test_a_server_for_the_network_asks_nobody_outside_and_makes_its_last_copy_wh
             outside.accept()
     assert server.returncode == 0
     assert len(list((run / "study" / "backups").glob("served-*.db"))) == 1
-    # that init was not run, and where people go
+    # that init was not run, the sample size, how to change it, and where people go
     lines = said.splitlines()
-    assert len(lines) == 2
-    assert f"http://localhost:{port}/" in lines[1]
+    assert len(lines) == 4
+    assert "`evalkit study init` was not run" in lines[0]
+    assert f"http://localhost:{port}/" in lines[3]

@@ -71,7 +71,7 @@ def test_a_whole_design_is_read_and_begun(tmp_path: Path) -> None:
         ("[checks]\nnull_pairs = 0.9", "checks.null_pairs: Input should be less than or equal to 0.5"),
         ("[checks]\ngold = 0.1", "checks.gold: needs comparisons whose answer is known"),
         ("same_people = true\nper_participant = 3", "give one of same_people and per_participant"),
-        ("per_comparison = ", "is no TOML"),
+        ("per_comparison = ", "is not valid TOML"),
         ("plan_sha256 = '79243c'", "plan_sha256: String should match pattern '^[0-9a-f]{64}$'"),
         ("[comparisons]\narms = ['direct', 'dair']", "comparisons.arms: the run has no arm 'dair'; known: direct, mc_dropout"),
         ("[comparisons]\narms = ['direct']", "a comparison needs two arms"),
@@ -93,7 +93,7 @@ def test_a_mistake_in_the_file_is_one_line(tmp_path: Path, text: str, message: s
 def test_a_changed_file_is_refused_once_people_came_and_options_beside_it_always(tmp_path: Path) -> None:
     make_run(tmp_path, scores=False)
     (tmp_path / "study.toml").write_text("per_comparison = 2\n")
-    with pytest.raises(UserError, match="write per_comparison there instead of giving options"):
+    with pytest.raises(UserError, match="set per_comparison in it instead of giving options"):
         call("init", tmp_path, "--per-comparison", 4)
     call("simulate", tmp_path, "--participants", 1)
     (tmp_path / "study.toml").write_text("# said differently, but the same\nper_comparison = 2\n")

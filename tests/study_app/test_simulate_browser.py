@@ -23,7 +23,7 @@ def test_rankings_are_pressed_place_by_place_and_confirmed(tmp_path: Path) -> No
     make_run(run, arms=("plain", "fancy", "other"), concepts=2, seeds=1, scores=False)
     (run / "study.toml").write_text('at_once = 3\nanswer = "ranking"\nper_comparison = 1\n')
     said = call("simulate", run, "--browser", "--participants", 1, "--effect", "fancy=9", "--seed", 7)
-    assert "1 simulated participants gave 1 judgments" in said
+    assert "1 simulated participant gave 1 judgment," in said
     database = open_database(f"sqlite:///{run / 'study.db'}")
     with read(database) as session:
         (judgment,) = session.scalars(select(Judgment))

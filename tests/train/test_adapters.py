@@ -240,7 +240,7 @@ def test_all_parts_combine_and_leave_the_global_generator_alone(place: Path, tra
         ),
         ("[erasure]\nrate = 0", r"erasure\.rate: Input should be greater than 0"),
         ("[basis]", 'basis.*: rows = "slots" requires a slot, counted from 0'),
-        ("[basis]\nrows = 'random'\nslot = 1", 'basis.*: rows = "random" has none'),
+        ("[basis]\nrows = 'random'\nslot = 1", 'basis: rows = "slots" requires a slot.*; rows = "random" has none'),
     ],
 )
 def test_mistakes_in_an_adapter_are_named(tmp_path: Path, lines: str, message: str):
