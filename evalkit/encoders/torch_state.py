@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -83,7 +84,8 @@ def _set_process_state() -> Iterator[Callable[[], object]]:
         nodes = [attrgetter(name)(torch.backends) for name in PRECISION_NODES]
         before = [node.fp32_precision for node in nodes]
         # setting the older flag changes two of the nodes, so these are set after it and restored after it
-        yield lambda: [setattr(node, "fp32_precision", value) for node, value in zip(nodes, before, strict=True)]
+        for node, value in zip(nodes, before, strict=True):
+            yield partial(setattr, node, "fp32_precision", value)
         try:
             # libraries read the older flag, which raises while it contradicts the nodes
             yield change(cudnn, "allow_tf32", False)
