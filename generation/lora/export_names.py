@@ -1,12 +1,14 @@
 """Names of layers and tensors in LoRA files for other programs, by format."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from torch import nn
 
 from evalkit.errors import UserError
+from generation.families.native_names import NativeLayer
 from generation.lora.layer_names import original_names
 
 FileFormat = Literal["kohya", "diffusers", "peft"]
@@ -38,12 +40,34 @@ def long_name(layer: str) -> str:
 class ExportNames:
     """Spells the layers of a pipeline in one format.
 
-    kohya writes SDXL's UNet in the names of the original checkpoint and SD 1.5's in diffusers' names, each with underscores; so
-    does this class.
+    kohya writes SDXL's UNet and transformers in the names of the original checkpoint and SD 1.5's UNet in diffusers' names,
+    with underscores; so does this class. Layers that the original checkpoint fuses are one entry there.
     """
 
     format: FileFormat
     parts: Mapping[str, nn.Module]
+    # layers of the original checkpoint, if the family has names of its own
+    native: Sequence[NativeLayer] = ()
+
+    @cached_property
+    def _originals(self) -> Mapping[str, NativeLayer]:
+        denoiser = next((name for name in self.parts if not name.startswith("text_encoder")), "")
+        originals: dict[str, NativeLayer] = {}
+        for original in self.native if self.format == "kohya" else ():
+            for layer in original.layers:
+                originals.setdefault(f"{denoiser}.{layer}", original)
+        return originals
+
+    def fused(self, layer: str) -> NativeLayer | None:
+        """Return the original layer that a layer is a part of in this format, None if it is written by itself."""
+        original = self._originals.get(layer)
+        return original if original is not None and original.fused else None
+
+    def rows(self, original: NativeLayer) -> list[tuple[str, int]]:
+        """Return the parts of an original layer with their component, and the number of rows of each."""
+        component = next(name for name in self.parts if not name.startswith("text_encoder"))
+        modules = [(layer, self.parts[component].get_submodule(layer)) for layer in original.layers]
+        return [(f"{component}.{layer}", len(module.get_parameter("weight"))) for layer, module in modules]
 
     def stem(self, layer: str) -> str:
         """Return the name of a layer in the file, without a tensor's suffix."""
@@ -56,7 +80,9 @@ class ExportNames:
         if component.startswith("text_encoder"):
             number = component.removeprefix("text_encoder").removeprefix("_") or "1"
             encoders = [part for part in self.parts if part.startswith("text_encoder")]
-            return f"lora_te{number if len(encoders) > 1 else ''}_{flat}"
+            return f"lora_te{number if len(encoders) > 1 or 'transformer' in self.parts else ''}_{flat}"
+        if layer in self._originals:
+            return f"lora_unet_{self._originals[layer].name.replace('.', '_')}"
         if len([part for part in self.parts if part.startswith("text_encoder")]) > 1:
             flat = original_names(self.parts[component]).get(name, name).replace(".", "_")
         return f"lora_unet_{flat}"

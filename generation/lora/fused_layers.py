@@ -1,4 +1,4 @@
-"""Original layers that a model stores as several layers, such as a fused qkv: reading and splitting of their changes."""
+"""Original layers that a model stores as several layers, such as a fused qkv: splitting and joining of their changes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -76,6 +76,36 @@ def split_change(change: DenseChange, rows: Rows) -> DenseChange:
     """Return the change of one layer from that of the original layer."""
     count = len(rows(torch.empty(change.shape[0], 0)))
     return replace(change, shape=(count, *change.shape[1:]), compute=lambda: rows(change.compute()))
+
+
+def join_factors(parts: Sequence[Factors | None], counts: Sequence[int], *, swapped: bool) -> Factors:
+    """Return factors of the original layer from those of the layers that own its rows; None leaves rows unchanged.
+
+    `counts` are the rows of each layer. Parts that read the same inputs share one rank, others are block-diagonal.
+    """
+    given = [part for part in parts if part is not None]
+    shared = all(part.down.shape == given[0].down.shape and torch.equal(part.down, given[0].down) for part in given)
+    ranks = [given[0].rank if shared else part.rank for part in given]
+    up = given[0].up.new_zeros(sum(counts), ranks[0] if shared else sum(ranks))
+    row = column = 0
+    for part, count in zip(parts, counts, strict=True):
+        if part is not None:
+            start = 0 if shared else column
+            up[row : row + count, start : start + part.rank] = part.up
+            column += part.rank
+        row += count
+    down = given[0].down if shared else torch.cat([part.down for part in given])
+    return Factors(down, swap_halves(up) if swapped else up)
+
+
+def join_rows(parts: Sequence[Tensor | None], counts: Sequence[int], *, swapped: bool) -> Tensor:
+    """Return a dense change of the original layer from those of the layers that own its rows; None leaves rows unchanged."""
+    given = next(part for part in parts if part is not None)
+    rows = [
+        given.new_zeros(count, *given.shape[1:]) if part is None else part for part, count in zip(parts, counts, strict=True)
+    ]
+    whole = torch.cat(rows)
+    return swap_halves(whole) if swapped else whole
 
 
 def _between(start: int, end: int, rows: Tensor) -> Tensor:

@@ -199,5 +199,10 @@ class LayerReader:
 
 
 def _base(module: Any) -> Tensor:  # noqa: ANN401 - a layer, or several as one
+    if module.weight.is_meta or not module.weight.is_floating_point():
+        state = "offloaded" if module.weight.is_meta else "quantised"
+        raise UserError(
+            f"the base weight is {state}, and this form of adapter depends on it; give an unquantised base model in memory"
+        )
     base: Tensor = module.weight.detach().to("cpu", torch.float32)
     return base

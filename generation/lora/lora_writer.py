@@ -11,9 +11,11 @@ from torch import Tensor
 
 from evalkit.io.atomic_files import temporary_beside, write_atomic
 from generation import provenance
+from generation.families.native_names import NativeLayer
 from generation.lora.export_names import ExportNames
 from generation.lora.factors import Factors
 from generation.lora.file_reader import ADAPTER, CONFIG, METADATA
+from generation.lora.fused_layers import join_factors, join_rows
 from generation.tensor_file import TensorFile
 
 
@@ -25,17 +27,26 @@ class LoraWriter:
         self._files: dict[str, TensorFile] = {}
         # ranks of the layers written as factors
         self.ranks: dict[str, int] = {}
+        # parts of original layers that are not complete yet, by the original layer and the parameter
+        self._parts: dict[tuple[NativeLayer, str], dict[str, Factors | Tensor]] = {}
 
     @property
     def entries(self) -> int:
         """Return the number of tensors so far."""
-        return sum(len(file.entries) for file in self._files.values())
+        return sum(len(file.entries) for file in self._files.values()) + len(self._parts)
 
     def add_factors(self, layer: str, factors: Factors) -> None:
         """Append a layer's factors; a change of rank 0 is left out."""
         if factors.rank == 0:
             return
         self.ranks[layer] = factors.rank
+        original = self.names.fused(layer)
+        if original is not None:
+            self._add_part(original, "", layer, factors)
+            return
+        self._write_factors(layer, factors)
+
+    def _write_factors(self, layer: str, factors: Factors) -> None:
         first, second = self.names.factor_keys(layer)
         tail = (1,) * (factors.down.dim() - 2)
         self._file(layer).add(first, factors.down.to(self.dtype))
@@ -43,10 +54,43 @@ class LoraWriter:
 
     def add_dense(self, layer: str, change: Tensor) -> None:
         """Append a dense change of a weight, bias or norm."""
+        module, _, parameter = layer.rpartition(".")
+        for owner, name in ((layer, ""), (module, parameter)):
+            original = self.names.fused(owner)
+            if original is not None:
+                self._add_part(original, name, owner, change)
+                return
+        self._write_dense(layer, change)
+
+    def _add_part(self, original: NativeLayer, parameter: str, layer: str, change: Factors | Tensor) -> None:
+        parts = self._parts.setdefault((original, parameter), {})
+        parts[layer] = change
+        if len(parts) == len(original.layers):
+            self._join(original, parameter)
+
+    def _join(self, original: NativeLayer, parameter: str) -> None:
+        """Append one entry for the parts of an original layer; rows of absent parts are 0."""
+        given = self._parts.pop((original, parameter))
+        rows = self.names.rows(original)
+        parts, counts = [given.get(layer) for layer, _ in rows], [count for _, count in rows]
+        first = rows[0][0]
+        if any(isinstance(part, Factors) for part in parts):
+            joined = join_factors(
+                [part if isinstance(part, Factors) else None for part in parts], counts, swapped=original.swapped
+            )
+            self.ranks |= dict.fromkeys(given, joined.rank)
+            self._write_factors(first, joined)
+            return
+        dense = [part if isinstance(part, Tensor) else None for part in parts]
+        self._write_dense(f"{first}.{parameter}" if parameter else first, join_rows(dense, counts, swapped=original.swapped))
+
+    def _write_dense(self, layer: str, change: Tensor) -> None:
         self._file(layer).add(self.names.dense_key(layer), change.to(self.dtype))
 
     def write(self, header: Mapping[str, str]) -> None:
         """Write everything; no file is left half-written."""
+        for original, parameter in sorted(self._parts, key=lambda one: (one[0].name, one[1])):
+            self._join(original, parameter)
         by_component = _by_component(self.ranks)
         if self.names.format == "peft":
             for component, file in self._files.items():

@@ -10,6 +10,7 @@ from torch import Tensor
 from evalkit.errors import UserError
 from generation import provenance
 from generation.experiment import ArmSpec, CaseSpec, Experiment
+from generation.families import denoiser
 from generation.lora.export_names import ExportNames, FileFormat, common_format
 from generation.lora.layer_weights import as_plain
 from generation.lora.lora_writer import lora_writer
@@ -93,7 +94,10 @@ def write_merge(
             f"--arm {arm.label}: {arm.method} changes while sampling, which no file of weights can represent; "
             "write a dropout merge with preset = 'static', or choose another arm"
         )
-    names = ExportNames(file_format or common_format(sampler.pipeline), components(sampler.pipeline))
+    pipeline = sampler.pipeline
+    names = ExportNames(
+        file_format or common_format(pipeline), components(pipeline), sampler.family.native_layers(denoiser(pipeline))
+    )
     norms: dict[str, tuple[float, float]] = {}
     with lora_writer(out, names, getattr(torch, dtype)) as writer:
         for layer, make in changes.items():

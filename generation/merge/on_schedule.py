@@ -11,7 +11,7 @@ from evalkit.errors import UserError
 from generation.families import denoiser, in_denoiser
 from generation.merge import on_weights
 from generation.merge.sampling_state import SamplingState
-from generation.merge.setup import Setup, WeightedLora, at_work, dense, folded, layers_of, scheduled, weight_of
+from generation.merge.setup import Setup, WeightedLora, at_work, check_foldable, dense, folded, layers_of, scheduled, weight_of
 from generation.pipeline import Pipeline
 
 
@@ -34,6 +34,8 @@ def refolded(setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], st
     active = at_work(loras)
     tables = [weighted.multipliers(state.steps) for weighted in active]
     unscheduled = on_weights.changes(setup, pipeline, active, state)
+    for layer in layers_of(active):
+        check_foldable(layer, weight_of(pipeline, layer))
     originals = {layer: weight_of(pipeline, layer).detach().clone() for layer in layers_of(active) if in_denoiser(layer)}
     current: list[float] = []
 

@@ -148,6 +148,24 @@ def dense(change: Factors | Tensor) -> Tensor:
     return change.dense() if isinstance(change, Factors) else change
 
 
+def check_foldable(layer: str, weight: Tensor) -> None:
+    """Check that a change can be added to a weight in place.
+
+    Raises:
+        UserError: the weight is quantised or offloaded. A sum would be rounded to nothing, or be lost, without an error.
+    """
+    if weight.is_meta:
+        raise UserError(
+            f"{layer}: its weight is not in memory (sequential offload), so that no change can be added to it; load the model "
+            "without sequential offload, or merge with a method on outputs or steps"
+        )
+    if not weight.is_floating_point() or weight.dtype.itemsize < 2:
+        raise UserError(
+            f"{layer}: its weight is quantised ({str(weight.dtype).removeprefix('torch.')}), and a change would be lost in "
+            "rounding; give a base model in float32, float16 or bfloat16, or merge with a method on outputs or steps"
+        )
+
+
 @contextmanager
 def folded(pipeline: Pipeline, changes: Mapping[str, Change]) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """Add a change to the weight of each layer; yield (weight, original copy) pairs and restore the originals at the end.
@@ -160,6 +178,7 @@ def folded(pipeline: Pipeline, changes: Mapping[str, Change]) -> Iterator[list[t
         with torch.no_grad():
             for layer, change in changes.items():
                 weight = weight_of(pipeline, layer)
+                check_foldable(layer, weight)
                 originals.append((weight, weight.clone()))
                 weight.copy_(weight.float() + dense(change(weight.device)).view_as(weight))
         yield originals

@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 import torch
 from diffusers.loaders import single_file_utils
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from evalkit.errors import UserError
 from generation.families import FAMILIES, family_of
 from generation.families.native_names import NativeLayer
+from generation.lora.export_names import ExportNames
+from generation.lora.factors import Factors
 from generation.lora.lora_file import load_lora
+from generation.lora.lora_writer import lora_writer
 from generation.lora.weight_forms import dora
-from generation.pipeline import Pipeline
+from generation.pipeline import Pipeline, components
 
 Built = Callable[[str], Pipeline]
 # Converters of original checkpoints in diffusers, and rows of layers whose split they fix by number.
@@ -215,3 +218,55 @@ def test_a_fused_layer_and_one_of_its_parts_are_refused(built: Built, tmp_path: 
     save_file(state, tmp_path / "x.safetensors")
     with pytest.raises(UserError, match=f"changes transformer.{layers[1]} like {FLUX_QKV}.diff; remove one of the two"):
         load_lora(tmp_path / "x.safetensors", pipeline)
+
+
+def original_names(pipeline: Pipeline) -> set[str]:
+    """Return the layers of the original checkpoint, which ComfyUI finds as `lora_unet_<name with underscores>`."""
+    layers = native(pipeline)
+    renamed = {part for layer in layers for part in layer.layers}
+    same = {name for name, _ in pipeline.transformer.named_modules() if name not in renamed}
+    return same | {layer.name for layer in layers if not TRAINERS_OWN.search(layer.name)}
+
+
+@pytest.mark.parametrize("name", [*NATIVE, "qwen_image", "hidream"])
+def test_kohya_files_have_original_names_and_all_of_the_norm(name: str, built: Built, tmp_path: Path) -> None:
+    """By ComfyUI's generic rule for every family, and by reading the file back."""
+    pipeline, path, rng = built(name), tmp_path / "x.safetensors", torch.Generator().manual_seed(0)
+    names = ExportNames("kohya", components(pipeline), native(pipeline))
+    known = {f"lora_unet_{one.replace('.', '_')}" for one in original_names(pipeline)}
+    # to_k is left out: its rows of a fused layer stay unchanged
+    modules = {
+        f"transformer.{layer}": module
+        for layer, module in pipeline.transformer.named_modules()
+        if isinstance(module, torch.nn.Linear) and not layer.endswith(".to_k")
+    }
+    expected: dict[str, Tensor] = {}
+    for kind in ("factors", "dense"):
+        with lora_writer(path, names, torch.float32) as writer:
+            for number, (layer, module) in enumerate(modules.items()):
+                down = torch.randn(1 + number % 3, module.in_features, generator=rng)
+                factors = Factors(down, torch.randn(module.out_features, len(down), generator=rng))
+                expected[layer] = factors.dense()
+                if kind == "factors":
+                    writer.add_factors(layer, factors)
+                else:
+                    writer.add_dense(layer, expected[layer])
+            writer.write({})
+        assert {key.partition(".")[0] for key in load_file(path)} <= known
+        lora = load_lora(path, pipeline)
+        assert set(lora.layers) >= set(modules)
+        for layer in lora.layers:
+            change = lora.part(layer).dense()
+            assert torch.allclose(change, expected.get(layer, torch.zeros_like(change)), atol=1e-5), layer
+
+
+def test_parts_that_share_inputs_are_written_at_one_rank(built: Built, tmp_path: Path) -> None:
+    pipeline, layers, weight = flux_rows(built)
+    down, rank = torch.randn(4, weight.shape[1]), 4
+    with lora_writer(
+        tmp_path / "x.safetensors", ExportNames("kohya", components(pipeline), native(pipeline)), torch.float32
+    ) as writer:
+        for layer in layers:
+            writer.add_factors(f"transformer.{layer}", Factors(down, torch.randn(len(weight) // 3, rank)))
+        writer.write({})
+    assert load_file(tmp_path / "x.safetensors")[f"{FLUX_QKV}.lora_down.weight"].shape[0] == rank
