@@ -9,9 +9,12 @@ from evalkit.errors import UserError
 from evalkit.io.atomic_files import temporary_beside
 from evalkit.plural import plural
 
+# a database holds recruiters' ids and replies: for its owner alone
+PRIVATE = 0o600
+
 
 def copy_sqlite(file: Path, copy: Path) -> None:
-    """Write a checked copy of the database `file` to `copy`; other connections may keep writing.
+    """Write a checked copy of the database `file` to `copy`, for its owner alone; other connections may keep writing.
 
     Uses VACUUM INTO (sqlite.org/lang_vacuum.html): a plain copy of the file misses what is still in the write-ahead log.
 
@@ -20,7 +23,7 @@ def copy_sqlite(file: Path, copy: Path) -> None:
     """
     if not file.is_file():
         raise UserError(f"{file}: the database does not exist; give the file of an existing one")
-    with temporary_beside(copy) as temporary:
+    with temporary_beside(copy, PRIVATE) as temporary:
         try:
             with closing(sqlite3.connect(file, timeout=15, isolation_level=None)) as source:
                 source.execute("VACUUM INTO ?", (str(temporary),))
@@ -29,11 +32,30 @@ def copy_sqlite(file: Path, copy: Path) -> None:
         check_sqlite(temporary)
 
 
-def read_only(file: Path) -> sqlite3.Connection:
-    """Open a SQLite file for reading, whatever its name; in a folder that cannot be written, as an unchanging archive."""
+def is_archive(file: Path) -> bool:
+    """Return whether a SQLite file exists and cannot be changed, because of its own permissions or those of its folder."""
+    return file.exists() and not (os.access(file, os.W_OK) and os.access(file.resolve().parent, os.W_OK))
+
+
+def read_only(file: Path, check_same_thread: bool = True) -> sqlite3.Connection:
+    """Open a SQLite file for reading, whatever its name; one that cannot be written, as an unchanging archive."""
     # as_uri quotes "#", "?" and "%", which would otherwise cut the path
-    mode = "mode=ro" if os.access(file.resolve().parent, os.W_OK) else "mode=ro&immutable=1"
-    return sqlite3.connect(f"{file.absolute().as_uri()}?{mode}", uri=True)
+    mode = "mode=ro&immutable=1" if is_archive(file) else "mode=ro"
+    return sqlite3.connect(f"{file.absolute().as_uri()}?{mode}", uri=True, check_same_thread=check_same_thread)
+
+
+def scrub_sqlite(file: Path) -> bool:
+    """Rewrite a SQLite database without its freed pages and empty its write-ahead log, so that deleted rows leave no bytes.
+
+    Return whether it was possible; another process that reads at this moment prevents it.
+    """
+    try:
+        with closing(sqlite3.connect(file, timeout=15, isolation_level=None)) as database:
+            database.execute("VACUUM")
+            busy, _, _ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError:
+        return False
+    return not busy
 
 
 def check_sqlite(file: Path) -> None:

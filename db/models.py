@@ -1,7 +1,7 @@
 """All database models: runs, scores, studies, participants, judgments."""
 
 from db.declarative import DatabaseTable, Id
-from db.people_tables import Identity, Participant, Reply, Screen
+from db.people_tables import Erasure, Identity, Participant, Reply, Screen
 from db.run_tables import CaseConcept, Metric, Reference, Run, StoredArm, StoredCase, StoredConcept, StoredImage, StoredScore
 from db.study_tables import (
     Answer,
@@ -23,6 +23,7 @@ __all__ = (
     "Check",
     "Comparison",
     "DatabaseTable",
+    "Erasure",
     "Event",
     "FurtherImage",
     "FurtherPicture",

@@ -80,3 +80,13 @@ class Reply(DatabaseTable):
     reply: Mapped[str]
     replied_at: Mapped[datetime]
     salt: Mapped[str | None]
+
+
+class Erasure(DatabaseTable):
+    """Salted hash of a recruiter's id or cookie of an erased participant, to recognise them if they return; names no one."""
+
+    __tablename__ = "erasures"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), index=True)
+    salt: Mapped[str] = mapped_column(String(32))
+    digest: Mapped[str] = mapped_column(String(64))

@@ -1,14 +1,13 @@
 """Restoration of a SQLite database from a backup, with the replaced files kept."""
 
 import fcntl
-import os
 import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from db.backup import check_sqlite, read_only
+from db.backup import PRIVATE, check_sqlite, read_only
 from db.utc import utc_now
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import temporary_beside
@@ -50,11 +49,8 @@ def restore_sqlite(file: Path, copy: Path) -> Restored:
     _refuse_open(file)
     before = _count(file) if file.exists() else 0
     replaced = _move_aside(file)
-    with temporary_beside(file) as temporary:
+    with temporary_beside(file, PRIVATE) as temporary:
         shutil.copyfile(copy, temporary)
-        with temporary.open("rb+") as handle:
-            os.fsync(handle.fileno())
-    file.chmod(0o600)
     check_sqlite(file)
     return Restored(replaced, judgments, None if before is None else max(0, before - judgments))
 

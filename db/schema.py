@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, inspect
 
+from db.backup import copy_sqlite, is_archive
 from evalkit.errors import UserError
 from evalkit.plural import plural
 
@@ -29,6 +30,8 @@ def migrate(engine: Engine, name: str) -> None:
         current = check_revision(connection, name)
     if current == newest():
         return
+    if engine.dialect.name == "sqlite" and is_archive(Path(engine.url.database or "")):
+        raise UserError(f"{name}: has an older schema and cannot be written; copy it to another folder and open it there")
     if current is not None and engine.dialect.name == "sqlite":
         _copy_before(engine, current)
     from alembic import command
@@ -96,8 +99,6 @@ def check_revision(connection: Connection, name: str) -> str | None:
 
 
 def _copy_before(engine: Engine, revision: str) -> None:
-    from db.backup import copy_sqlite
-
     file = Path(engine.url.database or "")
     copy = file.with_name(f"{file.name}.before-{newest()}-was-{revision}")
     if not copy.exists():

@@ -1,7 +1,8 @@
 """Database sessions: durable SQLite (WAL, full synchronisation) or PostgreSQL, by URL."""
 
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from db.backup import PRIVATE, is_archive, read_only
 from db.schema import migrate
 from db.write_queue import TooLongError, writing
 from evalkit.errors import UserError
@@ -19,6 +21,14 @@ from evalkit.errors import UserError
 Kept = TypeVar("Kept")
 BUSY_SECONDS = 15
 _HOOKS = "before commit"
+_PRAGMAS = (
+    f"busy_timeout={BUSY_SECONDS * 1000}",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    # what is erased is overwritten, not only unlinked
+    "secure_delete=ON",
+)
 
 
 class DatabaseError(UserError):
@@ -44,6 +54,11 @@ class Database:
         """Return the file of a SQLite database, None for a server."""
         return Path(self.url.database or "") if self.url.get_backend_name() == "sqlite" else None
 
+    @property
+    def is_archive(self) -> bool:
+        """Return whether this is a SQLite file that can only be read."""
+        return self.file is not None and is_archive(self.file)
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
@@ -64,13 +79,16 @@ def open_database(url: str) -> Database:
     """Return the database at `url`, its tables made or brought up to date.
 
     `url` is `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`. A SQLite file of an older schema is copied to
-    a file next to it before the migration.
+    a file next to it before the migration. A new SQLite file is readable by its owner alone. A file that cannot be written is
+    opened as an archive, for reading.
 
     Raises:
         UserError: the URL is not one of these, the database can't be reached, holds tables of another program, or its schema is
             newer than this evalkit.
     """
     checked = _check_url(url)
+    if checked.get_backend_name() == "sqlite":
+        _prepare_file(Path(checked.database or ""))
     database = Database(url=checked, engine=_make_engine(checked))
     try:
         with _translated(database):
@@ -148,9 +166,26 @@ def _check_url(url: str) -> URL:
     return parsed.set(drivername="sqlite")
 
 
+def _prepare_file(file: Path) -> None:
+    """Create a missing SQLite file for its owner alone; SQLite gives its write-ahead log the same permissions."""
+    if not file.exists():
+        with suppress(OSError):  # reported when the database is opened
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT, PRIVATE))
+    elif is_archive(file):
+        log = file.with_name(f"{file.name}-wal")
+        if log.exists() and log.stat().st_size > 0:
+            raise UserError(f"{file}: cannot be written, but {log.name} has to be merged into it; copy both to another folder")
+
+
 def _make_engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+    file = Path(url.database or "")
+    if is_archive(file):
+        archive = create_engine(url, creator=lambda: read_only(file, check_same_thread=False))
+        event.listen(archive, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+        event.listen(archive, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+        return archive
     engine = create_engine(url, pool_size=10, max_overflow=100, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
@@ -158,7 +193,7 @@ def _make_engine(url: URL) -> Engine:
         # Python's transaction control begins late and deferred, so BEGIN is emitted here
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in (f"busy_timeout={BUSY_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in _PRAGMAS:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

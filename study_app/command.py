@@ -1,4 +1,4 @@
-"""The commands `evalkit study ...`: begin, serve and simulate the study of a run; the others are in `conduct.command`."""
+"""The commands `evalkit study ...`: begin, serve and simulate the study of a run; the others are in `study_app.conduct`."""
 
 import signal
 import sys
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from study_app.conduct import command as conduct
+from study_app.conduct import people_command as people
 from study_app.run_database import Db, Run, opened
 
 if TYPE_CHECKING:
@@ -225,8 +226,8 @@ def _effects(options: list[str]) -> dict[str, float]:
 # The order of `evalkit study --help`: the order of use.
 for _panel, _commands in (
     ("Prepare", (init, simulate, conduct.doctor, conduct.password)),
-    ("Run", (serve, conduct.status, conduct.pause, conduct.resume, conduct.exclude, conduct.include, conduct.void)),
-    ("Finish", (conduct.lock, conduct.export, conduct.verify, conduct.backup, conduct.restore, conduct.erase)),
+    ("Run", (serve, conduct.status, people.people, conduct.pause, conduct.resume, people.exclude, people.include, people.void)),
+    ("Finish", (conduct.lock, conduct.export, conduct.verify, conduct.backup, conduct.restore, people.erase)),
 ):
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)

@@ -51,6 +51,7 @@ def begun(database: "Database", run: Path) -> int:
         hint = other_database_hint(run, database.file)
         begin = f"begin it with: {command_line('study', 'init', run)}"
         raise UserError(f"{run}: no study has begun in {database.name}; {f'{hint}; or ' if hint else ''}{begin}")
-    with write(database) as session:
-        start_log(session, study.id)
+    if not database.is_archive:
+        with write(database) as session:
+            start_log(session, study.id)
     return study.id

@@ -22,10 +22,11 @@ def sha256_bytes(data: bytes) -> str:
 
 
 @contextmanager
-def temporary_beside(path: Path) -> Iterator[Path]:
+def temporary_beside(path: Path, mode: int | None = None) -> Iterator[Path]:
     """Give a temporary path next to `path`; on leaving, flush it to disk and rename it to `path`.
 
-    Nothing is left where the block raises. A full disk is reported as a UserError that names the file.
+    `mode` is the file's permissions, by default those of the umask. Nothing is left where the block raises. A full disk is
+    reported as a UserError that names the file.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +41,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(0o666 & ~umask if mode is None else mode)
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"{path}: can't be written: {error.strerror or error}; nothing was changed") from error
@@ -48,12 +49,12 @@ def temporary_beside(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write `data` (text as UTF-8) to `path`, whole or not at all.
+def write_atomic(path: Path, data: bytes | str, mode: int | None = None) -> None:
+    """Write `data` (text as UTF-8) to `path`, whole or not at all; `mode` is the file's permissions.
 
     Raises:
         UserError: the disk is full or the folder can't be written.
     """
     payload = data.encode() if isinstance(data, str) else data
-    with temporary_beside(path) as temporary:
+    with temporary_beside(path, mode) as temporary:
         temporary.write_bytes(payload)

@@ -12,6 +12,7 @@ from evalkit.errors import UserError
 from study_app.conduct.careless_rules import broken_rules
 from study_app.plan.audit_log import append
 from study_app.service.assignment import free_place, take_place
+from study_app.service.erased import remember_erased
 
 
 @dataclass(frozen=True)
@@ -115,11 +116,13 @@ def lock(session: Session, study_id: int, now: datetime) -> None:
 
 
 def erase(session: Session, study_id: int, participant_id: int, now: datetime) -> None:
-    """Erase a participant's identity: recruiter id, access token, screen and questionnaire replies.
+    """Erase a participant's identity: recruiter id, access token, completion code, screen and questionnaire replies.
 
-    Their judgments stay, without a link to the person.
+    Their judgments stay, without a link to the person, and so does the language of their pages, which the log holds. Salted
+    hashes of the recruiter id and the token are kept to recognise them if they return.
     """
     participant = _participant(session, study_id, participant_id)
+    remember_erased(session, participant)
     session.execute(delete(Identity).where(Identity.participant_id == participant_id))
     participant.token_sha256 = secrets.token_hex(32)
     participant.completion_code = secrets.token_hex(8)

@@ -1,4 +1,4 @@
-"""Commands on a study that has begun: `evalkit study status`, `exclude`, `pause`, `lock`, `export`, `verify` and others."""
+"""Commands on a study that has begun: `evalkit study status`, `pause`, `lock`, `export`, `verify`, `backup` and others."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +12,6 @@ from study_app.run_database import Db, Run, begun, opened
 if TYPE_CHECKING:
     from study_app.conduct.live_statistics import LiveStatistics, Proportion
     from study_app.conduct.progress import StudyStatus
-
-Participant = Annotated[int, typer.Argument(help="The participant's number, as `status` prints it.")]
 
 
 def status(run: Run, db: Db = None, as_json: Json = False) -> None:
@@ -126,47 +124,6 @@ def _document(progress: "StudyStatus", seen: "LiveStatistics") -> dict[str, obje
     }
 
 
-def exclude(
-    run: Run,
-    who: Annotated[int | None, typer.Argument(help="The participant's number; omit it with --by-rules.")] = None,
-    because: Annotated[str, typer.Option(help="The reason; it is part of the export.")] = "",
-    by_rules: Annotated[bool, typer.Option("--by-rules", help="Exclude everyone who violates the design's rules.")] = False,
-    db: Db = None,
-) -> None:
-    """Exclude a participant, or all who violate the design's rules; their judgments are kept and marked."""
-    from db.session import write
-    from db.utc import utc_now
-    from evalkit.cli.console import stdout
-    from evalkit.errors import UserError
-    from study_app.conduct import actions
-
-    if by_rules == (who is not None):
-        raise UserError("exclude: give a participant's number with --because, or --by-rules, but not both")
-    console = stdout()
-    with opened(run, db) as database:
-        study_id = begun(database, run)
-        with write(database) as session:
-            if who is not None:
-                actions.exclude(session, study_id, who, because, utc_now())
-                excluded = [actions.Excluded(who, because)]
-            else:
-                excluded = actions.exclude_by_rules(session, study_id, utc_now())
-    for person in excluded:
-        console.print(f"participant {person.participant_id} is excluded: {person.because}", markup=False)
-    if not excluded:
-        console.print("no one violates a rule of the design")
-
-
-def include(run: Run, who: Participant, db: Db = None) -> None:
-    """Include a participant who was excluded again."""
-    _act(run, db, "include", who)
-
-
-def void(run: Run, who: Participant, db: Db = None) -> None:
-    """Release the comparisons reserved for a participant who will not come back."""
-    _act(run, db, "void", who)
-
-
 def pause(run: Run, db: Db = None) -> None:
     """Assign no more comparisons for now; answers to open pages are still accepted."""
     _act(run, db, "pause")
@@ -182,25 +139,19 @@ def lock(run: Run, db: Db = None) -> None:
     _act(run, db, "lock")
 
 
-def erase(run: Run, who: Participant, db: Db = None) -> None:
-    """Delete the identity of a participant; the answers are kept without it."""
-    _act(run, db, "erase", who)
-
-
-def _act(run: Path, db: str | None, action: str, *who: int) -> None:
+def _act(run: Path, db: str | None, action: str) -> None:
     from db.session import write
     from db.utc import utc_now
     from evalkit.cli.console import stdout
     from study_app.conduct import actions
 
     functions: dict[str, Callable[..., object]] = {
-        "include": actions.include, "void": actions.void, "pause": actions.pause, "resume": actions.resume,
-        "lock": actions.lock, "erase": actions.erase,
+        "pause": actions.pause, "resume": actions.resume, "lock": actions.lock,
     }  # fmt: skip
     with opened(run, db) as database:
         study_id = begun(database, run)
         with write(database) as session:
-            functions[action](session, study_id, *who, utc_now())
+            functions[action](session, study_id, utc_now())
     stdout().print(f"{action}: done, and recorded in the audit log")
 
 

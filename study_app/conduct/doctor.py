@@ -1,5 +1,6 @@
 """Pre-flight checks of a study server: database, secret, password, port and images."""
 
+import shlex
 import socket
 import sqlite3
 import stat
@@ -14,6 +15,7 @@ from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_file
 from evalkit.plural import plural
 from evalkit.run.manifest import Manifest
+from study_app.conduct.erasure import earlier_files
 from study_app.conduct.password import password_file
 from study_app.plan.blinding import FOLDER, Blinding, pictures
 from study_app.plan.initialize import find_study
@@ -36,7 +38,7 @@ class Finding:
 
 def examine(database: Database, run: Path, port: int = 8501) -> tuple[Finding, ...]:
     """Check everything a study server needs; each finding states the problem and the fix."""
-    findings = [*_database(database), *_secrets(run), *_network(port)]
+    findings = [*_database(database), *_secrets(run), *_private_files(database, run), *_network(port)]
     study = find_study(database, run)
     if study is None:
         findings.append(Finding("warning", f"the study has not been initialized; run `evalkit study init {run}`"))
@@ -57,13 +59,17 @@ def _database(database: Database) -> list[Finding]:
     if database.file is None:
         findings = [Finding("good", f"{database.name}: answers, and its schema is this version's")]
         password = database.url.password
-        if password is not None and password in (*_DEFAULT_PASSWORDS, database.url.username):
+        # a login through a socket file proves the user by the operating system, and needs no password
+        host = database.url.host or str(database.url.query.get("host", "/"))
+        is_socket = host.startswith("/")
+        if not is_socket and password is not None and password in (*_DEFAULT_PASSWORDS, database.url.username):
             findings.append(Finding("wrong", f"{database.name}: its password is easily guessed; set another one"))
         return findings
     findings = []
     try:
         check_sqlite(database.file)
-        findings.append(Finding("good", f"{database.file}: sound, and its schema is this version's"))
+        archive = ", an archive that can only be read" if database.is_archive else ""
+        findings.append(Finding("good", f"{database.file}: sound, and its schema is this version's{archive}"))
     except UserError as error:
         findings.append(Finding("wrong", str(error)))
     if wal_bug(sqlite3.sqlite_version_info[:3]):
@@ -88,6 +94,16 @@ def _secrets(run: Path) -> list[Finding]:
         else:
             findings.append(Finding("good", f"{path}: readable by its owner alone"))
     return findings
+
+
+def _private_files(database: Database, run: Path) -> list[Finding]:
+    """Check permissions of the database, its copies and exports, which hold recruiters' ids and replies."""
+    files = [*([] if database.file is None else [database.file]), *earlier_files(database, run)]
+    readable = [file for file in files if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077]
+    if readable:
+        names = " ".join(shlex.quote(str(file)) for file in readable)
+        return [Finding("wrong", f"others can read {plural(len(readable), 'file')} with people's data; run: chmod 600 {names}")]
+    return [Finding("good", f"{plural(len(files), 'file')} with people's data: for the owner alone")] if files else []
 
 
 def _network(port: int) -> list[Finding]:

@@ -21,10 +21,9 @@ MOST_BYTES = 4 * 2**30
 def write_archive(target: Path, files: Mapping[str, bytes]) -> None:
     """Write files and their SHA256SUMS to a zip file, readable by its owner alone."""
     content = {**files, SUMS_NAME: sums_of(files)}
-    with temporary_beside(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as bundle:
+    with temporary_beside(target, 0o600) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as bundle:
         for name, data in sorted(content.items()):
             bundle.writestr(_entry(name), data)
-    target.chmod(0o600)
 
 
 def read_archive(path: Path) -> tuple[dict[str, bytes], bool]:

@@ -41,8 +41,7 @@ def set_password(run: Path, password: str | None = None) -> str:
             f"the password: has {len(chosen)} characters; give {SHORTEST} to {LONGEST}, or omit --own for a random password"
         )
     file = password_file(run)
-    write_atomic(file, json.dumps({"argon2": _HASHER.hash(chosen)}).encode())
-    file.chmod(0o600)
+    write_atomic(file, json.dumps({"argon2": _HASHER.hash(chosen)}).encode(), mode=0o600)
     return chosen
 
 

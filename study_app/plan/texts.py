@@ -145,6 +145,13 @@ class ThanksText(Record):
     close: str
 
 
+class ErasedText(Record):
+    """Page of a participant whose data were erased and who returns."""
+
+    heading: str
+    body: str
+
+
 class TroubleText(Record):
     """Messages about problems."""
 
@@ -167,6 +174,7 @@ class Sentences(Record):
     rest: BreakText
     questionnaire: QuestionnaireText
     thanks: ThanksText
+    erased: ErasedText
     trouble: TroubleText
 
 

@@ -22,6 +22,7 @@ from study_app.plan.screen_check import Failure, ScreenRule, ScreenSize, check_s
 from study_app.plan.texts import Sentences, load_sentences
 from study_app.service import stimuli, tasks
 from study_app.service.checks import answer_check
+from study_app.service.erased import is_erased
 from study_app.service.participant_state import Person, find_person
 from study_app.service.participants import (
     Mark,
@@ -63,6 +64,11 @@ class StudyService:
             if recruited is not None:
                 return welcome_recruited(session, self.study_id, utc_now(), recruited, language)[1]
             return add_participant(session, self.study_id, utc_now(), language=language)[1]
+
+    def is_erased(self, token: str | None, recruited: Recruited | None = None) -> bool:
+        """Return whether a visitor is a participant whose identity was erased on request."""
+        with read(self.database) as session:
+            return is_erased(session, self.study_id, hash_token(token) if token else None, recruited)
 
     def visitor(self, token: str | None, turn: Turn | None = None) -> Visitor | None:
         """Return the participant of a token; None for a missing or unknown token.

@@ -1,14 +1,17 @@
 """Routes for joining and leaving: token cookie, removal of recruiter ids from addresses, redirect at the end."""
 
+from html import escape
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from study_app.plan.recruitment import read_parameters
-from study_app.plan.texts import languages
+from study_app.plan.texts import languages, load_sentences
 from study_app.service.study import StudyService
 
+_STYLE = ":root{color-scheme:light dark}body{font:1.1rem/1.5 system-ui;max-width:40rem;margin:15vh auto;padding:0 1rem}"
 COOKIE_SECONDS = 90 * 24 * 3600
 
 
@@ -25,6 +28,9 @@ def entrance(service: StudyService) -> list[Route]:
             return answer
         wanted = request.query_params.get("lang")
         language = wanted if wanted in languages() else None
+        if await run_in_threadpool(service.is_erased, request.cookies.get(name), recruited):
+            words = load_sentences(language or service.design.language).erased
+            return notice_page(words.heading, words.body, language or service.design.language)
         token = await run_in_threadpool(service.join, recruited, language)
         answer.set_cookie(name, token, max_age=COOKIE_SECONDS, httponly=True, samesite="lax", secure=is_secure(request))
         return answer
@@ -42,6 +48,17 @@ def entrance(service: StudyService) -> list[Route]:
 def is_secure(request: Request) -> bool:
     """Tell whether the browser speaks TLS; behind a proxy that speaks it for us, only the proxy knows."""
     return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
+
+
+def notice_page(heading: str, body: str, language: str, status: int = 200) -> Response:
+    """Return a page of one heading and one paragraph, without Streamlit."""
+    title, text = escape(heading), escape(body)
+    page = (
+        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
+        f"<body><h1>{title}</h1><p>{text}</p></body></html>"
+    )
+    return HTMLResponse(page, status_code=status, headers={"Cache-Control": "no-store"})
 
 
 def _go(where: str) -> RedirectResponse:
