@@ -86,6 +86,14 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8501,
     host: Annotated[str, typer.Option(help="The address to listen on; only this machine can reach 127.0.0.1.")] = "127.0.0.1",
     backup_minutes: Annotated[int, typer.Option(min=0, help="Minutes between backups of the database; 0 for none.")] = 60,
+    joins_per_hour: Annotated[int, typer.Option(min=0, help="New participants per network address; 0 for any number.")] = 60,
+    open_pages: Annotated[int, typer.Option(min=0, help="Open pages per network address; 0 for any number.")] = 60,
+    unlimited: Annotated[
+        list[str] | None, typer.Option(help="A network without these limits, such as a lab's 192.0.2.0/24; repeatable.")
+    ] = None,
+    proxy: Annotated[
+        list[str] | None, typer.Option(help="A proxy on another machine whose X-Forwarded-For is trusted; repeatable.")
+    ] = None,
 ) -> None:
     """Serve the study in a browser until stopped; participants can leave and come back."""
     from rich.console import Console
@@ -93,9 +101,12 @@ def serve(
     from study_app.conduct.backups import backups
     from study_app.service.study import StudyService
     from study_app.simulation.people import has_simulated
+    from study_app.web.request_limits import Limits, parse_networks
     from study_app.web.server import serve_study
 
     console = Console(soft_wrap=True)
+    limits = Limits(joins_per_hour, open_pages, unlimited=parse_networks(unlimited or []))
+    proxies = [str(network) for network in parse_networks(["127.0.0.1", "::1", *proxy])] if proxy else []
     with _sigterm_exits(), opened(run, db) as database:
         study_id = _ensure_begun(database, run, db)
         if has_simulated(database, study_id):
@@ -104,7 +115,7 @@ def serve(
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
         console.print(f"Participants open [bold]http://{shown}:{port}/[/bold]   (stop with Ctrl+C; nothing is lost)")
         with backups(database, run, backup_minutes):
-            serve_study(StudyService(database, run), host, port)
+            serve_study(StudyService(database, run), host, port, limits, proxies)
 
 
 def simulate(

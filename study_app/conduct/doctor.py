@@ -1,5 +1,6 @@
 """Pre-flight checks of a study server: database, secret, password, port and images."""
 
+import resource
 import shlex
 import socket
 import sqlite3
@@ -25,6 +26,8 @@ from study_app.simulation.people import has_simulated
 _BUG_SINCE, _BUG_UNTIL = (3, 7, 0), (3, 51, 3)
 _FIXED = ((3, 44, 6), (3, 50, 7))
 
+# an open page needs up to four
+FILES_PER_PAGE, FEWEST_FILES = 4, 4096
 _DEFAULT_PASSWORDS = ("", "postgres", "password", "evalkit", "study", "admin", "changeme", "secret", "PASSWORD")
 
 
@@ -38,12 +41,14 @@ class Finding:
 
 def examine(database: Database, run: Path, port: int = 8501) -> tuple[Finding, ...]:
     """Check everything a study server needs; each finding states the problem and the fix."""
-    findings = [*_database(database), *_secrets(run), *_private_files(database, run), *_network(port)]
+    findings = [*_database(database), *_secrets(run), *_private_files(database, run), *_network(port), _open_files()]
     study = find_study(database, run)
     if study is None:
         findings.append(Finding("warning", f"the study has not been initialized; run `evalkit study init {run}`"))
         return tuple(findings)
     findings += _images(run)
+    cookie = Blinding(run).cookie_name()
+    findings.append(Finding("good", f"participants' cookie: {cookie}; a proxy can balance several processes by it"))
     if has_simulated(database, study.id):
         findings.append(Finding("warning", "simulated judgments are in this database; for people, use a fresh one with --db"))
     return tuple(findings)
@@ -122,6 +127,18 @@ def _network(port: int) -> list[Finding]:
             f"proxy ({documentation('deploy.md')})",
         )
     ]
+
+
+def _open_files() -> Finding:
+    """Check how many pages can be open at once; `serve` raises the soft limit to the hard one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < FEWEST_FILES:
+        return Finding(
+            "warning",
+            f"a process may open {hard:,} files, enough for about {max(1, hard // FILES_PER_PAGE):,} open pages; set "
+            f"LimitNOFILE=65536 in the service, or ulimit -Hn ({documentation('deploy.md')})",
+        )
+    return Finding("good", "limit of open files: enough for thousands of open pages")
 
 
 def _own_address() -> str | None:

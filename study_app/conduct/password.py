@@ -5,7 +5,6 @@ import hmac
 import json
 import secrets
 import threading
-import time
 from pathlib import Path
 
 from argon2 import PasswordHasher
@@ -13,6 +12,7 @@ from argon2.exceptions import VerificationError
 
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import write_atomic
+from study_app.conduct.login_log import LoginLog
 from study_app.plan.blinding import FOLDER
 
 SHORTEST = 12
@@ -21,7 +21,6 @@ LONGEST = 1024
 _HASHER = PasswordHasher()
 # of password files written before argon2 (OWASP's scrypt profile needs 64 MiB)
 _SCRYPT_MEMORY = 256 * 2**20
-_LONGEST_PAUSE = 60.0
 
 
 def password_file(run: Path) -> Path:
@@ -46,13 +45,13 @@ def set_password(run: Path, password: str | None = None) -> str:
 
 
 class AdminPassword:
-    """Checks the admin password, with exponential back-off after failures."""
+    """Checks the admin password, with exponential back-off after failures of the same visitor."""
 
     def __init__(self, run: Path) -> None:
         self._file = password_file(run)
+        # one hash at a time: each takes 64 MiB
         self._checking = threading.Lock()
-        self._failures = 0
-        self._closed_until = 0.0
+        self.log = LoginLog(self._file.with_name("logins"))
 
     @property
     def exists(self) -> bool:
@@ -63,14 +62,16 @@ class AdminPassword:
         """Return a digest of the password file; a new password changes it, which ends all sessions."""
         return hashlib.sha256(self._file.read_bytes()).hexdigest()
 
-    def opens(self, password: str) -> bool | None:
-        """Return whether the password is right; None if the guess came too soon after a wrong one and was not checked."""
+    def opens(self, password: str, visitor: str = "") -> bool | None:
+        """Return whether the password is right; None if the guess came too soon after this visitor's wrong one.
+
+        `visitor` names who guesses: a browser that logged in before, or an address. Failures of others do not matter.
+        """
         with self._checking:
-            if time.monotonic() < self._closed_until:
+            if not self.log.may_try(visitor):
                 return None
             right = is_right(json.loads(self._file.read_bytes()), password[:LONGEST])
-            self._failures = 0 if right else self._failures + 1
-            self._closed_until = 0.0 if right else time.monotonic() + min(_LONGEST_PAUSE, 2.0 ** (self._failures - 1))
+            self.log.record(visitor, right)
             return right
 
 

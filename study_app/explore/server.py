@@ -6,7 +6,8 @@ import streamlit as st
 from starlette.middleware import Middleware
 
 from study_app.explore.page import Explored, use
-from study_app.web.server import CONFIG, SecurityHeaders
+from study_app.web.security import FOLDERS, SecurityHeaders
+from study_app.web.server import CONFIG
 
 ENTRY = Path(__file__).with_name("streamlit_script.py")
 
@@ -14,5 +15,5 @@ ENTRY = Path(__file__).with_name("streamlit_script.py")
 def serve(explored: Explored, port: int) -> None:
     """Serve the page until the process is told to stop."""
     use(explored)
-    app = st.App(ENTRY, middleware=[Middleware(SecurityHeaders)])
+    app = st.App(ENTRY, middleware=[Middleware(SecurityHeaders, folders=(*FOLDERS, "/media/"))])
     app.run(config={**CONFIG, "server.address": "127.0.0.1", "server.port": port, "browser.serverPort": port})

@@ -152,6 +152,13 @@ class ErasedText(Record):
     body: str
 
 
+class BusyText(Record):
+    """Page of a visitor when too many pages are open."""
+
+    heading: str
+    body: str
+
+
 class TroubleText(Record):
     """Messages about problems."""
 
@@ -175,6 +182,7 @@ class Sentences(Record):
     questionnaire: QuestionnaireText
     thanks: ThanksText
     erased: ErasedText
+    busy: BusyText
     trouble: TroubleText
 
 

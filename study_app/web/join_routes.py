@@ -10,12 +10,13 @@ from starlette.routing import Route
 from study_app.plan.recruitment import read_parameters
 from study_app.plan.texts import languages, load_sentences
 from study_app.service.study import StudyService
+from study_app.web.request_limits import AddressCounts
 
 _STYLE = ":root{color-scheme:light dark}body{font:1.1rem/1.5 system-ui;max-width:40rem;margin:15vh auto;padding:0 1rem}"
 COOKIE_SECONDS = 90 * 24 * 3600
 
 
-def entrance(service: StudyService) -> list[Route]:
+def entrance(service: StudyService, counts: AddressCounts) -> list[Route]:
     """Return the routes `/join`, which adds a participant, and `/done`, which redirects a finished one."""
     name, entry = service.blinding.cookie_name(), service.design.entry
 
@@ -28,9 +29,13 @@ def entrance(service: StudyService) -> list[Route]:
             return answer
         wanted = request.query_params.get("lang")
         language = wanted if wanted in languages() else None
+        shown = language or service.design.language
         if await run_in_threadpool(service.is_erased, request.cookies.get(name), recruited):
-            words = load_sentences(language or service.design.language).erased
-            return notice_page(words.heading, words.body, language or service.design.language)
+            words = load_sentences(shown).erased
+            return notice_page(words.heading, words.body, shown)
+        if not counts.join(request.scope):
+            busy = load_sentences(shown).busy
+            return notice_page(busy.heading, busy.body, shown, status=429, retry_seconds=600)
         token = await run_in_threadpool(service.join, recruited, language)
         answer.set_cookie(name, token, max_age=COOKIE_SECONDS, httponly=True, samesite="lax", secure=is_secure(request))
         return answer
@@ -50,15 +55,18 @@ def is_secure(request: Request) -> bool:
     return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
 
 
-def notice_page(heading: str, body: str, language: str, status: int = 200) -> Response:
-    """Return a page of one heading and one paragraph, without Streamlit."""
+def notice_page(heading: str, body: str, language: str, status: int = 200, retry_seconds: int | None = None) -> Response:
+    """Return a page of one heading and one paragraph, without Streamlit; it reloads itself after `retry_seconds`."""
     title, text = escape(heading), escape(body)
     page = (
         f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
         f"<body><h1>{title}</h1><p>{text}</p></body></html>"
     )
-    return HTMLResponse(page, status_code=status, headers={"Cache-Control": "no-store"})
+    headers = {"Cache-Control": "no-store"}
+    if retry_seconds is not None:
+        headers |= {"Retry-After": str(retry_seconds), "Refresh": str(retry_seconds)}
+    return HTMLResponse(page, status_code=status, headers=headers)
 
 
 def _go(where: str) -> RedirectResponse:

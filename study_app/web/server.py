@@ -1,27 +1,30 @@
 """The study's web server: Streamlit for the pages, own routes for joining and for blinded images, security headers on all."""
 
 import gc
-from collections.abc import AsyncIterator
+import logging
+import os
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import streamlit as st
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocketClose
+from streamlit.web.server.starlette import starlette_server
 
 from db.session import DatabaseError
-from study_app.plan.recruitment import names_someone
+from study_app.plan.texts import load_sentences
 from study_app.service.study import StudyService
 from study_app.web import current_study as running
 from study_app.web.admin import admin
-from study_app.web.join_routes import entrance
+from study_app.web.join_routes import entrance, notice_page
+from study_app.web.open_files import AcceptErrorsOnce, most_pages, raise_limit
+from study_app.web.request_limits import AddressCounts, Limits
+from study_app.web.security import SecurityHeaders
 
 ENTRY = Path(__file__).with_name("streamlit_script.py")
 # Why each: reference settings for a study page. The first alone makes a page turn ten times as fast, since Streamlit
@@ -51,81 +54,14 @@ CONFIG = {
     "theme.dark.secondaryBackgroundColor": "#2a2a2d",
     "theme.dark.textColor": "#f0f0ee",
 }
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; font-src 'self' data:; "
-        "connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'; object-src 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "X-Robots-Tag": "noindex, nofollow",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
-# No page of a study sends more.
-MOST_BYTES = 2**20
-# What Streamlit would show to anyone who asks, and no participant needs.
-CLOSED = ("/_stcore/metrics", "/_stcore/script-health-check")
-# RFC 6455, section 7.4.1
-POLICY_VIOLATION = 1008
+_FILES_LOGGER = "asyncio"
+# read by uvicorn: from which addresses X-Forwarded-For and X-Forwarded-Proto are believed
+_PROXIES = "FORWARDED_ALLOW_IPS"
 
 
-class SecurityHeaders:
-    """Set the security headers on every answer, and close what participants have no business with."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; a websocket goes through unchanged unless a page of another site opens it."""
-        if scope["type"] == "websocket" and _from_elsewhere(scope):
-            # Streamlit refuses it too, but holds everybody up meanwhile: it asks a server of others for this machine's address
-            await WebSocketClose(code=POLICY_VIOLATION)(scope, receive, send)
-            return
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
-                if "server" in headers:
-                    del headers["server"]
-            await send(message)
-
-        if scope["path"] == "/" and names_someone(Request(scope).query_params):
-            # a recruiter's id must not stay in the address, where the page and bystanders could read it
-            target = f"/join?{scope['query_string'].decode('latin-1')}"
-            await RedirectResponse(target, status_code=303)(scope, receive, send_with_headers)
-            return
-        if _claims_too_much(scope):
-            await PlainTextResponse("too much", status_code=413)(scope, receive, send_with_headers)
-            return
-        if scope["path"].rstrip("/") in CLOSED:
-            await PlainTextResponse("not found", status_code=404)(scope, receive, send_with_headers)
-            return
-        await self.app(scope, receive, send_with_headers)
-
-
-def _from_elsewhere(scope: Scope) -> bool:
-    """Return whether a websocket is opened by a page of another host; clients other than browsers send no origin."""
-    headers = Headers(scope=scope)
-    origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host")
-
-
-def _claims_too_much(scope: Scope) -> bool:
-    """Tell whether a request announces a body that no page of a study sends."""
-    length = Request(scope).headers.get("content-length", "0")
-    return not length.isascii() or not length.isdigit() or len(length) > 9 or int(length) > MOST_BYTES
-
-
-def own_routes(service: StudyService) -> list[Route]:
+def own_routes(service: StudyService, counts: AddressCounts | None = None) -> list[Route]:
     """Return the routes besides Streamlit's pages: joining and leaving, blinded images, health."""
+    counts = counts or AddressCounts()
 
     async def image(request: Request) -> Response:
         """Send a blinded image to the participant whose page shows it now; to anyone else it does not exist."""
@@ -145,7 +81,7 @@ def own_routes(service: StudyService) -> list[Route]:
             return PlainTextResponse("the database does not answer", status_code=503, headers={"Cache-Control": "no-store"})
         return PlainTextResponse("ok", headers={"Cache-Control": "no-store"})
 
-    return [*entrance(service), *admin(service), Route("/i/{token:str}", image), Route("/healthz", healthy)]
+    return [*entrance(service, counts), *admin(service), Route("/i/{token:str}", image), Route("/healthz", healthy)]
 
 
 @asynccontextmanager
@@ -156,12 +92,31 @@ async def _settled(_: st.App) -> AsyncIterator[None]:
     yield
 
 
-def make_app(service: StudyService) -> st.App:
+def make_app(service: StudyService, limits: Limits | None = None) -> st.App:
     """Return the web application of a study."""
     running.use(service)
-    return st.App(ENTRY, lifespan=_settled, routes=own_routes(service), middleware=[Middleware(SecurityHeaders)])
+    counts = AddressCounts(limits or Limits())
+    words = load_sentences(service.design.language).busy
+
+    def busy() -> Response:
+        return notice_page(words.heading, words.body, service.design.language, status=503, retry_seconds=30)
+
+    security = Middleware(SecurityHeaders, counts=counts, busy=busy)
+    return st.App(ENTRY, lifespan=_settled, routes=own_routes(service, counts), middleware=[security])
 
 
-def serve_study(service: StudyService, host: str, port: int) -> None:
-    """Serve a study until the process is told to stop."""
-    make_app(service).run(config={**CONFIG, "server.address": host, "server.port": port, "browser.serverPort": port})
+def serve_study(service: StudyService, host: str, port: int, limits: Limits | None = None, proxies: Sequence[str] = ()) -> None:
+    """Serve a study until the process is told to stop; the header `X-Forwarded-For` is trusted from `proxies` alone."""
+    limits = replace(limits or Limits(), pages=most_pages(raise_limit()))
+    logging.getLogger(_FILES_LOGGER).addFilter(AcceptErrorsOnce())
+    if proxies:
+        os.environ[_PROXIES] = ",".join(proxies)
+    _hide_server()
+    config = {**CONFIG, "server.address": host, "server.port": port, "browser.serverPort": port}
+    make_app(service, limits).run(config=config)
+
+
+def _hide_server() -> None:
+    """Let uvicorn send no header that names it; Streamlit has no setting for this."""
+    settings = starlette_server._get_uvicorn_config_kwargs
+    starlette_server._get_uvicorn_config_kwargs = lambda: {**settings(), "server_header": False}

@@ -15,11 +15,12 @@ from db.session import Database, write
 from db.utc import utc_now
 from evalkit.errors import UserError
 from study_app.conduct import actions as conduct
-from study_app.conduct import password
+from study_app.conduct import login_log, password
 from study_app.plan.design import Checks, Design, Rules
 from study_app.service.study import StudyService
 from study_app.simulation.people import Behaviour, simulate
-from study_app.web.server import SecurityHeaders, own_routes
+from study_app.web.security import SecurityHeaders
+from study_app.web.server import own_routes
 from tests.study_app.conftest import begin
 from tests.study_app.test_command import call
 
@@ -85,21 +86,43 @@ def test_a_visit_ends_when_it_is_over_or_logged_out(service: StudyService, clien
     assert client.get("/admin").status_code == 401
 
 
-def test_guessing_is_slowed_and_the_right_password_ends_that(service: StudyService, monkeypatch) -> None:
+def test_guessing_is_slowed_for_the_guesser_alone_in_all_processes(service: StudyService, monkeypatch) -> None:
     made = password.set_password(service.blinding.run)
-    door, now = password.AdminPassword(service.blinding.run), [0.0]
-    monkeypatch.setattr(password.time, "monotonic", lambda: now[0])
-    looked_at = []
-    for second in range(3600):
-        now[0] = float(second)
-        if door.opens("a guess") is not None:
-            looked_at.append(second)
-    assert looked_at[:5] == [0, 1, 3, 7, 15]
-    assert len(looked_at) <= 66
-    assert door.opens(made) is None
-    now[0] += 60
-    assert door.opens(made) is True
-    assert door.opens(made) is True
+    doors, now = [password.AdminPassword(service.blinding.run) for _ in range(3)], [1e9]
+    monkeypatch.setattr(login_log.time, "time", lambda: now[0])
+    checked = []
+    for second in range(600):
+        now[0] = 1e9 + second
+        # one process after the other: they share the count
+        if doors[second % 3].opens("a guess", "address 192.0.2.1") is not None:
+            checked.append(second)
+    assert checked[:5] == [0, 1, 3, 7, 15]
+    assert len(checked) <= 16
+    assert doors[0].opens(made, "address 192.0.2.1") is None
+    assert doors[0].opens(made, "address 192.0.2.2") is True
+    # a clock set back by an hour does not close the door for an hour
+    now[0] -= 3600
+    assert doors[1].opens(made, "address 192.0.2.1") is True
+
+
+def test_the_right_password_opens_while_others_guess_from_the_same_address(service: StudyService, client: TestClient) -> None:
+    made = password.set_password(service.blinding.run)
+    assert log_in(client, made).status_code == 303
+    guesser = TestClient(client.app, follow_redirects=False)
+    assert log_in(guesser, "wrong").status_code == 401
+    assert log_in(guesser, made).status_code == 429
+    client.post("/admin/out")
+    assert client.get("/admin").status_code == 401
+    assert log_in(client, made).status_code == 303
+
+
+def test_logging_out_ends_the_session_wherever_its_cookie_was_copied(service: StudyService, client: TestClient) -> None:
+    log_in(client, password.set_password(service.blinding.run))
+    name = f"{service.blinding.cookie_name()}_admin"
+    copied = client.cookies.get(name, path="/admin")
+    client.post("/admin/out")
+    other = TestClient(Starlette(routes=own_routes(service)), cookies={name: copied})
+    assert other.get("/admin").status_code == 401
 
 
 def test_a_guess_too_soon_and_a_body_too_large_are_refused(service: StudyService, client: TestClient) -> None:

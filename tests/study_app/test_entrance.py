@@ -15,7 +15,8 @@ from study_app.plan.design import Design, Entry
 from study_app.plan.recruitment import Recruited
 from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
-from study_app.web.server import SecurityHeaders, own_routes
+from study_app.web.security import SecurityHeaders
+from study_app.web.server import own_routes
 from tests.study_app.conftest import begin
 
 PROLIFIC = Entry(recruitment="prolific", completion_url="https://app.prolific.com/submissions/complete?cc={code}")

@@ -28,7 +28,8 @@ from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
 from study_app.service.view_models import TrialPage
 from study_app.web.dashboard import dashboard_page
-from study_app.web.server import POLICY_VIOLATION, SecurityHeaders, own_routes
+from study_app.web.security import POLICY_VIOLATION, SecurityHeaders
+from study_app.web.server import own_routes
 from tests.study_app.conftest import begin
 
 HOSTILE = '</td><script>alert("1")</script><img src=x onerror=alert(1)>'
