@@ -237,6 +237,22 @@ class Check(BrowserTimings, DatabaseTable):
     )
 
 
+class CheckAnswer(BrowserTimings, DatabaseTable):
+    """The answer to a further question about a check, asked so that a check looks like any comparison; it counts nowhere."""
+
+    __tablename__ = "check_answers"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    check_id: Mapped[int] = mapped_column(ForeignKey("checks.id", ondelete="RESTRICT"))
+    question: Mapped[str]
+    choice: Mapped[str]
+    answered_at: Mapped[datetime]
+    __table_args__ = (
+        UniqueConstraint("check_id", "question"),
+        CheckConstraint(CHOICE, name="choice"),
+        CheckConstraint("reaction_ms IS NULL OR reaction_ms >= 0", name="reaction_ms"),
+    )
+
+
 class FurtherPicture(DatabaseTable):
     """The third, fourth, ... picture of a check, an image or a reference; `place` counts from 0, so the first of them has 2."""
 

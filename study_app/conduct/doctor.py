@@ -67,7 +67,8 @@ def _database(database: Database) -> list[Finding]:
         # a login through a socket file proves the user by the operating system, and needs no password
         host = database.url.host or str(database.url.query.get("host", "/"))
         is_socket = host.startswith("/")
-        if not is_socket and password is not None and password in (*_DEFAULT_PASSWORDS, database.url.username):
+        guessed = password is not None and password in (*_DEFAULT_PASSWORDS, database.url.username)
+        if guessed and not (is_socket and password == ""):
             findings.append(Finding("wrong", f"{database.name}: its password is easily guessed; set another one"))
         return findings
     findings = []

@@ -16,7 +16,7 @@ from study_app.conduct.tidy_export import CODEBOOK_NAME, CODEBOOKS, SCORES_NAME,
 from study_app.conduct.verified import Verified
 from study_app.conduct.verify_legacy import verify_legacy
 from study_app.plan.audit_log import AFTER_LOCK, event_hash, sha256_of
-from study_app.plan.export_tables import COLUMNS, ERASABLE, cell, commitment, plan_sha256, read_csv, readings, write_csv
+from study_app.plan.export_tables import COLUMNS, ERASABLE, LATER, cell, commitment, plan_sha256, read_csv, readings, write_csv
 from study_app.plan.replay import Replay, ReplayError
 
 
@@ -54,6 +54,8 @@ def _verify(path: Path, files: Mapping[str, bytes], canonical: bool) -> Verified
     if VOTES_NAME in present or CODEBOOK_NAME in present or SCORES_NAME in present:
         # exports of earlier versions have no tidy files
         wanted |= {VOTES_NAME, CODEBOOK_NAME, *({SCORES_NAME} & present)}
+    # without such a table there must be no event about it, which the comparison with the rebuilt tables holds
+    wanted -= {f"{name}.csv" for name in LATER} - present
     if present != wanted:
         odd = sorted(present ^ wanted)[0]
         raise UserError(f"{path}: {odd} is missing or unknown; the archive is not a complete export")
@@ -156,6 +158,10 @@ def _check_tables(path: Path, files: Mapping[str, bytes], replay: Replay) -> Non
     filled = replay.filled()
     for name, columns in COLUMNS.items():
         file = f"{name}.csv"
+        if name in LATER and file not in files:
+            if replay.rows(name):
+                raise UserError(f"{path}: {file}: is missing, but the log states {len(replay.rows(name))} rows")
+            continue
         rows = read_csv(files[file])
         if name in ERASABLE:
             _check_erasable(path, file, rows, name, replay)

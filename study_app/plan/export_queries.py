@@ -9,6 +9,7 @@ from db.models import (
     Answer,
     Assignment,
     Check,
+    CheckAnswer,
     Comparison,
     FurtherImage,
     FurtherPicture,
@@ -138,6 +139,16 @@ def export_queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
         .where(Participant.study_id == study_id)
         .order_by(FurtherPicture.check_id, FurtherPicture.place)
     )
+    check_answers = (
+        select(
+            CheckAnswer.id, CheckAnswer.check_id, CheckAnswer.question, CheckAnswer.choice, CheckAnswer.answered_at,
+            CheckAnswer.reaction_ms, CheckAnswer.loaded_ms, CheckAnswer.hidden_ms, CheckAnswer.focus_losses,
+        )
+        .join(Check, Check.id == CheckAnswer.check_id)
+        .join(Participant, Participant.id == Check.participant_id)
+        .where(Participant.study_id == study_id)
+        .order_by(CheckAnswer.id)
+    )  # fmt: skip
     screens = (
         select(
             Screen.participant_id, Screen.width, Screen.height, Screen.pixel_ratio, Screen.plates, Screen.plates_read,
@@ -163,6 +174,7 @@ def export_queries(study_id: int) -> dict[str, Select[*tuple[object, ...]]]:
         "checks": checks,
         "withdrawals": withdrawals,
         "further_pictures": pictures,
+        "check_answers": check_answers,
         "screens": screens,
         "replies": replies,
     }

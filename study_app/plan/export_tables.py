@@ -29,6 +29,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "choice", "given_at", "answered_at", *TIMINGS,
     ),
     "further_pictures": ("check_id", "place", "sha256"),
+    "check_answers": ("id", "check_id", "question", "choice", "answered_at", *TIMINGS),
     "withdrawals": ("id", "assignment_id", "question", "choice", "judged_at", "withdrawn_at", *TIMINGS),
     "screens": (
         "participant_id", "width", "height", "pixel_ratio", "plates", "plates_read", "attempts", "failure", "checked_at",
@@ -38,6 +39,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 # a spreadsheet runs a cell that starts with one of these as a formula
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# tables that exports made before there were such rows lack
+LATER = ("check_answers",)
 # tables of cells that `erase` deletes: the log holds a commitment to each row, never its content
 ERASABLE = ("screens", "replies")
 

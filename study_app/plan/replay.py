@@ -27,6 +27,7 @@ class Replay:
     answers: dict[int, Row] = field(default_factory=dict)
     checks: dict[int, Row] = field(default_factory=dict)
     further_pictures: dict[tuple[int, int], Row] = field(default_factory=dict)
+    check_answers: dict[int, Row] = field(default_factory=dict)
     withdrawals: dict[int, Row] = field(default_factory=dict)
     # commitments to rows of erasable tables, by participant and question (empty for a screen)
     screens: dict[tuple[int, str], str] = field(default_factory=dict)
@@ -179,6 +180,13 @@ class Replay:
         given = {"choice": content["choice"], "answered_at": happened_at, **_timings(content)}
         row.update({name: cell(value) for name, value in given.items()})
 
+    def answer_check(self, content: Content, happened_at: str) -> None:
+        if not self.checks[content["check"]]["choice"]:
+            raise ValueError(f"check {content['check']} was not answered before")
+        given = {"id": content["answer"], "check_id": content["check"], "question": content["question"],
+                 "choice": content["choice"], "answered_at": happened_at, **_timings(content)}  # fmt: skip
+        _insert(self.check_answers, int(content["answer"]), _row("check_answers", given))
+
     def exclude(self, content: Content, happened_at: str) -> None:
         self.participants[content["participant"]] |= {
             "excluded_at": happened_at,
@@ -244,6 +252,7 @@ _HANDLERS: dict[str, Callable[[Replay, Content, str], None]] = {
     "withdrawn": Replay.withdraw,
     "check": Replay.check,
     "checked": Replay.checked,
+    "check_answered": Replay.answer_check,
     "excluded": Replay.exclude,
     "included": Replay.include,
     "voided": Replay.void,

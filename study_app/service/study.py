@@ -21,6 +21,7 @@ from study_app.plan.recruitment import Recruited
 from study_app.plan.screen_check import Failure, ScreenRule, ScreenSize, check_screen, plates_of
 from study_app.plan.texts import Sentences, load_sentences
 from study_app.service import stimuli, tasks
+from study_app.service.check_answers import record_check_answer
 from study_app.service.checks import answer_check
 from study_app.service.erased import is_erased
 from study_app.service.participant_state import Person, find_person
@@ -205,6 +206,8 @@ class StudyService:
         now = utc_now()
         if self.design.minimum_seconds > 0 and self._too_soon(tasks.open_tasks(session, self.design, person.id), now):
             return Recorded.TOO_SOON
+        if trial.kind == "check" and trial.question != "overall":
+            return record_check_answer(session, self.design, person.id, trial.owner, trial.question, choice, now, timing)
         if trial.kind == "check":
             return answer_check(session, self.design, person.id, trial.owner, choice, now, timing)
         if trial.question != "overall":

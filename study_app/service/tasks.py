@@ -1,7 +1,7 @@
 """The next task of a participant: a further question, a check, or a comparison, derived from the database."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
@@ -16,6 +16,7 @@ from study_app.plan.design import Design, Sessions
 from study_app.plan.page_layout import standing
 from study_app.service import stimuli
 from study_app.service.assignment import Handed, Held, hand_out, next_candidate, quota
+from study_app.service.check_answers import answered_questions, latest_answered
 from study_app.service.checks import count_checks, judged_list, next_check, open_check, plan_check
 from study_app.service.participant_state import ASSIGNMENTS, JUDGMENTS, Person, find_person, past_of
 from study_app.service.undo import is_undoable
@@ -202,9 +203,18 @@ def resting_until(session: Session, sessions: Sessions, participant_id: int, now
 
 
 def _further_question(session: Session, design: Design, participant_id: int) -> ParticipantTask | None:
-    """Return the first unanswered further question about the comparison judged last."""
+    """Return the first unanswered further question about the check or comparison answered last.
+
+    They are asked about checks too: a page that is followed by none would be recognised as a check.
+    """
     if not design.also_ask:
         return None
+    check = latest_answered(session, participant_id, count_judged(session, participant_id)) if design.checks.any() else None
+    if check is not None:
+        task, answered = _of_check(session, check), answered_questions(session, check.id)
+        for question in design.questions(len(task.shown.words))[1:]:
+            if question not in answered:
+                return replace(task, question=question, since=check.answered_at or task.since)
     last = session.execute(
         select(Assignment, Judgment.judged_at)
         .join(Judgment, Judgment.assignment_id == Assignment.id)

@@ -15,6 +15,7 @@ from db.utc import utc_now
 from evalkit.errors import UserError
 from study_app.plan.design import Design
 from study_app.plan.page_layout import CANNOT_TELL, places, standing
+from study_app.service.check_answers import record_check_answer
 from study_app.service.checks import answer_check
 from study_app.service.participant_state import find_person
 from study_app.service.participants import Mark, add_participant, mark
@@ -175,7 +176,9 @@ def _do(session: Session, design: Design, participant_id: int, task: Participant
     choice = choose(session, design, task, behaviour, seed)
     rng = random.Random(f"{seed} time {task.kind} {choice} {count_judged(session, participant_id)}")
     timing = Timing(reaction_ms=reaction_ms(rng))
-    if task.kind == "check":
+    if task.kind == "check" and task.question != "overall":
+        record_check_answer(session, design, participant_id, task.id, task.question, choice, utc_now(), timing)
+    elif task.kind == "check":
         answer_check(session, design, participant_id, task.id, choice, utc_now(), timing)
     elif task.question == "overall":
         record_judgment(session, find_person(session, participant_id), task.id, choice, utc_now(), timing)

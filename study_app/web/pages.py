@@ -18,6 +18,7 @@ from study_app.service.study import StudyService
 from study_app.service.view_models import TrialPage, Visitor
 from study_app.web import current_study as running
 from study_app.web.comparison_page import show_trial
+from study_app.web.even_pace import evenly
 from study_app.web.page_context import TROUBLE, PageContext, paragraphs, safely
 from study_app.web.side_pages import show_questionnaire, show_refused, show_screen_check
 
@@ -136,7 +137,7 @@ def _trial(scene: PageContext, visitor: Visitor) -> None:
         return
 
     def answered(choice: Choice, timing: Timing) -> None:
-        recorded, st.session_state[_TURN] = service.answer_and_turn(visitor.id, trial, choice, timing)
+        recorded, st.session_state[_TURN] = evenly(lambda: service.answer_and_turn(visitor.id, trial, choice, timing))
         if recorded is Recorded.TOO_SOON:
             st.session_state[_NOTICE] = scene.words.trial.too_soon
 

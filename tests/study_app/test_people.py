@@ -97,9 +97,10 @@ def test_an_erased_person_leaves_no_bytes_and_is_turned_away_on_return(service: 
     with read(service.database) as session:
         assert session.scalars(select(Identity)).all() == []
         assert len(session.scalars(select(Judgment)).all()) == 1
-    client = TestClient(Starlette(routes=own_routes(service)), follow_redirects=False)
-    for cookies in ({}, {service.blinding.cookie_name(): token}):
-        answer = client.get("/join", params={"PROLIFIC_PID": ANN, "lang": "de"}, cookies=cookies)
+    app = Starlette(routes=own_routes(service))
+    client = TestClient(app, follow_redirects=False)
+    for browser in (client, TestClient(app, follow_redirects=False, cookies={service.blinding.cookie_name(): token})):
+        answer = browser.get("/join", params={"PROLIFIC_PID": ANN, "lang": "de"})
         assert answer.status_code == 200
         assert "gelöscht" in answer.text
         assert "set-cookie" not in answer.headers
