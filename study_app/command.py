@@ -1,5 +1,6 @@
 """The commands `evalkit study ...`: begin, serve and simulate the study of a run; the others are in `study_app.conduct`."""
 
+import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -57,7 +58,7 @@ def init(
     for line in (
         f"{run}: study {state}: {plural(begun.comparisons, 'comparison')}, {people} each",
         _sample_size(begun),
-        f"design {begun.design.sha256()}",
+        f"design {begun.design_sha256}",
         f"next: {command_line('study', 'serve', run, *(['--db', db] if db else []))}",
     ):
         console.print(line, markup=False)
@@ -78,6 +79,27 @@ def _sample_size(begun: "Begun") -> str:
     if design.same_people:
         return f"{needed}: {plural(least, 'participant')}, each of whom judges {each}"
     return f"{needed}: at least {plural(least, 'participant')}, each of whom judges {each}; more participants judge fewer each"
+
+
+def text(
+    run: Annotated[Path | None, typer.Argument(help="The run folder: print the sentences of its study.toml.")] = None,
+    list_keys: Annotated[bool, typer.Option("--list", help="Print all keys with their defaults instead.")] = False,
+    language: Annotated[str, typer.Option(help="Language of the sentences.")] = "en",
+) -> None:
+    """Print all sentences that participants read, as TOML for the table [text] of study.toml."""
+    from evalkit.errors import UserError
+    from study_app.plan.design import Design, read_design
+    from study_app.plan.wording import flat_sentences, make_wording, offered_languages
+
+    if list_keys == (run is not None):
+        raise UserError("text: give a run folder for the sentences of its design, or --list for the defaults, but not both")
+    design = (read_design(run) if run is not None else None) or Design()
+    if language not in offered_languages(design):
+        raise UserError(f"language {language!r}: the design offers {', '.join(offered_languages(design))}")
+    typer.echo(f"[text.{language}]")
+    for key, value in flat_sentences(make_wording(design, run or Path())["languages"][language]):
+        # every JSON string and list of strings is one of TOML too
+        typer.echo(f"{key} = {json.dumps(value, ensure_ascii=False)}")
 
 
 def serve(
@@ -199,9 +221,7 @@ def _begin(database: "Database", run: Path, design: "Design") -> "Begun":
     from evalkit.run.manifest import Manifest
     from study_app.plan.blinding import pictures
     from study_app.plan.initialize import begin_study
-    from study_app.plan.texts import load_sentences
 
-    load_sentences(design.language)
     with _bar("blinded images", len(list(pictures(Manifest.load(run))))) as advance:
         return begin_study(database, run, design, advance)
 
@@ -236,7 +256,7 @@ def _effects(options: list[str]) -> dict[str, float]:
 
 # The order of `evalkit study --help`: the order of use.
 for _panel, _commands in (
-    ("Prepare", (init, simulate, conduct.doctor, conduct.password)),
+    ("Prepare", (init, text, simulate, conduct.doctor, conduct.password)),
     ("Run", (serve, conduct.status, people.people, conduct.pause, conduct.resume, people.exclude, people.include, people.void)),
     ("Finish", (conduct.lock, conduct.export, conduct.verify, conduct.backup, conduct.restore, people.erase)),
 ):

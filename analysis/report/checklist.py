@@ -5,8 +5,9 @@ of 37 text-to-image papers: who was recruited, paid and instructed how, what the
 image, how far they agreed, who was left out. What the database knows is answered; the rest is marked for the authors.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -81,14 +82,34 @@ def _task(findings: Findings) -> Iterator[Point]:
     yield Point("task and scale", f"{choose}, {neither}: relative judgments, not ratings.")
     language = data.design.get("language")
     wording = f"those of the study's text `{language}`, unless a text of its own was given" if language else "not recorded"
-    yield Point(
-        "instructions and question", f"Instructions: {wording}. {ASK}their words, and a training if there was one.", False
-    )
+    sentences = _sentences(data.design)
+    if sentences:
+        yield Point("instructions and question", sentences)
+    else:
+        yield Point(
+            "instructions and question", f"Instructions: {wording}. {ASK}their words, and a training if there was one.", False
+        )
     yield Point("interface", f"{ASK}a screenshot of the page as it was shown.", False)
     checks = _part(findings, "checks")
     held = [f"{words} ({checks[name]:g})" for name, words in CHECKS.items() if checks.get(name)]
     yield Point(
         "checks of attention", f"Per comparison judged: {', '.join(held)}." if held else "None were among the comparisons."
+    )
+
+
+def _sentences(design: Mapping[str, Any]) -> str:
+    """Return question, instructions and consent as participants read them; empty for designs stored without them."""
+    languages = design.get("wording", {}).get("languages", {})
+    words = languages.get(design.get("language"), {})
+    if not words:
+        return ""
+    kind = "pair" if design.get("at_once", 2) == 2 else "ranking" if design.get("answer") == "ranking" else "best"
+    asked = words["questions"][kind]
+    return (
+        f"Questions (cases of one, two, more and no concepts): “{asked['one']}”, “{asked['two']}”, “{asked['more']}”, "
+        f"“{asked['none']}”. Instructions: {' '.join(words['instructions'][kind])} "
+        f"Consent: {' '.join(words['consent']['body'])} "
+        f"Languages offered: {', '.join(languages)}; all sentences are in the export's design.json, under the design's hash."
     )
 
 

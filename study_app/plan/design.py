@@ -1,10 +1,8 @@
-"""The design of a study: what `study.toml` fixes before the first judgment, and the hash that proves it."""
+"""The design of a study: what `study.toml` fixes before the first judgment."""
 
-import hashlib
-import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 from sqlalchemy.orm import Session
@@ -19,6 +17,8 @@ from study_app.plan.questionnaire import Question
 from study_app.plan.screen_check import ScreenRule
 
 FILE_NAME = "study.toml"
+# the key of a stored design that holds the sentences shown
+WORDING = "wording"
 Share = Annotated[float, Field(ge=0, le=0.5)]
 
 
@@ -83,6 +83,9 @@ class Entry(Record):
     recruitment: Literal["open", "prolific", "mturk"] = "open"
     completion_url: str | None = Field(default=None, pattern=r"^https://[!-~]+$")
     completion_code: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,64}$")
+    # told on the welcome and the consent page
+    minutes: int | None = Field(default=None, ge=1, le=1000)
+    payment: str | None = Field(default=None, min_length=1, max_length=200)
 
 
 class Design(Record):
@@ -105,6 +108,10 @@ class Design(Record):
     minimum_seconds: float = Field(default=0.0, ge=0, le=60)
     seed: int = Field(default=0, ge=0, lt=2**63)
     language: str = "en"
+    # sentences that replace the defaults, by language and key: text.en.consent.heading
+    text: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    # a PNG or JPEG in the run folder
+    logo: str | None = Field(default=None, pattern=r"^[^/\\]+$")
     # of the analysis as `evalkit plan --freeze` wrote it down; `analyze --plan` then takes no other
     plan_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     comparisons: Selection = Selection()
@@ -136,11 +143,6 @@ class Design(Record):
         if self.at_once > 2 and self.rules.one_side is not None:
             raise ValueError("rules.one_side: is for two images at a time; leave it out where at_once is more")
         return self
-
-    def sha256(self) -> str:
-        """Return the sha256 of the design's canonical JSON."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def refuses(self) -> bool:
@@ -186,7 +188,7 @@ class Design(Record):
     @classmethod
     def of(cls, study: Study) -> "Design":
         """Return the design a study was begun with."""
-        return cls.model_validate(study.design)
+        return cls.model_validate({key: value for key, value in study.design.items() if key != WORDING})
 
 
 def design_of(session: Session, study_id: int) -> Design:
@@ -204,10 +206,22 @@ def read_design(run: Path) -> Design | None:
     if not path.exists():
         return None
     try:
-        return Design.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content.get("text"), str):
+            content["text"] = _read_text(run / content["text"])
+        return Design.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{path}: {first_mistake(error)}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not valid TOML ({error}); fix the file") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
+
+
+def _read_text(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not valid TOML ({error}); fix the file") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the name in `text`") from error

@@ -13,10 +13,12 @@ from db.session import Database, forget_kept, read, write
 from db.utc import utc_now
 from evalkit.errors import UserError
 from evalkit.run.manifest import Manifest
+from study_app.plan.audit_log import sha256_of
 from study_app.plan.blinding import make_stimuli, refuse_mixed
 from study_app.plan.comparisons import plan_comparisons
-from study_app.plan.design import Design
+from study_app.plan.design import WORDING, Design
 from study_app.plan.log_start import bind_manifest, start_log
+from study_app.plan.wording import make_wording
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Begun:
     study_id: int
     comparisons: int
     design: Design
+    # of the design with all sentences shown
+    design_sha256: str
     new: bool
 
 
@@ -44,6 +48,7 @@ def begin_study(database: Database, run: Path, design: Design, tell: Callable[[]
     design.check_names(manifest)
     # a selection that can't be is refused before anything is written
     plan_comparisons(manifest, design.seed, design.comparisons, design.at_once)
+    stored = {**design.model_dump(mode="json"), WORDING: make_wording(design, run)}
     if not design.mixed_sizes and find_study(database, run) is None:
         refuse_mixed(run, manifest, design.comparisons.arms or [arm.label for arm in manifest.arms])
     run_id = load_run(database, run).run_id
@@ -57,8 +62,8 @@ def begin_study(database: Database, run: Path, design: Design, tell: Callable[[]
         if study is None:
             study = Study(
                 run_id=run_id,
-                design=design.model_dump(mode="json"),
-                design_sha256=design.sha256(),
+                design=stored,
+                design_sha256=sha256_of(stored),
                 seed=design.seed,
                 created_at=utc_now(),
             )
@@ -69,7 +74,7 @@ def begin_study(database: Database, run: Path, design: Design, tell: Callable[[]
         start_log(session, study.id)
         bind_manifest(session, study.id, session.get_one(Run, run_id).manifest_sha256)
         count = len(session.scalars(select(Comparison.id).where(Comparison.study_id == study.id)).all())
-        return Begun(study.id, count, design, new)
+        return Begun(study.id, count, design, study.design_sha256, new)
 
 
 def find_study(database: Database, run: Path) -> Study | None:

@@ -3,6 +3,7 @@
 import tomllib
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -28,6 +29,8 @@ class ConsentText(Record):
     heading: str
     body: tuple[str, ...]
     recruited: str
+    duration: str
+    payment: str
     agree: str
 
 
@@ -170,6 +173,7 @@ class TroubleText(Record):
 class Sentences(Record):
     """All sentences of a language."""
 
+    direction: Literal["ltr", "rtl"] = "ltr"
     title: str
     welcome: WelcomeText
     consent: ConsentText

@@ -19,7 +19,8 @@ from study_app.plan.log_start import start_log
 from study_app.plan.questionnaire import store_replies
 from study_app.plan.recruitment import Recruited
 from study_app.plan.screen_check import Failure, ScreenRule, ScreenSize, check_screen, plates_of
-from study_app.plan.texts import Sentences, load_sentences
+from study_app.plan.texts import Sentences
+from study_app.plan.wording import languages_of, logo_of, sentences_of
 from study_app.service import stimuli, tasks
 from study_app.service.check_answers import record_check_answer
 from study_app.service.checks import answer_check
@@ -54,10 +55,21 @@ class StudyService:
         self.database = database
         self.study_id = study.id
         self.design = Design.of(study)
-        self.sentences: Sentences = load_sentences(self.design.language)
+        self.languages = languages_of(study)
+        self.logo = logo_of(study)
+        self._wording = {language: sentences_of(study, language) for language in self.languages}
         self.blinding = Blinding(run)
         # what each participant's page shows and may show next, as this process told it last
         self._pages: dict[int, tuple[stimuli.PageStimuli, ...]] = {}
+
+    @property
+    def sentences(self) -> Sentences:
+        """Return the page texts in the design's language."""
+        return self.sentences_in(self.design.language)
+
+    def sentences_in(self, language: str) -> Sentences:
+        """Return the page texts in a language that the study offers, as they were when it began."""
+        return self._wording[language]
 
     def join(self, recruited: Recruited | None = None, language: str | None = None) -> str:
         """Add a participant, or find the one a recruiter sent before, and return the token their browser is to keep."""

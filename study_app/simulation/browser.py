@@ -19,7 +19,6 @@ from db.session import Database, read, write
 from db.utc import utc_now
 from evalkit.errors import UserError
 from study_app.plan.flow import Step, next_step
-from study_app.plan.texts import load_sentences
 from study_app.run_database import DB_VARIABLE
 from study_app.service import tasks
 from study_app.service.participants import add_participant, mark
@@ -101,7 +100,7 @@ def _arrive(service: StudyService, browser: "Browser", url: str, number: int, se
 
 def _go_on(service: StudyService, person: _Person, behaviour: Behaviour, seed: str) -> Step | None:
     """Do what the person's page asks, and return its step; None for a page between."""
-    visitor, words, page = service.visitor(person.token), load_sentences("en"), person.page
+    visitor, words, page = service.visitor(person.token), service.sentences, person.page
     if visitor is None:
         raise RuntimeError(f"participant {person.id} was lost")
     step = next_step(visitor.progress)

@@ -32,10 +32,11 @@ def show_trial(
     badge = f'<div class="study-center"><span class="study-badge">{escape(sentences.practice.badge)}</span></div>'
     top = badge if trial.kind == "practice" else _progress(words, trial)
     note = f'<div class="study-said" role="status"><span>{escape(notice)}</span></div>' if notice else ""
+    tongue = f'lang="{language}" dir="{sentences.direction}"'
     # every element is a separate message and costs the server as much as its text: so as few as possible
     st.html(
-        f'<div class="study-top" lang="{language}">{top}{note}{_concepts(words, trial)}</div>'
-        f'<h1 class="study-question" tabindex="-1" lang="{language}">{escape(_question(sentences, trial))}</h1>'
+        f'<div class="study-top" {tongue}>{top}{note}{_concepts(words, trial)}</div>'
+        f'<h1 class="study-question" tabindex="-1" {tongue}>{escape(_question(sentences, trial))}</h1>'
         + _images(words, trial, language)
     )
     pressed = f"pressed-{trial.key}"

@@ -8,7 +8,6 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from study_app.plan.recruitment import read_parameters
-from study_app.plan.texts import languages, load_sentences
 from study_app.service.study import StudyService
 from study_app.web.request_limits import AddressCounts
 
@@ -28,13 +27,13 @@ def entrance(service: StudyService, counts: AddressCounts) -> list[Route]:
         if recruited is None and (known is not None or entry.recruitment != "open"):
             return answer
         wanted = request.query_params.get("lang")
-        language = wanted if wanted in languages() else None
+        language = wanted if wanted in service.languages else None
         shown = language or service.design.language
         if await run_in_threadpool(service.is_erased, request.cookies.get(name), recruited):
-            words = load_sentences(shown).erased
+            words = service.sentences_in(shown).erased
             return notice_page(words.heading, words.body, shown)
         if not counts.join(request.scope):
-            busy = load_sentences(shown).busy
+            busy = service.sentences_in(shown).busy
             return notice_page(busy.heading, busy.body, shown, status=429, retry_seconds=600)
         token = await run_in_threadpool(service.join, recruited, language)
         answer.set_cookie(name, token, max_age=COOKIE_SECONDS, httponly=True, samesite="lax", secure=is_secure(request))

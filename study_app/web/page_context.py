@@ -10,6 +10,7 @@ from db.session import DatabaseError
 from study_app.plan.texts import Sentences
 from study_app.service.study import StudyService
 from study_app.service.view_models import Turn
+from study_app.web.markdown_text import block
 
 TROUBLE = "trouble"
 
@@ -28,7 +29,8 @@ class PageContext:
 
     def prose(self, heading: str, body: str) -> None:
         """Show a heading and HTML below it."""
-        st.html(f'<div class="study-prose" lang="{self.language}"><h1>{escape(heading)}</h1>{body}</div>')
+        about = f'lang="{self.language}" dir="{self.words.direction}"'
+        st.html(f'<div class="study-prose" {about}><h1>{escape(heading)}</h1>{body}</div>')
 
     def onward(self, label: str, key: str, finish: Callable[[], object]) -> None:
         """Show the button that leads on."""
@@ -37,8 +39,8 @@ class PageContext:
 
 
 def paragraphs(lines: tuple[str, ...]) -> str:
-    """Return lines as paragraphs of HTML, escaped."""
-    return "".join(f"<p>{escape(line)}</p>" for line in lines)
+    """Return lines of Markdown as HTML."""
+    return "".join(block(line) for line in lines)
 
 
 def safely(callback: Callable[..., object]) -> Callable[..., None]:

@@ -12,13 +12,13 @@ import streamlit as st
 from db.session import DatabaseError
 from db.utc import utc_now
 from study_app.plan.flow import Step, next_step
-from study_app.plan.texts import languages, load_sentences
 from study_app.service.record_judgment import Choice, Recorded, Timing
 from study_app.service.study import StudyService
 from study_app.service.view_models import TrialPage, Visitor
 from study_app.web import current_study as running
 from study_app.web.comparison_page import show_trial
 from study_app.web.even_pace import evenly
+from study_app.web.markdown_text import block, inline
 from study_app.web.page_context import TROUBLE, PageContext, paragraphs, safely
 from study_app.web.side_pages import show_questionnaire, show_refused, show_screen_check
 
@@ -40,7 +40,7 @@ def show() -> None:
     except DatabaseError:
         broken = True
     language = _language(service, visitor)
-    scene = PageContext(service, load_sentences(language), language, st.session_state.pop(_NOTICE, None), turn)
+    scene = PageContext(service, service.sentences_in(language), language, st.session_state.pop(_NOTICE, None), turn)
     st.set_page_config(page_title=scene.words.title, layout="wide", initial_sidebar_state="collapsed")
     st.html(f"<style>{_style()}</style>")
     if broken or st.session_state.pop(TROUBLE, False):
@@ -63,7 +63,7 @@ def visitor_token(service: StudyService) -> str | None:
 def _language(service: StudyService, visitor: Visitor | None) -> str:
     """Return the language the visitor came in, else the one of their link, else the design's."""
     wanted = visitor.language if visitor is not None else st.query_params.get("lang")
-    return wanted if wanted in languages() else service.design.language
+    return wanted if wanted in service.languages else service.design.language
 
 
 def _welcome(scene: PageContext) -> None:
@@ -72,13 +72,27 @@ def _welcome(scene: PageContext) -> None:
         way_in = f'<a class="begin" href="/join?lang={scene.language}" target="_self">{escape(words.begin)}</a>'
     else:
         way_in = f"<p>{escape(words.recruited)}</p>"
-    scene.prose(words.heading, f"<p>{escape(words.body)}</p>{way_in}")
+    scene.prose(words.heading, f"{_logo(scene)}{block(words.body)}{_terms(scene)}{way_in}")
+
+
+def _terms(scene: PageContext) -> str:
+    """Return how long the study takes and what is paid, as far as the design states it."""
+    words, entry = scene.words.consent, scene.service.design.entry
+    lines = [
+        *([] if entry.minutes is None else [words.duration.format(minutes=entry.minutes)]),
+        *([] if entry.payment is None else [words.payment.format(payment=entry.payment)]),
+    ]
+    return paragraphs(tuple(lines))
+
+
+def _logo(scene: PageContext) -> str:
+    return "" if scene.service.logo is None else f'<p><img class="study-logo" alt="" src="{scene.service.logo}"></p>'
 
 
 def _consent(scene: PageContext, visitor: Visitor) -> None:
     words = scene.words.consent
     recruited = () if scene.service.design.entry.recruitment == "open" else (words.recruited,)
-    scene.prose(words.heading, paragraphs((*words.body, *recruited)))
+    scene.prose(words.heading, _logo(scene) + paragraphs((*words.body, *recruited)) + _terms(scene))
     scene.onward(words.agree, "consent", lambda: scene.service.finish_step(visitor.id, "consented_at"))
 
 
@@ -92,7 +106,7 @@ def _instructions(scene: PageContext, visitor: Visitor) -> None:
     ]
     practice = scene.service.practice(visitor.id)
     ahead = f"<p>{escape(words.practice_ahead)}</p>" if practice else ""
-    scene.prose(words.heading, f"<ol>{''.join(f'<li>{escape(line)}</li>' for line in steps)}</ol>{ahead}")
+    scene.prose(words.heading, f"<ol>{''.join(f'<li>{inline(line)}</li>' for line in steps)}</ol>{ahead}")
 
     def finish() -> None:
         scene.service.finish_step(visitor.id, "instructed_at")
@@ -178,14 +192,14 @@ def _questionnaire(scene: PageContext, visitor: Visitor) -> None:
 def _thanks(scene: PageContext, visitor: Visitor) -> None:
     words = scene.words.thanks
     if not scene.service.has_judged(visitor.id):
-        scene.prose(words.heading, f"<p>{escape(words.none)}</p>")
+        scene.prose(words.heading, block(words.none))
         return
     entry = scene.service.design.entry
     code = entry.completion_code or visitor.completion_code
     back = f'<p><a class="begin" href="/done" target="_self">{escape(words.back)}</a></p>' if entry.completion_url else ""
     scene.prose(
         words.heading,
-        f"<p>{escape(words.body)}</p><p>{escape(words.code)}:</p>"
+        f"{block(words.body)}<p>{escape(words.code)}:</p>"
         f'<div class="code">{escape(code)}</div>{back}<p>{escape(words.close)}</p>',
     )
 

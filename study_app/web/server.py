@@ -17,7 +17,6 @@ from starlette.routing import Route
 from streamlit.web.server.starlette import starlette_server
 
 from db.session import DatabaseError
-from study_app.plan.texts import load_sentences
 from study_app.service.study import StudyService
 from study_app.web import current_study as running
 from study_app.web.admin import admin
@@ -96,7 +95,7 @@ def make_app(service: StudyService, limits: Limits | None = None) -> st.App:
     """Return the web application of a study."""
     running.use(service)
     counts = AddressCounts(limits or Limits())
-    words = load_sentences(service.design.language).busy
+    words = service.sentences.busy
 
     def busy() -> Response:
         return notice_page(words.heading, words.body, service.design.language, status=503, retry_seconds=30)

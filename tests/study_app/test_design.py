@@ -11,6 +11,7 @@ from db import schema
 from db.models import Assignment, Judgment, Study
 from db.session import default_url, open_database, read
 from evalkit.errors import UserError
+from study_app.plan.audit_log import sha256_of
 from study_app.plan.comparisons import plan_comparisons
 from study_app.plan.design import Checks, Design, Selection, read_design
 from study_app.plan.initialize import begin_study
@@ -55,10 +56,11 @@ def test_a_whole_design_is_read_and_begun(tmp_path: Path) -> None:
     said = call("init", tmp_path)
     assert "study begun: 4 comparisons, 3 participants each" in said
     design = read_design(tmp_path)
-    assert f"design {design.sha256()}" in said
     database = open_database(default_url(tmp_path))
     with read(database) as session:
-        assert session.scalars(select(Study.design_sha256)).one() == design.sha256()
+        sha256 = session.scalars(select(Study.design_sha256)).one()
+        assert f"design {sha256}" in said
+        assert sha256_of(session.scalars(select(Study.design)).one()) == sha256
         assert Design.of(session.scalars(select(Study)).one()) == design
     database.close()
 

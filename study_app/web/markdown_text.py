@@ -1,0 +1,21 @@
+"""Markdown of sentences as HTML: paragraphs, lists, emphasis and links, without raw HTML and images."""
+
+from functools import cache
+
+from markdown_it import MarkdownIt
+
+
+def block(text: str) -> str:
+    """Return Markdown as HTML; raw HTML is shown as text."""
+    return _parser().render(text)
+
+
+def inline(text: str) -> str:
+    """Return one line of Markdown as HTML without a paragraph around it."""
+    return _parser().renderInline(text)
+
+
+@cache
+def _parser() -> MarkdownIt:
+    # CommonMark without raw HTML; its validateLink refuses javascript: and data: addresses
+    return MarkdownIt("commonmark", {"html": False}).disable("image")
