@@ -22,4 +22,5 @@ def without_machine(data: bytes) -> bytes:
             part.ClearField(descriptor.name)
         # the page requires the part itself
         part.SetInParent()
-    return message.SerializeToString()
+    cleaned: bytes = message.SerializeToString()
+    return cleaned
