@@ -46,7 +46,7 @@ def _progress_lines(progress: "StudyStatus") -> list[str]:
     lines = [
         f"{progress.judged:,} of {plural(progress.places, 'judgment')} ({share:.1f} %)",
         f"participants: {progress.arrived:,} arrived{simulated}, {progress.consented:,} consented, "
-        f"{progress.finished:,} finished",
+        f"{progress.finished:,} finished, {progress.partly:,} partly done, {progress.turned_away:,} turned away",
     ]
     if progress.surplus or progress.lapsed:
         lines.append(
@@ -107,6 +107,8 @@ def _document(progress: "StudyStatus", seen: "LiveStatistics") -> dict[str, obje
             "simulated": progress.simulated,
             "consented": progress.consented,
             "finished": progress.finished,
+            "partly_done": progress.partly,
+            "turned_away": progress.turned_away,
         },
         "surplus_judgments": progress.surplus,
         "expired_reservations": progress.lapsed,

@@ -4,11 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import BigInteger, case, func, literal, select
+from sqlalchemy import BigInteger, case, exists, func, literal, select
 from sqlalchemy.orm import aliased
 
-from db.models import Assignment, Comparison, FurtherImage, Judgment, Participant, StoredArm, StoredCase, StoredImage, Study
+from db.models import (
+    Assignment,
+    Comparison,
+    FurtherImage,
+    Judgment,
+    Participant,
+    Screen,
+    StoredArm,
+    StoredCase,
+    StoredImage,
+    Study,
+)
 from db.session import Database, read
+from study_app.service.participant_state import how_many
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,10 @@ class StudyStatus:
     arrived: int
     consented: int
     finished: int
+    # judged something, but neither finished nor excluded
+    partly: int
+    # came to the end of the pages without anything to judge, or failed the screen check
+    turned_away: int
     simulated: int
     judgments: int
     surplus: int
@@ -105,11 +121,16 @@ def study_status(database: Database, study_id: int) -> StudyStatus:
         .group_by(arm_a.label, arm_b.label, arm_a.position, arm_b.position, further)
         .order_by(arm_a.position, arm_b.position, further)
     )
+    judged = exists().where(Assignment.participant_id == Participant.id, Judgment.assignment_id == Assignment.id)
+    has_ended, is_in = Participant.finished_at.is_not(None), Participant.excluded_at.is_(None)
+    is_refused = exists().where(Screen.participant_id == Participant.id, Screen.failure.is_not(None))
     people = select(
         func.count(),
         func.count(Participant.consented_at),
-        func.count(Participant.finished_at),
-        func.coalesce(func.sum(case((Participant.simulated, 1), else_=0)), 0),
+        how_many(has_ended & judged),
+        how_many(~has_ended & judged & is_in),
+        how_many(~judged & (has_ended | (is_refused & Participant.instructed_at.is_(None)))),
+        how_many(Participant.simulated),
     ).where(Participant.study_id == study_id)
     answers = (
         select(
@@ -131,7 +152,7 @@ def study_status(database: Database, study_id: int) -> StudyStatus:
         rows = session.execute(groups).all()
         run_id = select(Study.run_id).where(Study.id == study_id).scalar_subquery()
         labels = session.scalars(select(StoredArm.label).where(StoredArm.run_id == run_id).order_by(StoredArm.position)).all()
-        arrived, consented, finished, simulated = session.execute(people).one()
+        arrived, consented, finished, partly, turned_away, simulated = session.execute(people).one()
         judgments, surplus, latest = session.execute(answers).one()
         return StudyStatus(
             groups=tuple(
@@ -140,7 +161,9 @@ def study_status(database: Database, study_id: int) -> StudyStatus:
             ),
             arrived=arrived,
             consented=consented,
-            finished=finished,
+            finished=int(finished),
+            partly=int(partly),
+            turned_away=int(turned_away),
             simulated=int(simulated),
             judgments=judgments,
             surplus=int(surplus),

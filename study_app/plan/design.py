@@ -19,6 +19,7 @@ from study_app.plan.screen_check import ScreenRule
 FILE_NAME = "study.toml"
 # the key of a stored design that holds the sentences shown
 WORDING = "wording"
+Code = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 Share = Annotated[float, Field(ge=0, le=0.5)]
 
 
@@ -82,7 +83,9 @@ class Entry(Record):
 
     recruitment: Literal["open", "prolific", "mturk"] = "open"
     completion_url: str | None = Field(default=None, pattern=r"^https://[!-~]+$")
-    completion_code: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,64}$")
+    completion_code: Code | None = None
+    # codes of other outcomes; without one, those people are shown none
+    codes: dict[Literal["screened_out", "full", "partly"], Code] = Field(default_factory=dict)
     # told on the welcome and the consent page
     minutes: int | None = Field(default=None, ge=1, le=1000)
     payment: str | None = Field(default=None, min_length=1, max_length=200)

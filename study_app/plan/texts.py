@@ -135,6 +135,12 @@ class BreakText(Record):
     session_body: str
     paused_heading: str
     paused_body: str
+    waiting_heading: str
+    waiting_body: str
+    finish_now: str
+    ended_heading: str
+    ended_body: str
+    ended_early: str
 
 
 class ThanksText(Record):

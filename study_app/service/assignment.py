@@ -15,6 +15,7 @@ from db.session import DatabaseError, keep, writers_meet
 from study_app.plan.audit_log import append
 from study_app.plan.design import design_of
 from study_app.plan.page_layout import arrange, standing
+from study_app.service.openness import seated
 from study_app.service.participant_state import (
     ASSIGNMENTS,
     COMPARISONS,
@@ -175,13 +176,10 @@ def quota(session: Session, person: Person, past: Past) -> int | None:
     design = design_of(session, person.study_id)
     if design.per_participant is not None:
         return max(0, design.per_participant - past.judged)
-    if design.same_people and past.last is None:
+    if design.same_people and past.judged == 0 and past.open_id is None:
         # two newcomers wait for each other here, so that only one gets the last seat
         session.execute(select(Study.id).where(Study.id == person.study_id).with_for_update())
-        seated = (
-            select(func.count(func.distinct(_A.participant_id))).select_from(WITH_PAST).where(_C.study_id == person.study_id)
-        )
-        return 0 if session.execute(seated).scalar_one() >= design.per_comparison else None
+        return 0 if len(seated(session, person.study_id) - {person.id}) >= design.per_comparison else None
     return None
 
 

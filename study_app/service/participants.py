@@ -54,13 +54,7 @@ def welcome_recruited(
 
     The token of the browser they used before is good no longer.
     """
-    known = session.scalar(
-        select(Identity).where(
-            Identity.study_id == study_id,
-            Identity.source == recruited.source,
-            Identity.external_id == recruited.external_id,
-        )
-    )
+    known = find_identity(session, study_id, recruited)
     if known is None:
         participant, token = add_participant(session, study_id, now, language=language)
         session.add(
@@ -78,6 +72,17 @@ def welcome_recruited(
     participant.token_sha256, known.session_id = hash_token(token), recruited.session_id
     session.flush()
     return participant, token
+
+
+def find_identity(session: Session, study_id: int, recruited: Recruited) -> Identity | None:
+    """Return the identity that a recruiter's id names, None for one who never came."""
+    return session.scalar(
+        select(Identity).where(
+            Identity.study_id == study_id,
+            Identity.source == recruited.source,
+            Identity.external_id == recruited.external_id,
+        )
+    )
 
 
 def find_participant(session: Session, study_id: int, token: str) -> Person | None:

@@ -25,10 +25,12 @@ from study_app.service import stimuli, tasks
 from study_app.service.check_answers import record_check_answer
 from study_app.service.checks import answer_check
 from study_app.service.erased import is_erased
+from study_app.service.openness import Openness, may_get_more, openness
 from study_app.service.participant_state import Person, find_person
 from study_app.service.participants import (
     Mark,
     add_participant,
+    find_identity,
     find_participant,
     hash_token,
     mark,
@@ -82,6 +84,16 @@ class StudyService:
         """Return whether a visitor is a participant whose identity was erased on request."""
         with read(self.database) as session:
             return is_erased(session, self.study_id, hash_token(token) if token else None, recruited)
+
+    def is_known(self, recruited: Recruited) -> bool:
+        """Return whether a recruiter sent this person before."""
+        with read(self.database) as session:
+            return find_identity(session, self.study_id, recruited) is not None
+
+    def openness(self) -> Openness:
+        """Return whether a newcomer would be given a comparison now."""
+        with read(self.database) as session:
+            return openness(session, self.study_id, self.design)
 
     def visitor(self, token: str | None, turn: Turn | None = None) -> Visitor | None:
         """Return the participant of a token; None for a missing or unknown token.
@@ -230,11 +242,13 @@ class StudyService:
         """Return what comes next for a participant, and what their page shows and may show next."""
         now = utc_now()
         if person.paused_at is not None or person.locked_at is not None:
-            return Turn(None, is_open=False), ()
+            return Turn(None, is_open=False, is_locked=person.locked_at is not None), ()
         until = tasks.resting_until(session, self.design.sessions, person.id, now)
         if until is not None:
             return Turn(None, resting_until=until), ()
         page = tasks.next_page(session, self.design, person, now)
+        if page is None and may_get_more(session, self.design, person):
+            return Turn(None, is_waiting=True), ()
         if page is None:
             mark(session, person.id, "finished_at", now)
             return Turn(None), ()

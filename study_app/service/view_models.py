@@ -68,6 +68,9 @@ class Turn:
     visitor: Visitor | None = None
     is_open: bool = True
     resting_until: datetime | None = None
+    # all that is left is held by others at this moment
+    is_waiting: bool = False
+    is_locked: bool = False
 
 
 def letter(number: int) -> str:

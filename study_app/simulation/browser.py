@@ -120,7 +120,10 @@ def _go_on(service: StudyService, person: _Person, behaviour: Behaviour, seed: s
 def _judge(service: StudyService, person: _Person, behaviour: Behaviour, seed: str) -> Step | None:
     """Answer the comparison or check on the page, or leave the page of a break."""
     page = person.page
-    page.wait_for_selector(".study-pair, [class*='st-key-onward'] button, .study-prose .code")
+    page.wait_for_selector(".study-pair, [class*='st-key-onward'] button, .study-prose .code, .study-waiting")
+    if page.locator(".study-waiting").count():
+        page.reload()
+        return None
     if page.locator(".st-key-onward button").count():
         _press(page, ".st-key-onward button")
         return None

@@ -29,7 +29,11 @@ def dashboard_page(status: StudyStatus, seen: LiveStatistics, cases: Sequence[Ca
     share = 100 * status.judged / status.places if status.places else 100.0
     facts = [
         ("judgments", f"{status.judged:,} of {status.places:,} ({share:.1f} %)"),
-        ("people", f"{status.arrived} arrived, {status.consented} agreed, {status.finished} finished"),
+        (
+            "people",
+            f"{status.arrived} arrived, {status.consented} agreed, {status.finished} finished, "
+            f"{status.partly} partly done, {status.turned_away} turned away",
+        ),
         ("pace", f"{seen.last_hour} judgments in the last hour, by {seen.active} people"),
         (
             "complete",

@@ -8,6 +8,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from study_app.plan.recruitment import read_parameters
+from study_app.service.openness import Openness
 from study_app.service.study import StudyService
 from study_app.web.request_limits import AddressCounts
 
@@ -32,6 +33,9 @@ def entrance(service: StudyService, counts: AddressCounts) -> list[Route]:
         if await run_in_threadpool(service.is_erased, request.cookies.get(name), recruited):
             words = service.sentences_in(shown).erased
             return notice_page(words.heading, words.body, shown)
+        is_new = known is None and not (recruited is not None and await run_in_threadpool(service.is_known, recruited))
+        if is_new and await run_in_threadpool(service.openness) is Openness.ENDED:
+            return answer
         if not counts.join(request.scope):
             busy = service.sentences_in(shown).busy
             return notice_page(busy.heading, busy.body, shown, status=429, retry_seconds=600)
@@ -43,6 +47,9 @@ def entrance(service: StudyService, counts: AddressCounts) -> list[Route]:
         """Redirect a finished participant to the design's address with their code; anyone else to their page."""
         visitor = await run_in_threadpool(service.visitor, request.cookies.get(name))
         if entry.completion_url is None or visitor is None or not (visitor.progress.finished and visitor.progress.questioned):
+            return _go("/")
+        if not await run_in_threadpool(service.has_judged, visitor.id):
+            # a completion code is paid; who judged nothing has none
             return _go("/")
         return _go(entry.completion_url.replace("{code}", entry.completion_code or visitor.completion_code))
 

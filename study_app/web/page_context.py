@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
+from typing import Literal
 
 import streamlit as st
 
@@ -13,6 +14,7 @@ from study_app.service.view_models import Turn
 from study_app.web.markdown_text import block
 
 TROUBLE = "trouble"
+_RENEW = "renew"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class PageContext:
         about = f'lang="{self.language}" dir="{self.words.direction}"'
         st.html(f'<div class="study-prose" {about}><h1>{escape(heading)}</h1>{body}</div>')
 
+    def code(self, outcome: Literal["screened_out", "full", "partly"]) -> str:
+        """Return the code of an outcome as HTML, nothing if the design has none."""
+        code = self.service.design.entry.codes.get(outcome)
+        return f'<p>{escape(self.words.thanks.code)}:</p><div class="code">{escape(code)}</div>' if code else ""
+
     def onward(self, label: str, key: str, finish: Callable[[], object]) -> None:
         """Show the button that leads on."""
         with st.container(key="onward"):
@@ -41,6 +48,19 @@ class PageContext:
 def paragraphs(lines: tuple[str, ...]) -> str:
     """Return lines of Markdown as HTML."""
     return "".join(block(line) for line in lines)
+
+
+def renew_page(seconds: int) -> None:
+    """Run the page again after so many seconds, as long as it shows this."""
+
+    @st.fragment(run_every=seconds)
+    def renew() -> None:
+        # the first run is part of the page's own
+        if st.session_state.pop(_RENEW, False):
+            st.rerun()
+        st.session_state[_RENEW] = True
+
+    renew()
 
 
 def safely(callback: Callable[..., object]) -> Callable[..., None]:

@@ -12,6 +12,7 @@ import streamlit as st
 from db.session import DatabaseError
 from db.utc import utc_now
 from study_app.plan.flow import Step, next_step
+from study_app.service.openness import Openness
 from study_app.service.record_judgment import Choice, Recorded, Timing
 from study_app.service.study import StudyService
 from study_app.service.view_models import TrialPage, Visitor
@@ -19,7 +20,7 @@ from study_app.web import current_study as running
 from study_app.web.comparison_page import show_trial
 from study_app.web.even_pace import evenly
 from study_app.web.markdown_text import block, inline
-from study_app.web.page_context import TROUBLE, PageContext, paragraphs, safely
+from study_app.web.page_context import TROUBLE, PageContext, paragraphs, renew_page, safely
 from study_app.web.side_pages import show_questionnaire, show_refused, show_screen_check
 
 STYLE = Path(__file__).parent / "static" / "study.css"
@@ -27,6 +28,7 @@ _PRACTICED = "practiced"
 _NOTICE = "notice"
 _TURN = "turn"
 _RESTED = "rested"
+WAITING_SECONDS = 20
 
 
 def show() -> None:
@@ -67,6 +69,8 @@ def _language(service: StudyService, visitor: Visitor | None) -> str:
 
 
 def _welcome(scene: PageContext) -> None:
+    if _is_closed(scene):
+        return
     words = scene.words.welcome
     if scene.service.design.entry.recruitment == "open":
         way_in = f'<a class="begin" href="/join?lang={scene.language}" target="_self">{escape(words.begin)}</a>'
@@ -90,6 +94,8 @@ def _logo(scene: PageContext) -> str:
 
 
 def _consent(scene: PageContext, visitor: Visitor) -> None:
+    if _is_closed(scene):
+        return
     words = scene.words.consent
     recruited = () if scene.service.design.entry.recruitment == "open" else (words.recruited,)
     scene.prose(words.heading, _logo(scene) + paragraphs((*words.body, *recruited)) + _terms(scene))
@@ -134,6 +140,14 @@ def _practice(scene: PageContext, visitor: Visitor) -> None:
 def _trial(scene: PageContext, visitor: Visitor) -> None:
     service = scene.service
     turn = scene.turn or service.turn(visitor.id)
+    if turn.is_locked:
+        body = scene.words.rest.ended_early if service.has_judged(visitor.id) else scene.words.rest.ended_body
+        outcome = scene.code("partly") if service.has_judged(visitor.id) else scene.code("full")
+        scene.prose(scene.words.rest.ended_heading, block(body) + outcome)
+        return
+    if turn.is_waiting:
+        _waiting(scene, visitor)
+        return
     if not turn.is_open:
         scene.prose(scene.words.rest.paused_heading, f"<p>{escape(scene.words.rest.paused_body)}</p>")
         return
@@ -164,6 +178,29 @@ def _trial(scene: PageContext, visitor: Visitor) -> None:
         st.button(
             scene.words.trial.undo, key=f"undo-{trial.key}", type="tertiary", on_click=safely(undone), args=(trial.undoable,)
         )
+
+
+def _waiting(scene: PageContext, visitor: Visitor | None) -> None:
+    """Show that all places are held by others; the page renews itself, and who judged something may finish."""
+    words = scene.words.rest
+    scene.prose(words.waiting_heading, f'<div class="study-waiting">{block(words.waiting_body)}</div>')
+    renew_page(WAITING_SECONDS)
+    if visitor is not None and scene.service.has_judged(visitor.id):
+        scene.onward(words.finish_now, "finish-now", lambda: scene.service.finish_step(visitor.id, "finished_at"))
+
+
+def _is_closed(scene: PageContext) -> bool:
+    """Tell a newcomer, before consent, that they would get nothing to judge; return whether that is so."""
+    words, state = scene.words.rest, scene.service.openness()
+    if state is Openness.OPEN:
+        return False
+    if state is Openness.WAITING:
+        _waiting(scene, None)
+    elif state is Openness.PAUSED:
+        scene.prose(words.paused_heading, block(words.paused_body))
+    else:
+        scene.prose(words.ended_heading, block(words.ended_body) + scene.code("full"))
+    return True
 
 
 def _break_is_due(service: StudyService, trial: TrialPage) -> bool:

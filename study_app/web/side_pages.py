@@ -49,7 +49,8 @@ def show_screen_check(scene: PageContext, visitor: Visitor) -> None:
 
 def show_refused(scene: PageContext, _: Visitor) -> None:
     """Tell a participant whose screen is not fit for the study."""
-    scene.prose(scene.words.screen.refused_heading, paragraphs((scene.words.screen.refused_body,)))
+    body = paragraphs((scene.words.screen.refused_body,)) + scene.code("screened_out")
+    scene.prose(scene.words.screen.refused_heading, body)
 
 
 def show_questionnaire(scene: PageContext, visitor: Visitor) -> None:

@@ -37,7 +37,7 @@ def test_simulation_fills_every_place_and_is_marked(study) -> None:
     assert done.judgments == len(told) == 5 * study.comparisons
     assert has_simulated(study.database, study.study_id)
     status = study_status(study.database, study.study_id)
-    assert (status.simulated, status.finished, status.judged, status.places) == (6, 6, 30, 30)
+    assert (status.simulated, status.finished + status.turned_away, status.judged, status.places) == (6, 6, 30, 30)
     with read(study.database) as session:
         assert all(session.scalars(select(Participant.simulated)))
 
