@@ -77,6 +77,15 @@ class Auc:
         """Return whether the interval contains .5."""
         return self.low <= 0.5 <= self.high
 
+    @property
+    def beats_chance(self) -> bool:
+        """Return whether the interval is above .5.
+
+        With few sessions the AUC of arms falls below .5, since sides are balanced within a comparison: what others saw on the
+        left predicts the opposite.
+        """
+        return self.low > 0.5
+
 
 def observe(database: Database, run: Path, sessions: int, pages: int, with_images: bool = True) -> Observations:
     """Let sessions judge pages of the study of a run, and return what a browser receives."""

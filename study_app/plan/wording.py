@@ -27,7 +27,7 @@ def offered_languages(design: Design) -> tuple[str, ...]:
     that no participant reads a consent that the researcher did not write.
     """
     if not design.text:
-        return languages()
+        return tuple(sorted({design.language, *languages()}))
     return tuple(sorted({design.language, *design.text}))
 
 

@@ -92,7 +92,7 @@ def test_a_join_beyond_the_limit_adds_no_one_and_says_so(study) -> None:
 def test_open_pages_are_limited_per_address_and_in_all() -> None:
     async def talk(websocket: WebSocket) -> None:
         await websocket.accept()
-        await websocket.receive_text()
+        await websocket.receive()
 
     def client(counts: AddressCounts, address: tuple[str, int]) -> TestClient:
         routes = [WebSocketRoute("/_stcore/stream", talk), WebSocketRoute("/other", talk), Mount("/", anything)]

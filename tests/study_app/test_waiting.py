@@ -22,8 +22,8 @@ from tests.study_app.conftest import begin
 STEPS = ("consented_at", "instructed_at", "practiced_at")
 
 
-def serve(database, run: Path, **design) -> StudyService:
-    return StudyService(database, begin(database, run, Design(**design), concepts=2).run)
+def serve(database, run: Path, concepts: int = 2, **design) -> StudyService:
+    return StudyService(database, begin(database, run, Design(**design), concepts=concepts).run)
 
 
 def arrive(service: StudyService) -> int:
@@ -69,7 +69,7 @@ def test_a_visitor_who_leaves_keeps_no_seat_and_the_same_people_finish(database,
 
 
 def test_a_voided_or_excluded_participants_seat_goes_to_another(database, tmp_path: Path) -> None:
-    service = serve(database, tmp_path / "run", per_comparison=1, same_people=True)
+    service = serve(database, tmp_path / "run", concepts=3, per_comparison=1, same_people=True)
     for leave in (
         lambda session, who: actions.void(session, service.study_id, who, utc_now()),
         lambda session, who: actions.exclude(session, service.study_id, who, "left", utc_now()),
