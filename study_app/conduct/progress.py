@@ -130,7 +130,7 @@ def study_status(database: Database, study_id: int) -> StudyStatus:
         how_many(has_ended & judged),
         how_many(~has_ended & judged & is_in),
         how_many(~judged & (has_ended | (is_refused & Participant.instructed_at.is_(None)))),
-        how_many(Participant.simulated),
+        how_many(Participant.simulated.is_(True)),
     ).where(Participant.study_id == study_id)
     answers = (
         select(

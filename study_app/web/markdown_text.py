@@ -7,12 +7,12 @@ from markdown_it import MarkdownIt
 
 def block(text: str) -> str:
     """Return Markdown as HTML; raw HTML is shown as text."""
-    return _parser().render(text)
+    return str(_parser().render(text))
 
 
 def inline(text: str) -> str:
     """Return one line of Markdown as HTML without a paragraph around it."""
-    return _parser().renderInline(text)
+    return str(_parser().renderInline(text))
 
 
 @cache

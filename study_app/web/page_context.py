@@ -53,14 +53,14 @@ def paragraphs(lines: tuple[str, ...]) -> str:
 def renew_page(seconds: int) -> None:
     """Run the page again after so many seconds, as long as it shows this."""
 
-    @st.fragment(run_every=seconds)
     def renew() -> None:
         # the first run is part of the page's own
         if st.session_state.pop(_RENEW, False):
             st.rerun()
         st.session_state[_RENEW] = True
 
-    renew()
+    fragment: Callable[[], object] = st.fragment(renew, run_every=seconds)
+    fragment()
 
 
 def safely(callback: Callable[..., object]) -> Callable[..., None]:
