@@ -21,6 +21,7 @@ def people(
     """Show every participant with recruiter's ids, state, judgments, minutes, checks and completion code, to pay them."""
     from db.session import read
     from evalkit.cli.console import print_json, print_table, stdout, table
+    from evalkit.plural import plural
     from study_app.conduct.people import people_of, write_people
 
     with opened(run, db) as database:
@@ -29,7 +30,7 @@ def people(
             records = people_of(session, study_id)
     if csv is not None:
         write_people(csv, records)
-        stdout().print(f"{csv}: {len(records)} participants; delete the file when they are paid", markup=False)
+        stdout().print(f"{csv}: {plural(len(records), 'participant')}; delete the file when they are paid", markup=False)
     elif as_json:
         print_json([vars(record) for record in records])
     else:

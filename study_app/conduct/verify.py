@@ -160,7 +160,7 @@ def _check_tables(path: Path, files: Mapping[str, bytes], replay: Replay) -> Non
         file = f"{name}.csv"
         if name in LATER and file not in files:
             if replay.rows(name):
-                raise UserError(f"{path}: {file}: is missing, but the log states {len(replay.rows(name))} rows")
+                raise UserError(f"{path}: {file}: is missing, but the log states {plural(len(replay.rows(name)), 'row')}")
             continue
         rows = read_csv(files[file])
         if name in ERASABLE:
