@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from analysis.database_rows import RunData
 from analysis.findings import Findings
 from evalkit.errors import UserError
 from evalkit.io import image_reader as pixels
@@ -51,14 +52,31 @@ class GalleryRow:
 def gallery(findings: Findings, run: Path, most: int = MOST_CASES) -> tuple[GalleryRow, ...]:
     """Return at most `most` cells of the run, evenly spaced among those with votes (among all if there are no votes)."""
     data = findings.data
-    order = {case.key: place for place, case in enumerate(data.cases)}
-    cells = sorted({(case, seed) for case, _, seed in data.images}, key=lambda cell: (order[cell[0]], cell[1]))
+    cells = cells_of(data)
     votes = data.judgments
     judged = set(zip(votes["case"], votes["seed"], strict=True))
     cells = [cell for cell in cells if cell in judged] or cells
     step = max(1.0, len(cells) / most)
     chosen = [cells[int(place * step)] for place in range(min(most, len(cells)))]
     return tuple(_exhibit(findings, run, case, seed) for case, seed in chosen)
+
+
+def cells_of(data: RunData) -> list[tuple[str, int]]:
+    """Return every case and seed of which there are images, in the order of the experiment."""
+    order = {case.key: place for place, case in enumerate(data.cases)}
+    return sorted({(case, seed) for case, _, seed in data.images}, key=lambda cell: (order[cell[0]], cell[1]))
+
+
+def vote_counts(data: RunData, case: str, seed: int) -> tuple[VoteCounts, ...]:
+    """Return the votes of one case and seed for every pair of arms that has any."""
+    here = data.judgments[(data.judgments["case"] == case) & (data.judgments["seed"] == seed)]
+    tallies = []
+    for first, second in data.arm_pairs:
+        choice = here[(here["first"] == first) & (here["second"] == second)]["choice"]
+        if len(choice):
+            counts = int((choice == 1).sum()), int((choice == 0).sum()), int((choice == 0.5).sum())
+            tallies.append(VoteCounts(first, second, *counts))
+    return tuple(tallies)
 
 
 def _exhibit(findings: Findings, run: Path, case: str, seed: int) -> GalleryRow:
@@ -74,15 +92,7 @@ def _exhibit(findings: Findings, run: Path, case: str, seed: int) -> GalleryRow:
         for arm in data.labels
         if (case, arm, seed) in data.images
     )
-    here = data.judgments[(data.judgments["case"] == case) & (data.judgments["seed"] == seed)]
-    tallies = []
-    for first, second in data.arm_pairs:
-        choice = here[(here["first"] == first) & (here["second"] == second)]["choice"]
-        if len(choice):
-            tallies.append(
-                VoteCounts(first, second, int((choice == 1).sum()), int((choice == 0).sum()), int((choice == 0.5).sum()))
-            )
-    return GalleryRow(case, seed, info.prompt, references, arms, tuple(tallies))
+    return GalleryRow(case, seed, info.prompt, references, arms, vote_counts(data, case, seed))
 
 
 def thumbnail(path: Path, side: int = SIDE) -> str:

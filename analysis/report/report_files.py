@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 from analysis.findings import Findings
 from analysis.planning.preregistration import FrozenPlan, PlannedResult, planned_results
 from analysis.report.figure_registry import FIGURES, figures_of
+from analysis.report.gallery_pages import FOLDER, gallery_pages
 from analysis.report.nway_tables import several_sentence
 from analysis.report.report_page import render
 from analysis.report.sentences import metric_sentence, preference_sentence
@@ -34,7 +35,7 @@ class WrittenReport:
 
 
 def write_report(findings: Findings, run: Path, out: Path, plan: FrozenPlan | None = None) -> WrittenReport:
-    """Write page, tables, figures and their checksums into `out`, each file whole or not at all, the page last.
+    """Write page, tables, figures, gallery and their checksums into `out`, each file whole or not at all, the page last.
 
     With a frozen `plan` the report distinguishes planned results from exploratory ones.
 
@@ -56,6 +57,7 @@ def write_report(findings: Findings, run: Path, out: Path, plan: FrozenPlan | No
         files |= {f"tables/{name}": text.encode() for name, text in table.files().items()}
     for figure in figures:
         files |= {f"figures/{name}": content for name, content in figure.files().items()}
+    files |= gallery_pages(findings, run, out)
     _remove_stale(out, files)
     for name, content in files.items():
         write_atomic(out / name, content)
@@ -76,7 +78,9 @@ def _remove_stale(out: Path, files: Collection[str]) -> None:
     listed = out / CHECKSUMS
     if listed.exists():
         lines = [line.split("  ", 1) for line in listed.read_text(encoding="utf-8").splitlines() if "  " in line]
-        inside = [(sha256, name) for sha256, name in lines if name.split("/")[0] in ("tables", "figures") and ".." not in name]
+        inside = [
+            (sha256, name) for sha256, name in lines if name.split("/")[0] in ("tables", "figures", FOLDER) and ".." not in name
+        ]
         stale = [name for sha256, name in inside if name not in files and _sha256(out / name) == sha256]
     else:
         # a report written before there were checksums

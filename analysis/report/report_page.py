@@ -15,10 +15,11 @@ from analysis.planning.preregistration import VOTES, planned_results
 from analysis.report.checklist import checklist, exclusions
 from analysis.report.figure_registry import FIGURES, figures_of
 from analysis.report.figure_style import ReportFigure
-from analysis.report.gallery import RULE, gallery
+from analysis.report.gallery import RULE, cells_of, gallery
+from analysis.report.gallery_pages import FOLDER, page_name
 from analysis.report.nway_tables import several_sentence
 from analysis.report.sentences import cautions, metric_sentence, preference_sentence
-from analysis.report.table import ReportTable
+from analysis.report.table import ReportTable, file_links
 from analysis.report.table_registry import TABLES, tables_of
 from analysis.report.table_spec import Section
 from evalkit import __version__
@@ -61,7 +62,14 @@ def render(
         cautions=cautions(findings),
         metrics=[(metric_sentence(each), None) for each in findings.metrics],
         sections=_sections(tables_of(findings) if tables is None else tables),
-        figures=[(figure.caption, _data_uri(figure)) for figure in figures if figure.name in shown],
+        figures=[
+            (figure.name, figure.caption, _data_uri(figure), Markup(file_links("figures", figure.name, ("svg", "pdf", "png"))))
+            for figure in figures
+            if figure.name in shown
+        ],
+        gallery_page=f"{FOLDER}/{page_name(1)}" if findings.data.images else "",
+        cells=len(cells_of(findings.data)),
+        question=findings.titles.questions.get("overall", ""),
         mixed_models=any(model.fit is not None for model in findings.models),
         exhibits=gallery(findings, run),
         rule=RULE,
@@ -74,12 +82,12 @@ def render(
 
 
 def _sections(tables: Sequence[ReportTable]) -> list[tuple[Section, list[Markup]]]:
-    """Return the tables as HTML, grouped by section in the order of the registry; sections without tables are left out."""
-    html = {table.name: Markup(table.to_html()) for table in tables}
-    sections = [
-        (section, [html[spec.name] for spec in TABLES if spec.section is section and spec.name in html]) for section in Section
-    ]
-    return [(section, members) for section, members in sections if members]
+    """Return the tables as HTML, numbered, grouped by section in the order of the registry; empty sections are left out."""
+    named = {table.name: table for table in tables}
+    grouped = [(section, [named[spec.name] for spec in TABLES if spec.section is section and spec.name in named])
+               for section in Section]  # fmt: skip
+    numbers = {table.name: number for number, table in enumerate((table for _, some in grouped for table in some), start=1)}
+    return [(section, [Markup(table.to_html(numbers[table.name])) for table in some]) for section, some in grouped if some]
 
 
 def _data_uri(figure: ReportFigure) -> str:

@@ -4,6 +4,7 @@ pandas' Styler leaves captions and headings unescaped in LaTeX, and great_tables
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
@@ -80,19 +81,23 @@ class ReportTable:
 
         return latex_of(self)
 
-    def to_html(self) -> str:
-        """Return the table as HTML: a caption, headings with their scope, notes below; everything escaped."""
+    def to_html(self, number: int | None = None) -> str:
+        """Return the table as HTML: a caption, headings with their scope, notes below; everything escaped.
+
+        With its `number` on the page, the caption begins with it and links to the table's files follow.
+        """
         head = "".join(f'<th scope="col" class="{column.kind}">{escape(column.heading)}</th>' for column in self.columns)
         body = "\n".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows)
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        lead = f"<b>Table {number}.</b> " if number is not None else ""
+        links = "" if number is None else file_links("tables", self.name, ("csv", "tex", "md", "html"))
         mark = f'<p class="simulated">{escape(SIMULATED)}</p>' if self.simulated else ""
         table = (
-            f'<div class="scroll"><table><caption>{escape(self.full_caption)}</caption>\n<thead><tr>{head}</tr></thead>\n'
+            f'<div class="scroll"><table><caption>{lead}{escape(self.full_caption)}</caption>\n<thead><tr>{head}</tr></thead>\n'
             f"<tbody>\n{body}\n</tbody></table></div>"
         )
-        return f'<figure class="table" id="{escape(self.name)}">\n{mark}{table}\n' + (
-            f'<ul class="notes">{notes}</ul>\n</figure>\n' if notes else "</figure>\n"
-        )
+        listed = f'<ul class="notes">{notes}</ul>\n' if notes else ""
+        return f'<figure class="table" id="{escape(self.name)}">\n{mark}{table}\n{listed}{links}</figure>\n'
 
     def _html_row(self, row: tuple[TableCell, ...]) -> str:
         parts = []
@@ -117,6 +122,12 @@ class ReportTable:
             f"{self.name}.html": self.to_html(),
             f"{self.name}.csv": self.to_csv(),
         }
+
+
+def file_links(folder: str, name: str, kinds: Iterable[str]) -> str:
+    """Return a line of HTML links to the files of a table or figure, relative to the report."""
+    links = " ".join(f'<a href="{folder}/{escape(name)}.{kind}">{kind}</a>' for kind in kinds)
+    return f'<p class="files">files: {links}</p>\n'
 
 
 def _markdown(text: str) -> str:

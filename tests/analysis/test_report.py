@@ -71,7 +71,7 @@ def test_analyze_writes_report_tables_and_figures_and_says_where(judged, tmp_pat
     names = {path.relative_to(tmp_path / "report").as_posix() for path in (tmp_path / "report").rglob("*") if path.is_file()}
     tables = {f"tables/{name}.{kind}" for name in ALL_TABLES for kind in ("md", "tex", "html", "csv")}
     figures = {f"figures/{spec.name}.{kind}" for spec in FIGURES for kind in ("svg", "pdf", "png")}
-    assert names == {"report.html", CHECKSUMS, SOURCE} | figures | tables
+    assert names == {"report.html", "gallery/page-0001.html", CHECKSUMS, SOURCE} | figures | tables
     checked = subprocess.run(
         ["sha256sum", "--check", "--strict", CHECKSUMS], cwd=tmp_path / "report", capture_output=True, text=True
     )
@@ -258,7 +258,7 @@ def test_hostile_names_and_prompts_stay_text(judged, found):
 
 def test_the_report_says_what_it_rests_on_in_the_order_a_reader_asks(judged, found):
     page = render(found, judged)
-    heads = re.findall(r"<h2>(.*?)</h2>", page)
+    heads = re.findall(r"<h2 id=\"\w+\">(.*?)</h2>", page)
     assert heads == [
         "What can be said", "Tables", "Figures", "Gallery", "Methods", "Exclusions", "Data and versions",
         "Reporting checklist",
