@@ -5,6 +5,7 @@ import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from markupsafe import escape
@@ -39,15 +40,16 @@ OF_VOTES = {
 
 
 class Links(HTMLParser):
-    """Collect every place a page could fetch something from, and its tags."""
+    """Collect every place a page could fetch something from, where its links lead, and its tags."""
 
     def __init__(self):
         super().__init__()
-        self.links, self.tags, self.ids = [], [], []
+        self.links, self.leads, self.tags, self.ids = [], [], [], []
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "poster", "action")]
+        places = [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "poster", "action")]
+        (self.leads if tag == "a" else self.links).extend(places)
         self.ids += [value for name, value in attrs if name == "id"]
 
 
@@ -82,6 +84,26 @@ def test_analyze_writes_report_tables_and_figures_and_says_where(judged, tmp_pat
 def added_table(findings):
     """Return a table of one cell."""
     return TableContent((Column("", "words"),), ((word_cell(findings.data.name),),))
+
+
+def test_all_links_of_report_and_gallery_lead_somewhere(judged, found, tmp_path, monkeypatch):
+    monkeypatch.setattr("analysis.report.gallery_pages.PER_PAGE", 5)
+    write_report(found, judged, tmp_path)
+    pages = sorted((tmp_path / "gallery").glob("*.html"))
+    cells = {(case, seed) for case, _, seed in found.data.images}
+    assert len(pages) == -(-len(cells) // 5)
+    shown = []
+    for page in (tmp_path / "report.html", *pages):
+        parser = parse(page.read_text(encoding="utf-8"))
+        for link in (*parser.leads, *(link for link in parser.links if not link.startswith("data:"))):
+            assert link.startswith("#") or (page.parent / unquote(link)).resolve().is_file(), (page.name, link)
+        shown += [(page.parent / unquote(link)).resolve() for link in parser.links if not link.startswith("data:")]
+    assert {(judged / path).resolve() for path in found.data.images.values()} <= set(shown)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for kind in ("Table", "Figure"):
+        numbers = [int(number) for number in re.findall(rf"<b>{kind} (\d+)\.</b>", page)]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert numbers
 
 
 def test_a_table_that_is_added_to_the_registry_is_on_the_page_and_gone_when_it_is_removed(tmp_path, judged, found, monkeypatch):
@@ -121,6 +143,9 @@ def test_the_report_fetches_nothing_and_runs_nothing(judged, found):
     assert parser.links
     assert all(link.startswith("data:image/") for link in parser.links)
     assert not {"script", "link", "iframe", "object", "form"} & set(parser.tags)
+    inside = {lead[1:] for lead in parser.leads if lead.startswith("#")}
+    assert inside <= set(parser.ids)
+    assert {"results", "tables", "figures", "gallery", "methods", "section-signatures"} <= inside
     assert len(parser.ids) == len(set(parser.ids))
 
 
