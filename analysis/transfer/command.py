@@ -103,6 +103,8 @@ def import_votes(
         new_run, votes = votes_run(votes_of_rows(where, with_seeds(rows), None, question, rule), run.name, digest(files))
         if manifest is None:
             new_run.save(run)
+        if not votes.concepts:
+            stdout().print("no concepts stated: each case counts as a concept of its own", markup=False)
     database = open_database(db if db is not None else default_url(run))
     try:
         run_id = load_run(database, run).run_id

@@ -20,7 +20,7 @@ GROUP = "evalkit.commands"
 # The order of `evalkit --help`: first the steps of an evaluation, then the tools around them.
 ORDER = (
     "demo", "run", "generate", "import", "score", "sets", "study", "import-votes", "import-scores",
-    "analyze", "paper", "explore", "export",
+    "analyze", "pool", "paper", "explore", "export",
     "sheet", "train", "merge", "diagnose", "plan", "methods", "metrics", "weights", "doctor",
 )  # fmt: skip
 

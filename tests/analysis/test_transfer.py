@@ -1,9 +1,12 @@
 """Tidy export and import of votes: a round trip gives the same verdicts, and bad rows are named before anything is stored."""
 
 import csv
+import io
 import json
 import shutil
+import subprocess
 
+import pandas as pd
 import pytest
 from typer import Typer
 from typer.testing import CliRunner
@@ -17,7 +20,7 @@ from analysis.report.table_registry import tables_of
 from analysis.scope_verdicts import scope_verdicts
 from analysis.transfer.codebook import SCORE_COLUMNS, VOTE_COLUMNS
 from analysis.transfer.command import export, import_scores, import_votes
-from analysis.votes.preference import preferences
+from analysis.votes.preference import SCALES, preferences
 from db.run_loader import load_run
 from db.session import default_url, open_database
 from evalkit.errors import UserError
@@ -182,3 +185,41 @@ def test_every_tested_contrast_has_a_verdict_for_every_scope(judged_run):
         assert mine[0]["verdict"] == str(each.clustered.verdict)
     assert len(votes) > len(findings.preferences)
     assert json.loads(json.dumps(rows)) is not None
+
+
+R_SHARES = """
+votes <- read.csv(commandArgs(TRUE)[1])
+first <- pmin(votes$arm_left, votes$arm_right); second <- pmax(votes$arm_left, votes$arm_right)
+won <- ifelse(votes$chosen_arm == "tie", 0.5, votes$chosen_arm == first)
+shares <- aggregate(won, list(first = first, second = second), mean)
+write.csv(format(shares, digits = 15), stdout(), row.names = FALSE)
+"""
+
+
+def printed_shares(run):
+    """Return the shares of votes by pair of arms, as the report's table has them."""
+    table = pd.read_csv(io.StringIO(preference_table(analyze_run(data_of(run))).to_csv()))
+    shares = table[table["unit"] == SCALES["votes"]]
+    pairs = zip(shares["arm"], shares["other_arm"], shares["estimate"], strict=True)
+    return {tuple(sorted((one, other))): share if one < other else 1 - share for one, other, share in pairs}
+
+
+def test_pandas_recomputes_a_table_of_the_report_from_an_export(judged_run, tidy):
+    votes = pd.read_csv(tidy / "votes.csv")
+    sides = votes[["arm_left", "arm_right"]]
+    votes["first"], votes["second"] = sides.min(axis=1), sides.max(axis=1)
+    votes["won"] = (votes["chosen_arm"] == votes["first"]) + 0.5 * (votes["chosen_arm"] == "tie")
+    recomputed = votes.groupby(["first", "second"])["won"].mean()
+    printed = printed_shares(judged_run)
+    assert len(printed) == 3
+    assert recomputed.to_dict() == pytest.approx(printed)
+
+
+@pytest.mark.skipif(shutil.which("Rscript") is None, reason="Rscript is not installed")
+def test_r_recomputes_a_table_of_the_report_from_an_export(judged_run, tidy):
+    made = subprocess.run(
+        ["Rscript", "-e", R_SHARES, str(tidy / "votes.csv")], capture_output=True, text=True, check=True, timeout=60
+    )
+    rows = pd.read_csv(io.StringIO(made.stdout))
+    recomputed = {(row["first"], row["second"]): float(row["x"]) for _, row in rows.iterrows()}
+    assert recomputed == pytest.approx(printed_shares(judged_run))

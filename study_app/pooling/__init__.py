@@ -1,0 +1,1 @@
+"""Summary over verified exports of several labs."""
