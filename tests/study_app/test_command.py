@@ -84,16 +84,17 @@ def test_export_holds_everything_and_its_hashes_fit(run: Path) -> None:
         digest, name = line.split("  ")
         assert hashlib.sha256(files[name]).hexdigest() == digest
     assert set(files) == {
-        "SHA256SUMS", "about.json", "answers.csv", "assignments.csv", "checks.csv", "comparisons.csv", "design.json",
+        "SHA256SUMS", "about.json", "answers.csv", "assignments.csv", "check_answers.csv", "checks.csv", "codebook.md",
+        "comparisons.csv", "design.json",
         "erasures.jsonl", "events.jsonl", "further_images.csv", "further_pictures.csv", "judgments.csv", "manifest.json",
         "participants.csv",
-        "replies.csv", "screens.csv", "withdrawals.csv",
+        "replies.csv", "screens.csv", "votes.csv", "withdrawals.csv",
     }  # fmt: skip
     tables = {name: list(csv.DictReader(io.StringIO(data.decode()))) for name, data in files.items() if name.endswith(".csv")}
     assert {name: len(rows) for name, rows in tables.items()} == {
         "comparisons.csv": 6, "participants.csv": 5, "assignments.csv": 30, "judgments.csv": 30, "answers.csv": 0,
         "checks.csv": 0, "withdrawals.csv": 0, "further_images.csv": 0, "further_pictures.csv": 0,
-        "replies.csv": 0, "screens.csv": 0,
+        "replies.csv": 0, "screens.csv": 0, "check_answers.csv": 0, "votes.csv": 30,
     }  # fmt: skip
     assert {row["simulated"] for row in tables["participants.csv"]} == {"1"}
     assert b"token" not in b"".join(files.values())
