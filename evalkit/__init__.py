@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from evalkit.metric_spec.metric_card import MetricCard
     from evalkit.scoring.image_inputs import ImageInput, ImageInputs
     from evalkit.scoring.image_scores import ImageScores
+    from evalkit.scoring.pair_scorer import PairScores
     from evalkit.scoring.scorer import OnError, Scorer
 
-__all__ = ["Scorer", "__version__", "list_metrics", "metric", "score"]
+__all__ = ["Scorer", "__version__", "compare", "list_metrics", "metric", "score"]
 
 __version__ = installed_version()
 
@@ -115,6 +116,64 @@ def score(
         references=references,
         value_range=value_range,
         preset=preset,
+        weights=weights,
+        device=device,
+        batch_size=batch_size,
+        on_error=on_error,
+    )
+
+
+def compare(
+    left: "str | PathLike[str] | ImageInputs",
+    right: "str | PathLike[str] | ImageInputs",
+    metrics: "Sequence[str | MetricCard]",
+    *,
+    value_range: tuple[float, float] | None = None,
+    weights: Mapping[str, str | PathLike[str]] | None = None,
+    device: str | None = None,
+    batch_size: int = 32,
+    on_error: "OnError" = "raise",
+) -> "PairScores":
+    """Return the scores of image pairs: two folders matched by file name without suffix, or two lists matched by position.
+
+    Parameters
+    ----------
+    left
+        A folder, or a list of images as in `score`.
+    right
+        Another folder, or another list.
+    metrics
+        `lpips`, `ssim`, `psnr`, `dino`, `clip`, or metric cards that compare two images.
+    value_range
+        Values of black and white, such as `(0, 1)`, if the images are floating-point arrays; other arrays need none.
+    weights
+        Weight files by model name, if they should not come from the hub.
+    device
+        `cpu`, `cuda`, `cuda:1`, `mps`; by default a GPU if there is one.
+    batch_size
+        Most images per forward pass. It does not change the scores.
+    on_error
+        `raise` an error that holds the scores of all other pairs, or `skip` pairs that fail.
+
+    Returns
+    -------
+    PairScores
+        `image`, `other`, `metric`, `value`, `direction` and `signature` of each score; `unmatched`, `problems` and `notes`.
+
+    Raises
+    ------
+    UserError
+        An argument is wrong, no name is in both folders, an image cannot be read, or a metric does not compare two images.
+    MissingWeightsError
+        The weights of a metric are unavailable; the message tells how to get them.
+    """
+    from evalkit.scoring.pair_scorer import compare_images
+
+    return compare_images(
+        left,
+        right,
+        metrics,
+        value_range=value_range,
         weights=weights,
         device=device,
         batch_size=batch_size,

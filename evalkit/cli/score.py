@@ -25,6 +25,9 @@ def score(
     plugin: Annotated[
         list[Path] | None, typer.Option("--plugin", help="A Python file that defines more metrics; repeatable.")
     ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="A second folder: compare its images with those of the same name.")
+    ] = None,
     preset: Annotated[
         str, typer.Option("--preset", help="Scoring convention: dreambooth, custom_diffusion, clipscore, ...")
     ] = "dreambooth",
@@ -54,6 +57,9 @@ def score(
     from evalkit.scoring.run_scorer import score_run
     from evalkit.weights.lookup import parse_options
 
+    if against is not None:
+        _compare(paths, against, metrics, plugin or (), weights or (), device, batch_size, out, as_json=as_json)
+        return
     run = next((Path(path) for path in paths if (Path(path) / MANIFEST).is_file()), None)
     if run is not None and len(paths) > 1:
         raise UserError(f"{run}: a run is scored alone; remove the other arguments, or score them in a second call")
@@ -79,6 +85,45 @@ def score(
             scored = score_files(images, cards, weights=given, device=device, batch_size=batch_size, out=out, progress=progress)
     print_scores(scored, as_json=as_json)
     if scored.problems or (scored.missing and not allow_missing):
+        raise typer.Exit(1)
+
+
+def _compare(
+    paths: Sequence[str],
+    against: Path,
+    metrics: str | None,
+    plugins: Sequence[Path],
+    weights: Sequence[str],
+    device: str | None,
+    batch_size: int,
+    out: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Compare the images of two folders by name, and print the results."""
+    from evalkit.cli.console import progress_bar, task
+    from evalkit.cli.score_output import print_pairs
+    from evalkit.errors import UserError
+    from evalkit.metrics.plugins import load_plugin
+    from evalkit.run.score_table import write_rows
+    from evalkit.scoring.pair_scorer import SHORT, PairScore, compare_images
+    from evalkit.weights.lookup import parse_options
+
+    if len(paths) != 1:
+        raise UserError(f"--against: compares one folder with another; {len(paths)} were given")
+    own = {card.name: card for path in plugins for card in load_plugin(path)}
+    names = [name.strip() for name in (metrics or "psnr,ssim").split(",") if name.strip()]
+    if not names:
+        raise UserError(f"--metrics: no metric is named; --against takes {', '.join((*SHORT, *own))}")
+    with progress_bar() as bar:
+        scores = compare_images(
+            paths[0], against, [own.get(name, name) for name in names], weights=parse_options(weights), device=device,
+            batch_size=batch_size, on_error="skip", progress=task(bar, "comparing"),
+        )  # fmt: skip
+    if out is not None:
+        write_rows(out, PairScore, scores.rows)
+    print_pairs(scores, out, as_json=as_json)
+    if scores.problems or scores.unmatched:
         raise typer.Exit(1)
 
 

@@ -8,7 +8,10 @@ from evalkit.cli.console import print_json, print_table, stderr, stdout, table
 from evalkit.plural import plural
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from evalkit.run.score_table import ImageScore, RunScore
+    from evalkit.scoring.pair_scorer import PairScores
     from evalkit.scoring.result import ScoringResult
     from evalkit.scoring.summary import MetricMean
 
@@ -36,6 +39,45 @@ def print_scores(scored: "ScoringResult[RunScore] | ScoringResult[ImageScore]", 
         errors.print(f"not run, because their weights are missing: {', '.join(scored.not_run)}", markup=False)
     for problem in scored.problems:
         errors.print(f"not scored: {problem.reason}", markup=False)
+
+
+def print_pairs(scores: "PairScores", out: "Path | None", *, as_json: bool) -> None:
+    """Print the mean of each metric over pairs, its signature, and images that have no counterpart or no score."""
+    from statistics import fmean, stdev
+
+    from evalkit.metric_spec.signature import displayed
+
+    if as_json:
+        print_json(
+            {
+                "scores": [asdict(row) for row in scores.rows],
+                "unmatched": scores.unmatched,
+                "problems": [asdict(problem) for problem in scores.problems],
+                "notes": scores.notes,
+            }
+        )
+    else:
+        values: dict[str, list[float]] = {}
+        for row in scores.rows:
+            values.setdefault(row.metric, []).append(row.value)
+        rows = [
+            (name, f"{fmean(group):.4f}", f"{stdev(group) / len(group) ** 0.5:.4f}" if len(group) > 1 else "", str(len(group)))
+            for name, group in values.items()
+        ]
+        print_table(table(("metric", "mean", "± SE", "n"), rows, names=4, title="Mean over pairs"))
+        console = stdout()
+        signatures = dict.fromkeys((row.metric, row.signature) for row in scores.rows)
+        for line in (
+            *(f"{name}: {displayed(signature)}" for name, signature in signatures),
+            *(f"note: {note}" for note in scores.notes),
+            f"{plural(len(scores), 'score')} {f'in {out}' if out else '(save them with --out FILE.parquet or --json)'}",
+        ):
+            console.print(line, markup=False)
+    errors = stderr()
+    for path in scores.unmatched:
+        errors.print(f"not compared: {path} has no counterpart of the same name", markup=False)
+    for problem in scores.problems:
+        errors.print(f"not compared: {problem.reason}", markup=False)
 
 
 def print_weights(located: Iterable[tuple[str, str, str]]) -> None:

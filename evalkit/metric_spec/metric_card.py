@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
 
 from evalkit.errors import UserError, unknown
 from evalkit.io.image_reader import Pixels
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 # What an image is compared with: nothing, its prompt, a concept's references, another arm's image at its case and seed (by
 # features, or by a model that sees both), or the images of its own case and arm at the other seeds (the same two ways); or
 # all of these are judged together, and each has the value of all. A joint model sees the image together with its prompt
-# (`text_image`), or with one reference at a time (`image_pair`).
+# (`text_image`), or with one reference at a time (`image_pair`); `concepts` finds each concept of the case in it.
 Needs = Literal[
     "image",
     "prompt",
     "references",
     "text_image",
     "image_pair",
+    "concepts",
     "other_arm",
     "other_arm_pixels",
     "other_seeds",
@@ -41,6 +42,8 @@ REDUCTION: Mapping[Needs, str] = MappingProxyType(
         "references": "cos-mean-refs",
         "text_image": "joint",
         "image_pair": "pair-mean-refs",
+        # thresholds of presence: lowest leave-one-out identity of the references, at least that of equal error rates
+        "concepts": "hungarian-cos-mean-refs-min-loo-eer",
         "other_arm": "cos",
         "other_arm_pixels": "pair",
         "other_seeds": "1-cos-mean-seeds",
@@ -103,6 +106,13 @@ class JointEncoder(Model, Protocol):
 Loader = Callable[[Weights, str], Model]
 
 
+class CropEncoder(NamedTuple):
+    """The encoder of the objects that a metric's detector finds: its weights, and what loads it."""
+
+    source: Source
+    load: Loader
+
+
 class Loadable(Protocol):
     """What has a model, whatever it makes of its features."""
 
@@ -142,6 +152,8 @@ class MetricCard:
     convention: Convention = PLAIN
     # of the way from features to the score: raise it in the change that makes scores differ
     revision: int = 1
+    # of a metric that detects concepts, whose `load` gives the detector
+    crops: CropEncoder | None = None
 
     @property
     def model(self) -> str:
@@ -165,6 +177,7 @@ def metric(
     on_request: bool = False,
     preset: str = "",
     revision: int = 1,
+    crops: CropEncoder | None = None,
 ) -> Callable[[Loader], MetricCard]:
     """Return a decorator that makes a metric's card of its loader; name and summary are the loader's own.
 
@@ -193,6 +206,8 @@ def metric(
         The name of the scoring convention in the signature; empty if no preset concerns this metric.
     revision
         Part of the signature: raise it in the change that makes scores differ.
+    crops
+        With `needs="concepts"`, the encoder of the crops that the metric's detector finds.
     """
     if needs not in get_args(Needs):
         raise ValueError(f"a metric needs one of {', '.join(get_args(Needs))}, not {needs!r}")
@@ -206,8 +221,9 @@ def metric(
         if not summary:
             raise ValueError(f"metric {name}: its loader needs a docstring that says what it measures")
         return MetricCard(
-            name, summary, direction, unit, limits, source, needs, weights, terms, load, on_request, preset, revision=revision
-        )
+            name, summary, direction, unit, limits, source, needs, weights, terms, load, on_request, preset, revision=revision,
+            crops=crops,
+        )  # fmt: skip
 
     return card
 

@@ -13,6 +13,7 @@ from evalkit.run.feature_cache import Features
 from evalkit.run.image_records import ImageFile, ImageRecord
 from evalkit.run.manifest import Case, Manifest
 from evalkit.run.score_table import RunScore
+from evalkit.scoring.concept_comparison import phrases_of, with_concepts
 from evalkit.scoring.image_requests import ScoringProblem
 from evalkit.scoring.joint_comparison import compared_with_references, judged_with_prompt, reference_pairs
 from evalkit.scoring.joint_keys import Texts
@@ -157,7 +158,7 @@ def _all_seeds(task: MetricTask, case: Case, images: Sequence[ImageRecord], own:
 
 
 # Metrics whose model sees an image together with texts; features of an image alone do not exist for them.
-WITH_TEXTS: tuple[Needs, ...] = ("text_image",)
+WITH_TEXTS: tuple[Needs, ...] = ("text_image", "concepts")
 Pairs = Callable[[Manifest, Case, Sequence[ImageRecord]], Iterator[tuple[ImageFile, ImageFile]]]
 PAIRS: Mapping[Needs, Pairs] = MappingProxyType(
     {"other_arm_pixels": arm_pairs, "other_seeds_pixels": seed_pairs, "image_pair": reference_pairs}
@@ -176,12 +177,14 @@ def pairs_wanted(
     return {model: partners(found) for model, found in pairs.items()}
 
 
-def texts_wanted(cards: Sequence[MetricCard], case: Case) -> dict[str, tuple[Texts, ...]]:
+def texts_wanted(manifest: Manifest, cards: Sequence[MetricCard], case: Case) -> dict[str, tuple[Texts, ...]]:
     """Return, for each model that sees an image with texts, the texts that its metrics want for a case's images."""
     texts: dict[str, dict[Texts, None]] = {}
     for card in cards:
         if card.needs == "text_image" and case.plain_prompt.strip():
             texts.setdefault(card.model, {})[(card.convention.text(case.plain_prompt),)] = None
+        if card.needs == "concepts" and (phrases := phrases_of(manifest, case)):
+            texts.setdefault(card.model, {})[phrases] = None
     return {model: tuple(wanted) for model, wanted in texts.items()}
 
 
@@ -193,6 +196,7 @@ COMPARISONS: Mapping[Needs, Compare] = MappingProxyType(
         "references": _with_references,
         "text_image": judged_with_prompt,
         "image_pair": compared_with_references,
+        "concepts": with_concepts,
         "other_arm": _with_other_arm,
         "other_arm_pixels": _with_other_arms_pixels,
         "other_seeds": _with_other_seeds,

@@ -80,8 +80,8 @@ def compares(model: Model) -> bool:
 
 
 def judges(model: Model) -> bool:
-    """Tell whether a model sees an image together with a text."""
-    return hasattr(model, "judge")
+    """Tell whether a model sees an image together with a text, or looks for phrases in it."""
+    return hasattr(model, "judge") or hasattr(model, "detect")
 
 
 def _queue(name: str, model: Model, store: FeatureStore, batch_size: int, tally: ExtractionCounts) -> Queue:

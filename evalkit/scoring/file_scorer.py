@@ -24,7 +24,13 @@ SUFFIXES = (
     ".heic", ".heif", ".jxl", ".svg", ".avifs",
 )  # fmt: skip
 # What a metric compares an image with, in the words of whoever asks for it without a run.
-LACKING = {"prompt": "prompts", "text_image": "prompts", "references": "references", "image_pair": "references"}
+LACKING = {
+    "prompt": "prompts",
+    "text_image": "prompts",
+    "references": "references",
+    "image_pair": "references",
+    "concepts": "references",
+}
 
 
 def find_images(places: Sequence[str]) -> list[Path]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from evalkit.encoders.concept_crops import ConceptCrops
 from evalkit.encoders.device import choose_device
 from evalkit.encoders.torch_state import fixed_state
 from evalkit.errors import MissingWeightsError, UserError
@@ -65,7 +66,11 @@ def load_models(
         try:
             weights = find(card.weights, given) if card.weights else NO_WEIGHTS
             with fixed_state():
-                models[card.model] = card.load(weights, chosen)
+                model = card.load(weights, chosen)
+                crops = getattr(card, "crops", None)
+                if crops is not None and isinstance(model, ConceptCrops):
+                    model = model.with_encoder(crops.load(find(crops.source, given), chosen))
+                models[card.model] = model
         except MissingWeightsError as error:
             missing[card.model] = str(error)
     return models, missing

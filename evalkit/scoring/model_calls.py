@@ -1,16 +1,17 @@
 """Calls of a metric's model: in the fixed PyTorch state, with one line for everything that a model raises."""
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from evalkit.encoders.concept_crops import ConceptCrops
 from evalkit.encoders.torch_state import exact, fixed_state
 from evalkit.errors import UserError, first_line
 from evalkit.io.image_reader import Pixels
 from evalkit.metric_spec.metric_card import Encoder, JointEncoder, Model, PairEncoder
 from evalkit.plural import plural
+from evalkit.scoring.joint_keys import Texts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,17 +58,20 @@ def compare(name: str, encoder: PairEncoder, left: "Tensor", right: "Tensor") ->
         return _in_one_line(name, lambda: float(encoder.compare(left, right)))
 
 
-def judge(name: str, encoder: JointEncoder, image: "Tensor", text: str) -> float:
-    """Return the score of a prepared image with a text.
+def judge(name: str, encoder: JointEncoder | ConceptCrops, image: "Tensor", texts: Texts) -> "NDArray[np.float32]":
+    """Return what a model says of a prepared image with a text: one number, or the packed detections of several phrases.
 
     Raises:
-        UserError: the model fails, or returns no finite number.
+        UserError: the model fails, or returns no finite numbers.
     """
     with exact():
-        value = _in_one_line(name, lambda: float(encoder.judge(image, text)))
-    if not math.isfinite(value):
+        if isinstance(encoder, ConceptCrops):
+            vector = _in_one_line(name, lambda: encoder.detect(image, texts))
+        else:
+            vector = _in_one_line(name, lambda: np.array([float(encoder.judge(image, texts[0]))], dtype=np.float32))
+    if not np.isfinite(vector).all():
         raise UserError(f"{name} gives no finite number for it and its text")
-    return value
+    return vector
 
 
 def _in_one_line(name: str, call: Callable[[], Result]) -> Result:

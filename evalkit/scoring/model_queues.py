@@ -15,6 +15,8 @@ from evalkit.scoring.pixel_pairs import NO_PARTNERS, PairMatcher
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from evalkit.encoders.concept_crops import ConceptCrops
+
 # Images of many sizes wait per size. Beyond this many times the batch size, a batch goes out unfilled.
 LONGEST_WAIT = 4
 # Pixels of a batch of more than one image: 32 of 1024 x 1024.
@@ -106,9 +108,9 @@ class PairQueue:
 
 
 class JointQueue:
-    """Images of one model that sees an image together with a text; each is judged as soon as it comes."""
+    """Images of one model that sees an image together with texts; each is judged as soon as it comes."""
 
-    def __init__(self, name: str, encoder: JointEncoder, store: FeatureStore, tally: ExtractionCounts) -> None:
+    def __init__(self, name: str, encoder: "JointEncoder | ConceptCrops", store: FeatureStore, tally: ExtractionCounts) -> None:
         self.name, self.encoder, self.store, self.tally = name, encoder, store, tally
         self.built = False
 
@@ -120,12 +122,12 @@ class JointQueue:
         recipe = self.encoder.recipe.key
         for texts in lacking_texts(self.store, recipe, item.key, item.texts.get(self.name, ())):
             try:
-                value = judge(self.name, self.encoder, tensor, texts[0])
+                vector = judge(self.name, self.encoder, tensor, texts)
             except UserError as error:
                 self.tally.problems.append(ScoringProblem(item.name, item.key, self.name, f"{item.name}: {error}"))
                 continue
             self.tally.forwards[self.name] += 1
-            self.store.put(recipe, {joint_key(item.key, texts): np.array([value], dtype=np.float32)})
+            self.store.put(recipe, {joint_key(item.key, texts): vector})
 
     def lose(self, item: FeatureRequest) -> None:
         """Do without an image: no other waits for it."""

@@ -13,20 +13,18 @@ from evalkit.metrics import METRICS
 from evalkit.metrics.presets import with_preset
 from evalkit.plural import plural
 from evalkit.run.feature_cache import FeatureCache, FeatureStore
-from evalkit.run.image_records import ImageFile, ImageRecord
-from evalkit.run.manifest import Case, ImageIndex, Manifest
+from evalkit.run.manifest import ImageIndex, Manifest
 from evalkit.run.score_table import FILE_NAME, GROUP, ParquetRows, RunScore, write_rows
 from evalkit.run.shard import Shard
-from evalkit.scoring.feature_comparison import pairs_wanted, texts_wanted
 from evalkit.scoring.feature_comparison import rows as compared
-from evalkit.scoring.feature_extraction import extract, file_loader
-from evalkit.scoring.image_requests import FeatureRequest, ScoringProblem
+from evalkit.scoring.feature_extraction import extract
+from evalkit.scoring.image_requests import ScoringProblem
 from evalkit.scoring.lost_features import check_complete, with_renewed_cache
 from evalkit.scoring.metric_models import load_models, select_metrics
 from evalkit.scoring.metric_task import MetricTask, referenced
-from evalkit.scoring.pixel_pairs import NO_PARTNERS, Partners
 from evalkit.scoring.ray_extraction import WorkerSettings, extract_with_ray
 from evalkit.scoring.result import ScoringResult
+from evalkit.scoring.run_requests import OF_REFERENCES, count_images, request_groups, requests_of_cases, requests_of_references
 from evalkit.scoring.sharded_scores import (
     cache_file,
     check_sharing,
@@ -95,14 +93,14 @@ def score_run(
         _remember(earlier, cards, encoders, store)
 
         def extract_and_write(last: bool) -> None:
-            count = _counter(progress, _how_many(manifest))
+            count = _counter(progress, count_images(manifest))
             if ray is None:
                 # references first: those that are compared as pairs wait, not the many images
-                items = chain(_of_references(run, manifest, cards), _of_cases(run, manifest, cards))
+                items = chain(requests_of_references(run, manifest, cards), requests_of_cases(run, manifest, cards))
                 tally = extract(items, encoders, store, batch_size=batch_size, progress=count)
             else:
                 settings = WorkerSettings.of(run, cards, given, device, batch_size, encoders)
-                groups = _groups(run, manifest, cards, batch_size)
+                groups = request_groups(run, manifest, cards, batch_size)
                 tally = extract_with_ray(settings, groups, encoders, store, ray, count)
             tasks = [MetricTask(manifest, card, encoders[card.model], store, failed=tally.failed(card.model)) for card in cards]
             notes: list[str] = []
@@ -148,7 +146,7 @@ def _serving(manifest: Manifest, cards: Sequence[MetricCard]) -> list[MetricCard
 
 def _why_not(manifest: Manifest, card: MetricCard) -> str | None:
     """Return why a run can't serve a metric, or None if it can."""
-    if card.needs in ("references", "image_pair") and not any(referenced(manifest, case) for case in manifest.cases):
+    if card.needs in OF_REFERENCES and not any(referenced(manifest, case) for case in manifest.cases):
         return "no concept of this run has references; add some and import the run again"
     if card.needs in ("prompt", "text_image") and not any(case.plain_prompt.strip() for case in manifest.cases):
         return "no case of this run has a prompt"
@@ -216,71 +214,6 @@ def _kept(earlier: Earlier, manifest: Manifest, tasks: Sequence[MetricTask], not
         elif row.signature != signatures[row.metric]:
             replaced.add(row.metric)
     notes.extend(f"{name}: earlier scores of another recipe were replaced" for name in sorted(replaced))
-
-
-def _how_many(manifest: Manifest) -> int:
-    """Return how many pictures there are to score: the different ones of each case, and the references."""
-    return sum(len({image.sha256 for image in images}) for _, images in manifest.by_case()) + len(_shown(manifest))
-
-
-def _of_cases(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[FeatureRequest]:
-    """Yield the different pictures of each case, with the models that should see them, seed by seed."""
-    models = tuple(dict.fromkeys(card.model for card in cards))
-    for case, images in manifest.by_case():
-        pairs = pairs_wanted(manifest, cards, case, images)
-        texts = texts_wanted(cards, case)
-        different: dict[str, ImageFile] = {}
-        for image in sorted(images, key=lambda image: image.seed):
-            different.setdefault(image.sha256, image)
-        for key, picture in different.items():
-            partners = {model: known[key] for model, known in pairs.items() if key in known}
-            yield FeatureRequest(key, picture.path, file_loader(run / picture.path, key), models, partners, texts)
-
-
-def _of_references(run: Path, manifest: Manifest, cards: Sequence[MetricCard]) -> Iterator[FeatureRequest]:
-    """Yield the different references of all cases, with the models that should see them."""
-    models = tuple(dict.fromkeys(card.model for card in cards if card.needs in ("references", "image_pair")))
-    shown = _shown(manifest)
-    partners = _partners_of_references(manifest, [card for card in cards if card.needs == "image_pair"], shown)
-    for key, picture in shown.items():
-        yield FeatureRequest(key, picture.path, file_loader(run / picture.path, key), models, partners.get(key, {}))
-
-
-def _partners_of_references(
-    manifest: Manifest, cards: Sequence[MetricCard], shown: Mapping[str, ImageFile]
-) -> dict[str, dict[str, Partners]]:
-    """Return for each reference (by sha256) and each model that compares two images the images it is compared with."""
-    partners: dict[str, dict[str, Partners]] = {}
-    for case, images in manifest.by_case() if cards else ():
-        for model, others in pairs_wanted(manifest, cards, case, images).items():
-            for key in others.keys() & shown.keys():
-                by_model = partners.setdefault(key, {})
-                by_model[model] = by_model.get(model, NO_PARTNERS) | others[key]
-    return partners
-
-
-def _shown(manifest: Manifest) -> dict[str, ImageFile]:
-    """Return the references of all cases by their sha256."""
-    return {picture.sha256: picture for case in manifest.cases for _, every in referenced(manifest, case) for picture in every}
-
-
-def _groups(run: Path, manifest: Manifest, cards: Sequence[MetricCard], batch_size: int) -> Iterator[list[FeatureRequest]]:
-    """Yield the pictures of whole cases in groups that fill a batch at least.
-
-    A reference belongs to the first group that needs it.
-    """
-    root, done = run.absolute(), set[str]()
-    cases: list[Case] = []
-    images: list[ImageRecord] = []
-    for case, own in manifest.by_case():
-        cases.append(case)
-        images.extend(own)
-        if case is manifest.cases[-1] or len(images) >= batch_size:
-            part = manifest.model_copy(update={"cases": tuple(cases), "images": tuple(images)})
-            references = [item for item in _of_references(root, part, cards) if item.partners or item.key not in done]
-            done.update(item.key for item in references)
-            yield [*_of_cases(root, part, cards), *references]
-            cases, images = [], []
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:

@@ -39,6 +39,7 @@ STREAM = 256
 # What only a run has.
 OF_A_RUN: Mapping[Needs, str] = MappingProxyType(
     {
+        "concepts": "the concepts",
         "other_arm": "two arms",
         "other_arm_pixels": "two arms",
         "other_seeds": "the seeds",

@@ -29,6 +29,8 @@ class Source:
     licence: str
     # a folder that holds this file describes its own architecture
     config: str = ""
+    # files of the same repository that describe how images and texts reach the net, downloaded with the weights
+    companions: tuple[str, ...] = ()
 
     @property
     def file_names(self) -> tuple[str, ...]:
@@ -172,7 +174,7 @@ def _from_hub_library(source: Source, *, download: bool) -> Weights:
 
     try:
         files = tuple(_file(source, name, download=False) for name in source.files)
-        return _hashed(files, f"hub cache, {source.hub}")
+        return _hashed(files, f"hub cache, {source.hub}", _described(source, files, download=False))
     except LocalEntryNotFoundError:
         pass
     if not download:
@@ -183,11 +185,19 @@ def _from_hub_library(source: Source, *, download: bool) -> Weights:
         raise MissingWeightsError(f"{source.name}: not here, and {constants.ENDPOINT} can't be reached; {how_to_get(source)}")
     try:
         files = tuple(_file(source, name, download=True) for name in source.files)
+        folder = _described(source, files, download=True)
     # the bases of the hub's own error are those of its HTTP client, whichever that is in the installed version
     except (*HfHubHTTPError.__bases__, OSError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise MissingWeightsError(f"{source.name}: can't be downloaded: {reason}; {how_to_get(source)}") from error
-    return _hashed(files, f"hub, {source.hub}")
+    return _hashed(files, f"hub, {source.hub}", folder)
+
+
+def _described(source: Source, files: tuple[Path, ...], *, download: bool) -> Path | None:
+    """Return the folder that describes the architecture, once all companions of the weights are in it; None without any."""
+    for name in source.companions:
+        _file(source, name, download=download)
+    return files[0].parent if source.companions else None
 
 
 def _file(source: Source, file: str, *, download: bool) -> Path:

@@ -36,13 +36,31 @@ id = "one"
 concepts = ["star"]
 prompt = "a photo of <s> star and red circle"
 """
+# Concept metrics compare concepts with each other, so their run has two.
+CONCEPTS = """
+name = "golden concepts"
+[[concepts]]
+name = "star"
+words = "<s> star"
+class_word = "star"
+references = "references/star"
+[[concepts]]
+name = "circle"
+words = "<c> circle"
+class_word = "circle"
+references = "references/circle"
+[[cases]]
+id = "one"
+concepts = ["star", "circle"]
+prompt = "a photo of <s> star and <c> circle"
+"""
 # A forward pass of TReS is 50 crops of 224 x 224 pixels, minutes on a busy machine: recorded and compared by `make slow` alone.
 SLOW = ("tres",)
 RELATIVE, ABSOLUTE = 2e-4, 2e-5
 
 
-def make_golden_run(root: Path) -> Path:
-    """Return a run of one case, two arms, two seeds and two references, all numbered."""
+def make_golden_run(root: Path, description: str = DESCRIPTION) -> Path:
+    """Return a run of one case, two arms, two seeds and two references per concept, all numbered."""
     from evalkit.run.import_images import import_images
 
     folder = root / "images"
@@ -51,10 +69,13 @@ def make_golden_run(root: Path) -> Path:
             path = folder / "one" / arm / f"{seed}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             numbered_image(f"{arm} {seed}").save(path)
-    (folder / "references/star").mkdir(parents=True)
-    for index in range(2):
-        numbered_image(f"reference {index}", (120, 128)).save(folder / "references/star" / f"{index}.png")
-    (folder / "import.toml").write_text(DESCRIPTION)
+    for index, concept in enumerate(("star", "star", "circle", "circle")):
+        if f"references/{concept}" not in description:
+            continue
+        path = folder / "references" / concept / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        numbered_image(f"reference {index}", (120, 128)).save(path)
+    (folder / "import.toml").write_text(description)
     import_images(folder, root / "run")
     return root / "run"
 
@@ -72,9 +93,10 @@ def measured(root: Path, weights: Mapping[str, Path]) -> dict[str, Entry]:
     """Return signature and values of every registered metric of images and of sets."""
     run = make_golden_run(root)
     entries: dict[str, Entry] = {}
+    entries |= measured_concepts(root / "concepts", weights)
     for preset in (None, *PRESETS):
         cards = [card for key, card in golden_cards().items() if (preset and key.endswith(f" {preset}")) or key == card.name]
-        names = [card.name for card in cards if preset is None or card.name in PRESETS[preset]]
+        names = [card.name for card in cards if (preset is None or card.name in PRESETS[preset]) and card.needs != "concepts"]
         result = score_run(run, names, weights=weights, device="cpu", **({"preset": preset} if preset else {}))
         if result.problems or result.missing:
             raise AssertionError(f"not scored: {[*result.problems, *result.missing.items()]}")
@@ -86,6 +108,16 @@ def measured(root: Path, weights: Mapping[str, Path]) -> dict[str, Entry]:
     for row in sets.rows:
         entries[row.metric] = _entry(row.signature, [row.value])
     return entries
+
+
+def measured_concepts(root: Path, weights: Mapping[str, Path]) -> dict[str, Entry]:
+    """Return signature and values of every registered concept metric."""
+    names = [name for name, card in METRICS.items() if card.needs == "concepts"]
+    result = score_run(make_golden_run(root, CONCEPTS), names, weights=weights, device="cpu")
+    if result.problems or result.missing:
+        raise AssertionError(f"not scored: {[*result.problems, *result.missing.items()]}")
+    rows = {name: [row for row in result.rows if row.metric == name] for name in names}
+    return {name: _entry(group[0].signature, [row.value for row in group]) for name, group in rows.items()}
 
 
 def _entry(signature: str, values: list[float]) -> Entry:

@@ -95,6 +95,8 @@ def save_every_model(root: Path) -> dict[str, Path]:
     paths["brisque"] = root / "brisque.pth"
     vectors = torch.from_numpy(uniform("brisque vectors", 20 * 36)).reshape(20, 36).float()
     torch.save((torch.from_numpy(uniform("brisque coefficients", 20) - 0.3).float(), vectors), paths["brisque"])
+    paths["detector"] = root / "detector.json"
+    paths["detector"].write_text('{"model_type": "flat_background", "dilation": 1}')
     paths |= {"inception": _inception(root / "inception.pth"), "vae": _vae(root / "vae")}
     return paths
 

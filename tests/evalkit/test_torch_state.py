@@ -15,7 +15,7 @@ from evalkit.metric_spec.pixel_metric import Measure
 from evalkit.metrics import METRICS
 from evalkit.metrics.models import known_models
 from evalkit.scoring.metric_models import load_models
-from evalkit.scoring.model_calls import compare, encode, prepare
+from evalkit.scoring.model_calls import compare, encode, judge, prepare
 from tests.evalkit.numbered_weights import numbered_image
 
 # Their nets have 23 to 62 million parameters: `make slow` runs them.
@@ -88,6 +88,8 @@ def outputs(name, weights):
     inputs = [prepare(name, model, Pixels(numbered_image(f"state {index}", size))) for index in range(2)]
     if hasattr(model, "compare"):
         return [np.float64(compare(name, model, *inputs))]
+    if hasattr(model, "detect"):
+        return [judge(name, model, image, ("a star", "a heart")) for image in inputs]
     batch = inputs[: model.largest_batch]
     values = [encode(name, model, batch)]
     if hasattr(model, "texts"):
