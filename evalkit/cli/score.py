@@ -1,6 +1,6 @@
 """The command `evalkit score`: metrics of a run's images, or of any images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +27,12 @@ def score(
     ] = None,
     against: Annotated[
         Path | None, typer.Option("--against", help="A second folder: compare its images with those of the same name.")
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option("--prompts", help="Images without a run: a .csv or .jsonl of file and prompt, or one text.")
+    ] = None,
+    references: Annotated[
+        Path | None, typer.Option("--references", help="Images without a run: a folder of references, or one per concept.")
     ] = None,
     preset: Annotated[
         str, typer.Option("--preset", help="Scoring convention: dreambooth, custom_diffusion, clipscore, ...")
@@ -69,8 +75,10 @@ def score(
         raise UserError(
             "--shard and --ray: these distribute the cases of a run; create one with `evalkit import FOLDER --run RUN`"
         )
+    if run is not None and (prompts or references):
+        raise UserError(f"--prompts and --references: {run} has its own; remove them")
     part = Shard.parse(shard) if shard else None
-    cards = _selected(metrics, plugin or (), run)
+    cards = _selected(metrics, plugin or (), run, prompts=bool(prompts), references=bool(references))
     given = parse_options(weights or ())
     images = find_images(paths) if run is None else []
     scored: ScoringResult[RunScore] | ScoringResult[ImageScore]
@@ -81,6 +89,10 @@ def score(
                 run, cards, preset=preset, weights=given, device=device, batch_size=batch_size, progress=progress,
                 shard=part, ray=ray, in_memory=False,
             )  # fmt: skip
+        elif prompts or references:
+            scored = _score_loose(
+                images, cards, prompts, references, preset=preset, weights=given, device=device, batch_size=batch_size, out=out
+            )
         else:
             scored = score_files(images, cards, weights=given, device=device, batch_size=batch_size, out=out, progress=progress)
     print_scores(scored, as_json=as_json)
@@ -127,7 +139,37 @@ def _compare(
         raise typer.Exit(1)
 
 
-def _selected(names: str | None, plugins: Sequence[Path], run: Path | None) -> "list[MetricCard]":
+def _score_loose(
+    images: Sequence[Path],
+    cards: "Sequence[MetricCard]",
+    prompts: str | None,
+    references: Path | None,
+    *,
+    preset: str,
+    weights: Mapping[str, Path],
+    device: str | None,
+    batch_size: int,
+    out: Path | None,
+) -> "ScoringResult[ImageScore]":
+    """Score images that belong to no run with prompts and references."""
+    from evalkit.cli.score_inputs import prompts_of, references_of
+    from evalkit.run.feature_cache import own_folder
+    from evalkit.run.score_table import ImageScore, write_rows
+    from evalkit.scoring.result import ScoringResult
+    from evalkit.scoring.scorer import Scorer
+
+    texts = prompts_of(images, prompts) if prompts is not None else None
+    groups = references_of(references) if references is not None else None
+    cache = own_folder() / "features.sqlite"
+    with Scorer(cards, preset=preset, weights=weights, device=device, batch_size=batch_size, cache=cache) as scorer:
+        scores = scorer(images, prompts=texts, references=groups, on_error="skip")
+    path = write_rows(out, ImageScore, scores) if out is not None else None
+    return ScoringResult(path, list(scores), problems=scores.problems, notes=scores.notes, tally=scores.counts)
+
+
+def _selected(
+    names: str | None, plugins: Sequence[Path], run: Path | None, *, prompts: bool, references: bool
+) -> "list[MetricCard]":
     """Return the metrics named; without names all whose inputs the run (or loose images) provide, and the plug-ins'."""
     from evalkit.errors import UserError
     from evalkit.metrics import METRICS
@@ -146,4 +188,9 @@ def _selected(names: str | None, plugins: Sequence[Path], run: Path | None) -> "
     own = [card for name, card in known.items() if name not in known_metrics()]
     if run is not None:
         return [*default_metrics(Manifest.load(run)), *own]
-    return [card for card in (*METRICS.values(), *own) if not card.on_request and needs_run(card) is None]
+    served = {"prompt": prompts, "text_image": prompts, "references": references, "image_pair": references}
+    return [
+        card
+        for card in (*METRICS.values(), *own)
+        if not card.on_request and (needs_run(card) is None or served.get(card.needs, False))
+    ]

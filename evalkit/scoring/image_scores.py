@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit.errors import UserError
 from evalkit.plural import plural
 from evalkit.run.score_table import ImageScore
-from evalkit.scoring.image_requests import ScoringProblem
+from evalkit.scoring.image_requests import ExtractionCounts, ScoringProblem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +27,8 @@ class ImageScores(list[ImageScore]):
         self.indices: list[int] = []
         self.problems = list(problems)
         self.notes = list(notes)
+        # decoded images and forward passes
+        self.counts = ExtractionCounts()
 
     def add(self, index: int, row: ImageScore) -> None:
         """Append the row of the image at `index`."""

@@ -207,7 +207,9 @@ def _couples(left: Any, right: Any, scores: PairScores) -> list[tuple[str, Image
         own, theirs = _by_name(Path(left)), _by_name(Path(right))
         scores.unmatched = [str(path) for name, path in own.items() if name not in theirs]
         scores.unmatched += [str(path) for name, path in theirs.items() if name not in own]
-        couples = [(name, path, theirs[name]) for name, path in own.items() if name in theirs]
+        couples: list[tuple[str, ImageInput, ImageInput]] = [
+            (name, path, theirs[name]) for name, path in own.items() if name in theirs
+        ]
         if not couples:
             raise UserError(f"{left} and {right}: no image has the same name in both; names are compared without suffix")
         return couples

@@ -212,6 +212,7 @@ class Scorer:
         wanted = [request for group in (*shown.values(), requests) for request in group if request is not None]
         counts = extract(wanted, self._models, store, batch_size=self.batch_size, workers=self.workers)
         scores = ImageScores(problems=[*problems, *counts.problems], notes=counts.told())
+        scores.counts = counts
         self._encode_texts(texts, store)
         for index, request in enumerate(requests):
             if request is None:
