@@ -36,7 +36,7 @@ def prompts_of(images: Sequence[Path], given: str) -> list[str]:
         name, prompt = _value(row, FILE_COLUMNS), _value(row, PROMPT_COLUMNS)
         if not name or not prompt or not prompt.strip():
             raise UserError(f"{path}: row {number} has no file or no prompt; name the columns file and prompt")
-        if prompts.setdefault(name.strip().lstrip("./"), prompt) != prompt:
+        if prompts.setdefault(name.strip().removeprefix("./"), prompt) != prompt:
             raise UserError(f"{path}: row {number} gives {name} another prompt than an earlier row; remove one")
     matched = [_prompt(image, prompts) for image in images]
     missing = [image for image, prompt in zip(images, matched, strict=True) if prompt is None]

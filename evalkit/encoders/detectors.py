@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from evalkit.encoders.forward import building, read_state
+from evalkit.encoders.forward import building
 from evalkit.errors import UserError, first_line, unknown
 from evalkit.io.atomic_files import sha256_bytes, sha256_file
 from evalkit.metric_spec.signature import ModelRecipe, stamp
@@ -177,17 +177,19 @@ class OpenVocabularyDetector:
     @cached_property
     def net(self) -> Any:  # noqa: ANN401 -- transformers' own type
         """Return the net with its weights, in evaluation mode."""
-        from transformers import AutoConfig, AutoModelForZeroShotObjectDetection
+        import torch
+        from transformers import AutoModelForZeroShotObjectDetection
 
         with building():
-            config = AutoConfig.from_pretrained(self.folder, local_files_only=True)
-            net = AutoModelForZeroShotObjectDetection.from_config(config)
-        try:
-            missing = net.load_state_dict(read_state(self.weights.file), strict=False).missing_keys
-        except RuntimeError as error:
-            raise UserError(f"{self.weights.file}: is not what {CONFIG} describes ({first_line(error)})") from error
+            try:
+                net, loaded = AutoModelForZeroShotObjectDetection.from_pretrained(
+                    self.folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
+                )
+            except (OSError, RuntimeError, ValueError) as error:
+                raise UserError(f"{self.folder}: is not what its {CONFIG} describes ({first_line(error)})") from error
+        missing = sorted(loaded["missing_keys"])
         if missing:
-            raise UserError(f"{self.weights.file}: lacks {len(missing)} tensors, the first is {missing[0]}")
+            raise UserError(f"{self.weights.file}: lacks {len(missing)} tensors, the first is {missing[0]}; download it again")
         return net.to(self.device).eval().requires_grad_(False)
 
 

@@ -52,7 +52,8 @@ class ConceptScore:
     """One concept in one image; identity, margin and phrase score are None if no box was assigned.
 
     `margin` is the box's similarity to its own concept minus the largest similarity to another concept of the case, None in
-    cases of one concept. `count` is the number of boxes of the concept's phrase that resemble it most.
+    cases of one concept. `count` is the number of boxes that show the concept's phrase and resemble no other concept of the
+    case more.
     """
 
     presence: bool
@@ -106,11 +107,12 @@ def assess(detections: Detections, concepts: Sequence[ConceptReference]) -> Imag
     allowed = np.stack([scores[:, one.phrase] >= one.detection_threshold for one in concepts], axis=1)
     rows, columns = linear_sum_assignment(np.where(allowed, similarity, FORBIDDEN), maximize=True)
     assigned = {int(column): int(row) for row, column in zip(rows, columns, strict=True) if allowed[row, column]}
+    # each box counts once, for the concept that it resembles most among those whose phrase it shows
+    nearest = np.where(allowed, similarity, FORBIDDEN).argmax(axis=1)
+    counts = [int((allowed[:, column] & (nearest == column)).sum()) for column in range(len(concepts))]
     results = {}
     for column, concept in enumerate(concepts):
-        same = [other for other, one in enumerate(concepts) if one.phrase == concept.phrase]
-        nearest = np.array(same)[similarity[:, same].argmax(axis=1)] if len(similarity) else np.empty(0)
-        count = int((allowed[:, column] & (nearest == column)).sum())
+        count = counts[column]
         box = assigned.get(column)
         if box is None:
             results[concept.name] = ConceptScore(False, count, None, None, None)
@@ -124,17 +126,17 @@ def assess(detections: Detections, concepts: Sequence[ConceptReference]) -> Imag
     return ImageConcepts(
         results,
         all(score.presence for score in results.values()),
-        _duplicates(allowed, concepts),
+        _duplicates(counts, concepts),
         any(margin < 0 for margin in margins) if margins else None,
     )
 
 
-def _duplicates(allowed: "NDArray[np.bool_]", concepts: Sequence[ConceptReference]) -> int:
+def _duplicates(counts: Sequence[int], concepts: Sequence[ConceptReference]) -> int:
     """Return the boxes beyond one per concept, summed over phrases."""
     extra = 0
     for phrase in {concept.phrase for concept in concepts}:
         columns = [column for column, concept in enumerate(concepts) if concept.phrase == phrase]
-        extra += max(0, int(allowed[:, columns].any(axis=1).sum()) - len(columns))
+        extra += max(0, sum(counts[column] for column in columns) - len(columns))
     return extra
 
 

@@ -24,7 +24,7 @@ def concept_presence(weights: Weights, device: str) -> ConceptCrops:
     needs="concepts", weights=DETECTOR, crops=CROPS, on_request=True,
 )  # fmt: skip
 def concept_count(weights: Weights, device: str) -> ConceptCrops:
-    """How many detected objects have the concept's phrase and resemble it more than others of the same phrase."""
+    """How many detected objects have the concept's phrase and resemble no other concept of the case more."""
     return load_concept_crops(weights, device)
 
 

@@ -31,7 +31,7 @@ def save_owl(folder, kind):
     import transformers
 
     stem = {"owlvit": "OwlViT", "owlv2": "Owlv2"}[kind]
-    tokenizer = transformers.AutoTokenizer.from_pretrained(TOKENIZER)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(TOKENIZER, model_max_length=16)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     text = {**sizes, "vocab_size": len(tokenizer), "max_position_embeddings": 16}
     text |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
@@ -62,8 +62,8 @@ def save_grounding_dino(folder):
     )  # fmt: skip
     text = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     config = transformers.GroundingDinoConfig(
-        backbone_config=backbone, text_config={**text, "vocab_size": len(words)}, d_model=16, encoder_layers=1,
-        decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16,
+        backbone_config=backbone, text_config={**text, "vocab_size": len(words)}, d_model=32, encoder_layers=1,
+        decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16,
         num_queries=12,
     )  # fmt: skip
     with torch.random.fork_rng():
