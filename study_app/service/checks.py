@@ -1,7 +1,7 @@
 """Quality checks of a participant: null pairs, repeats, gold comparisons, attention checks."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -218,26 +218,35 @@ def _attention(
 ) -> PlannedCheck:
     """Plan a reference of a concept of some case next to references of concepts that are not in the case.
 
-    The page has the case's concepts and question, so it looks like any comparison. If no concept is outside the case, the page
-    has one concept.
+    The page has the case's concepts and question, so it looks like any comparison. If no case leaves enough pictures outside,
+    the page has one concept.
     """
     pictured = {concept.id: concept for concept in concepts_with_references(session, person.study_id)}
     cases = _cases(session, person.study_id)
-    case_id: int | None = rng.choice(sorted(cases))
-    inside = [pictured[concept] for concept in cases[case_id] if concept in pictured] if case_id is not None else []
-    others = [concept for concept in pictured.values() if concept not in inside]
-    if not inside or not others:
-        case_id, (asked, *others) = None, rng.sample(list(pictured.values()), len(pictured))
+    # a page with fewer places than any other would be recognised
+    eligible = [case for case in sorted(cases) if _has_distractors(pictured, cases[case], design.at_once - 1)]
+    case_id = rng.choice(eligible) if eligible else None
+    if case_id is None:
+        asked, *others = rng.sample(list(pictured.values()), len(pictured))
     else:
-        asked = rng.choice(inside)
+        asked = rng.choice([pictured[concept] for concept in cases[case_id] if concept in pictured])
+        others = [concept for concept in pictured.values() if concept.id not in cases[case_id]]
         rng.shuffle(others)
     pool = [rng.choice(other.references) for other in others]
     pool += [picture for other in others for picture in other.references if picture not in pool]
+    while len(pool) < design.at_once - 1:
+        pool += pool
     shown = [asked.references[-1], *pool[: design.at_once - 1]]
     rng.shuffle(shown)
     expected = places(len(shown))[shown.index(asked.references[-1])]
     references = tuple(picture.id for picture in shown)
     return PlannedCheck("attention", references=references, expected=expected, concept=asked, case_id=case_id)
+
+
+def _has_distractors(pictured: Mapping[int, PicturedConcept], case: Collection[int], wanted: int) -> bool:
+    """Return whether a case has a pictured concept, and the concepts outside it have so many pictures."""
+    outside = sum(len(concept.references) for concept in pictured.values() if concept.id not in case)
+    return outside >= wanted and any(concept in pictured for concept in case)
 
 
 def _cases(session: Session, study_id: int) -> dict[int, tuple[int, ...]]:

@@ -98,6 +98,7 @@ def test_the_way_back_opens_when_all_is_done(served) -> None:
     assert client.get("/done").headers["location"] == "/"
     with read(service.database) as session:
         participant = session.scalars(select(Participant)).one()
+    service.answer(participant.id, service.trial(participant.id), "left", Timing())
     service.finish_step(participant.id, "finished_at")
     code = participant.completion_code
     assert client.get("/done").headers["location"] == f"https://app.prolific.com/submissions/complete?cc={code}"

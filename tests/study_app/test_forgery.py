@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from db.session import Database, open_database, write
 from db.utc import utc_now
 from evalkit.errors import UserError
+from study_app.conduct import export_archive
 from study_app.conduct.actions import erase, exclude, include, lock
 from study_app.conduct.export import export_study
 from study_app.conduct.export_archive import sums_of, write_archive
@@ -286,12 +287,13 @@ def test_odd_bytes_give_one_line(honest: Path, tmp_path: Path, name: str, data: 
     assert "\n" not in str(caught.value)
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_archive, "MOST_BYTES", 2**20)
     with (
         zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as bundle,
         bundle.open("x.csv", "w", force_zip64=True) as file,
     ):
-        for _ in range(50):
-            file.write(bytes(100 * 2**20))
+        for _ in range(5):
+            file.write(bytes(2**20))
     with pytest.raises(UserError, match="implausibly large"):
         verify_export(tmp_path / "bomb.zip")
