@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from generation.lora.factors import Factors, Lora
+from generation.merge.calibration import Moments
 from generation.merge.method_inputs import Layer
 from generation.merge.methods import MERGE_METHODS
 
@@ -42,6 +43,20 @@ def merged(method: str, weights: tuple[float, ...], **parameters: object) -> lis
     return results
 
 
+def fitted(count: int, **parameters: object) -> list[Tensor]:
+    """Return gradient fusion of one layer of width 320 after `count` correlated inputs of each LoRA."""
+    generator = torch.Generator().manual_seed(1)
+    parts = [Factors(torch.randn(RANK, 320, generator=generator), torch.randn(320, RANK, generator=generator)) for _ in WEIGHTS]
+    moments = Moments([part.down for part in parts], hidden=False)
+    for number in range(len(parts)):
+        # activations of real layers have few strong directions
+        mixing = torch.diag(1 / torch.arange(1.0, 321)) @ torch.linalg.qr(torch.randn(320, 320, generator=generator))[0]
+        moments.add(torch.randn(count, 320, generator=generator) @ mixing, number)
+    layer = Layer("unet.0", 0, WEIGHTS, range(len(parts)))
+    result: Factors = MERGE_METHODS["gradient_fusion"].function(parts, layer, moments, **parameters)
+    return [result.dense()]
+
+
 def distance(one: list[Tensor], other: list[Tensor]) -> float:
     """Return ||one - other|| / ||other|| over all layers."""
     difference = sum(float((a - b).square().sum()) for a, b in zip(one, other, strict=True))
@@ -64,11 +79,17 @@ def main() -> None:
             {"mean": "weights"},
         ),
     ]
+    rows.append(("tsv", "core space", "dense (authors)", equal, {}, {"space": "dense"}))
     print("| method | ours | variant | relative distance |\n|---|---|---|---|")
     for name, ours, variant, weights, shared, other in rows:
         method = name.partition(",")[0]
         found = distance(merged(method, weights, **shared), merged(method, weights, **shared, **other))
         print(f"| {name} | {ours} | {variant} | {found:.2f} |")
+    for count in (32, 4096):
+        closed, searched = (fitted(count, solver=solver) for solver in ("closed", "lbfgs"))
+        print(
+            f"| gradient_fusion, {count} inputs | closed form | L-BFGS, 50 steps (paper) | {distance(searched, closed):.2f} |"
+        )
 
 
 if __name__ == "__main__":

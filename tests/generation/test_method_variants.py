@@ -92,3 +92,21 @@ def test_a_layer_of_one_lora_may_be_passed_through(method: str) -> None:
     moments = Moments([part.down], hidden=found.needs == "hidden")
     assert found.function([part], layer, moments, alone="keep") is part
     assert float(fitted.dense().norm() / part.dense().norm()) < 0.95
+
+
+def test_tsv_in_dense_space_is_the_authors_equation() -> None:
+    """Stack the first min(outputs, inputs) / k singular vectors of every dense change; replace both stacks by polar factors."""
+    layer, changes = (
+        Layer("unet.a", 0, (1.0,) * len(PARTS), range(len(PARTS))),
+        [part.up.double() @ part.down.double() for part in PARTS],
+    )
+    triples = [torch.linalg.svd(change, full_matrices=False) for change in changes]
+    count = min(changes[0].shape) // len(changes)
+    u = torch.cat([left[:, :count] for left, _, _ in triples], dim=1)
+    s = torch.cat([values[:count] for _, values, _ in triples])
+    v = torch.cat([right[:count] for _, _, right in triples])
+    polar = [left @ right for left, _, right in (torch.linalg.svd(stack, full_matrices=False) for stack in (u, v))]
+    expected = polar[0] @ torch.diag(s) @ polar[1]
+    dense = MERGE_METHODS["tsv"].function(PARTS, layer, space="dense").dense()
+    assert close(dense, expected.float(), atol=1e-4)
+    assert float((dense - MERGE_METHODS["tsv"].function(PARTS, layer).dense()).norm() / dense.norm()) > 0.05

@@ -32,8 +32,9 @@ def gradient_fusion(
     With G = sum_i X_i X_i^T the solution is W0 + sum_i Delta_i X_i X_i^T (G + ridge tr(G) / n)^-1. It is a LoRA, since each
     term keeps its B_i. The ridge regularises towards W0, as early stopping does; 1e-3 is ours. `solver = "lbfgs"` is the
     paper's: L-BFGS from W0 for `iterations` steps (50 there for most layers) without a ridge. It stays in the span of the B_i,
-    so its result is a LoRA too. The paper calibrates text encoders on its new words only; here every position counts, since
-    the denoiser reads all.
+    so its result is a LoRA too. It is 0.12 from the closed form after 32 inputs per LoRA and 0.59 after 4096, on inputs whose
+    spectrum falls as 1/n (`python -m benchmarks.method_variants`). The paper calibrates text encoders on its new words only;
+    here every position counts, since the denoiser reads all.
 
     A layer that one LoRA alone adapts is fitted too, so inputs of the other LoRAs shrink it; `alone = "keep"` passes it
     through, as the authors' code does.
