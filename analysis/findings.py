@@ -16,9 +16,10 @@ from analysis.metrics.paired import Measured, MetricResult, mean_of, measure
 from analysis.results import Result
 from analysis.titles import Titles
 from analysis.votes.agreement import Agreement, agreement_of, noise_ceiling
+from analysis.votes.arm_strengths import ArmStrengths, arm_strengths
 from analysis.votes.nway import Several, several_of
 from analysis.votes.preference import Preference, preferences
-from analysis.votes.vote_models import ArmStrengths, VoteModel, arm_strengths, vote_model
+from analysis.votes.vote_models import VoteModel, vote_model
 
 if TYPE_CHECKING:
     from analysis.planning.preregistration import FrozenPlan

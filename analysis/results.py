@@ -37,6 +37,14 @@ class Result:
         return frame_of([self])
 
 
+def reason_of(error: Exception) -> str:
+    """Return what an error states, as a sentence for readers of a report: without the place in the code and the advice."""
+    text = str(error).split("; ")[0]
+    for where in ("mixed model: ", "random effects: ", "strengths: ", "comparisons: "):
+        text = text.removeprefix(where)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def frame_of(results: Iterable[Result]) -> "pd.DataFrame":
     """Return the rows of several results, one below the other."""
     import pandas as pd

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.contrast import ALPHA
 from analysis.inference.concept_sets import Codes, ConceptSets, Floats
+from analysis.inference.finite_values import check_finite, check_rows
 from evalkit.errors import UserError
 
 # Draws whose counts fit into a processor's cache.
@@ -35,6 +36,8 @@ def cluster_counts(clusters: int, draws: int, rng: np.random.Generator) -> Itera
 
 def cluster_bootstrap(values: Floats, cluster: Codes, draws: int, rng: np.random.Generator) -> Floats:
     """Return the mean of `values` in every draw of whole clusters with replacement; clusters are taken for independent."""
+    check_finite("bootstrap", values)
+    check_rows("bootstrap", len(values), cluster=cluster)
     codes = np.unique(cluster, return_inverse=True)[1]
     sums = np.column_stack([np.bincount(codes, values), np.bincount(codes).astype(np.float64)])
     totals = np.concatenate([counts @ sums for counts in cluster_counts(len(sums), draws, rng)])

@@ -13,9 +13,9 @@ from analysis.contrast import ALPHA, Contrast, ScopedResult
 from analysis.inference.cautions import cautions
 from analysis.inference.concept_sets import Codes, ConceptSets, Floats
 from analysis.inference.equivalence_test import equivalence_of_mean, equivalence_of_share
+from analysis.inference.finite_values import check_finite
 from analysis.inference.scoped_variance import DependentRows, Scope, ScopedVariance
 from analysis.inference.share_intervals import ClusteredShares
-from evalkit.errors import UserError
 
 DYADIC = "t, dyadic + participant, max-rule"
 DYADIC_ALONE = "t, dyadic, max-rule"
@@ -102,9 +102,7 @@ def contrast_of_mean(
     empty = Contrast(first, second, measure, scale, None, null, None, None, len(values), (), "none", (), margin=margin)
     if not len(values):
         return replace(empty, notes=("There are no rows to compare.",))
-    if not np.isfinite(values).all():
-        bad = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise UserError(f"{measure}: value {bad + 1} of {len(values)} is {values[bad]}; give finite numbers only")
+    check_finite(measure, values)
     rows = DependentRows(comparison, sets, participant)
     contrast = replace(empty, estimate=float(values.mean()), effective_participants=rows.effective_participants)
     if rows.primary is None:

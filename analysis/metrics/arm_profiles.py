@@ -12,6 +12,7 @@ import numpy as np
 
 from analysis.inference.bootstrap import crossed_weights, percentile_interval
 from analysis.inference.concept_sets import MIN_CONCEPTS, Floats
+from analysis.inference.finite_values import check_finite
 from analysis.metrics.paired import Measured
 from analysis.results import Result
 from evalkit.errors import UserError
@@ -40,6 +41,7 @@ def middle_mean(values: Floats, weights: Floats | None = None) -> float:
 
     With weights of one and a number of rows divisible by four this is the mean without the lowest and the highest quarter.
     """
+    check_finite("interquartile mean", values)
     order = np.argsort(values, kind="stable")
     held = np.ones(len(values)) if weights is None else weights
     return float(_middle(values[order], held[order]))

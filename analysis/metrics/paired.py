@@ -8,8 +8,13 @@ import numpy as np
 
 from analysis.contrast import Contrast, holm
 from analysis.inference.concept_sets import Codes, ConceptSets, Floats
+from analysis.inference.finite_values import check_finite, check_rows
 from analysis.inference.mean_contrast import contrast_of_mean
 from analysis.results import Result
+from evalkit.errors import UserError
+
+# Differences smaller than this part of the values they are made of are rounding.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,14 @@ class Measured:
     """Cells dropped because an arm lacked its score there."""
     cells: tuple[tuple[str, int], ...] = ()
     """Case and seed of each row; empty where they are not known."""
+
+    def __post_init__(self) -> None:
+        """Refuse scores that are not finite, and rows or columns without a set or an arm."""
+        check_finite(self.metric, self.values, "score")
+        check_rows(self.metric, len(self.values), sets=self.sets.codes)
+        if self.values.ndim != 2 or self.values.shape[1] != len(self.arms):
+            shape = " x ".join(map(str, self.values.shape))
+            raise UserError(f"{self.metric}: scores are {shape}, arms {len(self.arms)}; give a row per cell, a column per arm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +94,23 @@ def mean_of(values: Floats, sets: ConceptSets, metric: str, arm: str) -> Contras
 
 def paired_contrast(data: Measured, first: str, second: str) -> Contrast:
     """Return the mean difference first - second over the cells, with d_z = mean / sd of the differences."""
-    difference = data.values[:, data.arms.index(first)] - data.values[:, data.arms.index(second)]
+    one, other = (data.values[:, data.arms.index(arm)] for arm in (first, second))
+    difference = one - other
     found = contrast_of_mean(
         difference, _cells(difference), data.sets,
         first=first, second=second, measure=data.metric, scale=f"difference in {data.metric}", null=0.0,
         other_scopes=True,
     )  # fmt: skip
-    spread = float(np.std(difference, ddof=1)) if len(difference) > 1 else 0.0
-    return replace(found, effect_size=float(difference.mean()) / spread if spread > 0 else None)
+    return replace(found, effect_size=standardized_mean(difference, float(np.abs(data.values).max(initial=0.0))))
+
+
+def standardized_mean(differences: Floats, scale: float) -> float | None:
+    """Return d_z, the mean over the standard deviation; None if the differences are constant.
+
+    `scale` is the largest absolute value the differences were made of: what differs by its rounding only is constant.
+    """
+    spread = float(np.std(differences, ddof=1)) if len(differences) > 1 else 0.0
+    return float(differences.mean()) / spread if spread > ROUNDING * scale else None
 
 
 def _cells(values: Floats) -> Codes:

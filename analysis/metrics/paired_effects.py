@@ -14,12 +14,15 @@ from scipy import stats
 
 from analysis.contrast import ALPHA
 from analysis.inference.concept_sets import Codes, Floats
-from analysis.metrics.paired import Measured
+from analysis.inference.finite_values import check_finite
+from analysis.metrics.paired import ROUNDING, Measured, standardized_mean
 from analysis.results import Result
 from evalkit.errors import UserError
 
 FLIPS = 9_999
 SEED = 20_09
+# Up to here all signs are enumerated: 2^13 sums of each half.
+ENUMERATED = 26
 # Up to here the signed-rank distribution is exact.
 EXACT = 50
 
@@ -60,8 +63,9 @@ def paired_effect(data: Measured, first: str, second: str, flips: int = FLIPS, s
     columns = [by_set(data.values[:, data.arms.index(arm)], data.sets.codes) for arm in (first, second)]
     if not len(columns[0]):
         raise UserError(f"{data.metric}: no case and seed has scores of both {first} and {second}")
+    scale = float(np.abs(data.values).max())
     difference = columns[0] - columns[1]
-    spread = float(np.std(difference, ddof=1)) if len(difference) > 1 else 0.0
+    difference[np.abs(difference) <= ROUNDING * scale] = 0.0
     interval = hodges_lehmann_interval(difference)
     note = ""
     if not difference.any():
@@ -75,7 +79,7 @@ def paired_effect(data: Measured, first: str, second: str, flips: int = FLIPS, s
         second,
         len(difference),
         float(difference.mean()),
-        float(difference.mean()) / spread if spread > 0 else None,
+        standardized_mean(difference, scale),
         rank_biserial(difference) if difference.any() else None,
         float(np.mean((np.sign(difference) + 1) / 2)),
         float(np.median(_walsh(difference))),
@@ -94,19 +98,41 @@ def by_set(values: Floats, codes: Codes) -> Floats:
 
 
 def sign_flip_test(differences: Floats, flips: int, rng: np.random.Generator) -> float:
-    """Return the two-sided p of a mean difference of zero, by flipping signs at random (Fisher 1935).
+    """Return the two-sided p of a mean difference of zero, by flipping signs (Fisher 1935).
 
-    The observed signs count as one flip (Phipson and Smyth 2010), so p is never below 1 / (flips + 1).
+    All signs of up to `ENUMERATED` differences are counted, so that p has no seed. Of more, `flips` random ones are: the
+    observed signs count as one of them (Phipson and Smyth 2010), so p is never below 1 / (flips + 1).
     """
+    check_finite("sign-flip test", differences, "difference")
     size, seen = len(differences), abs(float(differences.sum()))
+    if size <= ENUMERATED:
+        return _all_flips(differences, seen)
     width = (size + 7) // 8
     bits = np.unpackbits(rng.integers(0, 256, (flips, width), dtype=np.uint8), axis=1, count=size)
     sums = np.abs(2.0 * (bits.astype(np.float32) @ differences.astype(np.float64)) - float(differences.sum()))
     return float((np.count_nonzero(sums >= seen * (1 - 1e-12)) + 1) / (flips + 1))
 
 
+def _all_flips(differences: Floats, seen: float) -> float:
+    """Return the share of all signs whose sum is at least as far from zero; sums of two halves are added by counting."""
+    halves = []
+    for part in np.array_split(differences, 2):
+        sums = np.zeros(1)
+        for value in part:
+            sums = np.concatenate([sums - value, sums + value])
+        halves.append(np.sort(sums))
+    one, other = halves
+    least = seen - 1e-12 * float(np.abs(differences).sum())
+    if least <= 0:
+        return 1.0
+    above = len(other) - np.searchsorted(other, least - one, "left")
+    below = np.searchsorted(other, -least - one, "right")
+    return float((above.sum() + below.sum()) / (len(one) * len(other)))
+
+
 def rank_biserial(differences: Floats) -> float:
     """Return the matched-pairs rank-biserial correlation; zeros are left out."""
+    check_finite("rank-biserial correlation", differences, "difference")
     moved = differences[differences != 0]
     ranks = stats.rankdata(np.abs(moved))
     return float(np.sum(np.sign(moved) * ranks) / ranks.sum())
@@ -114,6 +140,8 @@ def rank_biserial(differences: Floats) -> float:
 
 def cliffs_delta(first: Floats, second: Floats) -> float:
     """Return P(first > second) - P(first < second) over all pairs of unpaired values."""
+    for values in (first, second):
+        check_finite("Cliff's delta", values)
     ordered = np.sort(second)
     below, upto = np.searchsorted(ordered, first, "left"), np.searchsorted(ordered, first, "right")
     return float(np.mean(below + upto) / len(second) - 1.0)
@@ -129,6 +157,7 @@ def hodges_lehmann_interval(differences: Floats) -> tuple[float, float] | None:
 
     Exact up to 50 differences, normal beyond. None if there are too few.
     """
+    check_finite("Hodges-Lehmann interval", differences, "difference")
     n = len(differences)
     total = n * (n + 1) // 2
     if n <= EXACT:

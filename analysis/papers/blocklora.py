@@ -176,9 +176,9 @@ def vote_shares(findings: Findings) -> list[Contrast]:
 
 
 def chosen_among_all(findings: Findings, arms: Sequence[str]) -> list[float | None]:
-    """Return the chance of each arm to be chosen among all, where their strengths are known."""
+    """Return the chance of each arm to be chosen among all, if all have a finite strength."""
     fit = findings.strengths.fit if findings.strengths is not None else None
-    if fit is None:
+    if fit is None or not set(arms) <= set(fit.arms):
         return [None] * len(arms)
     strength = dict(zip(fit.arms, fit.estimates.tolist(), strict=False))
     weights = np.exp([strength[arm] for arm in arms])

@@ -9,7 +9,8 @@ from analysis.report.study_tables import difference_rows
 from analysis.report.table import Column, TableCell
 from analysis.report.table_cells import arm_cell, error_words, interval_cell, pair_cell, plain_cell
 from analysis.report.table_spec import Section, TableContent, report_table
-from analysis.votes.vote_models import SIDE, ArmStrengths, VoteModel
+from analysis.votes.arm_strengths import ArmStrengths, StrengthBound
+from analysis.votes.vote_models import SIDE, VoteModel
 from evalkit.plural import plural
 
 # Quasi standard errors that miss a difference's error by more than this are not to be trusted.
@@ -89,8 +90,21 @@ def strengths_table(findings: Findings) -> TableContent | None:
         )
         for value, arm, error in ranked
     )
+    above = tuple(_bound_row(bound) for bound in strengths.bounds if bound.at_least)
+    rows = (*above, *rows, *(_bound_row(bound) for bound in strengths.bounds if not bound.at_least))
     columns = (Column("arm", "words"), Column("log strength"), Column("quasi-SE"), Column("chance against an average arm"))
     return TableContent(columns, rows, _strength_notes(strengths), findings.simulated)
+
+
+def _bound_row(bound: StrengthBound) -> tuple[TableCell, ...]:
+    sign = "≥" if bound.at_least else "≤"
+    chance = None if bound.bound is None else 1.0 / (1.0 + math.exp(-bound.bound))
+    return (
+        arm_cell(bound.arm),
+        TableCell(ABSENT if bound.bound is None else f"{sign} {number(bound.bound, 2)}", (("", bound.bound),)),
+        plain_cell(None, ABSENT),
+        TableCell(ABSENT if chance is None else f"{sign} {number(100 * chance, 0)} %", (("", chance),)),
+    )
 
 
 def _strength_notes(strengths: ArmStrengths) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from analysis.findings import Findings
 from analysis.number_format import count
 from analysis.report.figure_spec import FigureContent, report_figure
 from analysis.report.figure_style import BAND, BLUE, GREY, ORANGE, SETTINGS, canvas, legend_below, mark
+from analysis.votes.arm_strengths import ArmStrengths
 from analysis.votes.preference import Preference
-from analysis.votes.vote_models import ArmStrengths
 
 # of the normal distribution, for an interval of 95 %
 QUANTILE = 1.96

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from analysis.contrast import ALPHA, Contrast
 from analysis.inference.concept_sets import MIN_CONCEPTS, Codes, ConceptSets, Floats
+from analysis.inference.finite_values import check_finite
 from analysis.inference.mean_contrast import contrast_of_mean
 from analysis.results import Result
 from analysis.votes.preference import CANNOT_TELL, Votes
@@ -35,7 +36,7 @@ class Agreement(Result):
     raw: float | None
     """Share of pairs of judgments of one unit that are equal."""
     kappa: float | None
-    """Fleiss' kappa (1971); only where every unit has equally many judgments."""
+    """Fleiss' kappa (1971); for unequal numbers of judgments Gwet's generalisation of it (2014, chapter 2)."""
     alpha: float | None
     """Krippendorff's alpha, nominal; allows unequal numbers of judgments."""
     note: str = ""
@@ -69,8 +70,9 @@ def agreement(table: NDArray[np.int64]) -> Agreement:
     if np.count_nonzero(table.sum(axis=0)) < 2 or np.count_nonzero(kept.sum(axis=0)) < 2:
         note = "Every judgment was the same, so chance-corrected agreement is undefined."
         return Agreement(len(kept), total, raw, None, None, note)
-    note = "" if np.all(sizes == sizes[0]) else "Comparisons have unequal numbers of judgments, so Fleiss' kappa is undefined."
-    kappa = None if note else _fleiss(kept, raw)
+    equal = np.all(sizes == sizes[0])
+    note = "" if equal else "Comparisons have unequal numbers of judgments, so kappa is Gwet's generalisation of Fleiss' kappa."
+    kappa = _fleiss(kept, raw) if equal else generalized_kappa(table)
     alpha = krippendorff(table, range(table.shape[1]), "nominal")
     return Agreement(len(kept), total, raw, kappa, alpha, note, gwet_ac1(table))
 
@@ -81,6 +83,19 @@ def _fleiss(table: NDArray[np.int64], raw: float) -> float:
     return (raw - chance) / (1 - chance)
 
 
+def generalized_kappa(table: NDArray[np.int64]) -> float:
+    """Return Fleiss' kappa of a units x categories table with any number of judgments per unit.
+
+    Source: Gwet 2014 (Handbook of Inter-Rater Reliability, chapter 2), as irrCAC computes it: units judged twice give the
+    agreement, all units the frequency of the categories. Raises UserError as `gwet_ac1`, and if all judgments are the same.
+    """
+    agreed, twice, share = _gwet(table)
+    chance = float(np.sum(share.mean(axis=0) ** 2))
+    if chance >= 1.0 - 1e-12:
+        raise UserError("kappa: every judgment was the same, so agreement beyond chance is undefined; report raw agreement")
+    return (float(agreed[twice].mean()) - chance) / (1.0 - chance)
+
+
 def fleiss_null_error(table: NDArray[np.int64]) -> float:
     """Return the standard error of Fleiss' kappa were all judgments random, for the z that other programs print.
 
@@ -89,8 +104,8 @@ def fleiss_null_error(table: NDArray[np.int64]) -> float:
     where kappa is undefined.
     """
     found = agreement(table)
-    if found.kappa is None:
-        raise UserError(f"Fleiss' kappa: {found.note}")
+    if found.kappa is None or found.note:
+        raise UserError(f"error of Fleiss' kappa: needs equally many judgments of every unit; {found.note}")
     kept = table[table.sum(axis=1) >= 2]
     size = found.judgments / found.units
     share: Floats = kept.sum(axis=0) / found.judgments
@@ -109,6 +124,7 @@ def krippendorff(table: NDArray[np.int64], values: Sequence[float], level: Level
     totals = kept.sum(axis=0)
     if np.count_nonzero(totals) < 2:
         raise UserError("Krippendorff's alpha: needs units judged twice and at least two different judgments among them")
+    check_finite("Krippendorff's alpha", np.asarray(values, np.float64))
     apart = _distances(np.asarray(values, np.float64), totals, level)
     sizes = kept.sum(axis=1)
     observed = np.sum(np.einsum("uc,ck,uk->u", kept, apart, kept) / (sizes - 1))

@@ -23,6 +23,9 @@ from analysis.votes.vote_models import VoteModel, vote_model
 DRAWS = 999
 SEED = 20_11
 LOGIT = "log odds of a vote for the first arm"
+# A standard error of rounding only.
+LEAST_ERROR = 1e-9
+ALIKE = "All clusters have the same mean, so no error can be estimated."
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,8 @@ def _two_way(votes: Votes) -> Contrast:
 
 
 def _with_error(found: Contrast, variance: float, df: int, test: str) -> Contrast:
-    if variance <= 1e-24:
-        return _absent(found, "All clusters have the same mean, so no error can be estimated.")
+    if variance <= LEAST_ERROR**2:
+        return _absent(found, ALIKE)
     return t_contrast(found, float(np.sqrt(variance)), df, test, (0.0, 1.0))
 
 
@@ -146,6 +149,8 @@ def _gee(votes: Votes) -> Contrast:
     y = votes.choice[decided][order]
     fit = GEE(y, np.ones((len(y), 1)), groups[order], family=Binomial(), cov_struct=Exchangeable()).fit()
     estimate, error, half = float(fit.params[0]), float(fit.bse[0]), float(stats.norm.isf(ALPHA / 2))
+    if error <= LEAST_ERROR:
+        return _absent(found, ALIKE)
     return replace(
         found, estimate=estimate, interval=(estimate - half * error, estimate + half * error), standard_error=error,
         p=float(2 * stats.norm.sf(abs(estimate) / error)), n=len(y), test="normal, GEE",
@@ -162,6 +167,8 @@ def _bootstrap(votes: Votes, draws: int, seed: int, concepts: bool) -> Contrast:
     rng = np.random.default_rng(seed)
     weights = crossed_weights(votes.sets, draws, rng, votes.participant, concepts)
     means = np.array([float(weight @ votes.choice / weight.sum()) for weight in weights])
+    if float(np.ptp(means)) <= LEAST_ERROR:
+        return _absent(found, ALIKE)
     tail = min(int(np.sum(means <= found.null)), int(np.sum(means >= found.null)))
     people = ("participants", len(np.unique(votes.participant)))
     level = ("concepts", votes.sets.concepts) if concepts else (votes.sets.word, len(votes.sets.members))

@@ -9,8 +9,10 @@ from scipy import stats
 
 from analysis.contrast import ALPHA, Contrast, holm
 from analysis.inference.concept_sets import Codes, ConceptSets, Floats
+from analysis.inference.finite_values import check_finite, check_rows
 from analysis.inference.mean_contrast import contrast_of_mean
 from analysis.results import Result
+from evalkit.errors import UserError
 
 # A judgment as a number: 1 for the first arm, 0 for the second, half a vote for each where a participant cannot tell.
 FIRST, SECOND, CANNOT_TELL = 1.0, 0.0, 0.5
@@ -30,6 +32,16 @@ class Votes:
     sets: ConceptSets
     first_left: NDArray[np.bool_] | None = None
     """Whether the first arm's image stood on the left; None where that is not known."""
+
+    def __post_init__(self) -> None:
+        """Refuse choices that are no vote, and rows without a label."""
+        where, rows = f"votes on {self.first} and {self.second}", len(self.choice)
+        check_finite(where, self.choice, "choice")
+        check_rows(
+            where, rows, comparison=self.comparison, participant=self.participant, sets=self.sets.codes, left=self.first_left
+        )
+        if rows and not 0.0 <= float(self.choice.min()) <= float(self.choice.max()) <= 1.0:
+            raise UserError(f"{where}: a choice is outside 0 to 1; 1 is the first arm, 0 the second, 0.5 cannot tell")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +173,6 @@ def margin_of(margin: float | None, scale: str | None) -> tuple[float, str]:
 
 def check_margin(margin: float | None, scale: str) -> None:
     """Raise a UserError unless the margin is a share between 0 and .5 on a scale we know."""
-    from evalkit.errors import UserError
-
     if scale not in SCALES:
         raise UserError(f"margin scale {scale!r}: there is none of that name; use one of {', '.join(SCALES)}")
     if margin is not None and not 0 < margin < 0.5:

@@ -12,7 +12,7 @@ from analysis.contrast import ALPHA, Contrast
 from analysis.inference.bradley_terry import SCALE, contrasts, fit_strengths
 from analysis.inference.mean_contrast import contrast_of_mean
 from analysis.inference.paired_comparisons import Comparisons
-from analysis.results import Result
+from analysis.results import Result, reason_of
 from analysis.votes.preference import (
     CANNOT_TELL,
     FIRST,
@@ -96,5 +96,5 @@ def _davidson(votes: Votes) -> Contrast:
     try:
         fit = fit_strengths(rows.counts())
     except UserError as error:
-        return replace(found, notes=(f"{error}.",))
+        return replace(found, notes=(reason_of(error),))
     return contrasts(fit, rows, votes.comparison, votes.sets, votes.participant)[0]

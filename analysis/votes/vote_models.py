@@ -1,20 +1,14 @@
-"""What models say of a run's votes: what makes votes differ, and how strong every arm is among all."""
+"""A mixed model of the votes on one pair of arms: what makes votes differ."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.contrast import Contrast, holm
-from analysis.inference.bradley_terry import Strengths, contrasts, fit_strengths
-from analysis.inference.concept_sets import Codes, ConceptSets, codes_of
+from analysis.inference.concept_sets import Codes, ConceptSets
 from analysis.inference.glmm import MixedFit, fit_mixed
-from analysis.inference.paired_comparisons import Comparisons
-from analysis.inference.quasi_standard_errors import QuasiErrors, quasi_errors
 from analysis.inference.random_effects import RandomTerm
-from analysis.results import Result
+from analysis.results import Result, reason_of
 from analysis.votes.preference import CANNOT_TELL, Votes
 from evalkit.errors import UserError
 
@@ -33,19 +27,6 @@ class VoteModel(Result):
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ArmStrengths(Result):
-    """Strengths of all arms on one scale, from all votes together; without a fit, `note` gives the reason.
-
-    The differences have the project's default errors, and so have the quasi errors, one per arm.
-    """
-
-    fit: Strengths | None
-    quasi: QuasiErrors | None
-    differences: tuple[Contrast, ...]
-    note: str = ""
-
-
 def vote_model(votes: Votes) -> VoteModel:
     """Return the mixed model of a pair of arms: crossed effects of every recurring level, and of the side if known.
 
@@ -57,27 +38,45 @@ def vote_model(votes: Votes) -> VoteModel:
     covariates = {}
     if votes.first_left is not None and kept.any() and 0 < votes.first_left[kept].mean() < 1:
         covariates[SIDE] = votes.first_left[kept] - 0.5
+    pair = f"{votes.first} vs {votes.second}"
+    terms, absent = _terms(votes, kept)
+    if not terms and len(np.unique(votes.choice[kept])) > 1:
+        why = "No comparison, concept or participant recurs among the votes, so nothing tells what makes them differ."
+        return VoteModel(votes.first, votes.second, None, left_out, f"{pair}: {why}")
     try:
-        fit = fit_mixed(votes.choice[kept], _terms(votes, kept), covariates)
+        fit = fit_mixed(votes.choice[kept], terms, covariates)
     except UserError as error:
-        return VoteModel(votes.first, votes.second, None, left_out, f"{votes.first} vs {votes.second}: {error}.")
-    return VoteModel(votes.first, votes.second, fit, left_out)
+        return VoteModel(votes.first, votes.second, None, left_out, f"{pair}: {reason_of(error)}")
+    return VoteModel(votes.first, votes.second, fit, left_out, f"{pair}: {' '.join(absent)}" if absent else "")
 
 
-def _terms(votes: Votes, kept: NDArray[np.bool_]) -> list[RandomTerm]:
+def _terms(votes: Votes, kept: NDArray[np.bool_]) -> tuple[list[RandomTerm], list[str]]:
+    """Return the terms that the design can tell apart, and a sentence for each recurring level that it can't."""
     sets = votes.sets.take(kept)
     comparison, participant = _packed(votes.comparison[kept]), _packed(votes.participant[kept])
     rows, comparisons, people = len(comparison), int(comparison.max(initial=-1)) + 1, int(participant.max(initial=-1)) + 1
     terms = []
     if 1 < comparisons < rows:
         terms.append(RandomTerm("comparison", comparison))
-    if 1 < len(sets.members) < comparisons and max(len(held) for held in sets.members) > 1:
-        terms.append(RandomTerm("pair" if sets.word == "pairs" else "concept set", sets.codes))
+    absent = []
+    if 1 < len(sets.members) and max(len(held) for held in sets.members) > 1:
+        name = "pair" if sets.word == "pairs" else "concept set"
+        if len(sets.members) < comparisons:
+            terms.append(RandomTerm(name, sets.codes))
+        else:
+            absent.append(f"Every {name} has one comparison, so the effect of the comparison holds that of the {name}.")
     if sets.generalises:
         terms.append(RandomTerm("concept", _members(sets)))
+    elif sets.concepts > 1 and terms:
+        absent.append("The concepts are too few, or recur too little, for an effect of their own.")
     if 1 < people < rows:
-        terms.append(RandomTerm("participant", participant))
-    return terms
+        if terms and len(np.unique(participant * comparisons + comparison)) == people == comparisons:
+            absent.append("Every participant judged one comparison of their own, so the two share one effect.")
+        else:
+            terms.append(RandomTerm("participant", participant))
+    elif people == 1:
+        absent.append("One participant judged, so participants have no effect of their own.")
+    return terms, absent
 
 
 def _members(sets: ConceptSets) -> Codes:
@@ -91,39 +90,3 @@ def _members(sets: ConceptSets) -> Codes:
 
 def _packed(codes: Codes) -> Codes:
     return np.unique(codes, return_inverse=True)[1].astype(np.int64)
-
-
-def arm_strengths(judgments: pd.DataFrame, concepts: dict[str, tuple[str, ...]], labels: Sequence[str]) -> ArmStrengths | None:
-    """Return the strengths of all arms that were judged; None where they are fewer than three.
-
-    `judgments` as in `RunData`. With two arms the preference is sufficient.
-    """
-    judged = set(judgments["first"]) | set(judgments["second"])
-    arms = tuple(label for label in labels if label in judged)
-    if len(arms) < 3:
-        return None
-    place = {arm: number for number, arm in enumerate(arms)}
-    first_left = (judgments["left"] == judgments["first"]).to_numpy(bool)
-    first = judgments["first"].map(place).to_numpy(np.int64)
-    second = judgments["second"].map(place).to_numpy(np.int64)
-    choice = judgments["choice"].to_numpy(np.float64)
-    votes = Comparisons(
-        arms,
-        np.where(first_left, first, second),
-        np.where(first_left, second, first),
-        np.where(first_left, choice, 1.0 - choice),
-    )
-    cases = judgments["case"].tolist()
-    sets = ConceptSets.of([concepts[case] for case in cases], names=cases)
-    try:
-        fit = fit_strengths(votes.counts(), side=0 < first_left.mean() < 1)
-        found = contrasts(
-            fit, votes, codes_of(judgments["comparison"].tolist()), sets, codes_of(judgments["participant"].tolist())
-        )
-    except UserError as error:
-        return ArmStrengths(None, None, (), f"{error}.")
-    found = holm(found)
-    errors = [each.standard_error for each in found if each.standard_error is not None]
-    if len(errors) < len(found):
-        return ArmStrengths(fit, None, found, "The design gives no error, so there are no quasi standard errors.")
-    return ArmStrengths(fit, quasi_errors(fit, errors), found)

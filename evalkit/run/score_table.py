@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import temporary_beside
@@ -106,7 +106,13 @@ class ParquetRows(Generic[Row]):
         with _opened(self.path) as file:
             for batch in file.iter_batches(batch_size=GROUP):
                 for row in batch.to_pylist():
-                    yield self.kind(**row)
+                    yield self._row(row)
+
+    def _row(self, values: dict[str, Any]) -> Row:
+        try:
+            return self.kind(**values)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{self.path}: {error}; remove the file and score the run again") from error
 
     def distinct(self, column: str) -> list[str]:
         """Return the different values of a column in the order they first appear."""

@@ -11,8 +11,18 @@ from analysis.inference.concept_sets import ConceptSets
 from analysis.inference.dyadic_standard_errors import cluster_meat
 from analysis.metrics.arm_profiles import middle_mean, middle_means, profiles
 from analysis.metrics.arm_ranks import arm_ranks, nemenyi_quantile
-from analysis.metrics.paired import Measured
-from analysis.metrics.paired_effects import by_set, effects_of, hodges_lehmann_interval, paired_effect, sign_flip_test
+from analysis.metrics.paired import Measured, paired_contrast
+from analysis.metrics.paired_effects import (
+    by_set,
+    cliffs_delta,
+    effects_of,
+    hodges_lehmann_interval,
+    paired_effect,
+    rank_biserial,
+    sign_flip_test,
+)
+from analysis.votes.agreement import krippendorff
+from analysis.votes.preference import Votes
 from evalkit.errors import UserError
 
 # Hollander and Wolfe 1973: depression scale at two visits; R's wilcox.test
@@ -215,3 +225,47 @@ def test_profiles_fall_from_one_to_nothing():
 
 def test_one_value_per_concept_set():
     assert by_set(np.array([1.0, 3.0, 5.0]), np.array([0, 0, 2])).tolist() == [2.0, 5.0]
+
+
+def test_signs_of_few_sets_are_enumerated_as_scipy_does_and_need_no_seed():
+    rng = np.random.default_rng(4)
+    for size in (1, 2, 7, 11):
+        differences = rng.normal(0.3, 1, size).round(1)
+        exact = stats.permutation_test(
+            (differences,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
+        ).pvalue
+        assert sign_flip_test(differences, 9, np.random.default_rng(0)) == pytest.approx(min(1.0, exact))
+    wide = rng.normal(0.4, 1, 20)
+    assert sign_flip_test(wide, 9, np.random.default_rng(0)) == sign_flip_test(wide, 9, np.random.default_rng(1))
+
+
+def test_a_constant_difference_has_no_effect_size_whatever_its_rounding():
+    base = np.random.default_rng(0).normal(50, 5, 15)
+    for constant in (0.1, 1e-3, 1e-15, 7.0):
+        found = paired_effect(measured(np.column_stack([base, base + constant])), "a", "b")
+        assert found.d_z is None
+        assert paired_contrast(measured(np.column_stack([base, base + constant])), "a", "b").effect_size is None
+    small = np.column_stack([base, base + np.random.default_rng(1).normal(0, 1e-8, 15)])
+    assert abs(paired_effect(measured(small), "a", "b").d_z) < 5
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_finite_number_is_refused_at_the_door(bad):
+    values = np.random.default_rng(0).normal(50, 5, (15, 2))
+    values[3, 1] = bad
+    column = values[:, 1]
+    rows = np.arange(15)
+    sets = ConceptSets.of([(row,) for row in range(15)])
+    for call in (
+        lambda: measured(values),
+        lambda: Votes("a", "b", column, rows, rows, sets),
+        lambda: cluster_bootstrap(column, rows, 9, np.random.default_rng(0)),
+        lambda: sign_flip_test(column, 9, np.random.default_rng(0)),
+        lambda: hodges_lehmann_interval(column),
+        lambda: rank_biserial(column),
+        lambda: cliffs_delta(column, column),
+        lambda: middle_mean(column),
+        lambda: krippendorff(np.array([[2, 1], [1, 2]]), [0.0, bad], "interval"),
+    ):
+        with pytest.raises(UserError, match="finite numbers"):
+            call()

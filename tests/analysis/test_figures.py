@@ -22,8 +22,8 @@ from analysis.report.metric_figures import metric_forest, raincloud
 from analysis.report.precision_figure import precision_floor
 from analysis.report.rank_figures import critical_difference_diagram, profile_plot
 from analysis.report.vote_figures import outcome_bars, preference_forest, strength_plot
+from analysis.votes.arm_strengths import ArmStrengths
 from analysis.votes.preference import Votes, preferences
-from analysis.votes.vote_models import ArmStrengths
 
 RNG = np.random.default_rng(11)
 ROWS = np.arange(300)

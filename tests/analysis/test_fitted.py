@@ -8,8 +8,9 @@ import pytest
 
 from analysis.inference.concept_sets import ConceptSets
 from analysis.report.result_markdown import markdown_of
+from analysis.votes.arm_strengths import arm_strengths
 from analysis.votes.preference import Votes
-from analysis.votes.vote_models import SIDE, arm_strengths, vote_model
+from analysis.votes.vote_models import SIDE, vote_model
 
 RNG = np.random.default_rng(5)
 
@@ -84,6 +85,21 @@ def test_strengths_are_found_again_with_one_error_per_arm():
 
 def test_two_arms_need_no_strengths_and_a_winner_of_everything_has_none():
     assert arm_strengths(judgments(("a", "b"), (1.0, 0.0)), CONCEPTS, ("a", "b", "c")) is None
-    found = arm_strengths(judgments(strength=(50.0, 0.0, 0.0)), CONCEPTS, ("a", "b", "c"))
+    found = arm_strengths(judgments(strength=(50.0, 0.0, -100.0)), CONCEPTS, ("a", "b", "c"))
     assert found.fit is None
-    assert "no other arm ever won" in found.note
+    assert "No other arm ever won" in found.note
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_an_arm_that_won_or_lost_everything_gets_a_bound_and_the_others_are_fitted(sign):
+    rows = judgments(("a", "b", "c", "d"), (50.0 * sign, 0.5, 0.0, -0.5))
+    found = arm_strengths(rows, CONCEPTS, ("a", "b", "c", "d"))
+    alone = arm_strengths(rows[(rows["first"] != "a")], CONCEPTS, ("b", "c", "d"))
+    assert found.fit.arms == ("b", "c", "d")
+    assert found.fit.estimates == pytest.approx(alone.fit.estimates)
+    (bound,) = found.bounds
+    assert (bound.arm, bound.at_least, bound.votes) == ("a", sign > 0, 540)
+    assert 2.0 < sign * bound.bound < 8.0
+    assert "participants" in bound.scope
+    fewer = arm_strengths(rows[rows["case"] < "case 2"], CONCEPTS, ("a", "b", "c", "d"))
+    assert sign * fewer.bounds[0].bound < sign * bound.bound

@@ -108,6 +108,7 @@ DEGENERATE = {
     "all ties": replace(small(), choice=np.full(660, 0.5)),
     "one participant": replace(small(), participant=np.zeros(660, np.int64)),
     "one pair": replace(small(), sets=ConceptSets.of([("c", "d")] * 660)),
+    "even pairs": replace(small(), choice=np.tile([0.0, 1.0], 330)),
     "one vote": Votes("a", "b", np.ones(1), np.zeros(1, np.int64), np.zeros(1, np.int64), ConceptSets.of([("c", "d")])),
 }
 

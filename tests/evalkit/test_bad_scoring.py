@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -18,7 +20,7 @@ from evalkit.cli.main import build
 from evalkit.errors import UserError
 from evalkit.metrics.plugins import load_plugin
 from evalkit.run.manifest import Manifest
-from evalkit.run.score_table import read_scores
+from evalkit.run.score_table import RunScore, read_scores
 from evalkit.scoring.run_scorer import score_run
 from tests.evalkit.conftest import picture
 from tests.evalkit.tiny_encoders import save_tiny_clip
@@ -210,3 +212,11 @@ def test_a_stopped_scoring_leaves_nothing_half_written_and_goes_on(tmp_path, plu
     assert len(document["scores"]) == len(files)
     # the picture that was being scored when the signal came may be seen twice
     assert seen(plugin) - len(files) <= 1
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), None])
+def test_a_stored_score_that_is_no_number_is_one_line(value, tmp_path):
+    row = {field.name: "x" for field in fields(RunScore)} | {"seed": 1, "value": value}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "scores.parquet")
+    with pytest.raises(UserError, match=r"scores.parquet: .*score the run again"):
+        read_scores(tmp_path)
