@@ -161,6 +161,7 @@ def ordered_variances(values: Floats, rows: DependentRows) -> dict[Scope, Scoped
             np.max([variances[scope].variance, *(other.variance for other in inside)], axis=0),
             np.min([variances[scope].df, *(other.df for other in inside)], axis=0),
             min(variances[scope].df_alike, *(other.df_alike for other in inside)),
+            np.max([variances[scope].crowding, *(other.crowding for other in inside)], axis=0),
         )
     for scope in reversed(rows.scopes):
         if scope in fixed:
@@ -170,6 +171,7 @@ def ordered_variances(values: Floats, rows: DependentRows) -> dict[Scope, Scoped
             np.min([variances[scope].variance, *(other.variance for other in around)], axis=0),
             np.max([variances[scope].df, *(other.df for other in around)], axis=0),
             max(variances[scope].df_alike, *(other.df_alike for other in around)),
+            np.min([variances[scope].crowding, *(other.crowding for other in around)], axis=0),
         )
     return {scope: fixed[scope] for scope in rows.scopes}
 

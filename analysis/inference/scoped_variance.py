@@ -20,6 +20,8 @@ from analysis.inference.participant_variance import ParticipantMoments, indicato
 
 # With fewer participants the verdict is about these people; what can be concluded for others is stated next to it.
 MIN_PARTICIPANTS = 5
+# Votes of which no more than this part differs from the rest are nearly all alike: they tell next to nothing of an error.
+ALIKE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class ScopedVariance:
     df: Floats
     df_alike: float
     """Degrees of freedom where nearly all rows are alike: those of the design, since so few others tell nothing of it."""
+    crowding: Floats
+    """For votes that are nearly all alike, how many of the others depend on each other at most; 0 for any other column."""
 
 
 @dataclass(frozen=True)
@@ -209,15 +213,42 @@ class DependentRows:
             df = min(df, self.people - 1.0)
         return max(1.0, df)
 
+    def _crowding(self, values: Floats, scope: Scope) -> Floats:
+        """Return, for columns of votes that are nearly all alike, how many of the others share something with one of them.
+
+        The largest such number falls as the others turn, whichever of them do; a mean over them would not.
+        """
+        crowding = np.zeros(values.shape[1])
+        counts = np.stack([np.count_nonzero(values == vote, axis=0) for vote in (0.0, 0.5, 1.0)])
+        usual, rows = np.max(counts, axis=0), len(values)
+        near = np.flatnonzero((rows - usual <= ALIKE * rows) & (usual > 0))
+        if not len(near):
+            return crowding
+        votes = np.array([0.0, 0.5, 1.0])[np.argmax(counts[:, near], axis=0)]
+        others = (values[:, near] != votes).astype(np.float64)
+        item = self._set if scope.concepts else self._strata[0]
+        if scope.concepts:
+            subsets, signs = self.sets.varying.subsets, self.sets.varying.signs
+            totals = indicator(item, len(self.sets.members)) @ others
+            together = (subsets.T @ (signs[:, None] * (subsets @ totals)))[item]
+        else:
+            together = (indicator(item) @ others)[item]
+        if scope.participants and self._person is not None:
+            both = item * self.people + self._person
+            cell = np.unique(both, return_inverse=True)[1].astype(np.int64)
+            together = together + (indicator(self._person) @ others)[self._person] - (indicator(cell) @ others)[cell]
+        crowding[near] = np.max(np.where(others > 0, together, 1.0), axis=0)
+        return crowding
+
     def variance(self, values: Floats, scope: Scope) -> ScopedVariance:
         """Return the variance of the mean of each column of `values` (rows, columns) for a scope of `scopes`."""
         fixed, df, held = self._of_items(values, scope)
-        alike = self._df_alike(scope)
+        alike, crowding = self._df_alike(scope), self._crowding(values, scope)
         if not scope.participants:
-            return ScopedVariance(fixed, np.maximum(df, 1.0), alike)
+            return ScopedVariance(fixed, np.maximum(df, 1.0), alike, crowding)
         moments = self._moments[scope.concepts]
         if not moments.estimable:
-            return ScopedVariance(fixed, np.maximum(np.minimum(df, self.people - 1), 1.0), alike)
+            return ScopedVariance(fixed, np.maximum(np.minimum(df, self.people - 1), 1.0), alike, crowding)
         between, noise = moments.variance(values), moments.noise(values)
         weight = np.maximum(self._people_squared - held, 0.0)
         total = np.maximum(fixed + weight * between, weight * moments.least(noise))
@@ -225,7 +256,7 @@ class DependentRows:
         mixed, least = total**2 / np.maximum(spread, 1e-300), np.minimum(df, moments.df)
         # so few participants may be alike by chance: the verdict never counts on it
         df = np.maximum(mixed, least) if self.people >= MIN_PARTICIPANTS else least
-        return ScopedVariance(total, np.maximum(df, 1.0), alike)
+        return ScopedVariance(total, np.maximum(df, 1.0), alike, crowding)
 
 
 def standard_error_of_mean(

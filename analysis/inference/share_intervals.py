@@ -2,7 +2,8 @@
 
 With V the clustered variance of a share p, the effective number of votes is p (1 - p) / V, at most the number of votes (Korn
 and Graubard 1998). Wilson's interval (1927) with that number and a t quantile is never narrower than the one for independent
-votes, and has a limit where the votes become unanimous. `cannot tell` counts half a vote for each arm; with d the share of
+votes. If at most 5 % of the votes differ from the rest, V tells next to nothing: the number of votes is then divided by how
+many of those that differ share something with one of them, so that it grows as they turn, up to all votes at unanimity. `cannot tell` counts half a vote for each arm; with d the share of
 decided votes the variance of one vote at a share of 1/2 + x is d/4 - x^2. Like the share in Wilson's interval, d is shrunken:
 towards 1, by t^2 votes, so that an interval has a width even if no one decides. Without ties this is Wilson's interval.
 """
@@ -14,9 +15,6 @@ from scipy import stats
 
 from analysis.inference.concept_sets import Floats
 from analysis.inference.scoped_variance import ScopedVariance
-
-# Votes of which less than this part differs from the rest are alike: too few to tell anything of the degrees of freedom.
-ALIKE = 0.05
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,12 @@ class ClusteredShares:
         # (unanimous votes have residuals of rounding only)
         independent = (variance.variance <= own / len(values)) | (own < 1e-12)
         effective = np.where(independent, float(len(values)), own / np.where(independent, 1.0, variance.variance))
-        df = np.where(own <= ALIKE * (1.0 - ALIKE), np.maximum(variance.df, variance.df_alike), variance.df)
-        return cls(0.5 + mean, decided, effective, df)
+        alike = variance.crowding > 0
+        effective = np.where(alike, len(values) / np.maximum(variance.crowding, 1.0), effective)
+        # (one vote that differs among few must not be surer than none)
+        one = own <= (len(values) - 0.5) / len(values) ** 2
+        df = np.where(one, np.minimum(variance.df, variance.df_alike), variance.df)
+        return cls(0.5 + mean, decided, effective, np.where(alike, variance.df_alike, df))
 
     def interval(self, tail: float) -> tuple[Floats, Floats]:
         """Return both ends of the interval that leaves `tail` on each side: .025 for one at 95 %."""

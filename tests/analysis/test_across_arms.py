@@ -229,7 +229,7 @@ def test_one_value_per_concept_set():
 
 def test_signs_of_few_sets_are_enumerated_as_scipy_does_and_need_no_seed():
     rng = np.random.default_rng(4)
-    for size in (1, 2, 7, 11):
+    for size in (2, 7, 11):
         differences = rng.normal(0.3, 1, size).round(1)
         exact = stats.permutation_test(
             (differences,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
