@@ -3,9 +3,10 @@
 With V the clustered variance of a share p, the effective number of votes is p (1 - p) / V, at most the number of votes (Korn
 and Graubard 1998). Wilson's interval (1927) with that number and a t quantile is never narrower than the one for independent
 votes. If at most 5 % of the votes differ from the rest, V tells next to nothing: the number of votes is then divided by how
-many of those that differ share something with one of them, so that it grows as they turn, up to all votes at unanimity. `cannot tell` counts half a vote for each arm; with d the share of
-decided votes the variance of one vote at a share of 1/2 + x is d/4 - x^2. Like the share in Wilson's interval, d is shrunken:
-towards 1, by t^2 votes, so that an interval has a width even if no one decides. Without ties this is Wilson's interval.
+many of those that differ share something with one of them, so that it grows as they turn, up to all votes at unanimity.
+`cannot tell` counts half a vote for each arm; with d the share of decided votes the variance of one vote at a share of 1/2 + x
+is d/4 - x^2. Like the share in Wilson's interval, d is shrunken: towards 1, by t^2 votes, so that an interval has a width even
+if no one decides. Without ties this is Wilson's interval.
 """
 
 from dataclasses import dataclass
