@@ -4,7 +4,8 @@ Prints the table of docs/statistics.md. Every row is a design that real studies 
 the analysis itself claims there. `wrong` is the share of studies of equally good arms that are called different at 5 %,
 `coverage` the share of intervals at 95 % that hold the truth if one arm is ahead, `power` the share of those studies that find
 it, `oracle` the power of a normal test that knows every variance (`evalkit plan` computes it). Arms ahead are .6 logit ahead,
-metrics by one standard deviation of single differences over two.
+metrics by one standard deviation of single differences over two. A cell outside 2 to 8 % wrong or 92 to 98 % covered is
+simulated again with four times as many studies, and those are printed. `warned` is how often a metric's skewness is pointed at.
 
 Run: OMP_NUM_THREADS=1 python -m benchmarks.false_positives [STUDIES] [PART OF A CELL'S NAME]
 """
@@ -19,6 +20,7 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from analysis.contrast import ALPHA
+from analysis.inference.cautions import skewed
 from analysis.inference.concept_sets import Floats
 from analysis.inference.mean_contrast import mean_tests, scope_words
 from analysis.inference.scoped_variance import DependentRows, Scope
@@ -26,6 +28,8 @@ from analysis.planning.precision import Spread, StudyDesign, variance_terms
 from benchmarks.simulated_studies import Kind, SimulatedDesign, Truth, bipartite, hub, pairs, ring, some_sets
 
 AHEAD = 0.6
+# No rule of the analysis was chosen by looking at studies of this seed.
+SEED = 20_261
 # Columns that are analysed at once.
 BLOCK = 2_000_000
 
@@ -62,11 +66,19 @@ class Rates:
     coverage: float | None
     power: float
     scope: tuple[str, ...]
+    warned: float | None = None
+    """Share of the studies of a metric with the caution that it is skewed."""
+
+    @property
+    def outside(self) -> bool:
+        """Return whether the verdict is wrong in fewer than 2 % or more than 8 % of studies, or the coverage likewise."""
+        coverage = 0.95 if self.coverage is None else self.coverage
+        return not (0.02 <= self.wrong <= 0.08 and 0.92 <= coverage <= 0.98)
 
 
 def rates(cell: Cell, studies: int, seed: int | None = None) -> Rates:
     """Return the rates of a cell over `studies` simulated studies without an effect, and as many with one."""
-    rng = np.random.default_rng(zlib.crc32(cell.name.encode()) if seed is None else seed)
+    rng = np.random.default_rng(zlib.crc32(f"{cell.name} {cell.effects}".encode()) + SEED if seed is None else seed)
     rows = cell.design.rows(rng)
     scope = cell.scope or rows.primary
     if scope is None:
@@ -74,13 +86,15 @@ def rates(cell: Cell, studies: int, seed: int | None = None) -> Rates:
     block = max(1, BLOCK // len(rows.comparison))
     together = len(cell.design.sets[0])
     shift = AHEAD if cell.kind != "metric" else cell.truth.spread.comparison / 2 + cell.truth.spread.concept / 2
-    naive, wrong, covered, found = [], [], [], []
+    naive, wrong, covered, found, warned = [], [], [], [], []
     for start in range(0, studies, block):
         count = min(block, studies - start)
         null = cell.truth.studies(rows, cell.kind, count, 0.0, rng)
         wrong.append(_tests(cell, rows, scope, null)[0])
         if cell.kind == "votes":
             naive.append(_naive(null, rows))
+        if cell.kind == "metric":
+            warned.append(skewed(null, rows.sets.varying.concepts))
         ahead = cell.truth.studies(rows, cell.kind, count, shift, rng)
         p, low, high = _tests(cell, rows, scope, ahead)
         found.append(p)
@@ -93,6 +107,7 @@ def rates(cell: Cell, studies: int, seed: int | None = None) -> Rates:
         float(np.mean(np.concatenate(covered))) if covered else None,
         float(np.mean(np.concatenate(found) < ALPHA)),
         scope_words(rows, scope),
+        float(np.mean(np.concatenate(warned))) if warned else None,
     )
 
 
@@ -231,14 +246,16 @@ CELLS = (
 
 def main(studies: int, part: str = "") -> None:
     """Print the table."""
-    print("| design | effects | scope | naive | wrong | coverage | power | oracle |")
-    print("|---|---|---|---:|---:|---:|---:|---:|")
+    print("| design | effects | scope | naive | wrong | coverage | power | oracle | warned |")
+    print("|---|---|---|---:|---:|---:|---:|---:|---:|")
     with threadpool_limits(1):
         for cell in CELLS:
             if part not in cell.name:
                 continue
             result = rates(cell, studies)
-            numbers = (result.naive, result.wrong, result.coverage, result.power, oracle_power(cell))
+            if result.outside and not cell.reported:
+                result = rates(cell, 4 * studies)
+            numbers = (result.naive, result.wrong, result.coverage, result.power, oracle_power(cell), result.warned)
             texts = " | ".join("–" if value is None else f"{value:.3f}" for value in numbers)
             print(f"| {cell.name} | {cell.effects} | {', '.join(result.scope)} | {texts} |", flush=True)
 

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from analysis.contrast import Contrast, holm
+from analysis.inference.cautions import skew_caution
 from analysis.inference.concept_sets import Codes, ConceptSets, Floats
 from analysis.inference.finite_values import check_finite, check_rows
 from analysis.inference.mean_contrast import contrast_of_mean
@@ -101,6 +102,8 @@ def paired_contrast(data: Measured, first: str, second: str) -> Contrast:
         first=first, second=second, measure=data.metric, scale=f"difference in {data.metric}", null=0.0,
         other_scopes=True,
     )  # fmt: skip
+    if "concepts" in found.scope:
+        found = replace(found, notes=(*found.notes, *skew_caution(difference, data.sets.varying.concepts)))
     return replace(found, effect_size=standardized_mean(difference, float(np.abs(data.values).max(initial=0.0))))
 
 

@@ -21,6 +21,13 @@ def test_no_cell_is_wrong_far_too_often(found):
     assert min(found[cell].coverage for cell in CHECKED if found[cell].coverage is not None) > 1 - 11 / STUDIES
 
 
+def test_skewed_metrics_are_pointed_at(found):
+    reported = [found[cell].warned for cell in CELLS if cell.reported]
+    normal = [found[cell].warned for cell in CELLS if cell.kind == "metric" and cell.truth.distribution == "normal"]
+    assert np.mean(reported) >= 0.9
+    assert np.mean(normal) <= 0.1
+
+
 def test_every_kind_of_design_is_covered():
     names = " ".join(cell.name for cell in CELLS)
     for kind in (
