@@ -81,7 +81,7 @@ def strengths_table(findings: Findings) -> TableContent | None:
     fit, quasi = strengths.fit, strengths.quasi
     errors: list[float | None] = list(quasi.errors.tolist()) if quasi is not None else [None] * len(fit.arms)
     ranked = sorted(zip(fit.estimates.tolist(), fit.arms, errors, strict=False), reverse=True)
-    rows = tuple(
+    fitted = tuple(
         (
             arm_cell(arm),
             plain_cell(value, number(value, 2)),
@@ -90,8 +90,8 @@ def strengths_table(findings: Findings) -> TableContent | None:
         )
         for value, arm, error in ranked
     )
-    above = tuple(_bound_row(bound) for bound in strengths.bounds if bound.at_least)
-    rows = (*above, *rows, *(_bound_row(bound) for bound in strengths.bounds if not bound.at_least))
+    above, below = (tuple(_bound_row(bound) for bound in strengths.bounds if bound.at_least is sign) for sign in (True, False))
+    rows: tuple[tuple[TableCell, ...], ...] = (*above, *fitted, *below)
     columns = (Column("arm", "words"), Column("log strength"), Column("quasi-SE"), Column("chance against an average arm"))
     return TableContent(columns, rows, _strength_notes(strengths), findings.simulated)
 

@@ -235,6 +235,7 @@ def test_a_margin_that_means_nothing_is_refused(margin, scale):
         preference(study(), margin, scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [(0.0, 0.5, 1.0, 0.5), (0.4, 0.3, 1.0, 0.5)], ids=["no concept effects", "concept effects"])
 def test_the_default_rejects_a_true_null_at_about_its_nominal_rate(sigma):
     rng = np.random.default_rng(30)
