@@ -1,8 +1,8 @@
 """How large a paired difference is, on scales that need no unit, and the sign-flip test of it.
 
-One row per concept set, seeds averaged: seeds of one case are not replicates. Sets are taken for independent here, so test and
-interval hold for other seeds and sets of these concepts; what holds for other concepts is the contrast of
-`analysis.metrics.paired`.
+One row per concept set, seeds averaged: seeds of one case are not replicates. The sign-flip test and the exact signed-rank
+interval take sets for independent, so they hold for other seeds and sets of these concepts. `clustered` is the signed-rank test
+and interval for other concepts (`analysis.metrics.clustered_signed_rank`); the verdict is that of `analysis.metrics.paired`.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from scipy import stats
 from analysis.contrast import ALPHA
 from analysis.inference.concept_sets import Codes, Floats
 from analysis.inference.finite_values import check_finite
+from analysis.metrics.clustered_signed_rank import clustered_signed_rank
 from analysis.metrics.paired import ROUNDING, Measured, standardized_mean
 from analysis.results import Result
 from evalkit.errors import UserError
@@ -50,7 +51,13 @@ class PairedEffect(Result):
     """Of the unpaired values (Cliff 1993); it ignores that both arms had the same cases."""
     p_sign_flip: float | None
     scope: tuple[str, ...] = ("seeds", "pairs")
+    """Of `p_sign_flip` and `hodges_lehmann_interval`, which take sets for independent."""
     note: str = ""
+    p_clustered: float | None = None
+    """Of the signed-rank test for sets that share concepts; None if the concepts can't stand for others."""
+    clustered_interval: tuple[float, float] | None = None
+    """Interval of the Hodges-Lehmann estimate that inverts that test."""
+    clustered_scope: tuple[str, ...] = ()
 
 
 def paired_effects(data: Measured, flips: int = FLIPS, seed: int = SEED) -> tuple[PairedEffect, ...]:
@@ -67,6 +74,8 @@ def paired_effect(data: Measured, first: str, second: str, flips: int = FLIPS, s
     difference = columns[0] - columns[1]
     difference[np.abs(difference) <= ROUNDING * scale] = 0.0
     interval = hodges_lehmann_interval(difference)
+    sets = data.sets.take(np.unique(data.sets.codes, return_index=True)[1])
+    clustered = clustered_signed_rank(difference, sets)
     note = ""
     if not difference.any():
         note = "Both arms have the same values everywhere."
@@ -88,6 +97,9 @@ def paired_effect(data: Measured, first: str, second: str, flips: int = FLIPS, s
         sign_flip_test(difference, flips, np.random.default_rng(seed)) if difference.any() else None,
         ("seeds", data.sets.word),
         note,
+        None if clustered is None else clustered.p,
+        None if clustered is None else clustered.interval,
+        () if clustered is None else clustered.scope,
     )
 
 

@@ -5,7 +5,7 @@ from analysis.metrics.paired_effects import PairedEffect, effects_of
 from analysis.number_format import ABSENT, count, number, p_value, percent
 from analysis.report.metric_tables import ARROW_NOTE, signatures
 from analysis.report.table import Column, TableCell
-from analysis.report.table_cells import interval_cell, metric_cell, pair_cell, plain_cell
+from analysis.report.table_cells import interval_cell, metric_cell, pair_cell, plain_cell, word_cell
 from analysis.report.table_spec import Section, TableContent, report_table
 
 
@@ -18,12 +18,14 @@ def effects_table(findings: Findings) -> TableContent | None:
     columns = (
         Column("metric", "words"), Column("comparison", "words"), Column("concept sets"), Column("d_z"),
         Column("rank-biserial"), Column("sets won by first"), Column("Hodges-Lehmann [95 % CI]"),
-        Column("Cliff's δ (unpaired)"), Column("p (sign flip)"),
+        Column("p (signed rank)"), Column("holds for other", "words"), Column("Cliff's δ (unpaired)"),
+        Column("p (sign flip), these concepts"),
     )  # fmt: skip
     words = " and ".join(dict.fromkeys(effect.scope[-1] for effect in effects))
     notes = (
-        f"One row per concept set, seeds averaged. Intervals and p take the sets for independent, so they hold for other seeds "
-        f"and {words} of these concepts; what holds for other concepts is in the paired differences. p is not corrected.",
+        "One row per concept set, seeds averaged. The interval and the signed-rank test allow for shared concepts if there are "
+        f"enough of them. The sign-flip test takes {words} for independent, so it holds for other seeds and {words} of these "
+        "concepts alone. No p is corrected; the verdicts are those of the paired differences.",
         "d_z: mean over standard deviation of the differences. Rank-biserial: ranks in favour of the first arm less those "
         "against it, over all (Kerby 2014). Hodges-Lehmann: median of the means of two differences, in the metric's unit. "
         "Cliff's δ ignores that both arms had the same cases.",
@@ -36,7 +38,9 @@ def effects_table(findings: Findings) -> TableContent | None:
 
 
 def _row(effect: PairedEffect) -> tuple[TableCell, ...]:
-    interval = effect.hodges_lehmann_interval
+    wide = effect.clustered_interval is not None
+    interval = effect.clustered_interval if wide else effect.hodges_lehmann_interval
+    scope = effect.clustered_scope if wide else effect.scope
     return (
         pair_cell(effect.first, effect.second),
         plain_cell(effect.sets, count(effect.sets)),
@@ -44,6 +48,8 @@ def _row(effect: PairedEffect) -> tuple[TableCell, ...]:
         _maybe(effect.rank_biserial),
         plain_cell(effect.win_rate, percent(effect.win_rate)),
         interval_cell(effect.hodges_lehmann, interval, 4),
+        plain_cell(effect.p_clustered, p_value(effect.p_clustered)),
+        word_cell(", ".join(scope) if interval is not None else ABSENT),
         _maybe(effect.cliffs_delta),
         plain_cell(effect.p_sign_flip, p_value(effect.p_sign_flip)),
     )

@@ -269,3 +269,22 @@ def test_what_is_no_finite_number_is_refused_at_the_door(bad):
     ):
         with pytest.raises(UserError, match="finite numbers"):
             call()
+
+
+def test_the_clustered_signed_rank_test_allows_for_shared_concepts_and_its_interval_inverts_it():
+    pairs = list(combinations(range(10), 2))
+    sets, rng, naive, clustered = ConceptSets.of(pairs), np.random.default_rng(8), [], []
+    for _ in range(40):
+        effect = rng.normal(0, 0.6, 10)
+        values = np.array([effect[i] + effect[j] for i, j in pairs]) + rng.normal(0, 0.5, len(pairs))
+        found = paired_effect(measured(np.column_stack([values, 0 * values]), sets=sets), "a", "b", flips=99)
+        low, high = found.clustered_interval
+        assert low <= found.hodges_lehmann <= high
+        assert (found.p_clustered < 0.05) == (not low <= 0.0 <= high)
+        naive.append(found.hodges_lehmann_interval[0] > 0 or found.hodges_lehmann_interval[1] < 0)
+        clustered.append(found.p_clustered < 0.05)
+    assert "concepts" in found.clustered_scope
+    assert np.mean(naive) > 0.3
+    assert np.mean(clustered) < 0.2
+    few = paired_effect(measured(np.column_stack([values[:3], 0 * values[:3]]), sets=ConceptSets.of(pairs[:3])), "a", "b")
+    assert (few.p_clustered, few.clustered_interval, few.clustered_scope) == (None, None, ())
