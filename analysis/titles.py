@@ -55,9 +55,19 @@ class Titles:
         return text
 
     def with_ids(self, records: Iterable[Mapping[str, object]]) -> list[dict[str, object]]:
-        """Return records whose arms, metrics and measures are ids again."""
-        names = ("first", "second", "arm", "other_arm", "metric", "measure", "concept")
-        return [{key: self.ids(value) if key in names else value for key, value in record.items()} for record in records]
+        """Return records whose arms, concepts, metrics, measures and units are ids again."""
+        return [{key: self._with_id(key, value) for key, value in record.items()} for record in records]
+
+    def _with_id(self, key: str, value: object) -> object:
+        if key in ("first", "second", "arm", "other_arm", "metric", "measure", "concept"):
+            return self.ids(value)
+        if key == "arms" and isinstance(value, tuple):
+            return tuple(self.ids(name) for name in value)
+        if key in ("scale", "unit") and isinstance(value, str):
+            # of metrics: `mean CLIP-I`, `difference in CLIP-I`
+            lead = next((lead for lead in ("mean ", "difference in ") if value.startswith(lead)), "")
+            return f"{lead}{self.ids(value.removeprefix(lead))}" if lead else value
+        return value
 
 
 def symbol_of(metric: str) -> str:

@@ -136,7 +136,7 @@ def _document(
         "contrasts": findings.titles.with_ids(findings.records()),
         "verdicts": findings.titles.with_ids(scope_verdicts(findings)),
         "plan": None if frozen is None else {"file": plan, "sha256": frozen.sha256()},
-        "planned": written.planned,
+        "planned": findings.titles.with_ids(record for each in written.planned for record in each.records()),
     }
 
 

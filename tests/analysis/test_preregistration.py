@@ -160,7 +160,7 @@ def test_the_commands_freeze_a_plan_and_hold_the_report_to_it(run, tmp_path, mon
     code, said, error = call(monkeypatch, capsys, "analyze", str(run), "--plan", str(path), "--out", str(out))
     assert code == 0, error
     assert "2 of 5 results were planned" in said
-    assert "musiq" in (out / "tables" / "planned.md").read_text()
+    assert "MUSIQ" in (out / "tables" / "planned.md").read_text()
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "2 of 5 results stand in the frozen plan" in page
     assert page.count('<span class="chip plain">planned</span>') == 1

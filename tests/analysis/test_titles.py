@@ -8,6 +8,7 @@ import pytest
 
 from analysis.database_rows import read_run
 from analysis.findings import analyze_run
+from analysis.planning.preregistration import Exclusions, FrozenPlan, freeze
 from analysis.report.command import analyze
 from analysis.titles import SYMBOLS, Titles, read_titles, symbol_of, titled
 from db.run_loader import load_run
@@ -44,12 +45,13 @@ def test_titles_change_no_number_and_all_names(data):
 
 
 def test_the_report_prints_titles_and_its_data_keep_ids(run, data, tmp_path):
-    first = data.labels[0]
+    first, plan = data.labels[0], tmp_path / "plan.json"
+    freeze(FrozenPlan(arms=data.labels[:2], measures=("votes",), exclusions=Exclusions(simulated=False), scope=()), plan)
     (run / "titles.toml").write_text(
         f'[arms]\n{first} = "Méthode α (ours)"\n[questions]\noverall = "Which is closer?"\n', encoding="utf-8"
     )
     try:
-        result = call(analyze, run, "--out", tmp_path / "report", "--json")
+        result = call(analyze, run, "--out", tmp_path / "report", "--json", "--plan", plan)
         assert result.exit_code == 0, (result.output, result.exception)
     finally:
         (run / "titles.toml").unlink()
@@ -57,6 +59,8 @@ def test_the_report_prints_titles_and_its_data_keep_ids(run, data, tmp_path):
     assert "Méthode α (ours)" in page
     assert "Which is closer?" in page
     document = json.loads(result.stdout)
+    planned = [[each["first"], each["second"]] for each in document["planned"] if each["planned"]]
+    assert planned == [list(data.labels[:2])]
     assert first in {each["first"] for each in document["verdicts"]}
     assert {each["measure"] for each in document["verdicts"]} <= {"votes", "outcomes", *data.scores["metric"]}
     for table in ("table2", "verdicts"):
