@@ -38,7 +38,7 @@ def vote_model_table(findings: Findings) -> TableContent | None:
         "A large SD by participant means that people differ in taste, by concept or pair that the answer depends on what is "
         "drawn, by comparison that it depends on the seed. Intervals: Wald's, or the profile's where a deviation is near zero.",
         "The preference is that of a typical person on a typical comparison; the verdict rests on the share of votes instead. "
-        "p: Wald, not corrected.",
+        "Its interval and p are those of a t with the fewest levels less one degrees of freedom; p is not corrected.",
         *(
             f"{model.first} vs {model.second}: "
             f"{plural(model.cannot_tell, 'vote that could not tell is', 'votes that could not tell are')} left out."
@@ -56,11 +56,11 @@ def _model_row(model: VoteModel, levels: list[str]) -> tuple[TableCell, ...]:
         return (name, *(plain_cell(None, ABSENT) for _ in range(len(levels) + 4)))
     effects = {effect.name: effect for effect in model.fit.fixed}
     deviations = {part.name: part for part in model.fit.components}
-    side = effects.get(SIDE)
+    side, preference = effects.get(SIDE), model.fit.small_sample_effect(INTERCEPT)
     return (
         name,
-        interval_cell(effects[INTERCEPT].estimate, effects[INTERCEPT].interval, 2),
-        plain_cell(effects[INTERCEPT].p, p_value(effects[INTERCEPT].p)),
+        interval_cell(preference.estimate, preference.interval, 2),
+        plain_cell(preference.p, p_value(preference.p)),
         interval_cell(side.estimate, side.interval, 2) if side is not None else plain_cell(None, ABSENT),
         *(
             interval_cell(deviations[level].deviation, deviations[level].interval, 2)

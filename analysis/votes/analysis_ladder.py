@@ -48,12 +48,27 @@ def ladder(votes: Votes, draws: int = DRAWS, seed: int = SEED, model: VoteModel 
     pigeonhole = partial(_bootstrap, draws=draws, seed=seed, concepts=False)
     crossed = partial(_bootstrap, draws=draws, seed=seed, concepts=True)
     rungs: tuple[tuple[str, str, str, Callable[[Votes], Contrast]], ...] = (
-        ("A", "exact binomial test of majority outcomes", "comparisons are independent; naive", naive_preference),
-        ("B", "share of votes, clustered by concept set", "participants are interchangeable", _one_way),
-        ("C", "share of votes, clustered by concept set and participant", "no concept recurs in another set", _two_way),
+        (
+            "A",
+            "exact binomial test of majority outcomes",
+            "comparisons are independent; naive, wrong too often",
+            naive_preference,
+        ),
+        ("B", "share of votes, clustered by concept set", "participants are interchangeable; else wrong too often", _one_way),
+        (
+            "C",
+            "share of votes, clustered by concept set and participant",
+            "no concept recurs in another set; else wrong too often",
+            _two_way,
+        ),
         ("D", f"share of votes, {default}, max-rule (default)", "always, with enough concepts", clustered_preference),
-        ("E", "logistic mixed model, crossed effects", "effects are normal on the log odds", mixed),
-        ("F", "GEE, exchangeable within concept sets", "nothing but concept sets recurs", _gee),
+        ("E", "logistic mixed model, crossed effects", "effects are normal on the log odds; cautious with few levels", mixed),
+        (
+            "F",
+            "GEE, exchangeable within concept sets",
+            "nothing but concept sets recurs, in many sets; else wrong too often",
+            _gee,
+        ),
         ("G", "bootstrap, concept sets x participants", "no concept recurs in another set; cautious", pigeonhole),
         ("G", "bootstrap, concepts x participants", "always, with enough concepts; cautious", crossed),
     )
@@ -122,14 +137,15 @@ def _mixed(votes: Votes, model: VoteModel | None = None) -> Contrast:
     model = vote_model(votes) if model is None else model
     if model.fit is None:
         return _absent(found, model.note)
-    effect = model.fit.effect(INTERCEPT)
+    effect = model.fit.small_sample_effect(INTERCEPT)
     words = {"comparison": "seeds", "pair": "pairs", "concept set": "concept sets", "concept": "concepts"}
     names = [component.name for component in model.fit.components]
     scope = tuple(words.get(name, "participants") for name in names)
     clusters = tuple((f"{component.name}s", component.levels) for component in model.fit.components)
     return replace(
         found, estimate=effect.estimate, interval=effect.interval, p=effect.p, standard_error=effect.standard_error,
-        n=model.fit.rows, test="normal, Laplace approximation", scope=scope, clusters=clusters,
+        n=model.fit.rows, df=float(model.fit.df), test=f"t, Laplace approximation, df {model.fit.df}", scope=scope,
+        clusters=clusters,
     )  # fmt: skip
 
 

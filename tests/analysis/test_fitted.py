@@ -37,6 +37,10 @@ def test_every_level_that_recurs_is_a_term_and_finds_its_effect():
     assert 0.4 < model.fit.component("participant").deviation < 1.4
     assert 0.5 < model.fit.effect(SIDE).estimate < 1.6
     assert "participant" in markdown_of(model)
+    wald, careful = model.fit.effect("intercept"), model.fit.small_sample_effect("intercept")
+    assert model.fit.df == 5
+    assert careful.p > wald.p
+    assert careful.interval[0] < wald.interval[0] < wald.estimate == careful.estimate
 
 
 @pytest.mark.parametrize(
