@@ -75,8 +75,7 @@ class MixedFit(Result):
     def small_sample_effect(self, name: str) -> FixedEffect:
         """Return the coefficient of `name` with interval and p of a t with `df` degrees of freedom.
 
-        The normal ones are too sure of a coefficient that is constant within few levels, such as the intercept: with 5 to 8
-        concepts or 5 participants they reject a true null in 11 to 19 % of studies.
+        The normal ones are too sure of a coefficient that is constant within few levels, such as the intercept.
         """
         effect = self.effect(name)
         half = float(stats.t.isf((1.0 - self.confidence) / 2.0, self.df)) * effect.standard_error
