@@ -9,7 +9,7 @@ CONSTRAINTS ?= constraints.txt
 # pytest's options: two processes fit two cores and 8 GB
 TESTS ?= -n 2 -m "not slow"
 
-.PHONY: demo test slow lint docs wheel lock check-newest check-lowest release-check clean
+.PHONY: demo test slow lint docs pages wheel lock check-newest check-lowest release-check clean
 
 demo: $(VENV)/.installed-all
 	$(BIN)/evalkit demo --run $(RUN)
@@ -30,6 +30,14 @@ lint: $(VENV)/.installed-test
 docs: $(VENV)/.installed-test $(VENV)/.installed-docs
 	$(BIN)/python -m pytest tests/test_docs.py tests/test_readme.py tests/test_architecture.py tests/analysis/test_notebook.py
 	$(BIN)/python -m mkdocs build --strict
+
+# the pages that are generated from the registries; each is first written under another name, so a failure keeps the old page
+pages: $(VENV)/.installed-test
+	$(BIN)/evalkit methods --markdown >docs/methods.md.new && mv docs/methods.md.new docs/methods.md
+	$(BIN)/evalkit methods --lora-files >docs/lora-files.md.new && mv docs/lora-files.md.new docs/lora-files.md
+	$(BIN)/evalkit metrics --markdown >docs/reference/metrics.md.new && mv docs/reference/metrics.md.new docs/reference/metrics.md
+	$(BIN)/python -m evalkit.metrics.documentation docs/metrics.md
+	$(BIN)/python -m evalkit.cli.reference_page >docs/reference/cli.md.new && mv docs/reference/cli.md.new docs/reference/cli.md
 
 wheel: $(VENV)/.installed-test
 	$(BIN)/python -m build --wheel

@@ -77,7 +77,7 @@ def test_every_shipped_experiment_is_named(experiment: str):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_is_described(metric: str):
-    assert f"`{metric}`" in page("metrics.md")
+    assert f"`{metric}`" in page("metrics.md"), "run: python -m evalkit.metrics.documentation docs/metrics.md"
 
 
 def test_every_study_command_is_described():
@@ -149,6 +149,14 @@ def anchors(path: Path) -> set[str]:
     """Return the anchors of a page's headings, as the site and GitHub make them."""
     headings = re.findall(r"^#+ (.*)$", prose(path.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_included_files_are_included():
+    """A marker without its space is printed as it is, and the formatter changes markers in blocks of plain ```python."""
+    for path in PAGES:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if re.match(r"\s*-+8 ?<", line)]
+        wrong = [line for line in lines if not re.fullmatch(r'--8<-- "[\w/.]+"', line)]
+        assert not wrong, f'{path.name}: {wrong}; write --8<-- "FILE" in a block of ``` {{ .python }}'
 
 
 def test_links_to_sections_lead_to_headings():

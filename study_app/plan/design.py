@@ -15,6 +15,7 @@ from evalkit.run.manifest import Manifest
 from study_app.plan.page_layout import MOST_AT_ONCE, Answer
 from study_app.plan.questionnaire import Question
 from study_app.plan.screen_check import ScreenRule
+from study_app.plan.texts import ALSO_ASK, EACH_CONCEPT
 
 FILE_NAME = "study.toml"
 # the key of a stored design that holds the sentences shown
@@ -106,7 +107,7 @@ class Design(Record):
     # images of different pixel sizes or formats are resized to one size; otherwise such runs are refused
     mixed_sizes: bool = False
     # asked about the same images after the first question
-    also_ask: tuple[Literal["each_concept", "quality"], ...] = ()
+    also_ask: tuple[str, ...] = ()
     # answers that come sooner are not taken
     minimum_seconds: float = Field(default=0.0, ge=0, le=60)
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -128,6 +129,8 @@ class Design(Record):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Design":
+        if strangers := set(self.also_ask) - set(ALSO_ASK):
+            raise ValueError(f"also_ask: has no question {min(strangers)!r}; choose from {', '.join(ALSO_ASK)}")
         if len(set(self.also_ask)) < len(self.also_ask):
             raise ValueError("also_ask: names a question twice")
         if self.checks.gold > 0 and not self.gold:
@@ -162,7 +165,7 @@ class Design(Record):
         """Return what is asked about a comparison of so many concepts, in order; the first answer is the judgment."""
         further: list[str] = []
         for question in self.also_ask:
-            further += [f"concept {number}" for number in range(concepts)] if question == "each_concept" else [question]
+            further += [f"concept {number}" for number in range(concepts)] if question == EACH_CONCEPT else [question]
         return ("overall", *further)
 
     def check_names(self, manifest: Manifest) -> None:

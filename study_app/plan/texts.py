@@ -12,6 +12,7 @@ from evalkit.run.file_record import Record, first_mistake
 from study_app.plan.page_layout import MOST_AT_ONCE
 
 FOLDER = Path(__file__).parent / "text"
+EACH_CONCEPT = "each_concept"
 
 
 class WelcomeText(Record):
@@ -81,15 +82,24 @@ class PracticeText(Record):
     wrong: str
 
 
-class QuestionWording(Record):
-    """What is asked about the images of a case with one, two, more or no concepts, about one of them, about quality."""
+class FurtherQuestions(Record):
+    """Registry of the questions that `also_ask` can add about all images of a page: one field per name."""
+
+    quality: str
+
+    def further(self, name: str) -> str:
+        """Return the wording of a further question."""
+        return str(getattr(self, name))
+
+
+class QuestionWording(FurtherQuestions):
+    """What is asked about the images of a case with one, two, more or no concepts, about one concept, and further questions."""
 
     one: str
     two: str
     more: str
     none: str
     concept: str
-    quality: str
 
     def of(self, concepts: int) -> str:
         """Return the first question for a case of so many concepts."""
@@ -194,6 +204,10 @@ class Sentences(Record):
     erased: ErasedText
     busy: BusyText
     trouble: TroubleText
+
+
+# what `also_ask` can name
+ALSO_ASK = (EACH_CONCEPT, *FurtherQuestions.model_fields)
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from study_app.plan.page_layout import CANNOT_TELL, is_answer, press
-from study_app.plan.texts import ComparisonText, Sentences
+from study_app.plan.texts import ALSO_ASK, ComparisonText, Sentences
 from study_app.service.record_judgment import Choice, Timing
 from study_app.service.study import StudyService
 from study_app.service.view_models import TrialPage, letter
@@ -137,8 +137,8 @@ def _question(sentences: Sentences, trial: TrialPage) -> str:
     asked = sentences.questions.ranking if trial.ranking else sentences.questions.pair
     if not trial.ranking and len(trial.places) > 2:
         asked = sentences.questions.best
-    if trial.question == "quality":
-        return asked.quality
+    if trial.question in ALSO_ASK:
+        return asked.further(trial.question)
     if trial.question.startswith("concept "):
         return asked.concept.format(letter=letter(int(trial.question.removeprefix("concept "))))
     return asked.of(len(trial.concepts))

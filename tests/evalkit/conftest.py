@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evalkit.metrics.models import known_sources
 from tests.evalkit.tiny_encoders import save_tiny_clip, save_tiny_dino
 
 
@@ -44,7 +45,10 @@ def every_weights(tmp_path_factory: pytest.TempPathFactory):
     from tests.evalkit.numbered_weights import save_every_model
 
     root = tmp_path_factory.mktemp("every")
-    yield save_every_model(root)
+    paths = save_every_model(root)
+    missing = known_sources().keys() - paths.keys()
+    assert not missing, f"{sorted(missing)}: models without test weights; save some in tests/evalkit/numbered_weights.py"
+    yield paths
     shutil.rmtree(root)
 
 

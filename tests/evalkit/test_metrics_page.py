@@ -23,8 +23,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_tables_are_those_of_the_registries():
-    """Run `python -m evalkit.metrics.documentation docs/metrics.md` if this fails."""
-    assert with_tables(PAGE) == PAGE
+    assert with_tables(PAGE) == PAGE, "run: python -m evalkit.metrics.documentation docs/metrics.md"
     for name in (*METRICS, *SET_METRICS, *known_sources()):
         assert f"| `{name}` |" in PAGE
 

@@ -1,6 +1,8 @@
 """What every metric must hold, by the registry: being listed is being tested."""
 
 import math
+from importlib import import_module
+from pkgutil import iter_modules
 
 import numpy as np
 import pytest
@@ -8,10 +10,13 @@ import torch
 from PIL import Image
 
 import evalkit
+from evalkit import metrics, set_metrics
 from evalkit.errors import UserError
-from evalkit.metric_spec.metric_card import REDUCTION, by_name, metric, pick
+from evalkit.metric_spec.metric_card import REDUCTION, MetricCard, by_name, metric, pick
+from evalkit.metric_spec.set_metric import SetMetric
 from evalkit.metric_spec.signature import ModelRecipe, sign
 from evalkit.metrics import METRICS
+from evalkit.set_metrics import SET_METRICS
 from evalkit.weights.lookup import NO_WEIGHTS, Source, find
 from tests.evalkit.conftest import picture
 
@@ -23,8 +28,19 @@ RUNNABLE = [name for name, card in METRICS.items() if card.model not in LARGE an
 
 
 def test_the_metrics_that_these_laws_leave_out_are_counted():
-    assert len(OF_A_RUN) == 16
+    assert len(OF_A_RUN) == 16, "golden values test the metrics that need a run; change the count if yours has some"
     assert {name for name in METRICS if name not in RUNNABLE} - OF_A_RUN == LARGE - {"lpips"}
+
+
+@pytest.mark.parametrize(
+    ("package", "kind", "registry"), [(metrics, MetricCard, METRICS), (set_metrics, SetMetric, SET_METRICS)]
+)
+def test_every_metric_of_a_file_is_listed(package, kind, registry):
+    listed = list(registry.values())
+    for module in iter_modules(package.__path__, f"{package.__name__}."):
+        cards = [card for card in vars(import_module(module.name)).values() if isinstance(card, kind)]
+        unlisted = [card.name for card in cards if card not in listed]
+        assert not unlisted, f"{module.name}: {unlisted} not listed; import and list them in {package.__name__}/__init__.py"
 
 
 @pytest.mark.parametrize("name", METRICS)

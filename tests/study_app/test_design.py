@@ -1,5 +1,6 @@
 """The design file: checked at the door, frozen by its hash, and carried out."""
 
+import re
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -15,6 +16,7 @@ from study_app.plan.audit_log import sha256_of
 from study_app.plan.comparisons import plan_comparisons
 from study_app.plan.design import Checks, Design, Selection, read_design
 from study_app.plan.initialize import begin_study
+from study_app.plan.texts import ALSO_ASK
 from study_app.service.study import StudyService
 from study_app.simulation.people import Behaviour, simulate
 from tests.runs import make_run
@@ -80,6 +82,7 @@ def test_a_whole_design_is_read_and_begun(tmp_path: Path) -> None:
         ("[comparisons]\ncases = ['x']", "the run has no case 'x'; the first ones: star-ring"),
         ("[comparisons]\nsample = 99", "comparisons.sample 99: there are 6 cells"),
         ("[comparisons]\npairs = [['direct', 'direct']]", "each must be two different arms"),
+        ("also_ask = ['beauty']", "also_ask: has no question 'beauty'; choose from each_concept, quality"),
         ("language = 'xx'", "language 'xx': there is none"),
     ],
 )
@@ -90,6 +93,13 @@ def test_a_mistake_in_the_file_is_one_line(tmp_path: Path, text: str, message: s
         call("init", tmp_path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_page_of_the_study_names_every_further_question() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "study.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^also_ask = .*$", page, re.MULTILINE)
+    missing = [name for name in ALSO_ASK if f'"{name}"' not in line]
+    assert not missing, f"docs/study.md does not name {missing}; add them to the comment of also_ask"
 
 
 def test_a_changed_file_is_refused_once_people_came_and_options_beside_it_always(tmp_path: Path) -> None:

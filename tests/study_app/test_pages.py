@@ -13,7 +13,7 @@ from db.session import Database, read
 from evalkit.run.file_record import Record
 from study_app.plan.design import Design
 from study_app.plan.initialize import begin_study
-from study_app.plan.texts import FOLDER, languages, load_sentences
+from study_app.plan.texts import FOLDER, FurtherQuestions, languages, load_sentences
 from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
 from study_app.web import current_study as running
@@ -178,6 +178,14 @@ def test_every_language_has_every_sentence() -> None:
         if language != "en":
             assert not [place for place in english if len(english[place]) > 20 and other[place] == english[place]]
     assert all(file.suffix == ".toml" for file in FOLDER.iterdir())
+
+
+@pytest.mark.parametrize("language", languages())
+def test_every_further_question_has_a_sentence_of_its_own(language: str) -> None:
+    for _, asked in load_sentences(language).questions:
+        wordings = [text for _, text in asked]
+        assert len(set(wordings)) == len(wordings)
+        assert all(asked.further(name) in wordings for name in FurtherQuestions.model_fields)
 
 
 def ready(walk: Walk) -> None:

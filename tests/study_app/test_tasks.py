@@ -13,6 +13,7 @@ from db.utc import utc_now
 from evalkit.errors import UserError
 from study_app.plan.check_schedule import checks_before
 from study_app.plan.design import Checks, Design, Gold, Sessions
+from study_app.plan.texts import ALSO_ASK, FurtherQuestions
 from study_app.service import tasks
 from study_app.service.record_judgment import Recorded, Timing
 from study_app.service.study import StudyService
@@ -35,13 +36,12 @@ def walk(service, participant, choose=lambda trial: "left"):
 
 
 def test_every_question_is_asked_of_every_comparison(database, tmp_path: Path) -> None:
-    study = begin(database, tmp_path / "run", Design(also_ask=("each_concept", "quality")))
+    study = begin(database, tmp_path / "run", Design(also_ask=ALSO_ASK))
     service, participant = StudyService(database, study.run), study.join()
     asked = walk(service, participant)
-    assert [question for _, question in asked[:4]] == ["overall", "concept 0", "concept 1", "quality"]
-    assert Counter(question for _, question in asked) == {
-        name: study.comparisons for name in ("overall", "concept 0", "concept 1", "quality")
-    }
+    names = ["overall", "concept 0", "concept 1", *FurtherQuestions.model_fields]
+    assert [question for _, question in asked[: len(names)]] == names
+    assert Counter(question for _, question in asked) == dict.fromkeys(names, study.comparisons)
     with read(database) as session:
         assert len(session.scalars(select(Judgment)).all()) == study.comparisons
         assert {row.reaction_ms for row in session.scalars(select(Answer))} == {900}
