@@ -14,6 +14,7 @@ import evalkit
 from evalkit.cli.main import extra_of, find_commands
 from evalkit.distribution import NAME, UNKNOWN_VERSION, installed_version
 from evalkit.errors import ALL, EXTRAS_OF, missing_extra
+from tests.test_wheel import CALLS, COMMANDS, NEEDS
 
 REPOSITORY = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
@@ -161,3 +162,7 @@ def test_errors_point_to_no_document_that_the_wheel_lacks():
             for line in path.read_text(encoding="utf-8").splitlines():
                 if re.search(r"\b(raise|Error\(|help=|f?\").*\b(docs/\w+\.md|README\.md|CONTRIBUTING\.md)", line):
                     assert "card.py" in path.name or "blob/main" in line, f"{path}: {line.strip()}"
+
+
+def test_every_command_has_a_call_in_the_slow_test_of_the_wheel():
+    assert CALLS.keys() == NEEDS.keys() == COMMANDS.keys()

@@ -30,6 +30,9 @@ CALLS = {
     "merge": ["merge", "small.toml", "--arm", "direct", "--case", "pair", "--out", "merged.safetensors"],
     "diagnose": ["diagnose", "small.toml", "--out", "diagnosis"],
     "train": ["train", "recipe.toml", "--out", "trained.safetensors"],
+    "import-votes": ["import-votes", "votes.csv", "--run", "run", "--db", "sqlite:///votes.db"],
+    "import-scores": ["import-scores", "scores.csv", "--run", "run"],
+    "export": ["export", "run"],
     "analyze": ["analyze", "run"],
     "paper": ["paper", "blocklora", "run"],
     "plan": ["plan", "--concepts", "6", "--simulate", "0"],
@@ -42,7 +45,7 @@ CALLS = {
 NEEDS = {
     **dict.fromkeys(("import", "sheet", "metrics", "doctor", "weights"), None),
     **dict.fromkeys(("methods", "generate", "merge", "diagnose", "train"), "generation"),
-    **dict.fromkeys(("analyze", "paper", "plan"), "analysis"),
+    **dict.fromkeys(("import-votes", "import-scores", "export", "analyze", "paper", "plan"), "analysis"),
     **dict.fromkeys(("study", "explore"), "study"),
     **dict.fromkeys(("run", "demo"), "all"),
     "score": "metrics",
@@ -114,6 +117,10 @@ def make_folder(folder: Path) -> None:
         EXPERIMENT.format(first.name, first.words, first.class_word, second.name, second.words, second.class_word)
     )
     (folder / "recipe.toml").write_text(RECIPE)
+    rows = [f"p{number},pair,{number % 2},direct,other,direct" for number in range(4)]
+    (folder / "votes.csv").write_text("\n".join(["participant,case,seed,arm_left,arm_right,chosen_arm", *rows]) + "\n")
+    rows = [f"sharpness,higher,pair,{seed},{arm},{seed}.5" for arm in ("direct", "other") for seed in range(2)]
+    (folder / "scores.csv").write_text("\n".join(["metric,direction,case,seed,arm,value", *rows]) + "\n")
 
 
 @pytest.mark.parametrize("extra", [None, "analysis", "study", "metrics", "generation"])
