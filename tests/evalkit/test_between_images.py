@@ -97,7 +97,7 @@ def test_a_corrupt_image_costs_its_pairs_only(run):
 
 def test_nobody_waits_longer_than_for_the_last_partner():
     store, encoder = MemoryFeatureStore(), METRICS["arm_psnr"].load(NO_WEIGHTS, "cpu")
-    pairing = PairMatcher(encoder, store)
+    pairing = PairMatcher("arm_psnr", encoder, store)
     known = partners([("a", "b"), ("b", "c"), ("a", "c"), ("d", "e"), ("f", "f")])
     pairing.lose("e", known["e"])
     for number, key in enumerate("dacbf"):
