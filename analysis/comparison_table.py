@@ -28,7 +28,7 @@ class Part(Result):
     second: str
     comparisons: int
     numbers: tuple[Contrast, ...]
-    """The share of votes first, where there are any, then the paired difference of every metric."""
+    """The share of votes first, if there are any, then the paired difference of every metric."""
 
 
 def comparisons_of(findings: Findings) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def comparisons_of(findings: Findings) -> pd.DataFrame:
     votes that differ, missing below two votes), and for each metric that scores single images its difference first - second.
     """
     data = findings.data
-    order = {case.key: place for place, case in enumerate(data.cases)}
+    order = {case.key: position for position, case in enumerate(data.cases)}
     cells: dict[tuple[str, int], set[str]] = {}
     for case, arm, seed in data.images:
         cells.setdefault((case, seed), set()).add(arm)
@@ -76,8 +76,8 @@ def _leads(measured: Measured, frame: pd.DataFrame) -> pd.Series:
 
 
 def against_people(findings: Findings, comparisons: pd.DataFrame, metric: str) -> pd.Series:
-    """Return how far a metric's lead (in its standard deviations) stands against the lean of the votes; positive: against."""
-    direction = next(each.direction for each in findings.measured if each.metric == metric)
+    """Return how far a metric's lead (in its standard deviations) opposes the majority of the votes; positive: against."""
+    direction = next(measured.direction for measured in findings.measured if measured.metric == metric)
     sign = -1.0 if direction == "lower" else 1.0
     spread = float(comparisons[metric].std()) or 1.0
     lean = (comparisons["for_first"] - comparisons["for_second"]) / comparisons["votes"].where(comparisons["votes"] > 0)
@@ -86,19 +86,19 @@ def against_people(findings: Findings, comparisons: pd.DataFrame, metric: str) -
 
 def part_of(findings: Findings, comparisons: pd.DataFrame, first: str, second: str) -> Part:
     """Return the numbers of two arms over some of the run's comparisons, by the functions behind the report."""
-    here = comparisons[(comparisons["first"] == first) & (comparisons["second"] == second)]
+    chosen = comparisons[(comparisons["first"] == first) & (comparisons["second"] == second)]
     data = findings.data
-    kept = data.judgments.merge(here[KEYS], on=KEYS)
-    numbers = [clustered_preference(votes) for votes in votes_of(replace(data, judgments=kept))]
-    cells = set(zip(here["case"], here["seed"], strict=True))
+    judgments = data.judgments.merge(chosen[KEYS], on=KEYS)
+    numbers = [clustered_preference(votes) for votes in votes_of(replace(data, judgments=judgments))]
+    cells = set(zip(chosen["case"], chosen["seed"], strict=True))
     for measured in findings.measured:
         if first in measured.arms and second in measured.arms:
             rows = np.array([cell in cells for cell in measured.cells], dtype=np.bool_)
             if rows.any():
                 numbers.append(paired_contrast(_rows_of(measured, rows), first, second))
-    return Part(first, second, len(here), tuple(replace(each, p=None) for each in numbers))
+    return Part(first, second, len(chosen), tuple(replace(result, p=None) for result in numbers))
 
 
 def _rows_of(measured: Measured, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Measured:
-    cells: Sequence[tuple[str, int]] = [cell for cell, kept in zip(measured.cells, rows, strict=True) if kept]
+    cells: Sequence[tuple[str, int]] = [cell for cell, selected in zip(measured.cells, rows, strict=True) if selected]
     return replace(measured, values=measured.values[rows], sets=measured.sets.take(rows), cells=tuple(cells))

@@ -69,7 +69,7 @@ class Contrast(Result):
     """What is treated as a random sample, so what the interval and the test generalise to."""
     standard_error: float | None = None
     margin: float | None = None
-    """Half width of what counts as no difference; None where none was set on this scale."""
+    """Half width of what counts as no difference; None if none was set on this scale."""
     p_equivalence: float | None = None
     p_adjusted: float | None = None
     p_equivalence_adjusted: float | None = None
@@ -83,7 +83,7 @@ class Contrast(Result):
     effective_votes: float | None = None
     """How many independent votes would be as precise; None unless the rows are votes."""
     effective_participants: float | None = None
-    """How many participants with equally many votes would be worth as much; None if nobody judged."""
+    """How many participants with equally many votes would be worth as much; None if no one judged."""
     scopes: tuple[ScopedResult, ...] = ()
     """The same question for the other scopes that the design has an error for, the narrowest first."""
 
@@ -96,7 +96,7 @@ class Contrast(Result):
         """Return one row: the fields, the verdict if anything was tested, and the verdict of every other scope."""
         tested = self.p is not None or self.p_equivalence is not None
         own = Result.records(replace(self, scopes=()))[0]
-        own["scopes"] = tuple(f"{', '.join(each.scope)}: {each.verdict}" for each in self.scopes)
+        own["scopes"] = tuple(f"{', '.join(scoped.scope)}: {scoped.verdict}" for scoped in self.scopes)
         return [own | {"verdict": str(self.verdict) if tested else None}]
 
     @property
@@ -141,11 +141,11 @@ def _holm_scopes(contrasts: Sequence[Contrast]) -> list[tuple[ScopedResult, ...]
     for name in names:
         # a contrast whose own scope this is belongs to the family too
         family = [_of_scope(contrast, name) for contrast in contrasts]
-        differences = _holm([each[0] for each in family])
-        equivalences = _holm([each[1] for each in family])
-        for place, contrast in enumerate(contrasts):
-            corrected[place] += [
-                replace(scoped, p_adjusted=differences[place], p_equivalence_adjusted=equivalences[place])
+        differences = _holm([pair[0] for pair in family])
+        equivalences = _holm([pair[1] for pair in family])
+        for index, contrast in enumerate(contrasts):
+            corrected[index] += [
+                replace(scoped, p_adjusted=differences[index], p_equivalence_adjusted=equivalences[index])
                 for scoped in contrast.scopes
                 if scoped.scope == name
             ]
@@ -155,7 +155,7 @@ def _holm_scopes(contrasts: Sequence[Contrast]) -> list[tuple[ScopedResult, ...]
 def _of_scope(contrast: Contrast, name: tuple[str, ...]) -> tuple[float | None, float | None]:
     if contrast.scope == name:
         return contrast.p, contrast.p_equivalence
-    return next(((each.p, each.p_equivalence) for each in contrast.scopes if each.scope == name), (None, None))
+    return next(((scoped.p, scoped.p_equivalence) for scoped in contrast.scopes if scoped.scope == name), (None, None))
 
 
 def _holm(values: Sequence[float | None]) -> list[float | None]:

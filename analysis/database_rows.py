@@ -43,7 +43,7 @@ class CaseInfo:
 class RunData:
     """All the database holds of one run. `judgments` and `scores` have one row each per judgment and score.
 
-    In `judgments`, `first` and `second` are arms in the order of the experiment, `choice` is 1 where the first arm's image was
+    In `judgments`, `first` and `second` are arms in the order of the experiment, `choice` is 1 if the first arm's image was
     chosen, 0 where the second's was, and .5 for `cannot tell`; `left` is the arm that was shown on the left, or None if the
     sides are not known.
     """
@@ -77,7 +77,7 @@ class RunData:
     excluded: tuple[str, ...] = ()
     """What a frozen plan left out, in sentences."""
     several: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SEVERAL_COLUMNS)))
-    """One row per judgment of more than two images: arms in `offered`, the chosen in `order`, best first; () is can't tell."""
+    """One row per judgment of more than two images: arms in `offered`, the chosen in `order`, best first; () is undecided."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -129,8 +129,8 @@ def read_run(database: Database, run_id: int, simulated: bool | None = None) -> 
             select(models.Comparison.target).join(models.Study).where(models.Study.run_id == run_id)
         ).all()
         # a study asks about pairs or about several at once, so one of the two is empty
-        kept, kept_several = _choose(judgments, simulated), _choose(several, simulated)
-        from_simulation = int(kept["simulated"].sum() + kept_several["simulated"].sum())
+        pairwise, kept_several = _choose(judgments, simulated), _choose(several, simulated)
+        from_simulation = int(pairwise["simulated"].sum() + kept_several["simulated"].sum())
         return RunData(
             name=run.name,
             experiment_sha256=run.experiment_sha256,
@@ -139,14 +139,14 @@ def read_run(database: Database, run_id: int, simulated: bool | None = None) -> 
             cases=_cases(session, run_id),
             references=_references(session, run_id),
             images=_images(session, run_id),
-            judgments=kept[list(JUDGMENT_COLUMNS)].reset_index(drop=True),
+            judgments=pairwise[list(JUDGMENT_COLUMNS)].reset_index(drop=True),
             scores=read_scores(session, run_id),
             planned=len(planned),
             target=sum(target for (target,) in planned),
             simulated=from_simulation,
-            real=len(kept) + len(kept_several) - from_simulation,
+            real=len(pairwise) + len(kept_several) - from_simulation,
             surplus=surplus + late,
-            simulated_left_out=len(judgments) + len(several) - len(kept) - len(kept_several),
+            simulated_left_out=len(judgments) + len(several) - len(pairwise) - len(kept_several),
             people_left_out=_people_left_out(session, run_id),
             design=design,
             several=kept_several[list(SEVERAL_COLUMNS)].reset_index(drop=True),
@@ -168,9 +168,9 @@ def _choose(judgments: pd.DataFrame, simulated: bool | None) -> pd.DataFrame:
     made_up = judgments["simulated"].astype(bool)
     if simulated is None and made_up.any() and not made_up.all():
         raise UserError(
-            f"the study holds {plural(int((~made_up).sum()), 'judgment')} of people and "
+            f"judgments: the study holds {plural(int((~made_up).sum()), 'judgment')} of people and "
             f"{int(made_up.sum())} of simulated participants; "
-            "say --no-simulated to leave the simulated ones out, or --simulated to analyze all together, marked as such"
+            "use --no-simulated to leave the simulated ones out, or --simulated to analyze all together, marked as such"
         )
     return judgments[~made_up] if simulated is False else judgments
 
@@ -199,10 +199,10 @@ def _references(session: Session, run_id: int) -> dict[str, tuple[str, ...]]:
         .where(models.StoredConcept.run_id == run_id)
         .order_by(models.StoredConcept.id, models.Reference.position)
     ).all()
-    found: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for name, path in rows:
-        found.setdefault(name, []).append(path)
-    return {name: tuple(paths) for name, paths in found.items()}
+        by_name.setdefault(name, []).append(path)
+    return {name: tuple(paths) for name, paths in by_name.items()}
 
 
 def _images(session: Session, run_id: int) -> dict[tuple[str, str, int], str]:
@@ -244,7 +244,7 @@ def _judgments(session: Session, run_id: int, sides_known: bool) -> tuple[pd.Dat
         .where(models.Study.run_id == run_id, models.Participant.excluded_at.is_(None), models.Assignment.arrangement.is_(None))
         .order_by(models.Judgment.id)
     ).all()  # fmt: skip
-    kept: list[tuple[object, ...]] = []
+    records: list[tuple[object, ...]] = []
     surplus = 0
     for comparison, case, seed, a, place_a, b, place_b, who, made_up, left, choice, late, reaction_ms in rows:
         if late:
@@ -255,8 +255,8 @@ def _judgments(session: Session, run_id: int, sides_known: bool) -> tuple[pd.Dat
         chosen = {"left": on_left, "right": on_right}.get(choice)
         value = 0.5 if chosen is None else float(chosen == first)
         shown_left = on_left if sides_known else None
-        kept.append((comparison, case, seed, first, second, who, shown_left, value, reaction_ms, made_up))
-    return pd.DataFrame(kept, columns=[*JUDGMENT_COLUMNS, "simulated"]), surplus
+        records.append((comparison, case, seed, first, second, who, shown_left, value, reaction_ms, made_up))
+    return pd.DataFrame(records, columns=[*JUDGMENT_COLUMNS, "simulated"]), surplus
 
 
 def _several(session: Session, run_id: int) -> tuple[pd.DataFrame, int]:
@@ -278,15 +278,15 @@ def _several(session: Session, run_id: int) -> tuple[pd.DataFrame, int]:
         )
         .order_by(models.Judgment.id)
     ).all()  # fmt: skip
-    kept = []
+    records = []
     for comparison, case, seed, who, made_up, arrangement, choice, late, reaction_ms in rows:
         if late or arrangement is None:
             continue
         stood = [arms[comparison][int(image)] for image in arrangement.split()]
         # an answer names places of the page, from 1
-        order = () if choice == "cannot_tell" else tuple(stood[int(place) - 1] for place in choice.split())
-        kept.append((comparison, case, seed, who, order, arms[comparison], reaction_ms, made_up))
-    return pd.DataFrame(kept, columns=[*SEVERAL_COLUMNS, "simulated"]), len(rows) - len(kept)
+        order = () if choice == "cannot_tell" else tuple(stood[int(position) - 1] for position in choice.split())
+        records.append((comparison, case, seed, who, order, arms[comparison], reaction_ms, made_up))
+    return pd.DataFrame(records, columns=[*SEVERAL_COLUMNS, "simulated"]), len(rows) - len(records)
 
 
 def _arms_of_comparisons(session: Session, run_id: int) -> dict[int, tuple[str, ...]]:
@@ -304,10 +304,10 @@ def _arms_of_comparisons(session: Session, run_id: int) -> dict[int, tuple[str, 
         .where(models.Study.run_id == run_id)
         .order_by(models.Comparison.id, models.FurtherImage.place)
     )
-    found: dict[int, tuple[str, ...]] = {}
+    arms: dict[int, tuple[str, ...]] = {}
     for comparison, first, second, further in rows:
-        found[comparison] = (*found.get(comparison, (labels[first], labels[second])), labels[further])
-    return found
+        arms[comparison] = (*arms.get(comparison, (labels[first], labels[second])), labels[further])
+    return arms
 
 
 def read_scores(session: Session, run_id: int) -> pd.DataFrame:

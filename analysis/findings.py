@@ -62,7 +62,7 @@ class Findings(Result):
     titles: Titles = field(default_factory=Titles)
     """What ids are printed as; the names in the findings are these titles already."""
     run: Path | None = None
-    """The run folder that holds the images, if it is at hand."""
+    """The run folder that contains the images, if it is available."""
 
     @cached_property
     def judged(self) -> tuple[Judged, ...]:
@@ -97,12 +97,12 @@ def analyze_run(data: RunData, margin: float | None = 0.05, margin_scale: str = 
             margin,
             margin_scale,
             preferences(votes, margin, margin_scale),
-            tuple(agreement_of(each) for each in votes),
-            tuple(noise_ceiling(each) for each in votes),
-            tuple(vote_model(each) for each in votes),
+            tuple(agreement_of(pair) for pair in votes),
+            tuple(noise_ceiling(pair) for pair in votes),
+            tuple(vote_model(pair) for pair in votes),
             arm_strengths(data.judgments, data.concepts_of, data.labels),
             cells,
-            tuple(measure(each) for each in cells),
+            tuple(measure(metric) for metric in cells),
             tuple(similarities(data)),
             several_of(data),
         )
@@ -111,9 +111,9 @@ def analyze_run(data: RunData, margin: float | None = 0.05, margin_scale: str = 
 def similarities(data: RunData) -> Iterator[Similarity]:
     """Yield every metric that compares the images of two arms, as a mean per pair of arms."""
     between = data.scores[data.scores["other_arm"] != ""]
-    place = {label: position for position, label in enumerate(data.labels)}
+    positions = {label: position for position, label in enumerate(data.labels)}
     for name, rows in by_signature(between):
-        swapped = (rows["arm"].map(place) > rows["other_arm"].map(place)).to_numpy(bool)
+        swapped = (rows["arm"].map(positions) > rows["other_arm"].map(positions)).to_numpy(bool)
         first = rows["arm"].where(~swapped, rows["other_arm"])
         second = rows["other_arm"].where(~swapped, rows["arm"])
         means = []
@@ -123,6 +123,6 @@ def similarities(data: RunData) -> Iterator[Similarity]:
                 continue
             cells = chosen.groupby(["case", "seed"])[["value"]].mean()
             values = cells["value"].to_numpy(float)
-            found = mean_of(values, sets_of(data, cells), name, one)
-            means.append(replace(found, second=other))
+            mean = mean_of(values, sets_of(data, cells), name, one)
+            means.append(replace(mean, second=other))
         yield Similarity(name, str(rows["signature"].iloc[0]), tuple(means))

@@ -13,13 +13,13 @@ from analysis.votes.preference import Votes
 def votes_of(data: RunData) -> list[Votes]:
     """Return the judgments of every pair of arms that has any, in the order of the experiment."""
     concepts = data.concepts_of
-    found = []
+    pairs = []
     for first, second in data.arm_pairs:
         rows = data.judgments[(data.judgments["first"] == first) & (data.judgments["second"] == second)]
         if rows.empty:
             continue
         cases = rows["case"].tolist()
-        found.append(
+        pairs.append(
             Votes(
                 first,
                 second,
@@ -30,7 +30,7 @@ def votes_of(data: RunData) -> list[Votes]:
                 (rows["left"] == first).to_numpy(bool) if data.sides_known else None,
             )
         )
-    return found
+    return pairs
 
 
 def measured(data: RunData) -> Iterator[Measured]:

@@ -81,6 +81,6 @@ def value_text(value: object) -> str:
     if isinstance(value, tuple):
         if is_interval(value):
             return f"[{value_text(value[0])}, {value_text(value[1])}]"
-        parts = [f"{each[1]:,} {each[0]}" if isinstance(each, tuple) else str(each) for each in value]
+        parts = [f"{item[1]:,} {item[0]}" if isinstance(item, tuple) else str(item) for item in value]
         return (" " if parts and parts[0].endswith(".") else ", ").join(parts)
     return str(value)

@@ -98,10 +98,10 @@ class _Ids:
         return self._images[self._place(cell)]
 
     def _place(self, cell: Cell) -> int:
-        place = self._places.find(cell)
-        if place is None:
+        position = self._places.find(cell)
+        if position is None:
             raise KeyError(cell)
-        return place
+        return position
 
 
 def _check_scores(run: Path, manifest: Manifest, rows: Iterable[RunScore]) -> dict[tuple[str, str], str]:
@@ -114,14 +114,14 @@ def _check_scores(run: Path, manifest: Manifest, rows: Iterable[RunScore]) -> di
     again = f"score the run again with `evalkit score {run}`"
     directions: dict[tuple[str, str], str] = {}
     for row in rows:
-        place = f"{run / SCORES_NAME}: {row.metric} of {row.case}/{row.arm}/{row.seed}"
+        location = f"{run / SCORES_NAME}: {row.metric} of {row.case}/{row.arm}/{row.seed}"
         image = places.find((row.case, row.arm, row.seed))
         if image is None or manifest.images[image].sha256 != row.image_sha256:
-            raise UserError(f"{place}: is the score of another image than the manifest's; {again}")
+            raise UserError(f"{location}: is the score of another image than the manifest's; {again}")
         if row.concept and row.concept not in concepts:
-            raise UserError(f"{place}: no concept {row.concept!r} in the manifest; {again}")
+            raise UserError(f"{location}: no concept {row.concept!r} in the manifest; {again}")
         if row.other_arm and places.find((row.case, row.other_arm, row.seed)) is None:
-            raise UserError(f"{place}: no image of arm {row.other_arm!r} in the manifest; {again}")
+            raise UserError(f"{location}: no image of arm {row.other_arm!r} in the manifest; {again}")
         if directions.setdefault((row.metric, row.signature), row.direction) != row.direction:
             raise UserError(f"{run / SCORES_NAME}: {row.metric} has two directions under one signature; {again}")
     return directions

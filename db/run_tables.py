@@ -39,7 +39,7 @@ class StoredConcept(DatabaseTable):
 
 
 class Reference(DatabaseTable):
-    """A real picture of a concept; the path is relative to the run folder."""
+    """A real image of a concept; the path is relative to the run folder."""
 
     __tablename__ = "concept_references"
     id: Mapped[int] = mapped_column(Id, primary_key=True)

@@ -94,7 +94,7 @@ def check_revision(connection: Connection, name: str) -> str | None:
         return None
     known = {script.revision for script in ScriptDirectory.from_config(alembic_configuration()).walk_revisions()}
     if current not in known:
-        raise UserError(f"{name}: its schema ({current}) is newer than this evalkit knows; update evalkit to open it")
+        raise UserError(f"{name}: its schema ({current}) is newer than this version of evalkit; update evalkit to open it")
     return current
 
 

@@ -135,10 +135,10 @@ def writers_meet(session: Session) -> bool:
 
 def keep(session: Session, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
     """Return the value of `make`, computed once per open database and key; only for values that cannot change."""
-    kept: dict[tuple[object, ...], Kept] = session.info["kept"]
-    if key not in kept:
-        kept[key] = make()
-    return kept[key]
+    cache: dict[tuple[object, ...], Kept] = session.info["kept"]
+    if key not in cache:
+        cache[key] = make()
+    return cache[key]
 
 
 def forget_kept(session: Session) -> None:

@@ -130,7 +130,7 @@ class Assignment(DatabaseTable):
     position: Mapped[int]
     # 0: image a is on the left of image b; 1: image b is
     left: Mapped[int]
-    # of more than two images: their numbers, from 0 in the order of their arms, as they stand on the page: "2 0 1"
+    # of more than two images: their numbers, from 0 in the order of their arms, as arranged on the page: "2 0 1"
     arrangement: Mapped[str | None]
     state: Mapped[str]
     assigned_at: Mapped[datetime]
@@ -140,7 +140,7 @@ class Assignment(DatabaseTable):
         UniqueConstraint("comparison_id", "participant_id"),
         UniqueConstraint("participant_id", "position"),
         CheckConstraint("state IN ('open', 'done', 'expired')", name="state"),
-        # a reserved word on PostgreSQL, hence the quotes
+        # quoted, since it is a reserved word on PostgreSQL
         CheckConstraint('"left" IN (0, 1)', name="left"),
         Index("ix_assignments_state_expires_at", "state", "expires_at"),
         Index(
@@ -254,7 +254,7 @@ class CheckAnswer(BrowserTimings, DatabaseTable):
 
 
 class FurtherPicture(DatabaseTable):
-    """The third, fourth, ... picture of a check, an image or a reference; `place` counts from 0, so the first of them has 2."""
+    """The third, fourth, ... image of a check, an image or a reference; `place` counts from 0, so the first of them has 2."""
 
     __tablename__ = "further_pictures"
     check_id: Mapped[int] = mapped_column(ForeignKey("checks.id", ondelete="RESTRICT"), primary_key=True)

@@ -105,7 +105,7 @@ def score(
     UserError
         An argument is wrong, an image cannot be read, or a metric is unknown.
     MissingWeightsError
-        The weights of a metric are unavailable; the message tells how to get them.
+        The weights of a metric are unavailable; the message states how to get them.
     """
     from evalkit.scoring.in_memory import score_images
 
@@ -165,7 +165,7 @@ def compare(
     UserError
         An argument is wrong, no name is in both folders, an image cannot be read, or a metric does not compare two images.
     MissingWeightsError
-        The weights of a metric are unavailable; the message tells how to get them.
+        The weights of a metric are unavailable; the message states how to get them.
     """
     from evalkit.scoring.pair_scorer import compare_images
 

@@ -20,7 +20,7 @@ class MissingExtraError(UserError):
 
 
 class MissingWeightsError(UserError):
-    """Weights of a model are unavailable here; the message tells how to get them."""
+    """Weights of a model are unavailable here; the message states how to get them."""
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
@@ -31,7 +31,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"{what} {name!r}; {hint}{', '.join(names)}")
 
 
-# The extras that bring a package, as in pyproject.toml; the first is named when the command that lacked it says no other.
+# The extras that bring a package, as in pyproject.toml; the first is named if the command that lacked it names no other.
 EXTRAS_OF = {
     "torch": ("metrics", "generation", "sets"),
     "torchvision": ("metrics", "generation", "sets"),

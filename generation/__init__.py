@@ -1,1 +1,1 @@
-"""Draw fixed-seed image sets with every merge method."""
+"""Generate fixed-seed image sets with every merge method."""

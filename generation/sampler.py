@@ -174,7 +174,7 @@ class Sampler:
                 ).images
         except torch.OutOfMemoryError as error:
             count = plural(len(requests), "image")
-            raise UserError(f"out of memory with {count} at once; give a smaller --batch-size") from error
+            raise UserError(f"sampling: out of memory with {count} at once; give a smaller --batch-size") from error
         self.stats.sampling[self._arm] += time.perf_counter() - start
         if not np.isfinite(images).all():
             raise UserError(

@@ -30,8 +30,8 @@ class TensorFile:
         """Append a tensor."""
         start = self.data.tell()
         self.data.write(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        place = [start, self.data.tell()]
-        self.entries[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": place}
+        offsets = [start, self.data.tell()]
+        self.entries[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
 
     def ranks(self) -> dict[str, int]:
         """Return the rank of every layer whose first factor was added, by the factor's name."""

@@ -36,9 +36,9 @@ class GenerationStats:
         """Return the share of the exact sum's energy that each compressing arm kept, in [0, 1], over all its merges."""
         shares = {}
         for arm, energies in self.energies.items():
-            kept, total = _sums(energies.values())
+            retained, total = _sums(energies.values())
             if total > 0:
-                shares[arm] = kept / total
+                shares[arm] = retained / total
         return shares
 
 

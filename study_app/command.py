@@ -73,12 +73,14 @@ def _sample_size(begun: "Begun") -> str:
     least = design.participants_needed(comparisons)
     needed = f"{plural(judgments, 'judgment')} needed"
     if design.per_participant is not None and design.per_participant < comparisons:
-        each = plural(design.per_participant, "comparison")
-        return f"{needed}: at least {plural(least, 'participant')}, each of whom judges up to {each}"
-    each = plural(comparisons, "comparison")
+        workload = plural(design.per_participant, "comparison")
+        return f"{needed}: at least {plural(least, 'participant')}, each of whom judges up to {workload}"
+    workload = plural(comparisons, "comparison")
     if design.same_people:
-        return f"{needed}: {plural(least, 'participant')}, each of whom judges {each}"
-    return f"{needed}: at least {plural(least, 'participant')}, each of whom judges {each}; more participants judge fewer each"
+        return f"{needed}: {plural(least, 'participant')}, each of whom judges {workload}"
+    return (
+        f"{needed}: at least {plural(least, 'participant')}, each of whom judges {workload}; more participants judge fewer each"
+    )
 
 
 def text(

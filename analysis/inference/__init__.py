@@ -1,1 +1,1 @@
-"""The mathematics: clustered errors, intervals, bootstraps and models that know nothing of a database."""
+"""The mathematics: clustered errors, intervals, bootstraps and models that are independent of a database."""

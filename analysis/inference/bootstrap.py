@@ -53,12 +53,12 @@ def crossed_weights(
     concept sets; by default concepts are weighed if they can represent others.
     """
     by_concept = sets.generalises if concepts is None else concepts
-    names = {name: place for place, name in enumerate(dict.fromkeys(name for held in sets.ordered_members for name in held))}
+    names = {name: index for index, name in enumerate(dict.fromkeys(name for held in sets.ordered_members for name in held))}
     width = max(len(held) for held in sets.members)
-    # a last place, whose weight is one, stands for concepts a set does not have
+    # the last column, whose weight is one, represents concepts that a set does not have
     table = np.full((len(sets.members), max(width, 1)), len(names))
-    for place, held in enumerate(sets.ordered_members):
-        table[place, : len(held)] = [names[name] for name in held]
+    for row, held in enumerate(sets.ordered_members):
+        table[row, : len(held)] = [names[name] for name in held]
     people = None if participant is None else np.unique(participant, return_inverse=True)[1]
     for _ in range(draws):
         if by_concept:
@@ -75,5 +75,5 @@ def crossed_weights(
 def percentile_interval(values: Floats) -> tuple[float, float]:
     """Return the 95 % percentile interval of some draws; with 399 of them its ends are draws."""
     ordered = np.sort(values)
-    place = max(1, int((len(values) + 1) * ALPHA / 2))
-    return float(ordered[place - 1]), float(ordered[-place])
+    rank = max(1, int((len(values) + 1) * ALPHA / 2))
+    return float(ordered[rank - 1]), float(ordered[-rank])

@@ -61,8 +61,8 @@ class Strengths(Result):
             raise UserError("strengths: there are no ties, so the model has no tie parameter")
         return self._extra(len(self.estimates) - 1)
 
-    def _extra(self, place: int) -> tuple[float, float]:
-        return float(self.estimates[place]), math.sqrt(float(self.covariance[place, place]))
+    def _extra(self, index: int) -> tuple[float, float]:
+        return float(self.estimates[index]), math.sqrt(float(self.covariance[index, index]))
 
     def difference(self, first: str, second: str) -> tuple[float, float]:
         """Return how many logits `first` is above `second`, and the standard error of that."""
@@ -85,15 +85,15 @@ class Strengths(Result):
 def fit_strengths(counts: Counts, side: bool = False) -> Strengths:
     """Return the strengths of largest likelihood by Newton; Davidson's model if there are ties.
 
-    `side` adds the advantage of being shown left. Raises UserError where no finite estimate exists: groups that were not
+    `side` adds the advantage of being shown left. Raises UserError if no finite estimate exists: groups that were not
     compared or never lost, nothing but ties, sides that were never swapped.
     """
     size, ties = len(counts.arms), float(counts.tied.sum())
     total = float(counts.total.sum())
     if size < 2:
-        raise UserError("strengths: at least two arms are needed")
+        raise UserError("strengths: fewer than two arms were judged; at least two arms are needed")
     if ties == total:
-        raise UserError(f"strengths: all {total:.0f} votes are ties, so nothing tells the arms apart; report the count")
+        raise UserError(f"strengths: all {total:.0f} votes are ties, so the strengths are not identified; report the count")
     check_connected(counts)
     start = np.zeros(size + side + (ties > 0))
     if ties:
@@ -173,11 +173,11 @@ def _newton(counts: Counts, start: Floats, side: bool, free: Codes) -> Floats:
         while True:
             tried = estimates.copy()
             tried[free] += length * step
-            found = _likelihood(counts, tried, side)
-            if found[0] >= value or decrement < 1e-6:
+            proposal = _likelihood(counts, tried, side)
+            if proposal[0] >= value or decrement < 1e-6:
                 break
             length /= 2.0
-        estimates, (value, gradient, information) = tried, found
+        estimates, (value, gradient, information) = tried, proposal
         if np.max(np.abs(estimates)) > INFINITE:
             break
         if decrement < 1e-12:
@@ -246,7 +246,7 @@ def contrasts(
     if fit.errors != "votes":
         raise UserError(f"strengths: contrasts need the fit without clusters, not one clustered by {fit.errors}")
     half, tie = _residuals(fit, votes)
-    found = []
+    differences = []
     for one, other in combinations(range(len(fit.arms)), 2):
         weight = fit.covariance[one] - fit.covariance[other]
         influence = half * (weight[votes.left] - weight[votes.right])
@@ -256,9 +256,9 @@ def contrasts(
             influence += tie * weight[-1]
         first, second = fit.arms[one], fit.arms[other]
         values = fit.difference(first, second)[0] + len(half) * influence
-        found.append(
+        differences.append(
             contrast_of_mean(
                 values, comparison, sets, participant, first=first, second=second, measure="votes", scale=SCALE, null=0.0
             )
         )
-    return tuple(found)
+    return tuple(differences)

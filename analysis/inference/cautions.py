@@ -45,7 +45,7 @@ def _of_concepts(rows: DependentRows) -> list[str]:
     if not sets.generalises:
         fewest, name = min((sets.varying.concepts, "concepts"), (len(sets.members), sets.word))
         return [
-            f"{fewest} {name} are too few to stand for other concepts ({MIN_CONCEPTS} are needed), so the result holds for "
+            f"{fewest} {name} are too few to represent other concepts ({MIN_CONCEPTS} are needed), so the result holds for "
             "these cases alone."
         ]
     notes = []
@@ -66,7 +66,7 @@ def _of_participants(rows: DependentRows) -> list[str]:
         return ["One participant judged, so nothing is concluded about other people."]
     if rows.people < MIN_PARTICIPANTS:
         return [
-            f"{plural(rows.people, 'participant')} judged, too few to stand for other people ({MIN_PARTICIPANTS} are needed), "
+            f"{plural(rows.people, 'participant')} judged, too few to represent other people ({MIN_PARTICIPANTS} are needed), "
             "so the result holds for these participants alone."
         ]
     effective = rows.effective_participants or 0.0

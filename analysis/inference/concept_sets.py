@@ -12,7 +12,7 @@ from scipy import sparse
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
-# With fewer concepts the verdict is about the cases at hand; what can be concluded for others is stated next to it.
+# With fewer concepts the verdict is about the cases of the run; what holds for others is stated next to it.
 MIN_CONCEPTS = 5
 # If the residuals hold less than this part of the variance that concepts cause, nothing can be estimated from them.
 LEAST_LEFT = 0.1
@@ -45,8 +45,8 @@ class ConceptSets:
         if names is not None:
             sets = [held or frozenset([("case", name)]) for held, name in zip(sets, names, strict=True)]
         members = tuple(dict.fromkeys(sets))
-        place = {held: code for code, held in enumerate(members)}
-        return cls(np.array([place[held] for held in sets], dtype=np.int64), members)
+        code_of = {held: code for code, held in enumerate(members)}
+        return cls(np.array([code_of[held] for held in sets], dtype=np.int64), members)
 
     def take(self, rows: Codes | NDArray[np.bool_]) -> "ConceptSets":
         """Return the sets of some of the rows."""
@@ -114,7 +114,7 @@ class ConceptSets:
     def incidence(self) -> sparse.csr_array:
         """Return which concepts each set holds, of shape (sets, concepts)."""
         named = dict.fromkeys(concept for held in self.ordered_members for concept in held)
-        names = {concept: place for place, concept in enumerate(named)}
+        names = {concept: index for index, concept in enumerate(named)}
         cells = [(row, names[concept]) for row, held in enumerate(self.ordered_members) for concept in held]
         holder, concept = np.array(cells, dtype=np.int64).reshape(-1, 2).T
         return sparse.csr_array((np.ones(len(cells)), (holder, concept)), shape=(len(self.members), len(names)))
@@ -143,13 +143,13 @@ class ConceptSets:
         ids: list[int] = []
         counts: list[int] = []
         for ordered in self.ordered_members:
-            found = [frozenset(some) for size in range(1, len(ordered) + 1) for some in combinations(ordered, size)]
-            for subset in found:
+            subsets = [frozenset(some) for size in range(1, len(ordered) + 1) for some in combinations(ordered, size)]
+            for subset in subsets:
                 if subset not in known:
                     known[subset] = len(known)
                     signs.append(1.0 if len(subset) % 2 else -1.0)
                 ids.append(known[subset])
-            counts.append(len(found))
+            counts.append(len(subsets))
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
         return starts, np.array(ids, dtype=np.int64), np.array(signs), np.array(counts, dtype=np.int64)
 

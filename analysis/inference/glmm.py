@@ -20,9 +20,9 @@ from analysis.results import Result
 from evalkit.errors import UserError
 
 INTERCEPT = "intercept"
-# Where a profile starts the standard deviations that were estimated as zero.
+# Start value of a profile for standard deviations that were estimated as zero.
 START = 0.05
-# Wald's interval of a standard deviation that reaches further than this factor says nothing.
+# Wald's interval of a standard deviation that reaches further than this factor is uninformative.
 WIDE = 10.0
 
 
@@ -97,7 +97,7 @@ def fit_mixed(
     """Return the fitted model of `successes` out of `trials` (1 each by default), one row per vote or per group of votes.
 
     An intercept is always in; a covariate is one number per row, in the unit its coefficient should have (the side an arm was
-    shown on: -1/2 and 1/2). Raises UserError where no finite estimate exists: unanimous rows, a term with one level,
+    shown on: -1/2 and 1/2). Raises UserError if no finite estimate exists: unanimous rows, a term with one level,
     a covariate that separates the votes, collinear covariates, no convergence.
     """
     with threadpool_limits(1):
@@ -123,10 +123,10 @@ def profile_interval(
         best, hessian = maximize(laplace)
         known = [*laplace.design.names, *names]
         if name not in known:
-            raise UserError(f"profile interval: nothing is called {name!r}; there are {', '.join(known)}")
-        place = known.index(name)
-        lower = _profile_end(laplace, best, hessian, place, -1.0, confidence)
-        return lower, _profile_end(laplace, best, hessian, place, 1.0, confidence)
+            raise UserError(f"profile interval: the model has no parameter {name!r}; choose from {', '.join(known)}")
+        index = known.index(name)
+        lower = _profile_end(laplace, best, hessian, index, -1.0, confidence)
+        return lower, _profile_end(laplace, best, hessian, index, 1.0, confidence)
 
 
 def _laplace(
@@ -142,16 +142,14 @@ def _laplace(
     if not (np.isfinite(x).all() and np.isfinite(y).all() and np.isfinite(counts).all()):
         raise UserError("mixed model: a row holds a value that is missing or infinite; leave such rows out")
     if np.any(y < 0) or np.any(y > counts):
-        raise UserError("mixed model: successes must lie between 0 and the number of trials of their row")
+        raise UserError("mixed model: successes must be between 0 and the number of trials of their row")
     if y.sum() in (0.0, counts.sum()):
-        raise UserError(
-            f"mixed model: all {counts.sum():.0f} votes say the same, so no finite estimate exists; report the count"
-        )
+        raise UserError(f"mixed model: all {counts.sum():.0f} votes are equal, so no finite estimate exists; report the count")
     if np.linalg.matrix_rank(x) < x.shape[1]:
         raise UserError(f"mixed model: the covariates {', '.join(names)} are collinear; leave one of them out")
     for term in terms:
         if term.codes.ndim == 1 and counts.max() == 1 and len(np.unique(term.codes)) == len(y):
-            raise UserError(f"random effects: every vote is a level of {term.name!r} of its own; leave it out")
+            raise UserError(f"random effects: every vote is a separate level of {term.name!r}; leave this term out")
     return Laplace(design_of(terms), x, y, counts), names
 
 
@@ -167,29 +165,29 @@ def _result(
         interval = (estimate - z * error, estimate + z * error)
         fixed.append(FixedEffect(name, estimate, error, interval, float(2.0 * stats.norm.sf(abs(estimate) / error))))
     components, errors = {}, iter(np.sqrt(np.diag(inverse)).tolist())
-    for place, (name, levels) in enumerate(zip(design.names, design.sizes, strict=True)):
-        deviation = float(best[place])
+    for index, (name, levels) in enumerate(zip(design.names, design.sizes, strict=True)):
+        deviation = float(best[index])
         profiled = deviation == 0.0
         if profiled:
-            interval = (0.0, _profile_end(laplace, best, hessian, place, 1.0, confidence))
+            interval = (0.0, _profile_end(laplace, best, hessian, index, 1.0, confidence))
         else:
             factor = math.exp(min(z * next(errors) / deviation, 50.0))
             interval = (deviation / factor, deviation * factor)
             if factor > WIDE:
                 profiled = True
-                low = _profile_end(laplace, best, hessian, place, -1.0, confidence)
-                interval = (low, _profile_end(laplace, best, hessian, place, 1.0, confidence))
+                low = _profile_end(laplace, best, hessian, index, -1.0, confidence)
+                interval = (low, _profile_end(laplace, best, hessian, index, 1.0, confidence))
         components[name] = VarianceComponent(name, levels, deviation, interval, "profile" if profiled else "wald-log")
     likelihood = -laplace(best)[0]
     ordered = tuple(components[name] for name in order)
     return MixedFit(tuple(fixed), ordered, covariance, likelihood, len(laplace.successes), confidence)
 
 
-def _profile_end(laplace: Laplace, best: Floats, hessian: Floats, place: int, side: float, confidence: float) -> float:
+def _profile_end(laplace: Laplace, best: Floats, hessian: Floats, index: int, side: float, confidence: float) -> float:
     """Return where the profile likelihood of one parameter has fallen by half the chi-squared quantile, on one side."""
     terms = len(laplace.design.sizes)
     fitted = np.flatnonzero((best != 0.0) | (np.arange(len(best)) >= terms))
-    others = np.setdiff1d(np.arange(len(best)), [place])
+    others = np.setdiff1d(np.arange(len(best)), [index])
     lowest, z = laplace(best)[0], float(stats.norm.isf((1.0 - confidence) / 2.0))
     point = best.copy()
 
@@ -197,17 +195,17 @@ def _profile_end(laplace: Laplace, best: Floats, hessian: Floats, place: int, si
         nonlocal point
         start = point.copy()
         start[:terms] = np.maximum(start[:terms], START)  # at zero the gradient of a standard deviation is zero
-        start[place] = value
-        found, point = minimize(laplace, start, others)
-        return math.sqrt(max(0.0, 2.0 * (found - lowest))) - z
+        start[index] = value
+        minimum, point = minimize(laplace, start, others)
+        return math.sqrt(max(0.0, 2.0 * (minimum - lowest))) - z
 
-    inside, step = float(best[place]), 0.25
-    if place in fitted:
-        own = int(np.searchsorted(fitted, place))
+    inside, step = float(best[index]), 0.25
+    if index in fitted:
+        own = int(np.searchsorted(fitted, index))
         step = z * math.sqrt(float(np.linalg.inv(hessian)[own, own]))
     for _ in range(60):
         outside = inside + side * step
-        if place < terms and outside <= 0.0:
+        if index < terms and outside <= 0.0:
             if excess(0.0) <= 0.0:
                 return 0.0
             outside = 0.0

@@ -58,11 +58,11 @@ class Laplace:
             length = 1.0
             while True:
                 tried = modes + length * step
-                found, eta = self._penalized(tried, fixed, spread)
-                if found <= value or decrement < 1e-6:
+                proposed, eta = self._penalized(tried, fixed, spread)
+                if proposed <= value or decrement < 1e-6:
                     break
                 length /= 2.0
-            modes, value = tried, found
+            modes, value = tried, proposed
         raise UserError(
             "mixed model: the modes of the random effects were not found in 100 steps; is a covariate on a huge scale?"
         )
@@ -98,24 +98,24 @@ def minimize(laplace: Laplace, start: Floats, free: Codes) -> tuple[float, Float
         return value, gradient[free]
 
     lowest = np.where(free < len(laplace.design.sizes), 0.0, -np.inf)
-    found = optimize.minimize(
+    optimum = optimize.minimize(
         part, start[free], jac=True, method="L-BFGS-B", bounds=optimize.Bounds(lowest, np.inf),
         options={"maxiter": 500, "ftol": 1e-13, "gtol": 1e-5 * math.sqrt(len(laplace.successes))},
     )  # fmt: skip
     point = start.copy()
-    point[free] = found.x
-    return float(found.fun), point
+    point[free] = optimum.x
+    return float(optimum.fun), point
 
 
 def hessian_at(laplace: Laplace, point: Floats, free: Codes) -> Floats:
     """Return the second derivatives over the `free` parameters, by central differences of the gradient."""
     rows = []
-    for place in free:
+    for index in free:
         step = np.zeros(len(point))
-        step[place] = 1e-4 * max(1.0, abs(point[place])) if place >= len(laplace.design.sizes) else 1e-3 * point[place]
-        rows.append((laplace(point + step)[1] - laplace(point - step)[1])[free] / (2.0 * step[place]))
-    found: Floats = np.array(rows, np.float64)
-    return np.asarray((found + found.T) / 2.0, np.float64)
+        step[index] = 1e-4 * max(1.0, abs(point[index])) if index >= len(laplace.design.sizes) else 1e-3 * point[index]
+        rows.append((laplace(point + step)[1] - laplace(point - step)[1])[free] / (2.0 * step[index]))
+    hessian: Floats = np.array(rows, np.float64)
+    return np.asarray((hessian + hessian.T) / 2.0, np.float64)
 
 
 def maximize(laplace: Laplace) -> tuple[Floats, Floats]:
@@ -124,13 +124,13 @@ def maximize(laplace: Laplace) -> tuple[Floats, Floats]:
     start = np.concatenate([np.full(terms, 0.5), np.zeros(width)])
     every = np.arange(terms + width)
     value, point = minimize(laplace, start, every)
-    for place in range(terms):
-        if point[place] < ZERO:  # the gradient is zero at zero whether or not the likelihood falls there
+    for index in range(terms):
+        if point[index] < ZERO:  # the gradient is zero at zero whether or not the likelihood falls there
             moved = point.copy()
-            moved[place] = 0.1
+            moved[index] = 0.1
             if laplace(moved)[0] < value:
                 value, point = minimize(laplace, moved, every)
-    at_zero = [place for place in range(terms) if point[place] < ZERO]
+    at_zero = [index for index in range(terms) if point[index] < ZERO]
     point[at_zero] = 0.0
     free = np.setdiff1d(every, at_zero)
     if at_zero:
@@ -146,7 +146,7 @@ def maximize(laplace: Laplace) -> tuple[Floats, Floats]:
         point[free] -= step
         if gradient @ step < 1e-6:
             return point, hessian
-    why = _separation(laplace, point) or "the data do not tell these random effects apart"
+    why = _separation(laplace, point) or "the data do not distinguish these random effects"
     raise UserError(f"mixed model: no maximum of the likelihood was found: {why}; leave a term or a covariate out")
 
 

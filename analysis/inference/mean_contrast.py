@@ -106,13 +106,13 @@ def contrast_of_mean(
     rows = DependentRows(comparison, sets, participant)
     contrast = replace(empty, estimate=float(values.mean()), effective_participants=rows.effective_participants)
     if rows.primary is None:
-        return replace(contrast, notes=("One row has no error of its own, so no interval can be given.",))
+        return replace(contrast, notes=("A single row has no standard error, so no interval can be given.",))
     votes = bounds == (0.0, 1.0) and float(values.min()) >= 0.0 and float(values.max()) <= 1.0
     contrast = replace(contrast, clusters=clusters_of(rows), scope=scope_words(rows, rows.primary), notes=cautions(rows))
     constant = float(np.ptp(values)) == 0.0
     if constant and not votes:
-        said = "All rows have the same value, so no error can be estimated."
-        return replace(contrast, notes=(*contrast.notes, said))
+        note = "All rows have the same value, so no error can be estimated."
+        return replace(contrast, notes=(*contrast.notes, note))
     column = values[:, None]
     variances = ordered_variances(column, rows) if other_scopes else {rows.primary: rows.variance(column, rows.primary)}
     if not votes and float(variances[rows.primary].variance[0]) <= 1e-24 * max(1.0, float(np.abs(values).max())) ** 2:

@@ -26,8 +26,8 @@ class Comparisons:
     def of(cls, left: Sequence[str], right: Sequence[str], choice: Floats) -> "Comparisons":
         """Return the comparisons of arms given by name; the arms are in alphabetical order."""
         arms = tuple(sorted(set(left).union(right)))
-        place = {arm: code for code, arm in enumerate(arms)}
-        codes = [np.fromiter(map(place.__getitem__, side), np.int64, len(side)) for side in (left, right)]
+        code_of = {arm: code for code, arm in enumerate(arms)}
+        codes = [np.fromiter(map(code_of.__getitem__, side), np.int64, len(side)) for side in (left, right)]
         return cls(arms, codes[0], codes[1], choice)
 
     def counts(self) -> "Counts":
@@ -39,12 +39,12 @@ class Comparisons:
                 f"and choices ({len(self.choice)}) are needed"
             )
         if not len(self.left):
-            raise UserError("comparisons: there are none; at least one vote is needed")
+            raise UserError("comparisons: there are no votes; at least one is needed")
         doubled = 2.0 * self.choice
         if not np.all((doubled == 0) | (doubled == 1) | (doubled == 2)):
-            raise UserError("comparisons: a choice is neither 1 (left), 0 (right) nor 0.5 (neither)")
+            raise UserError("comparisons: a choice is neither 1 (left), 0 (right) nor 0.5 (neither); correct the choices")
         if min(self.left.min(), self.right.min()) < 0 or max(self.left.max(), self.right.max()) >= size:
-            raise UserError(f"comparisons: an arm's number lies outside 0 to {size - 1}; there are {size} arms")
+            raise UserError(f"comparisons: an arm's number is outside 0 to {size - 1}; there are {size} arms")
         cells = np.bincount((self.left * size + self.right) * 3 + doubled.astype(np.int64), minlength=3 * size * size).reshape(
             size, size, 3
         )
@@ -92,17 +92,17 @@ def check_connected(counts: Counts) -> None:
     graph = (counts.beats + ties > 0).astype(np.float64)
     parts, part = csgraph.connected_components(graph, directed=False)
     if parts > 1:
-        groups = " | ".join(_named(counts.arms, part == place) for place in range(parts))
+        groups = " | ".join(_named(counts.arms, part == component) for component in range(parts))
         raise UserError(
             f"these groups of arms were never compared with each other: {groups}; analyse each alone, or compare them"
         )
     strong, member = csgraph.connected_components(graph, directed=True, connection="strong")
-    for place in range(strong):
-        inside = member == place
+    for component in range(strong):
+        inside = member == component
         if strong > 1 and not np.any(graph[np.ix_(~inside, inside)]):
             top, others = _named(counts.arms, inside), _named(counts.arms, ~inside)
             raise UserError(
-                f"no other arm ever won or tied against {top}, so the distance to {others} has no finite estimate; "
+                f"strengths: no other arm ever won or tied against {top}, so the distance to {others} has no finite estimate; "
                 "collect more votes, or report the counts"
             )
 

@@ -95,12 +95,12 @@ def fit_rankings(rankings: Rankings) -> Worths:
             if decrement < 1e-16:
                 break
             while True:
-                found = state(estimates + length * step)
-                if found[0] >= value or decrement < 1e-6:
+                proposed = state(estimates + length * step)
+                if proposed[0] >= value or decrement < 1e-6:
                     break
                 length /= 2.0
             estimates = estimates + length * step
-            value, chance = found
+            value, chance = proposed
         else:
             raise UserError("rankings: no finite strengths were found in 100 steps; one arm wins almost every vote")
         centre = np.eye(size) - 1.0 / size
@@ -114,47 +114,47 @@ def worth_contrasts(
     fit: Worths, comparison: Codes, sets: ConceptSets, participant: Codes | None = None
 ) -> tuple[Contrast, ...]:
     """Return every difference of two strengths with the project's default errors, as `bradley_terry.contrasts`."""
-    found = []
+    differences = []
     for one, other in combinations(range(len(fit.arms)), 2):
         influence = fit.residuals @ (fit.covariance[one] - fit.covariance[other])
         values = float(fit.estimates[one] - fit.estimates[other]) + len(influence) * influence
-        found.append(
+        differences.append(
             contrast_of_mean(
                 values, comparison, sets, participant, first=fit.arms[one], second=fit.arms[other],
                 measure="votes", scale=SCALE, null=0.0,
             )
         )  # fmt: skip
-    return tuple(found)
+    return tuple(differences)
 
 
 def _stages(rankings: Rankings) -> tuple[Codes, Codes, NDArray[np.bool_]]:
     """Return every choice in the rankings: its vote, the arm chosen, and which arms were left to choose from."""
     rows, size = len(rankings.order), len(rankings.arms)
     if size < 2:
-        raise UserError("rankings: at least two arms are needed")
+        raise UserError("rankings: fewer than two arms were ranked; at least two arms are needed")
     if not rows:
-        raise UserError("rankings: there are no votes")
+        raise UserError("rankings: there are no votes; at least one is needed")
     if rankings.order.ndim != 2 or not rankings.order.shape[1] or rankings.offered.shape != (rows, size):
         raise UserError(f"rankings: {rows} votes on {size} arms need orders of shape ({rows}, ranks), offers ({rows}, {size})")
     if rankings.order.max() >= size or rankings.order.min() < -1:
-        raise UserError(f"rankings: an arm's number lies outside 0 to {size - 1}, and -1 for no further rank")
+        raise UserError(f"rankings: an arm's number is outside 0 to {size - 1}; use -1 for no further rank")
     left = rankings.offered.copy()
     votes, chosen, among = [], [], []
     before = np.ones(rows, np.bool_)
     for rank in range(rankings.order.shape[1]):
-        here = rankings.order[:, rank] >= 0
-        if np.any(here & ~before):
-            raise UserError(f"rankings: vote {int(np.argmax(here & ~before))} has a rank after an empty one")
-        before = here
-        place = np.flatnonzero(here)
-        arm = rankings.order[place, rank]
-        if not np.all(left[place, arm]):
-            wrong = int(np.argmin(left[place, arm]))
+        ranked = rankings.order[:, rank] >= 0
+        if np.any(ranked & ~before):
+            raise UserError(f"rankings: vote {int(np.argmax(ranked & ~before))} has a rank after an empty one")
+        before = ranked
+        numbers = np.flatnonzero(ranked)
+        arm = rankings.order[numbers, rank]
+        if not np.all(left[numbers, arm]):
+            wrong = int(np.argmin(left[numbers, arm]))
             name = rankings.arms[int(arm[wrong])]
-            raise UserError(f"rankings: vote {int(place[wrong])} ranks {name!r}, which was not offered or is ranked already")
-        free = left[place].sum(1) > 1
-        votes.append(place[free])
+            raise UserError(f"rankings: vote {int(numbers[wrong])} ranks {name!r}, which was not offered or is ranked already")
+        free = left[numbers].sum(1) > 1
+        votes.append(numbers[free])
         chosen.append(arm[free])
-        among.append(left[place[free]])
-        left[place, arm] = False
+        among.append(left[numbers[free]])
+        left[numbers, arm] = False
     return np.concatenate(votes), np.concatenate(chosen), np.concatenate(among)

@@ -46,6 +46,6 @@ def quasi_errors(fit: Strengths, errors: Sequence[float] | None = None) -> Quasi
         return np.asarray(np.log(quasi[pairs].sum(1)) - goal, np.float64)
 
     start = np.full(len(fit.arms), float(np.exp(goal).mean()) / 2.0)
-    found = optimize.least_squares(gaps, start, bounds=(1e-12 * start[0], np.inf), xtol=1e-12, ftol=1e-12, gtol=1e-12)
-    worst = float(np.max(np.abs(np.expm1(gaps(found.x) / 2.0))))
-    return QuasiErrors(fit.arms, np.where(found.x > 1e-6 * start[0], np.sqrt(found.x), 0.0), worst)
+    solution = optimize.least_squares(gaps, start, bounds=(1e-12 * start[0], np.inf), xtol=1e-12, ftol=1e-12, gtol=1e-12)
+    worst = float(np.max(np.abs(np.expm1(gaps(solution.x) / 2.0))))
+    return QuasiErrors(fit.arms, np.where(solution.x > 1e-6 * start[0], np.sqrt(solution.x), 0.0), worst)

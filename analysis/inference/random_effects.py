@@ -93,17 +93,17 @@ class RandomEffectsDesign:
 def design_of(terms: Sequence[RandomTerm]) -> RandomEffectsDesign:
     """Return the design of `terms`; raise UserError for a term that no data of this shape can tell from the others."""
     levels, single = _levels(terms)
-    order = sorted(single, key=lambda place: -(levels[place].max() + 1))
+    order = sorted(single, key=lambda index: -(levels[index].max() + 1))
     chain = order[:1]
-    for place in order[1:]:
-        inner, outer = levels[chain[-1]][:, 0], levels[place][:, 0]
+    for index in order[1:]:
+        inner, outer = levels[chain[-1]][:, 0], levels[index][:, 0]
         pairs = np.unique(inner * (outer.max() + 1) + outer)
         if len(pairs) == inner.max() + 1:
             if len(pairs) == outer.max() + 1:
-                same = f"{terms[chain[-1]].name!r} and {terms[place].name!r}"
+                same = f"{terms[chain[-1]].name!r} and {terms[index].name!r}"
                 raise UserError(f"random effects: {same} group the rows in the same way; leave one of them out")
-            chain.append(place)
-    rest = [place for place in range(len(terms)) if place not in chain]
+            chain.append(index)
+    rest = [index for index in range(len(terms)) if index not in chain]
     return _assemble(terms, levels, chain, rest)
 
 
@@ -112,15 +112,15 @@ def _levels(terms: Sequence[RandomTerm]) -> tuple[list[Codes], list[int]]:
     if not terms:
         raise UserError("random effects: no term was given; give at least one, or use a plain logistic regression")
     levels, single = [], []
-    for place, term in enumerate(terms):
+    for index, term in enumerate(terms):
         codes = term.codes.reshape(len(term.codes), -1)
-        known, found = np.unique(codes, return_inverse=True)
-        found = found.reshape(codes.shape).astype(np.int64) - int(known[0] == ABSENT)
-        if found.max() < 1:
+        known, inverse = np.unique(codes, return_inverse=True)
+        inverse = inverse.reshape(codes.shape).astype(np.int64) - int(known[0] == ABSENT)
+        if inverse.max() < 1:
             raise UserError(f"random effects: {term.name!r} has one level only; at least two are needed, so leave it out")
         if codes.shape[1] == 1 and known[0] != ABSENT:
-            single.append(place)
-        levels.append(found)
+            single.append(index)
+        levels.append(inverse)
     return levels, single
 
 
@@ -128,29 +128,29 @@ def _assemble(terms: Sequence[RandomTerm], levels: list[Codes], chain: list[int]
     rows = len(terms[0].codes)
     sizes = [int(codes.max()) + 1 for codes in levels]
     blocks, width = [], 0
-    for place in rest:
-        blocks.append(np.where(levels[place] < 0, ABSENT, levels[place] + width))
-        width += sizes[place]
+    for index in rest:
+        blocks.append(np.where(levels[index] < 0, ABSENT, levels[index] + width))
+        width += sizes[index]
     members = np.concatenate([np.empty((rows, 0), np.int64), *blocks], axis=1)
     if np.any(members == ABSENT):
         members[members == ABSENT] = width
         width += 1
-    codes = [levels[place][:, 0] for place in chain]
+    codes = [levels[index][:, 0] for index in chain]
     links: list[_Link] = []
     keys_of: dict[int, Codes] = {}
-    for place in reversed(range(len(chain))):
-        count = sizes[chain[place]]
-        keys, where = np.unique(codes[place][:, None] * max(width, 1) + members, return_inverse=True)
+    for index in reversed(range(len(chain))):
+        count = sizes[chain[index]]
+        keys, where = np.unique(codes[index][:, None] * max(width, 1) + members, return_inverse=True)
         level, column = np.divmod(keys, max(width, 1))
         first = np.zeros(count, np.int64)
-        first[codes[place]] = np.arange(rows)
-        parents = {later: codes[later][first] for later in range(place + 1, len(chain))}
+        first[codes[index]] = np.arange(rows)
+        parents = {later: codes[later][first] for later in range(index + 1, len(chain))}
         inherited = {
             later: np.searchsorted(keys_of[later], parent[level] * max(width, 1) + column) for later, parent in parents.items()
         }
-        keys_of[place] = keys
+        keys_of[index] = keys
         starts = np.searchsorted(level, np.arange(count + 1))
-        links.append(_Link(codes[place], count, parents, level, column, starts, where.reshape(members.shape), inherited))
+        links.append(_Link(codes[index], count, parents, level, column, starts, where.reshape(members.shape), inherited))
     links.reverse()
     offsets = np.cumsum([0] + [link.levels for link in links])
     columns = np.concatenate([np.stack(codes, 1) + offsets[:-1], members + offsets[-1]], axis=1) if codes else members
@@ -160,8 +160,8 @@ def _assemble(terms: Sequence[RandomTerm], levels: list[Codes], chain: list[int]
     )
     order = [*chain, *rest]
     return RandomEffectsDesign(
-        tuple(terms[place].name for place in order),
-        tuple(sizes[place] for place in order),
+        tuple(terms[index].name for index in order),
+        tuple(sizes[index] for index in order),
         tuple(links),
         members,
         width,
@@ -188,28 +188,28 @@ class Factor:
         """Return log |H|."""
         return sum(float(np.log(pivot).sum()) for pivot in self.pivots) + 2.0 * float(np.log(np.diag(self.lower)).sum())
 
-    def _crossing(self, place: int, scale: Floats) -> sparse.csr_array:
-        link = self.design.chain[place]
-        values = self.meetings[place] * scale[link.rows]
+    def _crossing(self, index: int, scale: Floats) -> sparse.csr_array:
+        link = self.design.chain[index]
+        values = self.meetings[index] * scale[link.rows]
         return sparse.csr_array((values, link.columns, link.starts), shape=(link.levels, self.design.remainder))
 
     def solve(self, right: Floats) -> Floats:
         """Return x in H x = `right`, one value per column."""
         design = self.design
         parts = [part.copy() for part in np.split(right, design.bounds[1:])]
-        for place, link in enumerate(design.chain):
-            scaled = parts[place] / self.pivots[place]
+        for index, link in enumerate(design.chain):
+            scaled = parts[index] / self.pivots[index]
             for later, parent in link.parents.items():
-                parts[later] -= _sums(parent, self.couplings[place][later] * scaled, len(parts[later]))
-            parts[-1] -= _sums(link.columns, self.meetings[place] * scaled[link.rows], design.remainder)
+                parts[later] -= _sums(parent, self.couplings[index][later] * scaled, len(parts[later]))
+            parts[-1] -= _sums(link.columns, self.meetings[index] * scaled[link.rows], design.remainder)
         if design.remainder:
             parts[-1] = linalg.cho_solve((self.lower, True), parts[-1], check_finite=False)
-        for place in reversed(range(len(design.chain))):
-            link = design.chain[place]
-            value = parts[place] - _sums(link.rows, self.meetings[place] * parts[-1][link.columns], link.levels)
+        for index in reversed(range(len(design.chain))):
+            link = design.chain[index]
+            value = parts[index] - _sums(link.rows, self.meetings[index] * parts[-1][link.columns], link.levels)
             for later, parent in link.parents.items():
-                value -= self.couplings[place][later] * parts[later][parent]
-            parts[place] = value / self.pivots[place]
+                value -= self.couplings[index][later] * parts[later][parent]
+            parts[index] = value / self.pivots[index]
         return np.concatenate(parts)
 
     def variances(self) -> tuple[Floats, Floats]:
@@ -228,33 +228,33 @@ class Factor:
         coupled: dict[tuple[int, int], Floats] = {}
         met: dict[int, Floats] = {}
         rows = np.zeros(len(design.members))
-        for place in reversed(range(depth)):
-            link, inverse = design.chain[place], -1.0 / self.pivots[place]
-            meeting, couplings = self.meetings[place], self.couplings[place]
-            found = np.asarray(self._crossing(place, np.ones(link.levels)) @ dense)[link.rows, link.columns]
+        for index in reversed(range(depth)):
+            link, inverse = design.chain[index], -1.0 / self.pivots[index]
+            meeting, couplings = self.meetings[index], self.couplings[index]
+            cross = np.asarray(self._crossing(index, np.ones(link.levels)) @ dense)[link.rows, link.columns]
             for later in link.parents:
-                found += couplings[later][link.rows] * met[later][link.inherited[later]]
-            met[place] = found * inverse[link.rows]
+                cross += couplings[later][link.rows] * met[later][link.inherited[later]]
+            met[index] = cross * inverse[link.rows]
             for later in link.parents:
                 total = _sums(link.rows, meeting * met[later][link.inherited[later]], link.levels)
                 for other, parent in link.parents.items():
                     entry = diagonal[later] if other == later else coupled[min(later, other), max(later, other)]
                     total += couplings[other] * entry[link.parents[min(later, other)] if other != later else parent]
-                coupled[place, later] = total * inverse
-            total = _sums(link.rows, meeting * met[place], link.levels)
+                coupled[index, later] = total * inverse
+            total = _sums(link.rows, meeting * met[index], link.levels)
             for later in link.parents:
-                total += couplings[later] * coupled[place, later]
-            diagonal[place] = (total - 1.0) * inverse
-            own = self.deviations[place]
-            rows += own**2 * diagonal[place][link.codes]
+                total += couplings[later] * coupled[index, later]
+            diagonal[index] = (total - 1.0) * inverse
+            own = self.deviations[index]
+            rows += own**2 * diagonal[index][link.codes]
             for later in link.parents:
-                rows += 2.0 * own * self.deviations[later] * coupled[place, later][link.codes]
-            rows += 2.0 * own * (met[place][link.place] * deviation[design.members]).sum(1)
+                rows += 2.0 * own * self.deviations[later] * coupled[index, later][link.codes]
+            rows += 2.0 * own * (met[index][link.place] * deviation[design.members]).sum(1)
         scaled = dense * np.outer(deviation, deviation)
         for left in range(design.members.shape[1]):
             for right in range(design.members.shape[1]):
                 rows += scaled[design.members[:, left], design.members[:, right]]
-        whole = np.concatenate([*(diagonal[place] for place in range(depth)), np.diag(dense)])
+        whole = np.concatenate([*(diagonal[index] for index in range(depth)), np.diag(dense)])
         return rows, _sums(design.term_of_column, whole, len(design.sizes) + 1)[:-1]
 
 
@@ -267,21 +267,21 @@ def factorize(design: RandomEffectsDesign, weights: Floats, deviations: Floats) 
     dense = _sums(cells, np.repeat(weights, held * held), width * width).reshape(width, width)
     dense = dense * np.outer(spread, spread) + np.eye(width)
     pivots, couplings, meetings = [], [], []
-    for place, link in enumerate(design.chain):
-        own = float(deviations[place])
+    for index, link in enumerate(design.chain):
+        own = float(deviations[index])
         total = _sums(link.codes, weights, link.levels)
         pivots.append(1.0 + own**2 * total)
         couplings.append({later: own * float(deviations[later]) * total for later in link.parents})
         met = _sums(link.place.ravel(), np.repeat(weights, held), len(link.rows))
         meetings.append(own * met * spread[link.columns])
-    for place, link in enumerate(design.chain):
+    for index, link in enumerate(design.chain):
         for later, parent in link.parents.items():
-            ratio = couplings[place][later] / pivots[place]
-            pivots[later] -= _sums(parent, couplings[place][later] * ratio, len(pivots[later]))
-            meetings[later] -= _sums(link.inherited[later], ratio[link.rows] * meetings[place], len(meetings[later]))
+            ratio = couplings[index][later] / pivots[index]
+            pivots[later] -= _sums(parent, couplings[index][later] * ratio, len(pivots[later]))
+            meetings[later] -= _sums(link.inherited[later], ratio[link.rows] * meetings[index], len(meetings[later]))
             for other in design.chain[later].parents:
-                couplings[later][other] -= _sums(parent, ratio * couplings[place][other], len(couplings[later][other]))
-        values = meetings[place] / np.sqrt(pivots[place])[link.rows]
+                couplings[later][other] -= _sums(parent, ratio * couplings[index][other], len(couplings[later][other]))
+        values = meetings[index] / np.sqrt(pivots[index])[link.rows]
         crossing = sparse.csr_array((values, link.columns, link.starts), shape=(link.levels, width))
         dense = dense - np.asarray((crossing.T @ crossing).toarray(), np.float64)
     lower = linalg.cholesky(dense, lower=True, check_finite=False) if width else dense

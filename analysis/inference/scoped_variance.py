@@ -42,7 +42,7 @@ class ScopedVariance:
     variance: Floats
     df: Floats
     df_alike: float
-    """Degrees of freedom where nearly all rows are alike: those of the design, since so few others tell nothing of it."""
+    """Degrees of freedom if nearly all rows are equal: those of the design, since the few others do not determine them."""
     crowding: Floats
     """For votes that are nearly all alike, how many of the others depend on each other at most; 0 for any other column."""
 

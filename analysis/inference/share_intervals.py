@@ -62,8 +62,8 @@ class ClusteredShares:
         middle = self.decided - 4.0 * (null - 0.5) ** 2 - square
         root = np.sqrt(middle**2 + 4.0 * whole * square)
         # (the root of the quadratic in t^2, written so that nothing cancels)
-        found = np.where(middle > 0, 2.0 * square / np.where(middle > 0, middle + root, 1.0), (root - middle) / (2.0 * whole))
-        return np.asarray(np.sign(away) * np.sqrt(size * found), np.float64)
+        squared = np.where(middle > 0, 2.0 * square / np.where(middle > 0, middle + root, 1.0), (root - middle) / (2.0 * whole))
+        return np.asarray(np.sign(away) * np.sqrt(size * squared), np.float64)
 
     def p(self, null: float) -> Floats:
         """Return the two-sided p of the share being `null`."""

@@ -80,14 +80,14 @@ def shares(votes: Choices) -> tuple[Share, ...]:
     result, total, size = [], len(votes.chosen), len(votes.arms)
     rows = DependentRows(votes.comparison, votes.sets, votes.participant)
     primary, notes = rows.primary, cautions(rows)
-    for place, (arm, count) in enumerate(zip(votes.arms, counts.tolist(), strict=True)):
+    for column, (arm, count) in enumerate(zip(votes.arms, counts.tolist(), strict=True)):
         share = count / total
         naive = goodman_interval(share, total, size)
         if primary is None:
-            alone = ("One vote has no error of its own, so no clustered interval can be given.",)
+            alone = ("A single vote has no standard error, so no clustered interval can be given.",)
             result.append(Share(arm, count, total, naive, None, None, (), (), alone))
             continue
-        chosen = _indicator(votes, place)[:, None]
+        chosen = _indicator(votes, column)[:, None]
         variance = rows.variance(chosen, primary)
         clustered_share = ClusteredShares.of(chosen, variance)
         worth = float(clustered_share.effective[0])
@@ -104,16 +104,16 @@ def share_differences(votes: Choices) -> tuple[Contrast, ...]:
     Correct the family with `analysis.contrast.holm`.
     """
     _counts(votes)
-    found = []
+    differences = []
     for one, other in combinations(range(len(votes.arms)), 2):
         values = _indicator(votes, one) - _indicator(votes, other)
-        found.append(
+        differences.append(
             contrast_of_mean(
                 values, votes.comparison, votes.sets, votes.participant, first=votes.arms[one], second=votes.arms[other],
                 measure="votes", scale=SCALE, null=0.0,
             )
         )  # fmt: skip
-    return tuple(found)
+    return tuple(differences)
 
 
 def conditional_sign_test(first: int, second: int) -> float:
@@ -123,19 +123,21 @@ def conditional_sign_test(first: int, second: int) -> float:
     return float(stats.binomtest(first, first + second, 0.5).pvalue)
 
 
-def _indicator(votes: Choices, place: int) -> Floats:
-    return np.asarray(votes.chosen == place, np.float64)
+def _indicator(votes: Choices, column: int) -> Floats:
+    return np.asarray(votes.chosen == column, np.float64)
 
 
 def _counts(votes: Choices) -> Codes:
     size, rows = len(votes.arms), len(votes.chosen)
     if size < 2:
-        raise UserError("shares: at least two arms are needed to choose from")
+        raise UserError("shares: fewer than two arms leave no choice; at least two arms are needed")
     if not rows:
-        raise UserError("shares: there are no votes")
+        raise UserError("shares: there are no votes; at least one is needed")
     columns: Sequence[Codes] = [votes.comparison, votes.sets.codes, *([] if votes.participant is None else [votes.participant])]
     if any(len(column) != rows for column in columns):
-        raise UserError(f"shares: {rows} votes, but {[len(column) for column in columns]} rows that say what they share")
+        raise UserError(
+            f"shares: {rows} votes, but {[len(column) for column in columns]} rows of shared levels; give one row per vote"
+        )
     if votes.chosen.min() < 0 or votes.chosen.max() >= size:
         raise UserError(f"shares: a vote is for an arm outside 0 to {size - 1}; there are {size} arms")
     return np.bincount(votes.chosen, minlength=size).astype(np.int64)

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 FALSE_DISCOVERY_RATE = 0.05
 # Of the people the judge must win against.
 LEAST_WINNING_RATE = 0.5
-# The authors: below this a Wilcoxon test; fewer items say nothing of one person.
+# The authors: below this a Wilcoxon test; fewer items do not suffice for one person.
 LEAST_ITEMS = 30
 
 

@@ -1,1 +1,1 @@
-"""What metrics say: across arms on the same seeds, and against people."""
+"""Metrics: across arms on the same seeds, and against people."""

@@ -110,18 +110,18 @@ def profiles(data: Measured, thresholds: int = 41, draws: int = DRAWS, seed: int
     weights = np.array(list(crossed_weights(data.sets, draws, np.random.default_rng(seed))))
     drawn = (weights @ flat / weights.sum(axis=1, keepdims=True)).reshape(draws, *above.shape[1:])
     scope, note = _scope(data)
-    found = []
-    for place, arm in enumerate(data.arms):
+    curves = []
+    for arm_index, arm in enumerate(data.arms):
         points = tuple(
             ProfilePoint(
                 float(level),
-                float(above[:, place, column].mean()),
-                percentile_interval(drawn[:, place, column]) if not note else None,
+                float(above[:, arm_index, column].mean()),
+                percentile_interval(drawn[:, arm_index, column]) if not note else None,
             )
             for column, level in enumerate(grid)
         )
-        found.append(Profile(data.metric, data.signature, arm, points, scope, note))
-    return tuple(found)
+        curves.append(Profile(data.metric, data.signature, arm, points, scope, note))
+    return tuple(curves)
 
 
 def _scope(data: Measured) -> tuple[tuple[str, ...], str]:
@@ -134,4 +134,4 @@ def _scope(data: Measured) -> tuple[tuple[str, ...], str]:
 
 def _check(data: Measured) -> None:
     if not len(data.values):
-        raise UserError(f"{data.metric}: no case and seed has scores of all arms")
+        raise UserError(f"{data.metric}: no case and seed has scores of all arms; score the run again")

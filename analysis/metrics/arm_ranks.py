@@ -52,7 +52,9 @@ class ArmRanks(Result):
         spans: list[tuple[int, int]] = []
         for start in range(len(order)):
             end = max(
-                place for place in range(start, len(order)) if order[place][0] - order[start][0] <= self.critical_difference
+                position
+                for position in range(start, len(order))
+                if order[position][0] - order[start][0] <= self.critical_difference
             )
             if end > start and not (spans and spans[-1][1] >= end):
                 spans.append((start, end))
@@ -63,14 +65,14 @@ def arm_ranks(data: Measured) -> ArmRanks:
     """Return how the arms rank; raise UserError for fewer than three arms or two concept sets, or values that never differ."""
     if len(data.arms) < 3:
         raise UserError(f"{data.metric}: ranks need three arms or more, not {len(data.arms)}; with two, see their difference")
-    table = np.column_stack([by_set(data.values[:, place], data.sets.codes) for place in range(len(data.arms))])
+    table = np.column_stack([by_set(data.values[:, column], data.sets.codes) for column in range(len(data.arms))])
     if len(table) < 2:
         raise UserError(f"{data.metric}: ranks need two concept sets or more, not {len(table)}")
     ranks = stats.rankdata(table if data.direction == "lower" else -table, axis=1)
     if np.all(ranks == ranks[0, 0]):
         raise UserError(f"{data.metric}: all arms have the same values everywhere, so they have no ranks")
-    found = stats.friedmanchisquare(*table.T)
-    return _result(data, ranks, float(found.statistic), float(found.pvalue))
+    friedman = stats.friedmanchisquare(*table.T)
+    return _result(data, ranks, float(friedman.statistic), float(friedman.pvalue))
 
 
 def _result(data: Measured, ranks: Floats, statistic: float, p: float) -> ArmRanks:

@@ -11,7 +11,7 @@ from analysis.votes.metric_votes import some_votes, vote_contrast
 from analysis.votes.preference import SCALES
 
 GROUPS = 8
-# A group of fewer comparisons says next to nothing.
+# A group of fewer comparisons is too noisy to report.
 LEAST_COMPARISONS = 5
 
 
@@ -45,9 +45,9 @@ def calibration(judged: Judged, groups: int = GROUPS) -> Calibration:
     edges = np.unique(np.quantile(leads, np.linspace(0, 1, count + 1)[1:-1]))
     group = np.searchsorted(edges, judged.gap, side="right")
     points = []
-    for place in np.unique(group).tolist():
-        kept = group == place
-        votes = some_votes(judged.votes, kept)
+    for number in np.unique(group).tolist():
+        members = group == number
+        votes = some_votes(judged.votes, members)
         share = vote_contrast(votes.choice, votes, SCALES["votes"], 0.5, (0.0, 1.0))
-        points.append(CalibrationPoint(float(judged.gap[kept].mean()), share))
+        points.append(CalibrationPoint(float(judged.gap[members].mean()), share))
     return Calibration(judged.metric, judged.signature, judged.votes.first, judged.votes.second, tuple(points))

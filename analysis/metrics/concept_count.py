@@ -22,12 +22,12 @@ class ByConcepts(Result):
 def by_concepts(measured: Measured, concepts_of: dict[str, tuple[str, ...]]) -> tuple[ByConcepts, ...]:
     """Return the means by number of concepts, ascending; cases without concepts have no identity and are left out."""
     sizes = np.array([len(concepts_of[case]) for case, _ in measured.cells], dtype=np.int64)
-    found = []
+    groups = []
     for size in np.unique(sizes[sizes > 0]).tolist():
         rows = sizes == size
         means = [
-            mean_of(measured.values[rows, place], measured.sets.take(rows), measured.metric, arm)
-            for place, arm in enumerate(measured.arms)
+            mean_of(measured.values[rows, column], measured.sets.take(rows), measured.metric, arm)
+            for column, arm in enumerate(measured.arms)
         ]
-        found.append(ByConcepts(measured.metric, size, int(rows.sum()), tuple(means)))
-    return tuple(found)
+        groups.append(ByConcepts(measured.metric, size, int(rows.sum()), tuple(means)))
+    return tuple(groups)

@@ -1,7 +1,7 @@
-"""People against metrics: does a metric foresee what people say of two images, and how near does it come to other people?
+"""People against metrics: does a metric predict people's choice between two images, and how close does it come to other people?
 
 One row per vote, so that every number here is on the scale of the noise ceiling and has the project's default error. Metrics
-without a direction take no part: they do not say which of two images is better.
+without a direction take no part: they do not indicate which of two images is better.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ class Judged:
     """One metric against the votes on one pair of arms, or on all of them.
 
     `gap` is, for each vote, the metric's lead of the first arm's image over the second's, positive where the metric finds the
-    first one better; `pair` tells pairs of arms apart.
+    first one better; `pair` identifies the pair of arms.
     """
 
     metric: str
@@ -37,12 +37,12 @@ class Judged:
     gap: Floats
     pair: Codes
     left_out: int = 0
-    """Votes on comparisons where an image lacks its score."""
+    """Votes on comparisons in which an image has no score."""
 
 
 @dataclass(frozen=True, slots=True)
 class Foresight(Result):
-    """How well one metric foresees votes. What is undefined has no estimate, and its notes say why."""
+    """How well one metric predicts votes. An undefined quantity has no estimate, and its notes state why."""
 
     metric: str
     signature: str
@@ -53,27 +53,27 @@ class Foresight(Result):
     tie_width: float
     """Median of the cross-validated widths: leads up to it are taken for `cannot tell`."""
     baseline: float
-    """Share of votes that the most frequent answer foresees."""
+    """Share of votes that the most frequent answer predicts."""
     accuracy: Contrast
-    """Share of votes foreseen, `cannot tell` among them."""
+    """Share of votes predicted, `cannot tell` included."""
     above_baseline: Contrast
     """Accuracy minus baseline, in the same votes."""
     ceiling: Contrast
-    """Share of votes that the other votes on the same comparison foresee."""
+    """Share of votes that the other votes on the same comparison predict."""
     auc: Contrast
     correlation: Contrast
     slope: Contrast
 
 
 def foresight(data: Judged) -> Foresight:
-    """Return how well a metric foresees the votes, each number with an interval that allows for concepts and participants."""
+    """Return how well a metric predicts the votes, each number with an interval that allows for concepts and participants."""
     votes = data.votes
     if not len(votes.choice):
-        raise UserError(f"{data.metric}: there are no votes on images that it scored; nothing can be said of it")
+        raise UserError(f"{data.metric}: has no votes on images that it scored; score the judged images with it")
     right, width = predicted(data.gap, votes)
     counts = [float(np.mean(votes.choice == answer)) for answer in (FIRST, SECOND, CANNOT_TELL)]
     usual = np.asarray(votes.choice == (FIRST, SECOND, CANNOT_TELL)[int(np.argmax(counts))], np.float64)
-    accuracy = vote_contrast(right, votes, "share of votes foreseen", 0.5, (0.0, 1.0))
+    accuracy = vote_contrast(right, votes, "share of votes predicted", 0.5, (0.0, 1.0))
     return Foresight(
         data.metric,
         data.signature,
@@ -84,7 +84,7 @@ def foresight(data: Judged) -> Foresight:
         width,
         max(counts),
         replace(accuracy, p=None),
-        vote_contrast(right - usual, votes, "share of votes foreseen beyond the most frequent answer", 0.0),
+        vote_contrast(right - usual, votes, "share of votes predicted beyond the most frequent answer", 0.0),
         noise_ceiling(votes),
         area_under_curve(data.gap, votes),
         rank_correlation(data.gap, votes),
@@ -93,27 +93,27 @@ def foresight(data: Judged) -> Foresight:
 
 
 def people_and_metrics(data: RunData | Iterable[Judged]) -> tuple[Foresight, ...]:
-    """Return how well every metric foresees people: for each pair of arms, and for all arms if there are several pairs.
+    """Return how well every metric predicts people's votes: for each pair of arms, and for all arms if there are several pairs.
 
     All arms together mix two things, which arm is better and which image of two given arms is; the pairs hold the second
     alone. The p-values of one pair of arms are corrected over the metrics (Holm 1979).
     """
-    found = [foresight(each) for each in (judged(data) if isinstance(data, RunData) else data)]
+    results = [foresight(result) for result in (judged(data) if isinstance(data, RunData) else data)]
     corrected: dict[tuple[str, str], list[Foresight]] = {}
-    for each in found:
-        corrected.setdefault((each.first, each.second), []).append(each)
-    return tuple(each for family in corrected.values() for each in _holm(family))
+    for result in results:
+        corrected.setdefault((result.first, result.second), []).append(result)
+    return tuple(result for family in corrected.values() for result in _holm(family))
 
 
 def _holm(family: list[Foresight]) -> Iterator[Foresight]:
     columns = [
-        holm([each.above_baseline for each in family]),
-        holm([each.auc for each in family]),
-        holm([each.correlation for each in family]),
-        holm([each.slope for each in family]),
+        holm([result.above_baseline for result in family]),
+        holm([result.auc for result in family]),
+        holm([result.correlation for result in family]),
+        holm([result.slope for result in family]),
     ]
-    for each, ahead, auc, correlation, slope in zip(family, *columns, strict=True):
-        yield replace(each, above_baseline=ahead, auc=auc, correlation=correlation, slope=slope)
+    for result, ahead, auc, correlation, slope in zip(family, *columns, strict=True):
+        yield replace(result, above_baseline=ahead, auc=auc, correlation=correlation, slope=slope)
 
 
 def judged(data: RunData) -> Iterator[Judged]:
@@ -124,13 +124,13 @@ def judged(data: RunData) -> Iterator[Judged]:
         wide = rows.pivot(index=["case", "seed", "concept"], columns="arm", values="value")
         sign = 1.0 if rows["direction"].iloc[0] == "higher" else -1.0
         signature, parts = str(rows["signature"].iloc[0]), []
-        for place, votes in enumerate(together):
+        for index, votes in enumerate(together):
             cells = data.judgments[(data.judgments["first"] == votes.first) & (data.judgments["second"] == votes.second)]
             gap = sign * _leads(wide, votes.first, votes.second, cells)
-            kept = np.isfinite(gap)
-            if kept.any():
-                pair = np.full(int(kept.sum()), place, np.int64)
-                parts.append(Judged(name, signature, some_votes(votes, kept), gap[kept], pair, int((~kept).sum())))
+            scored = np.isfinite(gap)
+            if scored.any():
+                pair = np.full(int(scored.sum()), index, np.int64)
+                parts.append(Judged(name, signature, some_votes(votes, scored), gap[scored], pair, int((~scored).sum())))
         yield from parts
         if len(parts) > 1:
             yield _all_arms(data, parts)
@@ -142,8 +142,8 @@ def _leads(wide: pd.DataFrame, first: str, second: str, cells: pd.DataFrame) -> 
         return np.full(len(cells), np.nan)
     lead = wide[first] - wide[second]
     grouped = lead.groupby(level=["case", "seed"])
-    found = grouped.mean().where(grouped.count() == grouped.size()).reindex(pd.MultiIndex.from_frame(cells[["case", "seed"]]))
-    return np.asarray(found, np.float64)
+    means = grouped.mean().where(grouped.count() == grouped.size()).reindex(pd.MultiIndex.from_frame(cells[["case", "seed"]]))
+    return np.asarray(means, np.float64)
 
 
 def _all_arms(data: RunData, parts: list[Judged]) -> Judged:

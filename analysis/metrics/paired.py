@@ -31,7 +31,7 @@ class Measured:
     left_out: int = 0
     """Cells dropped because an arm lacked its score there."""
     cells: tuple[tuple[str, int], ...] = ()
-    """Case and seed of each row; empty where they are not known."""
+    """Case and seed of each row; empty if they are unknown."""
 
     def __post_init__(self) -> None:
         """Refuse scores that are not finite, and rows or columns without a set or an arm."""
@@ -80,31 +80,31 @@ def measure(data: Measured, families: Sequence[tuple[str, str]] | None = None) -
         Pairs of arms to test; by default all.
     """
     pairs = list(combinations(data.arms, 2)) if families is None else list(families)
-    means = tuple(mean_of(data.values[:, place], data.sets, data.metric, arm) for place, arm in enumerate(data.arms))
-    found = [paired_contrast(data, first, second) for first, second in pairs]
-    return MetricResult(data.metric, data.signature, data.direction, data.arms, means, holm(found), data.left_out)
+    means = tuple(mean_of(data.values[:, column], data.sets, data.metric, arm) for column, arm in enumerate(data.arms))
+    differences = [paired_contrast(data, first, second) for first, second in pairs]
+    return MetricResult(data.metric, data.signature, data.direction, data.arms, means, holm(differences), data.left_out)
 
 
 def mean_of(values: Floats, sets: ConceptSets, metric: str, arm: str) -> Contrast:
     """Return the mean of one column with its cluster-robust interval; a single mean is tested against nothing."""
-    found = contrast_of_mean(
+    mean = contrast_of_mean(
         values, _cells(values), sets, first=arm, second="", measure=metric, scale=f"mean {metric}", null=0.0
     )
-    return replace(found, p=None)
+    return replace(mean, p=None)
 
 
 def paired_contrast(data: Measured, first: str, second: str) -> Contrast:
     """Return the mean difference first - second over the cells, with d_z = mean / sd of the differences."""
     one, other = (data.values[:, data.arms.index(arm)] for arm in (first, second))
     difference = one - other
-    found = contrast_of_mean(
+    contrast = contrast_of_mean(
         difference, _cells(difference), data.sets,
         first=first, second=second, measure=data.metric, scale=f"difference in {data.metric}", null=0.0,
         other_scopes=True,
     )  # fmt: skip
-    if "concepts" in found.scope:
-        found = replace(found, notes=(*found.notes, *skew_caution(difference, data.sets.varying.concepts)))
-    return replace(found, effect_size=standardized_mean(difference, float(np.abs(data.values).max(initial=0.0))))
+    if "concepts" in contrast.scope:
+        contrast = replace(contrast, notes=(*contrast.notes, *skew_caution(difference, data.sets.varying.concepts)))
+    return replace(contrast, effect_size=standardized_mean(difference, float(np.abs(data.values).max(initial=0.0))))
 
 
 def standardized_mean(differences: Floats, scale: float) -> float | None:

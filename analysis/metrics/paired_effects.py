@@ -190,4 +190,4 @@ def hodges_lehmann_interval(differences: Floats) -> tuple[float, float] | None:
 
 def effects_of(measured: Sequence[Measured]) -> tuple[PairedEffect, ...]:
     """Return the effect sizes of every metric and pair of arms."""
-    return tuple(effect for each in measured for effect in paired_effects(each))
+    return tuple(effect for metric in measured for effect in paired_effects(metric))

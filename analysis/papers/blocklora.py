@@ -28,7 +28,7 @@ from analysis.report.table_cells import arm_cell, error_words, plain_cell, share
 from evalkit.run.manifest import Manifest
 
 ALIGNMENT = {"clip_i": "Image Align", "clip_t": "Text Align"}
-# The paper's measure of identity, and the one that tells like concepts apart best, with the names of their tables.
+# The paper's measure of identity, and the one that best separates similar concepts, with the names of their tables.
 IDENTITY = {"clip_i": "blocklora_figure5", "dino": "blocklora_figure5_dino"}
 # Methods that train or fit something after the LoRAs are there; all others merge instantly.
 POST_TRAINING = ("gradient_fusion", "regmean", "ssr", "ziplora")
@@ -44,7 +44,7 @@ def parts(findings: Findings, run: Path) -> Iterator[ReportTable | ReportFigure 
     whole = (
         {case for case, names in merged.items() if len(names) == most} if merged != findings.data.concepts_of else set(merged)
     )
-    columns, notes = alignment([of_cases(each, whole) for each in findings.measured])
+    columns, notes = alignment([of_cases(metric, whole) for metric in findings.measured])
     if len(whole) < len(merged):
         notes.append(f"Of the images with all {most} concepts merged.")
     merging = [("Merge Type", merge_types(findings)), ("Merge Time", merge_times(run))]
@@ -65,14 +65,14 @@ def parts(findings: Findings, run: Path) -> Iterator[ReportTable | ReportFigure 
 def of_cases(measured: Measured, cases: Collection[str]) -> Measured:
     """Return what was measured on some of the cases."""
     rows = np.array([case in cases for case, _ in measured.cells], dtype=bool)
-    cells = tuple(cell for cell, kept in zip(measured.cells, rows, strict=True) if kept)
+    cells = tuple(cell for cell, selected in zip(measured.cells, rows, strict=True) if selected)
     return replace(measured, values=measured.values[rows], sets=measured.sets.take(rows), cells=cells)
 
 
 def alignment(measured: Sequence[Measured]) -> tuple[list[MetricColumn], list[str]]:
     """Return image alignment, text alignment and, where both are there, their mean."""
     columns, notes = named_columns(measured, ALIGNMENT)
-    both = average("avg", [each for each in measured if each.metric in ALIGNMENT])
+    both = average("avg", [part for part in measured if part.metric in ALIGNMENT])
     if both is not None and len(columns) == len(ALIGNMENT):
         columns.append(MetricColumn("Avg", measure(both)))
     return columns, notes
@@ -112,7 +112,7 @@ def preference_tables(findings: Findings) -> Iterator[ReportTable]:
     chances = chosen_among_all(findings, [share.first for share in shares])
     notes = (
         "Share of all votes from comparisons of two; with k methods it is 1/k where all are equally good, 2/k at most.",
-        "Chosen among all: what the strengths (Bradley and Terry) say of a choice of one among all methods.",
+        "Chosen among all: the choice of one among all methods that the strengths (Bradley and Terry) imply.",
     )
     rows = tuple(
         (
@@ -127,22 +127,24 @@ def preference_tables(findings: Findings) -> Iterator[ReportTable]:
     exact = tuple((arm_cell(share.first), share_cell(share)) for share in shares)
     columns = (Column("Method", "words"), Column("User Preference [95 % CI]"))
     words = (notes[0], error_words(shares))
-    said = dict.fromkeys(note for share in shares for note in share.notes)
-    kept = tuple(note for note in (*words, *said) if note)
-    yield ReportTable("blocklora2_uncertainty", "Users' preference, with uncertainty", columns, exact, kept, findings.simulated)
+    caveats = dict.fromkeys(note for share in shares for note in share.notes)
+    footnotes = tuple(note for note in (*words, *caveats) if note)
+    yield ReportTable(
+        "blocklora2_uncertainty", "Users' preference, with uncertainty", columns, exact, footnotes, findings.simulated
+    )
 
 
 def picked_tables(findings: Findings, shares: Sequence[Share]) -> Iterator[ReportTable]:
     """Yield the share of first choices each method got where people picked the best of all images, as the paper asked them."""
     note = f"Share of {count(shares[0].total)} choices of the best image; {percent(1 / len(shares))} each if all are as good."
-    rows = tuple((arm_cell(each.arm), plain_cell(each.share, percent(each.share))) for each in shares)
+    rows = tuple((arm_cell(share.arm), plain_cell(share.share, percent(share.share))) for share in shares)
     printed = (Column("Method", "words"), Column("User Preference"))
     yield ReportTable("blocklora2", "Users' preference", printed, rows, (note,), findings.simulated)
-    exact = tuple((arm_cell(each.arm), _picked_cell(each)) for each in shares)
+    exact = tuple((arm_cell(share.arm), _picked_cell(share)) for share in shares)
     columns = (Column("Method", "words"), Column("User Preference [95 % CI]"))
     sizes = ", ".join(f"{count(size)} {name}" for name, size in shares[0].clusters)
     how = f"Intervals hold for all methods at once (Goodman 1965); the error allows for what recurs ({sizes})."
-    notes = (note, how, *dict.fromkeys(said for each in shares for said in each.notes))
+    notes = (note, how, *dict.fromkeys(caveat for share in shares for caveat in share.notes))
     yield ReportTable(
         "blocklora2_uncertainty", "Users' preference, with uncertainty", columns, exact, notes, findings.simulated
     )

@@ -63,10 +63,10 @@ def real_images(findings: Findings, run: Path, columns: Sequence[MetricColumn]) 
     ]
     found_real = {}
     for metric, recipe in recipes.items():
-        kept = [(concept, value) for name, signature, concept, value in rows if (name, signature) == (metric, recipe)]
-        if kept:
-            sets = ConceptSets.of([(concept,) for concept, _ in kept])
-            found_real[metric] = mean_of(np.array([value for _, value in kept]), sets, metric, "Real Images")
+        values = [(concept, value) for name, signature, concept, value in rows if (name, signature) == (metric, recipe)]
+        if values:
+            sets = ConceptSets.of([(concept,) for concept, _ in values])
+            found_real[metric] = mean_of(np.array([value for _, value in values]), sets, metric, "Real Images")
     return found_real
 
 

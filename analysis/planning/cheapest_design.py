@@ -14,7 +14,7 @@ from analysis.results import Result
 from evalkit.errors import UserError
 from evalkit.plural import plural
 
-# Minutes of somebody's work: a concept is photographed and trained, a participant invited and instructed.
+# Minutes of work: a concept is photographed and trained, a participant invited and instructed.
 PRICES = {"concept": 30.0, "participant": 5.0, "judgment": 0.1}
 CHOICES: dict[str, tuple[int, ...]] = {
     "concepts": (5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100),
@@ -42,10 +42,10 @@ class Target:
         if self.power is not None and self.effect == 0:
             raise UserError("effect 0: no study finds an effect of nothing; name the smallest effect that matters")
 
-    def reached(self, found: Outlook) -> bool:
+    def reached(self, predicted: Outlook) -> bool:
         """Return whether an outlook is good enough."""
-        wide = self.half_width is not None and found.half_width > self.half_width
-        return not wide and (self.power is None or found.power >= self.power)
+        wide = self.half_width is not None and predicted.half_width > self.half_width
+        return not wide and (self.power is None or predicted.power >= self.power)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +87,16 @@ def cheapest(
     for design in designs:
         if _hopeless(design, spread, target):
             continue
-        found = outlook(design, spread, target.effect, tests=tests)
-        if target.reached(found):
-            return Plan(cost_of(design, prices, tests), design, found)
+        result = outlook(design, spread, target.effect, tests=tests)
+        if target.reached(result):
+            return Plan(cost_of(design, prices, tests), design, result)
     best = min(designs, key=lambda design: float(variance_terms(design, spread, target.effect).sum()))
-    found = outlook(best, spread, target.effect, tests=tests)
+    result = outlook(best, spread, target.effect, tests=tests)
     raise UserError(
         f"plan: no design reaches this target; "
         f"{plural(best.concepts, 'concept')}, {plural(best.participants, 'participant')} and "
-        f"{plural(best.judgments, 'judgment')} give a power of {found.power:.2f} and a half width of {found.half_width:.3f} "
-        f"(concepts alone leave a standard error of {found.concept_floor:.3f}, participants of {found.participant_floor:.3f})"
+        f"{plural(best.judgments, 'judgment')} give a power of {result.power:.2f} and a half width of {result.half_width:.3f} "
+        f"(concepts alone leave a standard error of {result.concept_floor:.3f}, participants of {result.participant_floor:.3f})"
     )
 
 

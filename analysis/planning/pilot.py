@@ -33,9 +33,9 @@ def spread_of(data: RunData, guess: Spread | None = None) -> Pilot:
     """
     together = votes_of(data)
     if not together:
-        raise UserError(f"pilot {data.name}: there are no judgments; let people judge it first, or plan from guesses")
-    found = spread_of_models([vote_model(votes) for votes in together], guess)
-    return replace(found, votes=sum(len(votes.choice) for votes in together))
+        raise UserError(f"pilot {data.name}: there are no judgments; collect some first, or plan from assumed values")
+    pilot = spread_of_models([vote_model(votes) for votes in together], guess)
+    return replace(pilot, votes=sum(len(votes.choice) for votes in together))
 
 
 def spread_of_models(models: Sequence[VoteModel], guess: Spread | None = None) -> Pilot:
@@ -43,7 +43,7 @@ def spread_of_models(models: Sequence[VoteModel], guess: Spread | None = None) -
     guess = Spread() if guess is None else guess
     fits = [model.fit for model in models if model.fit is not None]
     notes = [model.note for model in models if model.note]
-    found: dict[str, float] = {}
+    deviations: dict[str, float] = {}
     for name in ("comparison", "concept", "pair", "participant"):
         squares = [
             component.deviation**2
@@ -52,11 +52,13 @@ def spread_of_models(models: Sequence[VoteModel], guess: Spread | None = None) -
             if component.name == name or (name == "pair" and component.name == "concept set")
         ]
         if squares:
-            found[name] = math.sqrt(sum(squares) / len(squares))
-        elif name == "pair" and "comparison" in found:
-            found[name] = 0.0
-            notes.append("The pilot can't tell pairs from comparisons, so what both do counts as the comparisons'.")
+            deviations[name] = math.sqrt(sum(squares) / len(squares))
+        elif name == "pair" and "comparison" in deviations:
+            deviations[name] = 0.0
+            notes.append("The pilot can't separate pairs from comparisons, so what both do counts as the comparisons'.")
         else:
-            found[name] = getattr(guess, name)
-            notes.append(f"The pilot says nothing of {name}s; the guess of {found[name]:g} logits stands.")
-    return Pilot(sum(fit.rows for fit in fits), Spread(**found), tuple(notes))
+            deviations[name] = getattr(guess, name)
+            notes.append(
+                f"The pilot does not estimate the spread of {name}s; the assumed value of {deviations[name]:g} logits is kept."
+            )
+    return Pilot(sum(fit.rows for fit in fits), Spread(**deviations), tuple(notes))

@@ -101,9 +101,9 @@ class Outlook(Result):
     half_width: float
     """Of the 95 % interval of the share of votes."""
     power_equivalence: float | None
-    """Of showing equivalence within the margin, where the arms are equally good; None without a margin."""
+    """Of showing equivalence within the margin, if the arms are equally good; None without a margin."""
     smallest_effect: float | None
-    """That is found with a power of .8; None where no share below 1 is."""
+    """That is found with a power of .8; None if no share below 1 is."""
     concept_floor: float
     """Standard error that concepts and their pairs leave however many seeds, votes and participants there are."""
     participant_floor: float
@@ -145,8 +145,8 @@ def variance_terms(design: StudyDesign, spread: Spread, effect: float = 0.0) -> 
 def power_of(effect: float, error: float, df: int, tests: int = 1) -> float:
     """Return the chance that a t-test at 5 % over `tests` (Bonferroni, Holm's first step) finds `effect` at this error."""
     edge, shift = float(stats.t.isf(ALPHA / (2 * tests), df)), abs(effect) / error
-    found = stats.nct.sf(edge, df, shift) + stats.nct.cdf(-edge, df, shift)
-    return float(min(1.0, found)) if np.isfinite(found) else 1.0
+    power = stats.nct.sf(edge, df, shift) + stats.nct.cdf(-edge, df, shift)
+    return float(min(1.0, power)) if np.isfinite(power) else 1.0
 
 
 def equivalence_power(margin: float, error: float, df: int, tests: int = 1) -> float:
@@ -189,7 +189,7 @@ def draw_study(design: StudyDesign, spread: Spread, effect: float, rng: np.rando
         ring = {tuple(sorted((start + step) % design.concepts for step in range(design.together))) for start in starts}
         rest = [held for held in sets if held not in ring]
         more = rng.permutation(len(rest))[: design.cases - len(ring)]
-        sets = sorted(ring) + [rest[place] for place in more]
+        sets = sorted(ring) + [rest[index] for index in more]
     pair = np.repeat(np.arange(len(sets)), design.seeds * design.votes)
     comparison = np.repeat(np.arange(design.comparisons), design.votes)
     who = np.argsort(rng.random((design.comparisons, design.participants)), axis=1)[:, : design.votes].ravel()
@@ -214,11 +214,11 @@ class Simulation(Result):
 def simulate(design: StudyDesign, spread: Spread, effect: float, studies: int, tests: int = 1, seed: int = 0) -> Simulation:
     """Return what the default test finds in `studies` simulated studies of this design."""
     rng = np.random.default_rng(seed)
-    found = [clustered_preference(draw_study(design, spread, effect, rng)) for _ in range(studies)]
-    halves = [(each.interval[1] - each.interval[0]) / 2 for each in found if each.interval is not None]
+    results = [clustered_preference(draw_study(design, spread, effect, rng)) for _ in range(studies)]
+    halves = [(result.interval[1] - result.interval[0]) / 2 for result in results if result.interval is not None]
     return Simulation(
         studies,
-        float(np.mean([each.p is not None and each.p < ALPHA / tests for each in found])),
-        float(np.std([each.estimate for each in found if each.estimate is not None])),
+        float(np.mean([result.p is not None and result.p < ALPHA / tests for result in results])),
+        float(np.std([result.estimate for result in results if result.estimate is not None])),
         float(np.mean(halves)),
     )

@@ -23,7 +23,7 @@ from evalkit.plural import plural
 from evalkit.run.file_record import Name, Record
 
 VOTES = "votes"
-# Where a study's design names the plan it was begun with.
+# Key under which a study's design stores the plan it began with.
 IN_DESIGN = "plan_sha256"
 Level = Literal["seeds", "pairs", "concepts", "participants"]
 LEVELS: tuple[Level, ...] = ("seeds", "pairs", "concepts", "participants")
@@ -61,7 +61,7 @@ class FrozenPlan(Record):
         check_margin(self.margin, self.margin_scale)
         for name, values in (("arms", self.arms), ("measures", self.measures)):
             if len(set(values)) < len(values):
-                raise ValueError(f"{name}: one of them stands there twice")
+                raise ValueError(f"{name}: one of them occurs twice")
         return self
 
     @property
@@ -90,16 +90,16 @@ def read_plan(path: Path) -> FrozenPlan:
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror or error}; freeze one with `evalkit plan --freeze`") from error
     except ValueError as error:
-        raise UserError(f"{path}: is no frozen plan (not JSON); make one with `evalkit plan --freeze`") from error
+        raise UserError(f"{path}: is not a frozen plan (not JSON); make one with `evalkit plan --freeze`") from error
     if not isinstance(held, dict) or "sha256" not in held:
-        raise UserError(f"{path}: is no frozen plan (it has no sha256); make one with `evalkit plan --freeze`")
+        raise UserError(f"{path}: is not a frozen plan (it has no sha256); make one with `evalkit plan --freeze`")
     sha256 = held.pop("sha256")
     try:
         plan = FrozenPlan.model_validate(held)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "plan"
-        raise UserError(f"{path}: {place}: {first['msg']}; make a new one with `evalkit plan --freeze`") from error
+        field = ".".join(str(part) for part in first["loc"]) or "plan"
+        raise UserError(f"{path}: {field}: {first['msg']}; make a new one with `evalkit plan --freeze`") from error
     if plan.sha256() != sha256:
         raise UserError(
             f"{path}: was changed after it was frozen (sha256 {plan.sha256()[:12]}…, frozen as {str(sha256)[:12]}…)"
@@ -134,21 +134,21 @@ def apply_plan(
 def exclude(data: RunData, rules: Exclusions) -> RunData:
     """Return the run without the judgments that were given too soon, and without participants who then have too few."""
     votes = data.judgments
-    kept, said = votes, []
+    valid, notes = votes, []
     if rules.faster_than_ms is not None:
-        kept = kept[~(pd.to_numeric(kept["reaction_ms"]) < rules.faster_than_ms)]
-        said.append(f"{plural(len(votes) - len(kept), 'vote')} given within {rules.faster_than_ms} ms, as planned.")
+        valid = valid[~(pd.to_numeric(valid["reaction_ms"]) < rules.faster_than_ms)]
+        notes.append(f"{plural(len(votes) - len(valid), 'vote')} given within {rules.faster_than_ms} ms, as planned.")
     if rules.fewer_votes_than is not None:
-        before = len(kept)
-        kept = kept[kept.groupby("participant")["choice"].transform("size") >= rules.fewer_votes_than]
-        said.append(
-            f"{plural(before - len(kept), 'vote')} of participants who gave fewer than {rules.fewer_votes_than}, as planned."
+        before = len(valid)
+        valid = valid[valid.groupby("participant")["choice"].transform("size") >= rules.fewer_votes_than]
+        notes.append(
+            f"{plural(before - len(valid), 'vote')} of participants who gave fewer than {rules.fewer_votes_than}, as planned."
         )
-    left = len(votes) - len(kept)
+    left = len(votes) - len(valid)
     return replace(
         data,
-        excluded=tuple(said),
-        judgments=kept.reset_index(drop=True),
+        excluded=tuple(notes),
+        judgments=valid.reset_index(drop=True),
         real=data.real - left if data.real else 0,
         simulated=data.simulated - left if data.simulated else 0,
     )
@@ -166,14 +166,20 @@ class PlannedResult(Result):
 
 
 def planned_results(findings: Findings, plan: FrozenPlan) -> tuple[PlannedResult, ...]:
-    """Return every tested difference, planned ones first; raise UserError where the plan doesn't fit the findings."""
+    """Return every tested difference, planned ones first; raise UserError if the plan doesn't fit the findings."""
     tested = list(_tested(findings))
     plan = _titled(plan, findings)
     wanted = {(measure, frozenset(pair)) for measure in plan.measures for pair in combinations(plan.arms, 2)}
     _check_fit(findings, plan, tested)
     rows = [
-        PlannedResult((measure, frozenset((each.first, each.second))) in wanted, measure, each.first, each.second, each.verdict)
-        for measure, each in tested
+        PlannedResult(
+            (measure, frozenset((contrast.first, contrast.second))) in wanted,
+            measure,
+            contrast.first,
+            contrast.second,
+            contrast.verdict,
+        )
+        for measure, contrast in tested
     ]
     return tuple(sorted(rows, key=lambda row: not row.planned))
 
@@ -186,8 +192,8 @@ def _titled(plan: FrozenPlan, findings: Findings) -> FrozenPlan:
 
 
 def _tested(findings: Findings) -> list[tuple[str, Contrast]]:
-    of_votes = [(VOTES, each.clustered) for each in findings.preferences]
-    return of_votes + [(metric.metric, each) for metric in findings.metrics for each in metric.contrasts]
+    of_votes = [(VOTES, preference.clustered) for preference in findings.preferences]
+    return of_votes + [(metric.metric, contrast) for metric in findings.metrics for contrast in metric.contrasts]
 
 
 def _check_fit(findings: Findings, plan: FrozenPlan, tested: list[tuple[str, Contrast]]) -> None:
@@ -196,7 +202,7 @@ def _check_fit(findings: Findings, plan: FrozenPlan, tested: list[tuple[str, Con
         if arm not in labels:
             raise UserError(f"plan: it compares an arm {arm!r}, which this run has not; it has {', '.join(labels)}")
     for measure in plan.measures:
-        known = {frozenset((each.first, each.second)): each for name, each in tested if name == measure}
+        known = {frozenset((result.first, result.second)): result for name, result in tested if name == measure}
         for first, second in combinations(plan.arms, 2):
             contrast = known.get(frozenset((first, second)))
             if contrast is None:

@@ -17,9 +17,9 @@ def verdict_table(findings: Findings) -> TableContent | None:
     if not findings.preferences:
         return None
     rows = tuple(
-        (pair_cell(each.first, each.second), *_verdict_row(contrast, label))
-        for each in findings.preferences
-        for contrast, label in ((each.clustered, "votes, default"), (each.naive, "majority outcomes, naive"))
+        (pair_cell(preference.first, preference.second), *_verdict_row(contrast, label))
+        for preference in findings.preferences
+        for contrast, label in ((preference.clustered, "votes, default"), (preference.naive, "majority outcomes, naive"))
     )
     columns = (
         Column("comparison", "words"), Column("test", "words"), Column("share for first [95 % CI]"),
@@ -28,7 +28,7 @@ def verdict_table(findings: Findings) -> TableContent | None:
     )  # fmt: skip
     notes = (
         "Different: p (difference) < .05. Equivalent: two one-sided tests put the difference within the margin, p "
-        "(equivalence) < .05, which is when the uncorrected 90 % CI lies within it. Both: different, but within the margin. "
+        "(equivalence) < .05, which is when the uncorrected 90 % CI is within it. Both: different, but within the margin. "
         "Neither: inconclusive; that nothing was found does not mean that nothing is there.",
         "The report's verdicts are those of the default test. A margin holds on the scale it was set on alone.",
         "Naive: exact binomial, 95 % CI by Wilson, 90 % CI by Clopper and Pearson; it takes comparisons for independent.",
@@ -69,7 +69,7 @@ def ladder_table(findings: Findings) -> TableContent | None:
         Column("estimate [95 % CI]"), Column("p"), Column("holds for other", "words"), Column("right when", "words"),
     )  # fmt: skip
     notes = (
-        "D is the default and alone decides the verdicts. A is the test that papers print. Where A is much surer than D, what "
+        "D is the default and alone decides the verdicts. A is the test that papers print. If A is much surer than D, what "
         "looks like a result may be these concepts' or these people's. p: not corrected over the comparisons of arms.",
         "No difference: 50 % of votes or outcomes, log odds of 0. E's log odds are a typical person's, F's the population's.",
         *reasons,

@@ -22,17 +22,17 @@ def calibration_plot(calibrations: Sequence[Calibration], simulated: bool = Fals
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for axes in panels.flat[len(calibrations) :]:
             axes.set_visible(False)
-        for axes, each in zip(panels.flat, calibrations, strict=False):
+        for axes, curve in zip(panels.flat, calibrations, strict=False):
             axes.axhline(50, color="black", lw=0.8)
             axes.axvline(0, color="black", lw=0.8)
-            leads = [point.lead for point in each.points]
-            axes.plot(leads, [100 * (point.share.estimate or 0.0) for point in each.points], color=BLUE, marker="o", ms=4)
-            for point in each.points:
+            leads = [point.lead for point in curve.points]
+            axes.plot(leads, [100 * (point.share.estimate or 0.0) for point in curve.points], color=BLUE, marker="o", ms=4)
+            for point in curve.points:
                 if point.share.interval is not None:
                     ends = [100 * end for end in point.share.interval]
                     axes.plot([point.lead, point.lead], ends, color=BLUE, lw=1.2)
             axes.set_ylim(0, 100)
-            axes.set_title(each.metric, loc="left")
+            axes.set_title(curve.metric, loc="left")
             axes.xaxis.set_major_locator(MaxNLocator(4))
         figure.supxlabel("lead of the first arm's image, better to the right", fontsize=9)
         figure.supylabel("votes for it, %", fontsize=9)
@@ -44,12 +44,12 @@ def calibration_plot(calibrations: Sequence[Calibration], simulated: bool = Fals
 def calibration_figure(findings: Findings) -> FigureContent | None:
     """Return how votes follow metrics, over all arms if several pairs were judged."""
     # all arms together come after their pairs, and replace them
-    of_metric: dict[str, Judged] = {each.metric: each for each in findings.judged}
+    of_metric: dict[str, Judged] = {judged.metric: judged for judged in findings.judged}
     if not of_metric:
         return None
     caption = (
         "Share of votes for the first arm's image against the metric's lead, comparisons in groups of equal size. A metric "
-        "that foresees people rises from below to above 50 %. Intervals allow for shared concepts and participants."
+        "that predicts people rises from below to above 50 %. Intervals allow for shared concepts and participants."
     )
-    figure = calibration_plot([calibration(each) for each in of_metric.values()], findings.simulated)
+    figure = calibration_plot([calibration(judged) for judged in of_metric.values()], findings.simulated)
     return FigureContent(caption, figure, findings.simulated)

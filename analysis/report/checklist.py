@@ -2,7 +2,7 @@
 
 The points are those of the reporting template of Otani et al. 2023 (CVPR, arXiv 2304.01816), which found them missing in most
 of 37 text-to-image papers: who was recruited, paid and instructed how, what they saw and were asked, how many judged each
-image, how far they agreed, who was left out. What the database knows is answered; the rest is marked for the authors.
+image, how far they agreed, who was left out. What the database contains is answered; the rest is marked for the authors.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ CHECKS = {
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One point of the checklist. `stated` is False where only the authors know the answer, or a part of it."""
+    """One point of the checklist. `stated` is False if only the authors know the answer, or a part of it."""
 
     topic: str
     answer: str
@@ -33,7 +33,7 @@ class Point:
 
 
 def checklist(findings: Findings) -> tuple[Point, ...]:
-    """Return the checklist of a run, filled in as far as the database knows; empty without judgments."""
+    """Return the checklist of a run, filled in as far as the database allows; empty without judgments."""
     votes = _votes(findings)
     if votes.empty:
         return ()
@@ -50,7 +50,7 @@ def _votes(findings: Findings) -> pd.DataFrame:
 def _people(findings: Findings, votes: pd.DataFrame) -> Iterator[Point]:
     data = findings.data
     if findings.simulated and not data.real:
-        yield Point("recruitment, qualification and pay", "Nobody was recruited: all participants are simulated.")
+        yield Point("recruitment, qualification and pay", "No one was recruited: all participants are simulated.")
     else:
         source = SOURCES.get(str(_part(findings, "entry").get("recruitment")))
         through = f"Participants came through {source}. " if source else ""
@@ -78,10 +78,10 @@ def _task(findings: Findings) -> Iterator[Point]:
     choose = "Choose the left or the right image"
     if several:
         choose = "Rank all images" if data.design.get("answer") == "ranking" else "Pick the best image"
-    neither = "or say that they can't be told apart" if data.design.get("cannot_tell") else "without a way to abstain"
+    neither = "or choose that they cannot be distinguished" if data.design.get("cannot_tell") else "without a way to abstain"
     yield Point("task and scale", f"{choose}, {neither}: relative judgments, not ratings.")
     language = data.design.get("language")
-    wording = f"those of the study's text `{language}`, unless a text of its own was given" if language else "not recorded"
+    wording = f"those of the study's text `{language}`, unless a separate text was given" if language else "not recorded"
     sentences = _sentences(data.design)
     if sentences:
         yield Point("instructions and question", sentences)
@@ -122,13 +122,13 @@ def _answers(findings: Findings, votes: pd.DataFrame) -> Iterator[Point]:
         f"{plural(data.planned, 'planned comparison')}.",
     )
     if not data.sides_known:
-        said = "The imported votes do not state which image was on which side, so no side effect is estimated."
+        sides = "The imported votes do not state which image was on which side, so no side effect is estimated."
     elif len(data.judgments):
         left = data.judgments["left"] == data.judgments["first"]
-        said = f"Drawn for every vote and recorded with it; the earlier arm stood left in {number(100 * left.mean(), 1)} %."
+        sides = f"Randomized and recorded for every vote; the earlier arm was on the left in {number(100 * left.mean(), 1)} %."
     else:
-        said = "Places on the page were drawn for every vote and recorded with it."
-    yield Point("sides and order", said)
+        sides = "Positions on the page were randomized and recorded for every vote."
+    yield Point("sides and order", sides)
     times = pd.to_numeric(votes["reaction_ms"]).dropna()
     if len(times):
         low, middle, high = (number(value / 1000, 1) for value in times.quantile([0.25, 0.5, 0.75]))
@@ -136,19 +136,19 @@ def _answers(findings: Findings, votes: pd.DataFrame) -> Iterator[Point]:
     else:
         yield Point("time per judgment", "Was not recorded.")
     alphas = [
-        f"{number(each.alpha, 2)} ({preference.first} vs {preference.second})"
-        for preference, each in zip(findings.preferences, findings.agreements, strict=True)
-        if each.alpha is not None
+        f"{number(agreement.alpha, 2)} ({preference.first} vs {preference.second})"
+        for preference, agreement in zip(findings.preferences, findings.agreements, strict=True)
+        if agreement.alpha is not None
     ]
     undefined = (
-        "Undefined; the table of agreement says why." if len(data.judgments) else "Not computed for several images at once."
+        "Undefined; the table of agreement states why." if len(data.judgments) else "Not computed for several images at once."
     )
     yield Point("agreement", f"Krippendorff's α: {', '.join(alphas)}." if alphas else undefined)
     rules = [
         name.replace("_", " ") for name, value in _part(findings, "rules").items() if name != "after" and value is not None
     ]
     fixed = f"Rules fixed beforehand: {', '.join(rules)}." if rules else "No rule was fixed beforehand."
-    out = f"{counted(data.people_left_out, 'participant')} left out" if data.people_left_out else "Nobody was left out"
+    out = f"{counted(data.people_left_out, 'participant')} left out" if data.people_left_out else "No one was left out"
     yield Point("exclusions", f"{fixed} {out}. Of votes, see Exclusions.")
     yield Point("tests and uncertainty", "Every verdict with interval, p, correction and what it holds for; see Methods.")
     yield Point("data", "`evalkit study export` writes every judgment with the sha256 of its images.")
@@ -156,28 +156,28 @@ def _answers(findings: Findings, votes: pd.DataFrame) -> Iterator[Point]:
 
 def exclusions(findings: Findings) -> tuple[str, ...]:
     """Return everything that is in the database or was planned, and is not in the results."""
-    data, said = findings.data, []
+    data, reasons = findings.data, []
     if data.people_left_out:
-        said.append(f"{counted(data.people_left_out, 'participant')} with all their votes, by the rules of the study.")
+        reasons.append(f"{counted(data.people_left_out, 'participant')} with all their votes, by the rules of the study.")
     if data.surplus:
-        said.append(f"{plural(data.surplus, 'surplus vote')}, given after their place was taken.")
+        reasons.append(f"{plural(data.surplus, 'surplus vote')}, given after their place was taken.")
     if data.simulated_left_out:
-        said.append(f"{plural(data.simulated_left_out, 'vote')} of simulated participants, as asked for.")
-    said += data.excluded
+        reasons.append(f"{plural(data.simulated_left_out, 'vote')} of simulated participants, as asked for.")
+    reasons += data.excluded
     missing = data.planned - _votes(findings)["comparison"].nunique()
     if missing:
-        said.append(f"Without a vote so far: {count(missing)} of {plural(data.planned, 'planned comparison')}.")
+        reasons.append(f"Without a vote so far: {count(missing)} of {plural(data.planned, 'planned comparison')}.")
     undecided = sum(model.cannot_tell for model in findings.models)
     if undecided:
-        said.append(
-            f"{plural(undecided, 'vote')} that could not tell: half a vote each in shares, left out of the mixed model."
+        reasons.append(
+            f"{plural(undecided, 'vote')} without a preference: half a vote each in shares, left out of the mixed model."
         )
-    said += [
-        f"{metric.metric}: {plural(metric.left_out, 'case and seed', 'cases and seeds')} where an arm has no score."
+    reasons += [
+        f"{metric.metric}: {plural(metric.left_out, 'case and seed', 'cases and seeds')} in which an arm has no score."
         for metric in findings.metrics
         if metric.left_out
     ]
-    return tuple(said)
+    return tuple(reasons)
 
 
 def _part(findings: Findings, name: str) -> dict[str, object]:

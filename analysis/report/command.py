@@ -60,7 +60,7 @@ def analyze(
     from evalkit.plural import plural
     from evalkit.run.manifest import Manifest
 
-    # a folder that is no run is refused before a database is created in it
+    # a folder that is not a run is refused before a database is created in it
     Manifest.load(run)
     requested = margin_of(margin, None if margin_scale is None else margin_scale.value)
     frozen = None if plan is None else read_plan(plan)

@@ -20,34 +20,34 @@ def by_concepts_table(name: str, caption: str, by_number: Sequence[ByConcepts], 
         return None
     rows = tuple(
         (
-            plain_cell(each.concepts, count(each.concepts)),
-            plain_cell(each.images, count(each.images)),
-            *(mean_cell(mean, max(decimals_for(other) for other in each.means)) for mean in each.means),
+            plain_cell(group.concepts, count(group.concepts)),
+            plain_cell(group.images, count(group.images)),
+            *(mean_cell(mean, max(decimals_for(other) for other in group.means)) for mean in group.means),
         )
-        for each in by_number
+        for group in by_number
     )
     arms = [mean.first for mean in by_number[0].means]
     columns = (Column("concepts"), Column("images per method"), *(Column(f"{arm} [95 % CI]", arm=arm) for arm in arms))
-    said = dict.fromkeys(note for each in by_number for mean in each.means for note in mean.notes)
-    words = error_words(mean for each in by_number for mean in each.means)
-    notes = tuple(note for note in (words, *said) if note)
+    caveats = dict.fromkeys(note for group in by_number for mean in group.means for note in mean.notes)
+    words = error_words(mean for group in by_number for mean in group.means)
+    notes = tuple(note for note in (words, *caveats) if note)
     return ReportTable(name, caption, columns, rows, notes, recipes=((by_number[0].metric, signature),))
 
 
 def by_concepts_plot(by_number: Sequence[ByConcepts]) -> Figure:
     """Return one line per arm with 95 % intervals, against the number of concepts."""
-    sizes = [each.concepts for each in by_number]
+    sizes = [group.concepts for group in by_number]
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
         axes = figure.add_subplot()
         arms = [mean.first for mean in by_number[0].means]
-        for place, arm in enumerate(arms):
-            means = [each.means[place] for each in by_number]
-            # neighbours stand apart, so that their intervals can be told
-            shifted = [size + 0.06 * (place - (len(arms) - 1) / 2) for size in sizes]
-            color = CYCLE[place % len(CYCLE)]
+        for index, arm in enumerate(arms):
+            means = [group.means[index] for group in by_number]
+            # offset the arms, so that their intervals do not overlap
+            shifted = [size + 0.06 * (index - (len(arms) - 1) / 2) for size in sizes]
+            color = CYCLE[index % len(CYCLE)]
             heights = np.array([mean.estimate for mean in means], np.float64)
-            dashes, marker = DASHES[place % len(DASHES)], MARKERS[place % len(MARKERS)]
+            dashes, marker = DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)]
             axes.plot(shifted, heights, color=color, ls=dashes, marker=marker, ms=4, label=arm)
             for x, mean in zip(shifted, means, strict=True):
                 if mean.interval is not None:

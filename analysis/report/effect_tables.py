@@ -11,8 +11,8 @@ from analysis.report.table_spec import Section, TableContent, report_table
 
 @report_table("effects", Section.METRICS, "Effect sizes of the metrics")
 def effects_table(findings: Findings) -> TableContent | None:
-    """Return the matched effect sizes of every metric and pair of arms; None where fewer than two arms were measured."""
-    effects = effects_of([each for each in findings.measured if len(each.values)])
+    """Return the matched effect sizes of every metric and pair of arms; None if fewer than two arms were measured."""
+    effects = effects_of([scored for scored in findings.measured if len(scored.values)])
     if not effects:
         return None
     columns = (
@@ -30,7 +30,7 @@ def effects_table(findings: Findings) -> TableContent | None:
         "against it, over all (Kerby 2014). Hodges-Lehmann: median of the means of two differences, in the metric's unit. "
         "Cliff's δ ignores that both arms had the same cases.",
         f"Positive: the first arm's values are higher. {ARROW_NOTE}",
-        *dict.fromkeys(f"{each.metric}, {each.first} vs {each.second}: {each.note}" for each in effects if each.note),
+        *dict.fromkeys(f"{row.metric}, {row.first} vs {row.second}: {row.note}" for row in effects if row.note),
     )
     directions = {metric.metric: metric.direction for metric in findings.metrics}
     rows = tuple((metric_cell(effect.metric, directions.get(effect.metric)), *_row(effect)) for effect in effects)

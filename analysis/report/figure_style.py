@@ -9,12 +9,12 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito (2008), told apart by people with any colour vision; shape, place and weight say the same again.
+# Okabe and Ito (2008), distinguishable with any colour vision; shape, position and weight repeat the distinction.
 BLUE, ORANGE, GREY, BAND = "#0072B2", "#D55E00", "#6b6f76", "#56B4E9"
 CYCLE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", BAND, "#8c6d31", "#000000")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (3, 3)))
 MARKERS = "osD^vPX*"
-# (matplotlib types the keys of its settings one by one; Any stands for that list)
+# (matplotlib types the keys of its settings one by one; Any replaces that list)
 SETTINGS: Any = {
     # ids in the file come from this instead of a random number
     "svg.hashsalt": "evalkit",
@@ -38,7 +38,7 @@ _METADATA: dict[str, dict[str, None]] = {
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure: the name of its files, what it shows in a few sentences, and the picture."""
+    """A figure: the name of its files, what it shows in a few sentences, and the image."""
 
     name: str
     caption: str
@@ -48,7 +48,7 @@ class ReportFigure:
         """Return the figure as `svg`, `pdf` or `png`."""
         stream = io.BytesIO()
         with mpl.rc_context(SETTINGS):
-            # texts have one size in all formats, and to lay them out takes longer than to draw them
+            # texts have one size in all formats, and the layout takes longer than the drawing
             if self.figure.get_layout_engine() is not None:
                 self.figure.draw_without_rendering()
                 self.figure.set_layout_engine(None)

@@ -20,7 +20,7 @@ RULE = "evenly spaced through the run's cases and seeds, in the order of the exp
 
 @dataclass(frozen=True, slots=True)
 class GalleryImage:
-    """A picture inlined as a data URI; `uri` is empty where its file is gone."""
+    """An image inlined as a data URI; `uri` is empty where its file is gone."""
 
     name: str
     uri: str
@@ -57,7 +57,7 @@ def gallery(findings: Findings, run: Path, most: int = MOST_CASES) -> tuple[Gall
     judged = set(zip(votes["case"], votes["seed"], strict=True))
     cells = [cell for cell in cells if cell in judged] or cells
     step = max(1.0, len(cells) / most)
-    chosen = [cells[int(place * step)] for place in range(min(most, len(cells)))]
+    chosen = [cells[int(index * step)] for index in range(min(most, len(cells)))]
     return tuple(_exhibit(findings, run, case, seed) for case, seed in chosen)
 
 
@@ -81,7 +81,7 @@ def vote_counts(data: RunData, case: str, seed: int) -> tuple[VoteCounts, ...]:
 
 def _exhibit(findings: Findings, run: Path, case: str, seed: int) -> GalleryRow:
     data = findings.data
-    info = next(each for each in data.cases if each.key == case)
+    info = next(candidate for candidate in data.cases if candidate.key == case)
     references = tuple(
         GalleryImage(concept, thumbnail(run / path))
         for concept in info.concepts
@@ -96,7 +96,7 @@ def _exhibit(findings: Findings, run: Path, case: str, seed: int) -> GalleryRow:
 
 
 def thumbnail(path: Path, side: int = SIDE) -> str:
-    """Return a picture, at most `side` pixels wide and high, as a data URI; empty where the file is gone or damaged.
+    """Return an image, at most `side` pixels wide and high, as a data URI; empty if the file is gone or damaged.
 
     What is small already stays as it is (PNG); the rest is reduced (JPEG).
     """

@@ -22,7 +22,7 @@ BETWEEN, LETTERS = 0.5, 16
 
 def case_gallery(exhibits: Sequence[GalleryRow], simulated: bool = False) -> Figure:
     """Return one row per exhibit: its concepts' first references, then every arm, with the votes below."""
-    shown = [(_first_of_each(each.references), each.arms) for each in exhibits]
+    shown = [(_first_of_each(entry.references), entry.arms) for entry in exhibits]
     columns = max(1, *(len(references) + len(arms) for references, arms in shown))
     side = WIDTH / columns
     height = len(exhibits) * (side + BETWEEN)
@@ -34,18 +34,18 @@ def case_gallery(exhibits: Sequence[GalleryRow], simulated: bool = False) -> Fig
         for row, (exhibit, (references, arms)) in enumerate(zip(exhibits, shown, strict=True)):
             for axes in panels[row]:
                 axes.set_axis_off()
-            for place, each in enumerate((*references, *arms)):
-                _picture(panels[row, place], each, side, bold=place >= len(references))
-            said = " · ".join(_votes(tally) for tally in exhibit.tallies)
-            text = f"{exhibit.case}, seed {exhibit.seed}{f': {said}' if said else ''}"
+            for column, image in enumerate((*references, *arms)):
+                _picture(panels[row, column], image, side, bold=column >= len(references))
+            votes = " · ".join(_votes(tally) for tally in exhibit.tallies)
+            text = f"{exhibit.case}, seed {exhibit.seed}{f': {votes}' if votes else ''}"
             below = panels[row, 0]
             below.text(0.0, -0.06, _literal(text), transform=below.transAxes, va="top", fontsize=7)
-        mark(figure, simulated and any(each.tallies for each in exhibits))
+        mark(figure, simulated and any(entry.tallies for entry in exhibits))
         return figure
 
 
 def _first_of_each(references: Sequence[GalleryImage]) -> list[GalleryImage]:
-    return list({each.name: each for each in reversed(references)}.values())[::-1]
+    return list({reference.name: reference for reference in reversed(references)}.values())[::-1]
 
 
 def _votes(tally: VoteCounts) -> str:
@@ -54,7 +54,7 @@ def _votes(tally: VoteCounts) -> str:
 
 
 def _picture(axes: Axes, shown: GalleryImage, side: float, bold: bool) -> None:
-    """Draw a picture under its name, cut to what fits above `side` inches."""
+    """Draw an image under its name, cut to what fits above `side` inches."""
     fits = max(4, int(LETTERS * side))
     name = shown.name if len(shown.name) <= fits else f"{shown.name[: fits - 1]}…"
     axes.set_title(_literal(name), fontsize=7, color="black" if bold else GREY, pad=2)
@@ -72,10 +72,10 @@ def _literal(text: str) -> str:
 
 @report_figure("gallery", on_page=False)
 def gallery_figure(findings: Findings) -> FigureContent | None:
-    """Return the case gallery for a paper, if the run folder is at hand; the page has a gallery with more cases."""
+    """Return the case gallery for a paper, if the run folder is available; the page has a gallery with more cases."""
     exhibits = gallery(findings, findings.run, MOST_ROWS) if findings.run is not None else ()
     if not exhibits:
         return None
-    simulated = findings.simulated and any(each.tallies for each in exhibits)
+    simulated = findings.simulated and any(exhibit.tallies for exhibit in exhibits)
     caption = f"References and images of every arm, with the votes of each pair of arms. Cases and seeds are {RULE}."
     return FigureContent(caption, case_gallery(exhibits, findings.simulated), simulated)

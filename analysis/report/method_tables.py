@@ -21,7 +21,7 @@ class MetricColumn:
 
 def named_columns(measured: Sequence[Measured], wanted: Mapping[str, str]) -> tuple[list[MetricColumn], list[str]]:
     """Return the wanted metrics (name to heading) in that order, and a note for each that the run was not scored by."""
-    by_name = {each.metric: each for each in measured}
+    by_name = {metric.metric: metric for metric in measured}
     columns = [MetricColumn(heading, measure(by_name[name])) for name, heading in wanted.items() if name in by_name]
     lacking = [f"{heading}: this run has no scores of {name} alone." for name, heading in wanted.items() if name not in by_name]
     return columns, lacking
@@ -36,11 +36,11 @@ def average(name: str, parts: Sequence[Measured]) -> Measured | None:
     if not shared:
         return None
     # the rows of every metric are in the order of their cells
-    values = np.mean([part.values[kept] for part, kept in zip(parts, rows, strict=True)], axis=0)
-    first, kept = parts[0], rows[0]
+    values = np.mean([part.values[chosen] for part, chosen in zip(parts, rows, strict=True)], axis=0)
+    first, chosen = parts[0], rows[0]
     cells = tuple(cell for cell in first.cells if cell in shared)
     signature = f"mean of {' and '.join(part.metric for part in parts)}"
-    return Measured(name, signature, first.direction, first.arms, values, first.sets.take(kept), 0, cells)
+    return Measured(name, signature, first.direction, first.arms, values, first.sets.take(chosen), 0, cells)
 
 
 def method_tables(
@@ -71,13 +71,15 @@ def method_tables(
             for arm in arms
         ]
         right = tuple(Column(f"{heading} [95 % CI]" if exact else heading) for heading in headings)
-        said = []
+        remarks = []
         if exact:
-            said.append(error_words(mean for column in columns for mean in column.result.means))
-            said.append("Bold: better than every other method, p < .05 after Holm over the pairs of methods.")
-        kept = tuple(note for note in (*said, *notes) if note)
+            remarks.append(error_words(mean for column in columns for mean in column.result.means))
+            remarks.append("Bold: better than every other method, p < .05 after Holm over the pairs of methods.")
+        footnotes = tuple(note for note in (*remarks, *notes) if note)
         recipes = tuple((column.heading, column.result.signature) for column in columns)
-        made.append(ReportTable(f"{name}{suffix}", f"{caption}{label}", (*left, *right), tuple(rows), kept, recipes=recipes))
+        made.append(
+            ReportTable(f"{name}{suffix}", f"{caption}{label}", (*left, *right), tuple(rows), footnotes, recipes=recipes)
+        )
     return tuple(made)
 
 

@@ -19,7 +19,7 @@ from analysis.report.figure_style import BLUE, GREY, SETTINGS, WIDTH, canvas, li
 from analysis.report.metric_tables import heading
 from analysis.report.vote_figures import bar
 
-# A cloud of more points tells no more, and makes a heavy file.
+# More points add no information and make a large file.
 MOST_POINTS = 200
 
 
@@ -36,16 +36,16 @@ def clear_contrasts(metrics: Sequence[MetricResult]) -> list[tuple[MetricResult,
 
 def metric_forest(metrics: Sequence[MetricResult]) -> Figure:
     """Return every metric's paired differences in units of their standard deviation, good to the right."""
-    kept = clear_contrasts(metrics)
+    shown = clear_contrasts(metrics)
     with mpl.rc_context(SETTINGS):
-        figure, axes = canvas(0.24 * len(kept), len(kept), "paired difference in its standard deviations (d_z)")
+        figure, axes = canvas(0.24 * len(shown), len(shown), "paired difference in its standard deviations (d_z)")
         axes.axvline(0, color="black", lw=0.8)
-        for row, (metric, contrast) in enumerate(kept):
+        for row, (metric, contrast) in enumerate(shown):
             factor = (contrast.effect_size or 0.0) / (contrast.estimate or 1.0) * (-1.0 if metric.direction == "lower" else 1.0)
             clear = contrast.verdict.startswith("different")
             bar(axes, row, contrast, factor, BLUE if clear else GREY, "o" if clear else "D", 2.2 if clear else 1.4, None)
-        names = [f"{heading(metric)}: {contrast.first} vs {contrast.second}" for metric, contrast in kept]
-        axes.set_yticks(range(len(kept)), names)
+        names = [f"{heading(metric)}: {contrast.first} vs {contrast.second}" for metric, contrast in shown]
+        axes.set_yticks(range(len(shown)), names)
         return figure
 
 
@@ -55,15 +55,15 @@ def raincloud(measured: Sequence[Measured]) -> Figure:
     One panel per metric, in its own unit. Of more than 200 points every n-th by rank is drawn; density and box use all.
     """
     columns = 1 if len(measured) == 1 else 2
-    pairs = max(len(list(combinations(each.arms, 2))) for each in measured)
+    pairs = max(len(list(combinations(metric.arms, 2))) for metric in measured)
     rows = -(-len(measured) // columns)
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(WIDTH, rows * (0.75 + 0.55 * pairs)), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False)
         for axes in panels.flat[len(measured) :]:
             axes.set_visible(False)
-        for axes, each in zip(panels.flat, measured, strict=False):
-            _panel(axes, each)
+        for axes, metric in zip(panels.flat, measured, strict=False):
+            _panel(axes, metric)
         for axes in panels[:, 1:].flat:
             axes.set_yticklabels([])
         return figure
@@ -74,8 +74,8 @@ def _panel(axes: Axes, measured: Measured) -> None:
     lines(axes, len(pairs))
     axes.axvline(0, color="black", lw=0.8)
     for row, (first, second) in enumerate(pairs):
-        place = measured.arms.index
-        _cloud(axes, row, measured.values[:, place(first)] - measured.values[:, place(second)])
+        column_of = measured.arms.index
+        _cloud(axes, row, measured.values[:, column_of(first)] - measured.values[:, column_of(second)])
     axes.set_yticks(range(len(pairs)), [f"{first}\n− {second}" for first, second in pairs])
     axes.set_title(measured.metric, loc="left")
     axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -124,4 +124,4 @@ def differences_figure(findings: Findings) -> FigureContent | None:
 
 def paired_metrics(findings: Findings) -> list[Measured]:
     """Return the metrics that were measured on two arms or more."""
-    return [each for each in findings.measured if len(each.arms) > 1 and len(each.values)]
+    return [metric for metric in findings.measured if len(metric.arms) > 1 and len(metric.values)]

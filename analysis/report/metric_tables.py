@@ -52,7 +52,7 @@ def table_2_uncertainty(findings: Findings) -> TableContent | None:
         "n: cases times seeds; an image's rows (one per concept) are averaged first. "
         + error_words(mean for metric in findings.metrics for mean in metric.means),
         "Bold: better than every other arm, p < .05 after Holm over the pairs of arms. "
-        "Intervals of single arms may overlap where the paired difference is clear.",
+        "Intervals of single arms may overlap even if the paired difference is clear.",
         *_gaps(findings),
     )
     return TableContent(columns, tuple(rows), notes, recipes=signatures(findings.metrics))
@@ -109,7 +109,7 @@ class Signed(Protocol):
 
 def signatures(results: Iterable[Signed]) -> tuple[tuple[str, str], ...]:
     """Return the name and the signature of every metric of some results, each once."""
-    return tuple(dict.fromkeys((each.metric, each.signature) for each in results))
+    return tuple(dict.fromkeys((result.metric, result.signature) for result in results))
 
 
 @report_table("signatures", Section.SIGNATURES, "Signatures of the metrics")
@@ -118,7 +118,7 @@ def signatures_table(findings: Findings) -> TableContent | None:
     results: list[Signed] = [*findings.metrics, *findings.similarities]
     if not results:
         return None
-    rows = tuple((metric_cell(each.metric), word_cell(each.signature)) for each in results)
+    rows = tuple((metric_cell(result.metric), word_cell(result.signature)) for result in results)
     return TableContent((Column("metric", "words"), Column("signature", "words")), rows, recipes=signatures(results))
 
 

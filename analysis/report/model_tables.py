@@ -13,7 +13,7 @@ from analysis.votes.arm_strengths import ArmStrengths, StrengthBound
 from analysis.votes.vote_models import SIDE, VoteModel
 from evalkit.plural import plural
 
-# Quasi standard errors that miss a difference's error by more than this are not to be trusted.
+# Quasi standard errors that miss a difference's error by more than this are unreliable.
 ROUGH = 0.1
 # In the order of the table; what a design does not hold has no column.
 LEVELS = ("comparison", "pair", "concept set", "concept", "participant")
@@ -28,7 +28,7 @@ def vote_model_table(findings: Findings) -> TableContent | None:
     levels = [level for level in LEVELS if any(part.name == level for fit in fitted for part in fit.components)]
     columns = (
         Column("comparison", "words"), Column("preference for first, logits [95 % CI]"), Column("p"),
-        Column("effect of standing left, logits [95 % CI]"), *(Column(f"SD by {level} [95 % CI]") for level in levels),
+        Column("effect of the left side, logits [95 % CI]"), *(Column(f"SD by {level} [95 % CI]") for level in levels),
         Column("votes"),
     )  # fmt: skip
     rows = tuple(_model_row(model, levels) for model in findings.models)
@@ -36,12 +36,12 @@ def vote_model_table(findings: Findings) -> TableContent | None:
         "Logistic mixed model of the decided votes with crossed random effects, by Laplace approximation. "
         "SD: standard deviation of a level's effects in logits; .5 moves a vote share of 50 % to 62 %.",
         "A large SD by participant means that people differ in taste, by concept or pair that the answer depends on what is "
-        "drawn, by comparison that it depends on the seed. Intervals: Wald's, or the profile's where a deviation is near zero.",
+        "drawn, by comparison that it depends on the seed. Intervals: Wald's, or the profile's if a deviation is near zero.",
         "The preference is that of a typical person on a typical comparison; the verdict rests on the share of votes instead. "
         "Its interval and p are those of a t with the fewest levels less one degrees of freedom; p is not corrected.",
         *(
             f"{model.first} vs {model.second}: "
-            f"{plural(model.cannot_tell, 'vote that could not tell is', 'votes that could not tell are')} left out."
+            f"{plural(model.cannot_tell, 'vote without a preference is', 'votes without a preference are')} left out."
             for model in findings.models
             if model.cannot_tell
         ),
@@ -122,7 +122,7 @@ def _strength_notes(strengths: ArmStrengths) -> tuple[str, ...]:
             notes.append("Errors of single arms do not describe these differences well: read the differences themselves.")
     if fit.with_side:
         estimate, error = fit.side
-        notes.append(f"Standing left adds {number(estimate, 2)} logits (SE {number(error, 2)}, votes taken as independent).")
+        notes.append(f"The left side adds {number(estimate, 2)} logits (SE {number(error, 2)}, votes assumed independent).")
     if fit.with_ties:
         notes.append(f"Log of the tie parameter: {number(fit.log_tie[0], 2)} (SE {number(fit.log_tie[1], 2)}, likewise).")
     return (*notes, *([strengths.note] if strengths.note else []))
@@ -139,7 +139,7 @@ def strength_contrasts(findings: Findings) -> TableContent | None:
     notes = (
         error_words(made),
         "Correction: Holm over the pairs of arms.",
-        *dict.fromkeys(n for each in made for n in each.notes),
+        *dict.fromkeys(n for contrast in made for n in contrast.notes),
     )
-    kept = tuple(note for note in notes if note)
-    return TableContent(columns, rows, kept, findings.simulated)
+    footnotes = tuple(note for note in notes if note)
+    return TableContent(columns, rows, footnotes, findings.simulated)

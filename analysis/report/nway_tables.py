@@ -53,9 +53,12 @@ def share_differences_table(findings: Findings) -> TableContent | None:
     columns = (
         Column("comparison", "words"), Column("first − second, share [95 % CI, clustered]"), Column("p"), Column("p (Holm)"),
     )  # fmt: skip
-    notes = (error_words(several.differences), *dict.fromkeys(note for each in several.differences for note in each.notes))
-    kept = tuple(note for note in notes if note)
-    return TableContent(columns, rows, kept, findings.simulated)
+    notes = (
+        error_words(several.differences),
+        *dict.fromkeys(note for contrast in several.differences for note in contrast.notes),
+    )
+    footnotes = tuple(note for note in notes if note)
+    return TableContent(columns, rows, footnotes, findings.simulated)
 
 
 @report_table("worths", Section.SEVERAL, "Strengths of arms compared several at once")
@@ -72,14 +75,14 @@ def worths_table(findings: Findings) -> TableContent | None:
         Column("p (Holm)"),
     )
     strengths = zip(several.strengths.arms, several.strengths.estimates.tolist(), strict=True)
-    told = ", ".join(f"{arm} {number(estimate, 2)}" for arm, estimate in strengths)
+    listing = ", ".join(f"{arm} {number(estimate, 2)}" for arm, estimate in strengths)
     what = "rankings" if several.ranked else "choices of the best"
     notes = [
-        f"n: {_counted(several)}. Log strengths with mean zero: {told}.",
+        f"n: {_counted(several)}. Log strengths with mean zero: {listing}.",
         f"Fitted to {what}: an arm is chosen with its strength over the sum of those it was chosen among (Luce 1959, Plackett "
         "1975).",
         error_words(several.strength_contrasts),
-        *dict.fromkeys(note for each in several.strength_contrasts for note in each.notes),
+        *dict.fromkeys(note for contrast in several.strength_contrasts for note in contrast.notes),
     ]
     return TableContent(columns, rows, tuple(note for note in notes if note), findings.simulated)
 
@@ -89,19 +92,19 @@ def several_sentence(findings: Findings) -> str:
     several = findings.several
     if several is None:
         return ""
-    said = " Simulated judgments." if findings.simulated else ""
+    suffix = " Simulated judgments." if findings.simulated else ""
     if not several.shares:
         if several.strengths is None:
-            return f"{_counted(several)} on several images at once: {several.note}.{said}"
+            return f"{_counted(several)} on several images at once: {several.note}.{suffix}"
         strongest = several.strengths.arms[int(several.strengths.estimates.argmax())]
-        return f"{strongest} came out strongest of {len(several.strengths.arms)} in {_counted(several)}.{said}"
+        return f"{strongest} came out strongest of {len(several.strengths.arms)} in {_counted(several)}.{suffix}"
     most = max(several.shares, key=lambda share: share.votes)
     interval = most.clustered or most.naive
     kind = "clustered" if most.clustered else "naive"
     return (
         f"{most.arm} was chosen best of {len(several.shares)} most often: {percent(most.share)} "
         f"of {plural(most.total, 'vote')}, "
-        f"95 % CI {percent(interval[0])} to {percent(interval[1])} ({kind}).{said}"
+        f"95 % CI {percent(interval[0])} to {percent(interval[1])} ({kind}).{suffix}"
     )
 
 

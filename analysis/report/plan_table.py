@@ -19,12 +19,12 @@ def planned_table(findings: Findings) -> TableContent | None:
     )  # fmt: skip
     rows = tuple(
         (
-            word_cell(each.measure),
-            pair_cell(each.first, each.second),
-            word_cell("planned" if each.planned else "exploratory"),
-            word_cell(each.verdict),
+            word_cell(result.measure),
+            pair_cell(result.first, result.second),
+            word_cell("planned" if result.planned else "exploratory"),
+            word_cell(result.verdict),
         )
-        for each in results
+        for result in results
     )
     notes = (
         f"Plan with sha256 {plan.sha256()}: {', '.join(plan.measures)} between {', '.join(plan.arms)}, to hold for other "
@@ -34,5 +34,5 @@ def planned_table(findings: Findings) -> TableContent | None:
         else "Nothing here shows when it was frozen; a study whose study.toml names its plan_sha256 does.",
         "Exploratory: found after a look at the data, so a reason for the next study and no test.",
     )
-    of_votes = findings.simulated and any(each.measure == VOTES for each in results)
+    of_votes = findings.simulated and any(result.measure == VOTES for result in results)
     return TableContent(columns, rows, notes, of_votes)

@@ -27,12 +27,12 @@ def precision_floor(design: StudyDesign, spread: Spread, simulated: bool = False
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
         axes = figure.add_subplot()
-        for place, people in enumerate(crowds):
+        for index, people in enumerate(crowds):
             varied = [replace(design, participants=people, seeds=seeds) for seeds in SEEDS]
-            widths = [100 * outlook(each, spread, effect=0.0).half_width for each in varied]
-            dashes, marker = DASHES[place], MARKERS[place]
-            counts = [each.judgments for each in varied]
-            axes.plot(counts, widths, color=CYCLE[place], ls=dashes, marker=marker, ms=4, label=f"{people:,} participants")
+            widths = [100 * outlook(variant, spread, effect=0.0).half_width for variant in varied]
+            dashes, marker = DASHES[index], MARKERS[index]
+            counts = [variant.judgments for variant in varied]
+            axes.plot(counts, widths, color=CYCLE[index], ls=dashes, marker=marker, ms=4, label=f"{people:,} participants")
         floor = outlook(design, spread, effect=0.0).concept_floor
         height = 100 * floor * float(stats.t.isf(ALPHA / 2, design.df))
         axes.axhline(height, color=GREY, ls="--", lw=1.0, label=f"floor of {design.concepts} concepts")
@@ -65,7 +65,7 @@ def precision_figure(findings: Findings) -> FigureContent | None:
 def design_of_study(findings: Findings) -> StudyDesign | None:
     """Return the design of the study as judged, for one pair of arms; None if the formulas do not cover it."""
     data, first = findings.data, findings.preferences[0]
-    held = [each.concepts for each in data.cases]
+    held = [case.concepts for case in data.cases]
     concepts, together = len({name for names in held for name in names}), max((len(names) for names in held), default=0)
     pairs = len({frozenset(names) for names in held})
     try:

@@ -26,11 +26,11 @@ def profile_plot(metrics: Sequence[Sequence[Profile]]) -> Figure:
         for axes in panels.flat[len(metrics) :]:
             axes.set_visible(False)
         for number, (axes, of_arms) in enumerate(zip(panels.flat, metrics, strict=False)):
-            for place, profile in enumerate(of_arms):
-                color = CYCLE[place % len(CYCLE)]
+            for index, profile in enumerate(of_arms):
+                color = CYCLE[index % len(CYCLE)]
                 levels = [point.threshold for point in profile.points]
                 shares = [100 * point.share for point in profile.points]
-                dashes = DASHES[place % len(DASHES)]
+                dashes = DASHES[index % len(DASHES)]
                 axes.plot(levels, shares, color=color, ls=dashes, lw=1.4, label=profile.arm if not number else None)
                 known = [point.interval for point in profile.points if point.interval is not None]
                 if len(known) == len(levels):
@@ -45,7 +45,7 @@ def profile_plot(metrics: Sequence[Sequence[Profile]]) -> Figure:
 
 def critical_difference_diagram(metrics: Sequence[ArmRanks]) -> Figure:
     """Return the mean rank of every arm, best on top; a bar at the right joins arms that Nemenyi's test does not separate."""
-    arms = max(len(each.arms) for each in metrics)
+    arms = max(len(metric.arms) for metric in metrics)
     columns = 1 if len(metrics) == 1 else 2
     rows = -(-len(metrics) // columns)
     with mpl.rc_context(SETTINGS):
@@ -53,21 +53,21 @@ def critical_difference_diagram(metrics: Sequence[ArmRanks]) -> Figure:
         panels = figure.subplots(rows, columns, squeeze=False)
         for axes in panels.flat[len(metrics) :]:
             axes.set_visible(False)
-        for axes, each in zip(panels.flat, metrics, strict=False):
-            order = [arm for _, arm in sorted(zip(each.mean_ranks, each.arms, strict=True))]
+        for axes, metric in zip(panels.flat, metrics, strict=False):
+            order = [arm for _, arm in sorted(zip(metric.mean_ranks, metric.arms, strict=True))]
             lines(axes, len(order))
             for row, arm in enumerate(order):
-                rank = each.mean_ranks[each.arms.index(arm)]
+                rank = metric.mean_ranks[metric.arms.index(arm)]
                 axes.plot([1, rank], [row, row], color=GREY, lw=0.8)
                 axes.plot([rank], [row], marker="o", ms=5, color=BLUE, ls="none")
-            for number, group in enumerate(each.groups()):
+            for number, group in enumerate(metric.groups()):
                 ends = [order.index(group[0]) - 0.15, order.index(group[-1]) + 0.15]
                 x = len(order) + 0.15 + 0.12 * number
                 axes.plot([x, x], ends, color="black", lw=3.0, solid_capstyle="butt", clip_on=False)
             axes.set_yticks(range(len(order)), order)
-            axes.set_xlim(1, len(order) + 0.15 + 0.12 * max(1, len(each.groups())))
+            axes.set_xlim(1, len(order) + 0.15 + 0.12 * max(1, len(metric.groups())))
             axes.set_xticks(range(1, len(order) + 1))
-            axes.set_title(f"{each.metric} (critical difference {each.critical_difference:.2f})", loc="left", fontsize=8)
+            axes.set_title(f"{metric.metric} (critical difference {metric.critical_difference:.2f})", loc="left", fontsize=8)
         figure.supxlabel("mean rank, 1 is best", fontsize=9)
         return figure
 
@@ -75,8 +75,8 @@ def critical_difference_diagram(metrics: Sequence[ArmRanks]) -> Figure:
 @report_figure("ranks")
 def ranks_figure(findings: Findings) -> FigureContent | None:
     """Return the critical difference diagram, if three arms or more can be ranked."""
-    ranked = [_ranks(each) for each in paired_metrics(findings) if each.direction != "none"]
-    ranks = [each for each in ranked if each is not None]
+    ranked = [_ranks(metric) for metric in paired_metrics(findings) if metric.direction != "none"]
+    ranks = [ranking for ranking in ranked if ranking is not None]
     if not ranks:
         return None
     caption = (
@@ -93,7 +93,7 @@ def profiles_figure(findings: Findings) -> FigureContent | None:
     if not paired:
         return None
     caption = "Share of images whose score exceeds each threshold; bands: 95 %, bootstrap over concepts and seeds, pointwise."
-    return FigureContent(caption, profile_plot([profiles(each) for each in paired]))
+    return FigureContent(caption, profile_plot([profiles(metric) for metric in paired]))
 
 
 def _ranks(measured: Measured) -> ArmRanks | None:

@@ -63,9 +63,9 @@ def write_report(findings: Findings, run: Path, out: Path, plan: FrozenPlan | No
         write_atomic(out / name, content)
     write_atomic(out / CHECKSUMS, _checksums({**files, PAGE: page}))
     write_atomic(out / PAGE, page)
-    headlines = [preference_sentence(each, findings).headline for each in findings.preferences]
+    headlines = [preference_sentence(preference, findings).headline for preference in findings.preferences]
     headlines += [several_sentence(findings)] if findings.several is not None else []
-    headlines += [metric_sentence(each).headline for each in findings.metrics]
+    headlines += [metric_sentence(metric).headline for metric in findings.metrics]
     return WrittenReport(out / PAGE, len(tables), len(figures), tuple(headlines), planned)
 
 

@@ -53,14 +53,19 @@ def render(
         simulated=findings.simulated,
         planned=planned,
         kinds={
-            (each.first, each.second): "planned" if each.planned else "exploratory" for each in planned if each.measure == VOTES
+            (result.first, result.second): "planned" if result.planned else "exploratory"
+            for result in planned
+            if result.measure == VOTES
         },
         votes=len(findings.data.judgments) + len(findings.data.several),
         people=len({*findings.data.judgments["participant"], *findings.data.several["participant"]}),
         several=several_sentence(findings),
-        preferences=[(preference_sentence(each, findings), (each.first, each.second)) for each in findings.preferences],
+        preferences=[
+            (preference_sentence(preference, findings), (preference.first, preference.second))
+            for preference in findings.preferences
+        ],
         cautions=cautions(findings),
-        metrics=[(metric_sentence(each), None) for each in findings.metrics],
+        metrics=[(metric_sentence(metric), None) for metric in findings.metrics],
         sections=_sections(tables_of(findings) if tables is None else tables),
         figures=[
             (figure.name, figure.caption, _data_uri(figure), Markup(file_links("figures", figure.name, ("svg", "pdf", "png"))))

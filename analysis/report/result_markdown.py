@@ -12,12 +12,12 @@ def markdown_of(results: Result | Iterable[Result]) -> str:
 
     A single row is printed upright. Empty columns are left out. Without results the text is empty.
     """
-    kept = [results] if isinstance(results, Result) else list(results)
-    records = [record for result in kept for record in result.records()]
+    listed = [results] if isinstance(results, Result) else list(results)
+    records = [record for result in listed for record in result.records()]
     names = dict.fromkeys(name for record in records for name, value in record.items() if value not in (None, "", ()))
     if not names:
         return ""
-    caption = " and ".join(dict.fromkeys(_words(type(result).__name__) for result in kept))
+    caption = " and ".join(dict.fromkeys(_words(type(result).__name__) for result in listed))
     if len(records) == 1:
         upright = tuple((TableCell(_spaced(name)), TableCell(value_text(records[0][name]))) for name in names)
         return ReportTable("result", caption, (Column("", "words"), Column("")), upright).to_markdown()
@@ -36,4 +36,4 @@ def _spaced(name: str) -> str:
 
 def _words(name: str) -> str:
     """Return `MetricResult` as `Metric result`."""
-    return "".join(f" {sign.lower()}" if sign.isupper() and place else sign for place, sign in enumerate(name))
+    return "".join(f" {sign.lower()}" if sign.isupper() and position else sign for position, sign in enumerate(name))

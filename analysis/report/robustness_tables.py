@@ -25,7 +25,7 @@ from analysis.votes.biases import biases, null_pairs
 from analysis.votes.screening import screen
 from analysis.votes.ties import TieTreatment, tie_treatments
 
-# with 399 draws the ends of a 95 % interval are draws themselves
+# with 399 resamples the ends of a 95 % interval are resamples themselves
 DRAWS = 399
 
 
@@ -39,13 +39,13 @@ def biases_table(findings: Findings) -> TableContent | None:
         Column("p"), Column("p (Holm)"),
     )  # fmt: skip
     rows, contrasts = [], []
-    for each in (*biases(findings.data), *null_pairs(findings.data)):
-        contrast = each.contrast
+    for bias in (*biases(findings.data), *null_pairs(findings.data)):
+        contrast = bias.contrast
         contrasts.append(contrast)
-        said = contrast.scale if each.influence in ("side", "order", "time") else f"same arms twice: {contrast.scale}"
+        label = contrast.scale if bias.influence in ("side", "order", "time") else f"same arms twice: {contrast.scale}"
         rows.append(
             (
-                word_cell(said),
+                word_cell(label),
                 pair_cell(contrast.first, contrast.second),
                 share_cell(contrast),
                 plain_cell(contrast.null, f"{100 * contrast.null:g} %"),
@@ -54,7 +54,7 @@ def biases_table(findings: Findings) -> TableContent | None:
             )
         )
     notes = (
-        "Sides were drawn for every vote, so a bias to one side favours no arm; it only makes votes worth less. Changes are in "
+        "Sides are random for every vote, so a bias to one side favours no arm; it only makes votes worth less. Changes are in "
         "the share for the first arm, within participants. Correction: Holm over the comparisons of arms.",
         error_words(contrasts),
         *_reasons(contrasts),
@@ -71,24 +71,24 @@ def ties_table(findings: Findings) -> TableContent | None:
         Column("comparison", "words"), Column("of", "words"), Column("ties", "words"), Column("first / tie / second"),
         Column("scale", "words"), Column("estimate [95 % CI]"), Column("p"),
     )  # fmt: skip
-    treated = [each for votes in votes_of(findings.data) for each in tie_treatments(votes)]
+    treated = [treatment for votes in votes_of(findings.data) for treatment in tie_treatments(votes)]
     notes = (
-        "A tie of votes is cannot tell, a tie of outcomes an even split. Where the treatments disagree, ties carry the result.",
+        "A tie of votes is cannot tell, a tie of outcomes an even split. If the treatments disagree, the result rests on ties.",
         "Votes split in half are the default. Outcomes are taken for independent (exact binomial), dropped ones as papers do. "
         "Davidson's model of two arms gives the log odds of the decided votes.",
-        error_words(each.contrast for each in treated),
-        *_reasons(each.contrast for each in treated),
+        error_words(treatment.contrast for treatment in treated),
+        *_reasons(treatment.contrast for treatment in treated),
     )
-    rows = tuple(_tie_row(each) for each in treated)
+    rows = tuple(_tie_row(treatment) for treatment in treated)
     return TableContent(columns, rows, _said(notes), findings.simulated)
 
 
-def _tie_row(each: TieTreatment) -> tuple[TableCell, ...]:
-    contrast, tallies = each.contrast, (each.for_first, each.ties, each.for_second)
+def _tie_row(treatment: TieTreatment) -> tuple[TableCell, ...]:
+    contrast, tallies = treatment.contrast, (treatment.for_first, treatment.ties, treatment.for_second)
     return (
         pair_cell(contrast.first, contrast.second),
-        word_cell(each.unit),
-        word_cell(each.treatment),
+        word_cell(treatment.unit),
+        word_cell(treatment.treatment),
         TableCell(" / ".join(count(value) for value in tallies), tuple(zip(("first", "ties", "second"), tallies, strict=True))),
         word_cell(contrast.scale),
         share_cell(contrast) if contrast.null == 0.5 else mean_cell(contrast, 2),
@@ -108,20 +108,20 @@ def screening_table(findings: Findings) -> TableContent | None:
     screened = [screen(votes) for votes in votes_of(findings.data)]
     rows = tuple(
         (
-            pair_cell(each.everybody.first, each.everybody.second),
-            plain_cell(len(each.participants), count(len(each.participants))),
-            plain_cell(out := sum(who.pointed_at for who in each.participants), count(out)),
-            share_cell(each.everybody),
-            plain_cell(each.everybody.p, p_value(each.everybody.p)),
-            share_cell(each.without),
-            plain_cell(each.without.p, p_value(each.without.p)),
+            pair_cell(screening.everybody.first, screening.everybody.second),
+            plain_cell(len(screening.participants), count(len(screening.participants))),
+            plain_cell(out := sum(who.pointed_at for who in screening.participants), count(out)),
+            share_cell(screening.everybody),
+            plain_cell(screening.everybody.p, p_value(screening.everybody.p)),
+            share_cell(screening.without),
+            plain_cell(screening.without.p, p_value(screening.without.p)),
         )
-        for each in screened
+        for screening in screened
     )
-    contrasts = [contrast for each in screened for contrast in (each.everybody, each.without)]
+    contrasts = [contrast for screening in screened for contrast in (screening.everybody, screening.without)]
     notes = (
         "Pointed at: nine votes in ten or more for one side, or a reliability below chance (one-coin model, Dawid and "
-        "Skene 1979), with ten decided votes or more. Nobody is left out of any other table: with a preference, who is "
+        "Skene 1979), with ten decided votes or more. No one is left out of any other table: with a preference, who is "
         "right is a model and not a fact.",
         f"Share of votes for the first arm. {error_words(contrasts)}".strip(),
         *_reasons(contrasts),
@@ -132,18 +132,18 @@ def screening_table(findings: Findings) -> TableContent | None:
 @report_table("middle_means", Section.ROBUSTNESS, "Interquartile means of the metrics per arm")
 def middle_means_table(findings: Findings) -> TableContent | None:
     """Return the interquartile mean of every metric per arm."""
-    kept = [each for each in findings.measured if len(each.values)]
-    if not kept:
+    measured = [scored for scored in findings.measured if len(scored.values)]
+    if not measured:
         return None
-    made = {each.metric: [mean for mean in middle_means(each, DRAWS) if not mean.second] for each in kept}
+    made = {scored.metric: [mean for mean in middle_means(scored, DRAWS) if not mean.second] for scored in measured}
     directions = {metric.metric: metric.direction for metric in findings.metrics}
     rows = tuple(
         (metric_cell(name, directions.get(name)), *_middle_cells(means, findings.data.labels)) for name, means in made.items()
     )
     every = [mean for means in made.values() for mean in means]
     notes = (
-        "Mean of the middle half of an arm's scores: the lowest and the highest quarter do not move it. Where it tells another "
-        f"story than the mean, few images make the difference. Interval: hierarchical bootstrap over {_levels(every)}.",
+        "Mean of the middle half of an arm's scores: the lowest and the highest quarter do not move it. If it gives another "
+        f"result than the mean, few images make the difference. Interval: hierarchical bootstrap over {_levels(every)}.",
         ARROW_NOTE,
         *dict.fromkeys(f"{mean.metric}: {mean.note}" for mean in every if mean.note),
     )

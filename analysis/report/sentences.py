@@ -23,24 +23,24 @@ class Sentence:
     simulated: bool = False
 
 
-def preference_sentence(each: Preference, findings: Findings) -> Sentence:
+def preference_sentence(pair: Preference, findings: Findings) -> Sentence:
     """Return the sentence on people's votes for one pair of arms; its verdict rests on the clustered test."""
-    contrast = each.clustered
+    contrast = pair.clustered
     who = _who(findings)
     ahead, behind = _order(contrast)
     headline = {
         Verdict.DIFFERENT: f"{who} preferred {ahead} over {behind}.",
         Verdict.DIFFERENT_WITHIN: f"{who} preferred {ahead} over {behind}, but by less than the margin.",
-        Verdict.EQUIVALENT: f"{who} found {each.first} and {each.second} equally good, within the margin.",
-        Verdict.INCONCLUSIVE: f"Undecided: these votes can't tell whether {who.lower()} prefer {each.first} or {each.second}.",
+        Verdict.EQUIVALENT: f"{who} found {pair.first} and {pair.second} equally good, within the margin.",
+        Verdict.INCONCLUSIVE: f"Undecided: these votes do not show whether {who.lower()} prefer {pair.first} or {pair.second}.",
     }[contrast.verdict]
     if contrast.verdict != Verdict.INCONCLUSIVE:
         headline = f"{headline[:-1]}{scope_suffix(contrast)}."
-    parts = [_votes(contrast, each.first)]
-    if each.naive.estimate is not None:
+    parts = [_votes(contrast, pair.first)]
+    if pair.naive.estimate is not None:
         parts.append(
-            f"By majority {each.first} won {percent(each.naive.estimate)} of {counted(each.naive.n, 'decided comparison')} "
-            f"({_interval(each.naive)}, naive), with {_ties(each.ties)}."
+            f"By majority {pair.first} won {percent(pair.naive.estimate)} of {counted(pair.naive.n, 'decided comparison')} "
+            f"({_interval(pair.naive)}, naive), with {_ties(pair.ties)}."
         )
     if contrast.scope:
         parts += [f"Holds for other {_list(contrast.scope)} like these.", narrower_sentence(contrast)]
@@ -49,7 +49,7 @@ def preference_sentence(each: Preference, findings: Findings) -> Sentence:
 
 def metric_sentence(metric: MetricResult) -> Sentence:
     """Return the sentence on one metric."""
-    separated = [each for each in metric.contrasts if each.verdict in (Verdict.DIFFERENT, Verdict.DIFFERENT_WITHIN)]
+    separated = [contrast for contrast in metric.contrasts if contrast.verdict in (Verdict.DIFFERENT, Verdict.DIFFERENT_WITHIN)]
     best = metric.best()
     if best is not None and len(metric.arms) > 2:
         headline = f"{metric.metric}: {best} is {BETTER[metric.direction]} than every other arm."
@@ -64,18 +64,18 @@ def metric_sentence(metric: MetricResult) -> Sentence:
         headline = f"{metric.metric}{aim} separates {pairs}."
     elif metric.contrasts:
         pairs = "the arms" if len(metric.contrasts) == 1 else "any two arms"
-        headline = f"Undecided: {metric.metric} can't tell {pairs} apart."
+        headline = f"Undecided: {metric.metric} does not separate {pairs}."
     else:
         headline = f"{metric.metric} was measured on one arm only, so there is nothing to compare."
     if separated:
         headline = f"{headline[:-1]}{scope_suffix(separated[0])}."
-    detail = " ".join(_difference(each) for each in separated)
+    detail = " ".join(_difference(contrast) for contrast in separated)
     return Sentence(headline, detail, Verdict.DIFFERENT if separated else Verdict.INCONCLUSIVE)
 
 
 def cautions(findings: Findings) -> tuple[str, ...]:
     """Return what weakens the verdicts on preference, each caution once."""
-    return tuple(dict.fromkeys(note for each in findings.preferences for note in each.clustered.notes))
+    return tuple(dict.fromkeys(note for preference in findings.preferences for note in preference.clustered.notes))
 
 
 def _order(contrast: Contrast) -> tuple[str, str]:

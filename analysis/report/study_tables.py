@@ -32,12 +32,12 @@ def difference_rows(contrasts: Sequence[Contrast], digits: int) -> tuple[tuple[T
     """Return a row for each difference of two arms: which, how large, p, and p after Holm's correction."""
     return tuple(
         (
-            pair_cell(each.first, each.second),
-            mean_cell(each, digits),
-            plain_cell(each.p, p_value(each.p)),
-            plain_cell(each.p_adjusted, p_value(each.p_adjusted)),
+            pair_cell(contrast.first, contrast.second),
+            mean_cell(contrast, digits),
+            plain_cell(contrast.p, p_value(contrast.p)),
+            plain_cell(contrast.p_adjusted, p_value(contrast.p_adjusted)),
         )
-        for each in contrasts
+        for contrast in contrasts
     )
 
 
@@ -56,7 +56,7 @@ def table_1(findings: Findings) -> TableContent | None:
         means = {(mean.first, mean.second): mean.estimate for mean in similarity.means}
         rows.append((metric_cell(similarity.metric), *(_printed(means.get(pair)) for pair in pairs)))
     if findings.preferences:
-        wins = {(each.first, each.second): each.naive.estimate for each in findings.preferences}
+        wins = {(preference.first, preference.second): preference.naive.estimate for preference in findings.preferences}
         cells = (_printed_share(wins.get(pair)) for pair in pairs)
         rows.append((word_cell("user study"), *cells))
     notes = [f"{similarity.metric}: mean over cases and seeds." for similarity in findings.similarities]
@@ -85,7 +85,7 @@ def preference_table(findings: Findings) -> TableContent | None:
         Column("p (equivalence, Holm)"),
         Column("verdict", "words"),
     )
-    rows = tuple(_preference_row(each, findings.margin_scale) for each in findings.preferences)
+    rows = tuple(_preference_row(preference, findings.margin_scale) for preference in findings.preferences)
     return TableContent(
         columns,
         rows,
@@ -94,31 +94,36 @@ def preference_table(findings: Findings) -> TableContent | None:
     )
 
 
-def _preference_row(each: Preference, scale: str) -> tuple[TableCell, ...]:
-    judged = each.clustered if scale == "votes" else each.naive
-    tallies = (("first", each.first_wins), ("ties", each.ties), ("second", each.second_wins), ("votes", each.votes))
+def _preference_row(preference: Preference, scale: str) -> tuple[TableCell, ...]:
+    judged = preference.clustered if scale == "votes" else preference.naive
+    tallies = (
+        ("first", preference.first_wins),
+        ("ties", preference.ties),
+        ("second", preference.second_wins),
+        ("votes", preference.votes),
+    )
     return (
-        pair_cell(each.first, each.second),
-        TableCell(f"{count(each.first_wins)} / {count(each.ties)} / {count(each.second_wins)}", tallies),
-        share_cell(each.naive),
-        plain_cell(each.naive.p, p_value(each.naive.p)),
-        share_cell(each.clustered),
-        plain_cell(each.clustered.p, p_value(each.clustered.p)),
-        plain_cell(each.clustered.p_adjusted, p_value(each.clustered.p_adjusted)),
+        pair_cell(preference.first, preference.second),
+        TableCell(f"{count(preference.first_wins)} / {count(preference.ties)} / {count(preference.second_wins)}", tallies),
+        share_cell(preference.naive),
+        plain_cell(preference.naive.p, p_value(preference.naive.p)),
+        share_cell(preference.clustered),
+        plain_cell(preference.clustered.p, p_value(preference.clustered.p)),
+        plain_cell(preference.clustered.p_adjusted, p_value(preference.clustered.p_adjusted)),
         plain_cell(judged.p_equivalence_adjusted, p_value(judged.p_equivalence_adjusted)),
-        word_cell(scoped_verdict(each.clustered)),
+        word_cell(scoped_verdict(preference.clustered)),
     )
 
 
 def preference_notes(findings: Findings) -> tuple[str, ...]:
     """Return what a reader must know to read the preference table."""
-    comparisons = sum(each.comparisons for each in findings.preferences)
-    votes = sum(each.votes for each in findings.preferences)
+    comparisons = sum(preference.comparisons for preference in findings.preferences)
+    votes = sum(preference.votes for preference in findings.preferences)
     notes = [
         f"n: {counted(votes, 'vote')} on {count(comparisons)} of {plural(findings.data.planned, 'planned comparison')}.",
         "Naive: exact binomial test on majority outcomes, ties left out; it takes the comparisons for independent.",
         "Clustered: share of votes (cannot tell = half a vote each). "
-        + error_words(each.clustered for each in findings.preferences)
+        + error_words(preference.clustered for preference in findings.preferences)
         + " The verdict rests on it.",
         "Correction: Holm over the comparisons of arms. Verdict at 5 %.",
     ]
@@ -132,7 +137,9 @@ def preference_notes(findings: Findings) -> tuple[str, ...]:
             f"{plural(findings.data.surplus, 'surplus vote is', 'surplus votes are')} left out, "
             "given after their place was taken."
         )
-    seen = dict.fromkeys(note for each in findings.preferences for note in (*each.naive.notes, *each.clustered.notes))
+    seen = dict.fromkeys(
+        note for preference in findings.preferences for note in (*preference.naive.notes, *preference.clustered.notes)
+    )
     return (*notes, *seen)
 
 
@@ -164,10 +171,10 @@ def agreement_table(findings: Findings) -> TableContent | None:
     if not findings.preferences:
         return None
     rows = []
-    for each, agreed, ceiling in zip(findings.preferences, findings.agreements, findings.ceilings, strict=True):
+    for preference, agreed, ceiling in zip(findings.preferences, findings.agreements, findings.ceilings, strict=True):
         rows.append(
             (
-                pair_cell(each.first, each.second),
+                pair_cell(preference.first, preference.second),
                 plain_cell(agreed.units, count(agreed.units)),
                 _agreed(agreed.raw, agreed.raw_interval),
                 _agreed(agreed.kappa, None),
@@ -186,7 +193,7 @@ def agreement_table(findings: Findings) -> TableContent | None:
         "Low κ and α are to be expected where two arms are equally good: there is then nothing to agree about.",
         "AC1 does not collapse where nearly all votes are the same. "
         "Intervals: crossed bootstrap over concepts and participants, percentiles; κ differs little from α and is given alone.",
-        "Noise ceiling: how often a vote is what most of the other votes on its comparison say; no metric can be asked to "
+        "Noise ceiling: how often a vote equals the majority of the other votes on its comparison; no metric can be asked to "
         "predict votes better than people do.",
         *dict.fromkeys(agreed.note for agreed in findings.agreements if agreed.note),
     ]

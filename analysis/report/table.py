@@ -101,10 +101,10 @@ class ReportTable:
 
     def _html_row(self, row: tuple[TableCell, ...]) -> str:
         parts = []
-        for place, (column, cell) in enumerate(zip(self.columns, row, strict=True)):
+        for position, (column, cell) in enumerate(zip(self.columns, row, strict=True)):
             text = f"<u>{escape(cell.text)}</u>" if cell.underlined else escape(cell.text)
             text = f"<strong>{text}</strong>" if cell.bold else text
-            open_tag, close_tag = ('<th scope="row"', "</th>") if place == 0 else ("<td", "</td>")
+            open_tag, close_tag = ('<th scope="row"', "</th>") if position == 0 else ("<td", "</td>")
             parts.append(f'{open_tag} class="{column.kind}">{text}{close_tag}')
         return "".join(parts)
 
@@ -131,8 +131,8 @@ def file_links(folder: str, name: str, kinds: Iterable[str]) -> str:
 
 
 def _markdown(text: str) -> str:
-    kept = re.sub(r"([\\`*_\[\]|#])", r"\\\1", text)
-    return kept.replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+    escaped = re.sub(r"([\\`*_\[\]|#])", r"\\\1", text)
+    return escaped.replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
 
 
 def _markdown_cell(cell: TableCell) -> str:

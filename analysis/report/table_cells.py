@@ -22,8 +22,8 @@ def error_words(contrasts: Iterable[Contrast]) -> str:
         named = ", ".join(f"{count(size)} {name}" for name, size in contrast.clusters)
         test, _, df = contrast.test.partition(", df ")
         ways.setdefault(f"{what} ({named}; {test}", set()).update([float(df)] if df else [])
-    said = [f"{way}{f', df {_range(held)}' if held else ''})" for way, held in ways.items()]
-    return f"The error allows for {'; or '.join(said)}." if said else ""
+    clauses = [f"{way}{f', df {_range(held)}' if held else ''})" for way, held in ways.items()]
+    return f"The error allows for {'; or '.join(clauses)}." if clauses else ""
 
 
 def _range(values: set[float]) -> str:

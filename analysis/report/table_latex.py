@@ -33,7 +33,7 @@ _MATH = {
     "→": r"\rightarrow", "←": r"\leftarrow", "↔": r"\leftrightarrow", "⇒": r"\Rightarrow", "⇐": r"\Leftarrow",
     "⇔": r"\Leftrightarrow", "↦": r"\mapsto", "✓": r"\surd",
 }  # fmt: skip
-# Capital letters that look like Latin ones have no command of their own.
+# Capital letters that look like Latin ones have no separate command.
 _GREEK_AS_LATIN = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧο", "ABEZHIKMNOPTXo", strict=True))
 _GREEK_NAMES = {"FINAL SIGMA": "varsigma", "LAMDA": "lambda"}
 
@@ -74,30 +74,30 @@ class _Layout:
 
 def _layout(table: ReportTable) -> _Layout:
     """Return a layout that fits the page: headings in lines first, then intervals below values, then wrapped words."""
-    cells = [[row[place].text for row in table.rows] for place in range(len(table.columns))]
+    cells = [[row[index].text for row in table.rows] for index in range(len(table.columns))]
     heads = [_heading_width(column.heading) for column in table.columns]
     natural = [max([head, *map(_length, texts)]) for head, texts in zip(heads, cells, strict=True)]
     gaps = GAP * (len(natural) - 1)
     stacked = [False] * len(natural)
     widths = list(natural)
     if sum(widths) + gaps > COLUMN_CHARACTERS:
-        for place, texts in enumerate(cells):
+        for index, texts in enumerate(cells):
             if any(" [" in text for text in texts):
                 parts = [part for text in texts for part in text.split(" [", 1)]
-                stacked[place] = True
-                widths[place] = max([heads[place], *(_length(part) + 1 for part in parts)])
+                stacked[index] = True
+                widths[index] = max([heads[index], *(_length(part) + 1 for part in parts)])
     align = ["l" if column.kind == "words" else "r" for column in table.columns]
     room = PAGE_CHARACTERS - gaps - sum(width for width, side in zip(widths, align, strict=True) if side == "r")
-    words = [place for place, side in enumerate(align) if side == "l"]
-    if words and sum(widths[place] for place in words) > room:
+    words = [index for index, side in enumerate(align) if side == "l"]
+    if words and sum(widths[index] for index in words) > room:
         least = [
             max(_longest_piece(text) for text in (column.heading, *texts))
             for column, texts in zip(table.columns, cells, strict=True)
         ]
-        for place, width in _shared(widths, least, words, room).items():
-            if width < widths[place]:
-                widths[place] = width
-                align[place] = rf">{{\raggedright\arraybackslash}}p{{{EM * width:.1f}em}}"
+        for index, width in _shared(widths, least, words, room).items():
+            if width < widths[index]:
+                widths[index] = width
+                align[index] = rf">{{\raggedright\arraybackslash}}p{{{EM * width:.1f}em}}"
     return _Layout(tuple(align), tuple(stacked), sum(widths) + gaps)
 
 
@@ -110,9 +110,9 @@ def _longest_piece(text: str) -> int:
 def _shared(widths: list[int], least: list[int], places: list[int], room: int) -> dict[int, int]:
     """Return widths for some columns that fit the room: narrow columns keep theirs, the others share what is left."""
     left, result = room, {}
-    for done, place in enumerate(sorted(places, key=lambda place: widths[place])):
-        result[place] = max(least[place], min(widths[place], left // (len(places) - done)))
-        left -= result[place]
+    for done, index in enumerate(sorted(places, key=lambda index: widths[index])):
+        result[index] = max(least[index], min(widths[index], left // (len(places) - done)))
+        left -= result[index]
     return result
 
 

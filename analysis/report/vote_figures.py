@@ -41,11 +41,11 @@ def preference_forest(
             ends = 50 - 100 * margin, 50 + 100 * margin
             axes.axvspan(*ends, color=BAND, alpha=0.25, lw=0, label=f"margin (share of {margin_scale})")
         axes.axvline(50, color="black", lw=0.8)
-        for row, each in enumerate(preferences):
-            bar(axes, row - 0.13, each.clustered, 100.0, BLUE, "o", 2.4, "votes, clustered 95 % CI" if not row else None)
-            if each.naive.estimate is not None:
-                bar(axes, row + 0.17, each.naive, 100.0, GREY, "s", 1.0, "majority, naive 95 % CI" if not row else None)
-        axes.set_yticks(range(len(preferences)), [f"{each.first}\nvs {each.second}" for each in preferences])
+        for row, preference in enumerate(preferences):
+            bar(axes, row - 0.13, preference.clustered, 100.0, BLUE, "o", 2.4, "votes, clustered 95 % CI" if not row else None)
+            if preference.naive.estimate is not None:
+                bar(axes, row + 0.17, preference.naive, 100.0, GREY, "s", 1.0, "majority, naive 95 % CI" if not row else None)
+        axes.set_yticks(range(len(preferences)), [f"{preference.first}\nvs {preference.second}" for preference in preferences])
         axes.set_xlim(0, 100)
         legend_below(figure)
         mark(figure, simulated)
@@ -56,19 +56,23 @@ def outcome_bars(preferences: Sequence[Preference], simulated: bool = False) -> 
     """Return how many comparisons the first arm won, neither won, and the second arm won, as one bar per pair of arms."""
     with mpl.rc_context(SETTINGS):
         figure, axes = canvas(0.5 * len(preferences), len(preferences), "comparisons by majority of their votes, %")
-        for row, each in enumerate(preferences):
+        for row, preference in enumerate(preferences):
             start = 0.0
-            parts = ((each.first_wins, BLUE, "white"), (each.ties, TIE, "black"), (each.second_wins, ORANGE, "white"))
+            parts = (
+                (preference.first_wins, BLUE, "white"),
+                (preference.ties, TIE, "black"),
+                (preference.second_wins, ORANGE, "white"),
+            )
             for wins, color, ink in parts:
-                width = 100 * wins / each.comparisons
+                width = 100 * wins / preference.comparisons
                 axes.barh(row, width, 0.5, left=start, color=color)
                 if width >= 4:
                     axes.text(start + width / 2, row, count(wins), ha="center", va="center", color=ink, fontsize=8)
                 start += width
-            axes.text(0, row - 0.3, each.first, color=BLUE, fontsize=8, va="bottom")
-            axes.text(100, row - 0.3, each.second, color=ORANGE, fontsize=8, va="bottom", ha="right")
-            if each.ties:
-                middle = 100 * (each.first_wins + each.ties / 2) / each.comparisons
+            axes.text(0, row - 0.3, preference.first, color=BLUE, fontsize=8, va="bottom")
+            axes.text(100, row - 0.3, preference.second, color=ORANGE, fontsize=8, va="bottom", ha="right")
+            if preference.ties:
+                middle = 100 * (preference.first_wins + preference.ties / 2) / preference.comparisons
                 axes.text(middle, row + 0.28, "tied", color=GREY, fontsize=7, ha="center", va="top")
         axes.axvline(50, color="black", lw=0.8, ls=":")
         axes.set_yticks([])
@@ -84,7 +88,7 @@ def strength_plot(strengths: ArmStrengths, simulated: bool = False) -> Figure:
     """
     fit = strengths.fit
     if fit is None:
-        raise ValueError(f"strengths: there is no fit to draw; {strengths.note}")
+        raise ValueError(f"strengths: there is no fit to plot; {strengths.note}")
     arms = len(fit.arms)
     errors = [0.0] * arms if strengths.quasi is None else strengths.quasi.errors.tolist()
     ranked = sorted(zip(fit.estimates.tolist()[:arms], fit.arms, errors, strict=True), reverse=True)
@@ -147,4 +151,4 @@ def strengths_figure(findings: Findings) -> FigureContent | None:
 
 
 def _judged(findings: Findings) -> list[Preference]:
-    return [each for each in findings.preferences if each.clustered.estimate is not None]
+    return [preference for preference in findings.preferences if preference.clustered.estimate is not None]

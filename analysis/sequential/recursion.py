@@ -57,7 +57,7 @@ def advance(walk: Walk, information: float, bound: float, drift: float = 0.0) ->
     """Return the walk after a look at `information` at which paths with |Z| >= `bound` stop."""
     step = information - walk.information
     scale, spread = math.sqrt(step), math.sqrt(information)
-    # the region is cut where the density is zero to double precision, so that a bound of 40 costs no more nodes than one of 9
+    # the region is truncated at a density of zero to double precision, so that a bound of 40 costs no more nodes than one of 9
     low = max(-bound * spread, drift * information - FAR * spread)
     high = min(bound * spread, drift * information + FAR * spread)
     if low >= high:

@@ -27,7 +27,7 @@ class StoppingRule(Record):
     """Contrasts that count; empty: all pairs of arms."""
     question: Name = "overall"
     margin: float | None = Field(default=None, gt=0, lt=0.5)
-    """Of votes; a contrast shown to lie within it is closed as equivalent. Without it equivalence closes nothing."""
+    """Of votes; a contrast shown to be within it is closed as equivalent. Without it equivalence closes nothing."""
     futility_effect: float | None = Field(default=None, gt=0, lt=0.5)
     """Difference from 50 % of votes worth finding; a contrast unlikely to show it is closed. Without it nothing is futile."""
     futility_power: float = Field(default=0.10, gt=0, lt=1)

@@ -54,7 +54,7 @@ def _tidy(answer: StoredAnswer, order: int, sides_known: bool) -> TidyVote:
     elif answer.choice in ("left", "right"):
         best = (shown[answer.choice == "right"],)
     else:
-        best = tuple(shown[int(place) - 1] for place in answer.choice.split())
+        best = tuple(shown[int(position) - 1] for position in answer.choice.split())
     return TidyVote(
         f"P{answer.participant}", answer.case, answer.seed, shown, best, answer.question, sides_known, order,
         answer.response_ms, answer.flags,

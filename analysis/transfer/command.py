@@ -25,7 +25,7 @@ def export(
     from evalkit.plural import plural
     from evalkit.run.manifest import Manifest
 
-    # a folder that is no run is refused before a database is created in it
+    # a folder that is not a run is refused before a database is created in it
     Manifest.load(run)
     database = open_database(db if db is not None else default_url(run))
     try:
@@ -91,7 +91,7 @@ def import_votes(
     from evalkit.plural import plural
     from evalkit.run.manifest import FILE_NAME, Manifest
 
-    # a folder that is no run is refused before anything is read
+    # a folder that is not a run is refused before anything is read
     manifest = Manifest.load(run) if (run / FILE_NAME).exists() or not without_images else None
     mapping = dict(word.partition("=")[::2] for word in columns or ())
     rule = RatingRule(tie_within, lower_is_better)

@@ -85,10 +85,14 @@ def _store(session: Session, study_id: int, images: Images, read: ReadVotes, sha
     session.flush()
     session.add_all(
         models.FurtherImage(
-            comparison_id=comparison.id, place=place, image_id=ids[place], case_id=comparison.case_id, seed=comparison.seed
+            comparison_id=comparison.id,
+            place=position,
+            image_id=ids[position],
+            case_id=comparison.case_id,
+            seed=comparison.seed,
         )
         for ids, comparison in comparisons.items()
-        for place in range(2, len(ids))
+        for position in range(2, len(ids))
     )
     positions = dict.fromkeys(people, 0)
     assignments: list[models.Assignment] = []

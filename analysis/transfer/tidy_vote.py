@@ -63,8 +63,8 @@ def _rank_rows(vote: TidyVote, concepts: Mapping[str, Sequence[str]]) -> list[li
     places = range(1, len(vote.shown) + 1)
     ranks = vote.ranks()
     return [
-        [*_key(vote, concepts), arm, str(place) if vote.sides_known else "", str(ranks[arm]), *_rest(vote)]
-        for place, arm in zip(places, vote.shown, strict=True)
+        [*_key(vote, concepts), arm, str(position) if vote.sides_known else "", str(ranks[arm]), *_rest(vote)]
+        for position, arm in zip(places, vote.shown, strict=True)
     ]
 
 

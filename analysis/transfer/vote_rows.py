@@ -140,14 +140,14 @@ class _Reader:
             key = self._key(row)
             if key is None or not all([self._filled(row, name) for name in ("arm", "rank")]):
                 continue
-            rank, place = self._whole(row, "rank"), self._whole(row, "place") if row.text("place") else None
+            rank, position = self._whole(row, "rank"), self._whole(row, "place") if row.text("place") else None
             arm = row.text("arm")
             if rank is None or not self._has_image(row, "arm", key, arm):
                 continue
             if arm in [other for _, other, _, _ in groups[key]]:
                 self.mistakes.add(row, "arm", f"{arm!r} was ranked before in this vote")
                 continue
-            groups[key].append((row, arm, rank, place))
+            groups[key].append((row, arm, rank, position))
         for key, ranked in groups.items():
             row = ranked[0][0]
             if len(ranked) < 2:
@@ -164,7 +164,7 @@ class _Reader:
                     row, "rank", "two arms share a rank above the last; give them different ranks, or all the same"
                 )
                 continue
-            places = {place for _, _, _, place in ranked}
+            places = {position for _, _, _, position in ranked}
             sided = None not in places and len(places) == len(ranked)
             order = sorted(ranked, key=lambda one: one[3] or 0) if sided else ranked
             best = (*best, by_rank[-1][1]) if full and len(best) > 1 else best

@@ -19,7 +19,7 @@ from evalkit.errors import UserError
 Level = Literal["nominal", "ordinal", "interval", "ratio"]
 Interval = tuple[float, float]
 
-# With 399 draws the ends of a 95 % interval are draws themselves, the tenth from below and from above.
+# With 399 resamples the ends of a 95 % interval are resamples themselves, the tenth from below and from above.
 DRAWS = 399
 SEED = 20_08
 
@@ -57,24 +57,24 @@ def counts_of(unit: Codes, category: Codes) -> NDArray[np.int64]:
 def agreement(table: NDArray[np.int64]) -> Agreement:
     """Return the agreement of a units x categories table of counts.
 
-    Units judged once say nothing and are left out; only AC1 uses them, to learn how frequent the categories are. Sources:
+    Units judged once are uninformative and left out; only AC1 uses them, to learn how frequent the categories are. Sources:
     Fleiss 1971 (Psychological Bulletin 76:378); Krippendorff 2011, "Computing Krippendorff's alpha-reliability"; Gwet 2008
     (British Journal of Mathematical and Statistical Psychology 61:29).
     """
-    kept = table[table.sum(axis=1) >= 2] if table.size else table.reshape(0, 1)
-    if not len(kept):
+    rated = table[table.sum(axis=1) >= 2] if table.size else table.reshape(0, 1)
+    if not len(rated):
         return Agreement(0, 0, None, None, None, "No comparison was judged by two participants.")
-    sizes = kept.sum(axis=1)
+    sizes = rated.sum(axis=1)
     total = int(sizes.sum())
-    raw = float((kept * (kept - 1)).sum() / (sizes * (sizes - 1)).sum())
-    if np.count_nonzero(table.sum(axis=0)) < 2 or np.count_nonzero(kept.sum(axis=0)) < 2:
+    raw = float((rated * (rated - 1)).sum() / (sizes * (sizes - 1)).sum())
+    if np.count_nonzero(table.sum(axis=0)) < 2 or np.count_nonzero(rated.sum(axis=0)) < 2:
         note = "Every judgment was the same, so chance-corrected agreement is undefined."
-        return Agreement(len(kept), total, raw, None, None, note)
+        return Agreement(len(rated), total, raw, None, None, note)
     equal = np.all(sizes == sizes[0])
     note = "" if equal else "Comparisons have unequal numbers of judgments, so kappa is Gwet's generalisation of Fleiss' kappa."
-    kappa = _fleiss(kept, raw) if equal else generalized_kappa(table)
+    kappa = _fleiss(rated, raw) if equal else generalized_kappa(table)
     alpha = krippendorff(table, range(table.shape[1]), "nominal")
-    return Agreement(len(kept), total, raw, kappa, alpha, note, gwet_ac1(table))
+    return Agreement(len(rated), total, raw, kappa, alpha, note, gwet_ac1(table))
 
 
 def _fleiss(table: NDArray[np.int64], raw: float) -> float:
@@ -103,15 +103,15 @@ def fleiss_null_error(table: NDArray[np.int64]) -> float:
     of `agreement_of` allow for that. Source: Fleiss, Nee and Landis 1979 (Psychological Bulletin 86:974). Raises UserError
     where kappa is undefined.
     """
-    found = agreement(table)
-    if found.kappa is None or found.note:
-        raise UserError(f"error of Fleiss' kappa: needs equally many judgments of every unit; {found.note}")
-    kept = table[table.sum(axis=1) >= 2]
-    size = found.judgments / found.units
-    share: Floats = kept.sum(axis=0) / found.judgments
+    result = agreement(table)
+    if result.kappa is None or result.note:
+        raise UserError(f"error of Fleiss' kappa: needs equally many judgments of every unit; {result.note}")
+    rated = table[table.sum(axis=1) >= 2]
+    size = result.judgments / result.units
+    share: Floats = rated.sum(axis=0) / result.judgments
     spread = share * (1 - share)
     rest = spread.sum() ** 2 - np.sum(spread * (1 - 2 * share))
-    return float(np.sqrt(2.0 * rest / (found.judgments * (size - 1))) / spread.sum())
+    return float(np.sqrt(2.0 * rest / (result.judgments * (size - 1))) / spread.sum())
 
 
 def krippendorff(table: NDArray[np.int64], values: Sequence[float], level: Level) -> float:
@@ -120,14 +120,14 @@ def krippendorff(table: NDArray[np.int64], values: Sequence[float], level: Level
     `values` is the value of each category, ascending; `nominal` ignores it and `ordinal` uses its order alone. Raises
     UserError if it is undefined: no unit judged twice, judgments that are all the same, ratios of negative values.
     """
-    kept = table[table.sum(axis=1) >= 2].astype(np.float64)
-    totals = kept.sum(axis=0)
+    rated = table[table.sum(axis=1) >= 2].astype(np.float64)
+    totals = rated.sum(axis=0)
     if np.count_nonzero(totals) < 2:
         raise UserError("Krippendorff's alpha: needs units judged twice and at least two different judgments among them")
     check_finite("Krippendorff's alpha", np.asarray(values, np.float64))
     apart = _distances(np.asarray(values, np.float64), totals, level)
-    sizes = kept.sum(axis=1)
-    observed = np.sum(np.einsum("uc,ck,uk->u", kept, apart, kept) / (sizes - 1))
+    sizes = rated.sum(axis=1)
+    observed = np.sum(np.einsum("uc,ck,uk->u", rated, apart, rated) / (sizes - 1))
     return float(1 - observed * (totals.sum() - 1) / (totals @ apart @ totals))
 
 
@@ -152,7 +152,7 @@ def _distances(values: Floats, totals: Floats, level: Level) -> Floats:
 def gwet_ac1(table: NDArray[np.int64]) -> float:
     """Return Gwet's AC1 of a units x categories table of counts (Gwet 2008); a category without answers counts as one.
 
-    Raises UserError where no unit was judged twice or there are fewer than two categories.
+    Raises UserError if no unit was judged twice or there are fewer than two categories.
     """
     agreed, twice, share = _gwet(table)
     chance = float(np.sum(share.mean(axis=0) * (1 - share.mean(axis=0))) / (share.shape[1] - 1))
@@ -206,16 +206,16 @@ def agreement_of(votes: Votes, draws: int = DRAWS, seed: int = SEED) -> Agreemen
     """
     category = np.unique(votes.choice, return_inverse=True)[1].astype(np.int64)
     unit = np.unique(votes.comparison, return_inverse=True)[1].astype(np.int64)
-    found = agreement(counts_of(unit, category))
-    if found.alpha is None or len(np.unique(votes.participant)) < 2:
-        return found
+    result = agreement(counts_of(unit, category))
+    if result.alpha is None or len(np.unique(votes.participant)) < 2:
+        return result
     with_concepts = votes.sets.generalises
     if not with_concepts and len(votes.sets.members) < MIN_CONCEPTS:
         why = "Too few concepts recur, so agreement has no interval."
-        return replace(found, note=f"{found.note} {why}".strip())
+        return replace(result, note=f"{result.note} {why}".strip())
     drawn = _draws(unit, category, votes.participant, votes.sets, with_concepts, draws, np.random.default_rng(seed))
     raw, alpha, ac1 = (_percentiles(values) for values in drawn)
-    return replace(found, raw_interval=raw, alpha_interval=alpha, ac1_interval=ac1)
+    return replace(result, raw_interval=raw, alpha_interval=alpha, ac1_interval=ac1)
 
 
 def _draws(
@@ -226,12 +226,12 @@ def _draws(
     people, who = np.unique(participant, return_inverse=True)
     cells = sparse.csr_array((np.ones(len(unit)), (unit * categories + category, who)), shape=(units * categories, len(people)))
     first = np.unique(unit, return_index=True)[1]
-    named = {concept: place for place, concept in enumerate(dict.fromkeys(c for held in sets.ordered_members for c in held))}
+    named = {concept: index for index, concept in enumerate(dict.fromkeys(c for held in sets.ordered_members for c in held))}
     # the concepts of each set, filled up with a concept that weighs one
     holds = np.full((len(sets.members), max(len(held) for held in sets.members)), len(named), dtype=np.int64)
-    for place, held in enumerate(sets.ordered_members):
-        holds[place, : len(held)] = [named[concept] for concept in held]
-    found = []
+    for row, held in enumerate(sets.ordered_members):
+        holds[row, : len(held)] = [named[concept] for concept in held]
+    results = []
     for _ in range(draws):
         if by_concept:
             of_concept = np.append(rng.exponential(size=len(named)), 1.0)
@@ -241,8 +241,8 @@ def _draws(
         of_person = rng.exponential(size=len(people))
         sums = np.asarray(cells @ of_person, np.float64).reshape(units, categories)
         squares = np.asarray(cells @ of_person**2, np.float64).reshape(units, categories)
-        found.append(_weighted(sums, squares, of_set[sets.codes[first]], cells))
-    return np.array(found).T
+        results.append(_weighted(sums, squares, of_set[sets.codes[first]], cells))
+    return np.array(results).T
 
 
 def _weighted(sums: Floats, squares: Floats, weight: Floats, cells: sparse.csr_array) -> tuple[float, float, float]:
@@ -268,12 +268,12 @@ def _weighted(sums: Floats, squares: Floats, weight: Floats, cells: sparse.csr_a
 
 def _percentiles(values: Floats) -> Interval:
     ordered = np.sort(values)
-    place = max(1, int((len(values) + 1) * ALPHA / 2))
-    return float(ordered[place - 1]), float(ordered[-place])
+    rank = max(1, int((len(values) + 1) * ALPHA / 2))
+    return float(ordered[rank - 1]), float(ordered[-rank])
 
 
 def noise_ceiling(votes: Votes) -> Contrast:
-    """Return how often a vote is what most of the other votes on its comparison say: what no metric can be asked to beat.
+    """Return how often a vote equals the majority of the other votes on its comparison: the ceiling for any metric.
 
     One row per decided vote on a comparison with other votes; an even split of the others counts half. The error is the
     project's default (`analysis.inference.dyadic_standard_errors`).
@@ -281,9 +281,9 @@ def noise_ceiling(votes: Votes) -> Contrast:
     lean = votes.choice - 0.5
     unit = np.unique(votes.comparison, return_inverse=True)[1]
     others = np.bincount(unit, weights=lean)[unit] - lean
-    kept = (votes.choice != CANNOT_TELL) & (np.bincount(unit)[unit] > 1)
+    mask = (votes.choice != CANNOT_TELL) & (np.bincount(unit)[unit] > 1)
     return contrast_of_mean(
-        (0.5 + 0.5 * np.sign(others * lean))[kept], votes.comparison[kept], votes.sets.take(kept), votes.participant[kept],
+        (0.5 + 0.5 * np.sign(others * lean))[mask], votes.comparison[mask], votes.sets.take(mask), votes.participant[mask],
         first=votes.first, second=votes.second, measure="votes", scale="share of votes that the other votes predict",
         null=0.5, bounds=(0.0, 1.0),
     )  # fmt: skip

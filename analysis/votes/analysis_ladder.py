@@ -43,7 +43,7 @@ def ladder(votes: Votes, draws: int = DRAWS, seed: int = SEED, model: VoteModel 
 
     `model` is the mixed model of these votes, if it was fitted already.
     """
-    default = "dyadic + participant" if votes.sets.generalises else "clustered by what can stand for others"
+    default = "dyadic + participant" if votes.sets.generalises else "clustered by the levels that generalize"
     mixed = partial(_mixed, model=model)
     pigeonhole = partial(_bootstrap, draws=draws, seed=seed, concepts=False)
     crossed = partial(_bootstrap, draws=draws, seed=seed, concepts=True)
@@ -85,14 +85,14 @@ def _why_none(votes: Votes, sets: bool = True, participants: bool = False) -> st
     if not len(votes.choice):
         return "There are no judgments."
     if float(np.ptp(votes.choice)) == 0.0:
-        return "All votes are the same; rung D says what that allows."
+        return "All votes are the same; rung D states what that allows."
     if sets and len(np.unique(votes.sets.codes)) < 2:
         return "All rows are about the same concepts, so there are no clusters."
     return "One participant judged." if participants and len(np.unique(votes.participant)) < 2 else ""
 
 
-def _absent(found: Contrast, why: str) -> Contrast:
-    return replace(found, notes=(why,))
+def _absent(contrast: Contrast, why: str) -> Contrast:
+    return replace(contrast, notes=(why,))
 
 
 def _variance(votes: Votes, codes: Codes) -> float:
@@ -101,58 +101,58 @@ def _variance(votes: Votes, codes: Codes) -> float:
 
 
 def _one_way(votes: Votes) -> Contrast:
-    found, why = _empty(votes), _why_none(votes)
+    contrast, why = _empty(votes), _why_none(votes)
     if why:
-        return _absent(found, why)
+        return _absent(contrast, why)
     sets = len(np.unique(votes.sets.codes))
-    found = replace(found, scope=("seeds", votes.sets.word), clusters=((votes.sets.word, sets),))
-    return _with_error(found, _variance(votes, votes.sets.codes), sets - 1, "t, clustered")
+    contrast = replace(contrast, scope=("seeds", votes.sets.word), clusters=((votes.sets.word, sets),))
+    return _with_error(contrast, _variance(votes, votes.sets.codes), sets - 1, "t, clustered")
 
 
 def _two_way(votes: Votes) -> Contrast:
-    found, why = _empty(votes), _why_none(votes, participants=True)
+    contrast, why = _empty(votes), _why_none(votes, participants=True)
     if why:
-        return _absent(found, why)
+        return _absent(contrast, why)
     both = np.unique(votes.participant * (int(votes.sets.codes.max()) + 1) + votes.sets.codes, return_inverse=True)[1]
     by_set, by_person = _variance(votes, votes.sets.codes), _variance(votes, votes.participant)
     total = by_set + by_person - _variance(votes, both.astype(np.int64))
     sets, people = len(np.unique(votes.sets.codes)), len(np.unique(votes.participant))
     scope = ("seeds", votes.sets.word, "participants")
-    found = replace(found, scope=scope, clusters=((votes.sets.word, sets), ("participants", people)))
+    contrast = replace(contrast, scope=scope, clusters=((votes.sets.word, sets), ("participants", people)))
     # the sum of the three can be too small, even negative (Cameron, Gelbach and Miller 2011, section 2.3)
-    kept = total if total > 0 else max(by_set, by_person)
-    return _with_error(found, kept, min(sets, people) - 1, "t, two-way clustered")
+    variance = total if total > 0 else max(by_set, by_person)
+    return _with_error(contrast, variance, min(sets, people) - 1, "t, two-way clustered")
 
 
-def _with_error(found: Contrast, variance: float, df: int, test: str) -> Contrast:
+def _with_error(contrast: Contrast, variance: float, df: int, test: str) -> Contrast:
     if variance <= LEAST_ERROR**2:
-        return _absent(found, ALIKE)
-    return t_contrast(found, float(np.sqrt(variance)), df, test, (0.0, 1.0))
+        return _absent(contrast, ALIKE)
+    return t_contrast(contrast, float(np.sqrt(variance)), df, test, (0.0, 1.0))
 
 
 def _mixed(votes: Votes, model: VoteModel | None = None) -> Contrast:
-    found = replace(_empty(votes, LOGIT, 0.0), estimate=None)
+    contrast = replace(_empty(votes, LOGIT, 0.0), estimate=None)
     if not len(votes.choice):
-        return _absent(found, "There are no judgments.")
+        return _absent(contrast, "There are no judgments.")
     model = vote_model(votes) if model is None else model
     if model.fit is None:
-        return _absent(found, model.note)
+        return _absent(contrast, model.note)
     effect = model.fit.small_sample_effect(INTERCEPT)
     words = {"comparison": "seeds", "pair": "pairs", "concept set": "concept sets", "concept": "concepts"}
     names = [component.name for component in model.fit.components]
     scope = tuple(words.get(name, "participants") for name in names)
     clusters = tuple((f"{component.name}s", component.levels) for component in model.fit.components)
     return replace(
-        found, estimate=effect.estimate, interval=effect.interval, p=effect.p, standard_error=effect.standard_error,
+        contrast, estimate=effect.estimate, interval=effect.interval, p=effect.p, standard_error=effect.standard_error,
         n=model.fit.rows, df=float(model.fit.df), test=f"t, Laplace approximation, df {model.fit.df}", scope=scope,
         clusters=clusters,
     )  # fmt: skip
 
 
 def _gee(votes: Votes) -> Contrast:
-    found, why = replace(_empty(votes, LOGIT, 0.0), estimate=None), _why_none(votes)
+    contrast, why = replace(_empty(votes, LOGIT, 0.0), estimate=None), _why_none(votes)
     if why:
-        return _absent(found, why)
+        return _absent(contrast, why)
     from statsmodels.genmod.cov_struct import Exchangeable
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_estimating_equations import GEE
@@ -160,36 +160,36 @@ def _gee(votes: Votes) -> Contrast:
     decided = votes.choice != CANNOT_TELL
     groups = votes.sets.codes[decided]
     if not decided.any() or float(np.ptp(votes.choice[decided])) == 0.0 or len(np.unique(groups)) < 2:
-        return _absent(found, "The decided votes are all the same, or of one concept set.")
+        return _absent(contrast, "The decided votes are all the same, or of one concept set.")
     order = np.argsort(groups, kind="stable")
     y = votes.choice[decided][order]
     fit = GEE(y, np.ones((len(y), 1)), groups[order], family=Binomial(), cov_struct=Exchangeable()).fit()
     estimate, error, half = float(fit.params[0]), float(fit.bse[0]), float(stats.norm.isf(ALPHA / 2))
     if error <= LEAST_ERROR:
-        return _absent(found, ALIKE)
+        return _absent(contrast, ALIKE)
     return replace(
-        found, estimate=estimate, interval=(estimate - half * error, estimate + half * error), standard_error=error,
+        contrast, estimate=estimate, interval=(estimate - half * error, estimate + half * error), standard_error=error,
         p=float(2 * stats.norm.sf(abs(estimate) / error)), n=len(y), test="normal, GEE",
         scope=("seeds", votes.sets.word), clusters=((votes.sets.word, len(np.unique(groups))),),
     )  # fmt: skip
 
 
 def _bootstrap(votes: Votes, draws: int, seed: int, concepts: bool) -> Contrast:
-    found, why = _empty(votes), _why_none(votes, participants=True)
+    contrast, why = _empty(votes), _why_none(votes, participants=True)
     if not why and concepts and not votes.sets.generalises:
-        why = f"The concepts can't stand for others ({MIN_CONCEPTS} or more are needed, and sets that do not share one)."
+        why = f"The concepts cannot represent others ({MIN_CONCEPTS} or more are needed, and sets that do not share one)."
     if why:
-        return _absent(found, why)
+        return _absent(contrast, why)
     rng = np.random.default_rng(seed)
     weights = crossed_weights(votes.sets, draws, rng, votes.participant, concepts)
     means = np.array([float(weight @ votes.choice / weight.sum()) for weight in weights])
     if float(np.ptp(means)) <= LEAST_ERROR:
-        return _absent(found, ALIKE)
-    tail = min(int(np.sum(means <= found.null)), int(np.sum(means >= found.null)))
+        return _absent(contrast, ALIKE)
+    tail = min(int(np.sum(means <= contrast.null)), int(np.sum(means >= contrast.null)))
     people = ("participants", len(np.unique(votes.participant)))
     level = ("concepts", votes.sets.concepts) if concepts else (votes.sets.word, len(votes.sets.members))
     scope = ("seeds", votes.sets.word, *(("concepts",) if concepts else ()), "participants")
     return replace(
-        found, interval=percentile_interval(means), p=min(1.0, 2.0 * (tail + 1) / (draws + 1)),
+        contrast, interval=percentile_interval(means), p=min(1.0, 2.0 * (tail + 1) / (draws + 1)),
         standard_error=float(means.std(ddof=1)), test=f"percentiles of {draws} draws", scope=scope, clusters=(level, people),
     )  # fmt: skip

@@ -35,24 +35,24 @@ def biases(data: RunData) -> tuple[Bias, ...]:
 
     An order or time effect means that the preference moved, not that participants became slower.
     """
-    found: dict[str, list[Contrast]] = {"side": [], "order": [], "time": []}
-    place = data.judgments.groupby("participant").cumcount()
+    contrasts: dict[str, list[Contrast]] = {"side": [], "order": [], "time": []}
+    position = data.judgments.groupby("participant").cumcount()
     last = data.judgments.groupby("participant")["choice"].transform("size") - 1
-    order = (place / last.where(last > 0)).to_numpy(np.float64)
+    order = (position / last.where(last > 0)).to_numpy(np.float64)
     taken = pd.to_numeric(data.judgments["reaction_ms"]).to_numpy(np.float64)
     time = np.log2(np.where(taken > 0, taken, np.nan))
     for votes in votes_of(data):
         rows = ((data.judgments["first"] == votes.first) & (data.judgments["second"] == votes.second)).to_numpy(bool)
-        found["side"].append(side_bias(votes))
-        found["order"].append(share_slope(votes, order[rows], ORDER))
-        found["time"].append(share_slope(votes, time[rows], TIME))
-    return tuple(Bias(name, contrast) for name, family in found.items() for contrast in holm(family))
+        contrasts["side"].append(side_bias(votes))
+        contrasts["order"].append(share_slope(votes, order[rows], ORDER))
+        contrasts["time"].append(share_slope(votes, time[rows], TIME))
+    return tuple(Bias(name, contrast) for name, family in contrasts.items() for contrast in holm(family))
 
 
 def side_bias(votes: Votes) -> Contrast:
     """Return the share of votes for the left image; `cannot tell` is half a vote for each."""
     if votes.first_left is None:
-        return _absent(votes, SIDE, 0.5, "Which image stood on the left is not known.")
+        return _absent(votes, SIDE, 0.5, "Which image was on the left is unknown.")
     values = np.where(votes.first_left, votes.choice, 1.0 - votes.choice)
     return vote_contrast(values, votes, SIDE, 0.5, (0.0, 1.0))
 
@@ -65,7 +65,7 @@ def share_slope(votes: Votes, along: Floats, scale: str) -> Contrast:
     known = np.isfinite(along)
     some, x = some_votes(votes, known), along[known]
     if not known.any():
-        return _absent(votes, scale, 0.0, "It is known of no vote.")
+        return _absent(votes, scale, 0.0, "It is unknown for every vote.")
     count = np.bincount(some.participant)
     means = np.bincount(some.participant, x) / np.maximum(count, 1)
     shares = np.bincount(some.participant, some.choice) / np.maximum(count, 1)
@@ -93,5 +93,5 @@ def null_pairs(data: RunData) -> tuple[Bias, ...]:
 
 
 def _absent(votes: Votes, scale: str, null: float, why: str) -> Contrast:
-    found = Contrast(votes.first, votes.second, "votes", scale, None, null, None, None, len(votes.choice), (), "none", ())
-    return replace(found, notes=(why,))
+    contrast = Contrast(votes.first, votes.second, "votes", scale, None, null, None, None, len(votes.choice), (), "none", ())
+    return replace(contrast, notes=(why,))

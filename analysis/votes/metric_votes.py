@@ -1,6 +1,6 @@
 """A metric's lead of one image over another against votes: accuracy with ties, AUC, rank correlation, logistic slope.
 
-Each is written as the mean of one number per vote (its influence, or whether it was foreseen), which brings the project's
+Each is written as the mean of one number per vote (its influence, or whether it was predicted), which brings the project's
 default error for shared concepts and participants to it. Rank correlation counts comparisons and is treated apart.
 """
 
@@ -19,7 +19,7 @@ from analysis.votes.preference import CANNOT_TELL, FIRST, SECOND, Votes
 # Beyond this many logits a slope only grows because the metric decides every vote.
 SEPARATED = 15.0
 CONSTANT = "The metric gives both images the same value everywhere."
-ONE_SIDED = "All votes say the same, so there is nothing to foresee."
+ONE_SIDED = "All votes are the same, so there is nothing to predict."
 
 
 def vote_contrast(
@@ -32,29 +32,29 @@ def vote_contrast(
     )  # fmt: skip
 
 
-def some_votes(votes: Votes, kept: NDArray[np.bool_]) -> Votes:
-    """Return the votes that are `kept`."""
+def some_votes(votes: Votes, mask: NDArray[np.bool_]) -> Votes:
+    """Return the votes that `mask` selects."""
     return replace(
         votes,
-        choice=votes.choice[kept],
-        comparison=votes.comparison[kept],
-        participant=votes.participant[kept],
-        sets=votes.sets.take(kept),
-        first_left=None if votes.first_left is None else votes.first_left[kept],
+        choice=votes.choice[mask],
+        comparison=votes.comparison[mask],
+        participant=votes.participant[mask],
+        sets=votes.sets.take(mask),
+        first_left=None if votes.first_left is None else votes.first_left[mask],
     )
 
 
 def tie_width(gap: Floats, choice: Floats, weight: Floats | None = None) -> tuple[float, float]:
-    """Return the width below which leads are best taken for ties, and the weighted share of answers foreseen with it.
+    """Return the width below which leads are best taken for ties, and the weighted share of answers predicted with it.
 
     `gap` is the metric's lead, `choice` 1, 0 or .5 for a tie. Widths tried are 0 and every lead; of equally good ones the
     smallest. Source: Deutsch, Foster and Freitag 2023, arXiv 2305.14324, section 4.
     """
     weights = np.ones(len(gap)) if weight is None else weight
     order = np.argsort(np.abs(gap), kind="stable")
-    size, said, counted = np.abs(gap)[order], choice[order], weights[order]
-    by_sign = counted * ((said - CANNOT_TELL) * gap[order] > 0)
-    gain = np.cumsum(counted * (said == CANNOT_TELL) - by_sign)
+    size, answers, counted = np.abs(gap)[order], choice[order], weights[order]
+    by_sign = counted * ((answers - CANNOT_TELL) * gap[order] > 0)
+    gain = np.cumsum(counted * (answers == CANNOT_TELL) - by_sign)
     last = np.flatnonzero(np.append(size[1:] > size[:-1], True))
     widths, gains = np.append(0.0, size[last]), np.append(0.0, gain[last])
     if size[0] == 0.0:
@@ -64,7 +64,7 @@ def tie_width(gap: Floats, choice: Floats, weight: Floats | None = None) -> tupl
 
 
 def predicted(gap: Floats, votes: Votes) -> tuple[Floats, float]:
-    """Return whether each vote was foreseen, 1 or 0, and the median tie width.
+    """Return whether each vote was predicted, 1 or 0, and the median tie width.
 
     The width for a vote comes from the votes on cases that share no concept with its own; if there are none, it is 0.
     """
@@ -74,10 +74,10 @@ def predicted(gap: Floats, votes: Votes) -> tuple[Floats, float]:
     if tied.any():
         order = np.argsort(np.abs(gap), kind="stable")
         sorted_gap, sorted_choice, sorted_codes = gap[order], votes.choice[order], codes[order]
-        for place, held in enumerate(sets):
+        for row, held in enumerate(sets):
             apart = np.array([held.isdisjoint(other) for other in sets])[sorted_codes]
             if apart.any():
-                widths[place] = tie_width(sorted_gap, sorted_choice, apart.astype(np.float64))[0]
+                widths[row] = tie_width(sorted_gap, sorted_choice, apart.astype(np.float64))[0]
     width = widths[codes]
     right = np.where(np.abs(gap) <= width, tied, (votes.choice - CANNOT_TELL) * gap > 0)
     return right.astype(np.float64), float(np.median(width))
@@ -90,15 +90,15 @@ def area_under_curve(gap: Floats, votes: Votes) -> Contrast:
     Clarke-Pearson 1988; clustered: Obuchowski 1997).
     """
     scale, decided = "area under the curve", votes.choice != CANNOT_TELL
-    lead, said = gap[decided], votes.choice[decided]
-    first, second = np.sort(lead[said == FIRST]), np.sort(lead[said == SECOND])
+    lead, answers = gap[decided], votes.choice[decided]
+    first, second = np.sort(lead[answers == FIRST]), np.sort(lead[answers == SECOND])
     if not len(first) or not len(second):
         return _absent(votes, scale, 0.5, ONE_SIDED)
     if float(np.ptp(lead)) == 0.0:
         return _absent(votes, scale, 0.5, CONSTANT)
     over_second, over_first = _placement(lead, second), 1.0 - _placement(lead, first)
-    area, count = float(over_second[said == FIRST].mean()), len(lead)
-    own, size = np.where(said == FIRST, over_second, over_first), np.where(said == FIRST, len(first), len(second))
+    area, count = float(over_second[answers == FIRST].mean()), len(lead)
+    own, size = np.where(answers == FIRST, over_second, over_first), np.where(answers == FIRST, len(first), len(second))
     return vote_contrast(area + (own - area) * count / size, some_votes(votes, decided), scale, 0.5, (0.0, 1.0))
 
 
@@ -155,13 +155,13 @@ def rank_correlation(gap: Floats, votes: Votes) -> Contrast:
     if float(np.ptp(share)) == 0.0:
         return _absent(votes, scale, 0.0, "Every comparison has the same share of votes, so they have no order.")
     tau, values = _tau(lead, share)
-    found = contrast_of_mean(
+    contrast = contrast_of_mean(
         values, np.arange(len(lead)), sets, first=votes.first, second=votes.second, measure="votes", scale=scale, null=0.0
     )
     rows = DependentRows(np.arange(len(lead)), sets)
-    if found.standard_error is None or rows.primary is None:
-        return replace(found, estimate=tau)
-    robust, scope, clusters = rows.variance(values[:, None], rows.primary), found.scope, found.clusters
+    if contrast.standard_error is None or rows.primary is None:
+        return replace(contrast, estimate=tau)
+    robust, scope, clusters = rows.variance(values[:, None], rows.primary), contrast.scope, contrast.clusters
     variance, df = float(robust.variance[0]), float(robust.df[0])
     people = np.unique(votes.participant)
     if len(people) > 1:
@@ -171,9 +171,9 @@ def rank_correlation(gap: Floats, votes: Votes) -> Contrast:
             variance += (len(known) - 1) * float(np.var(known))
             df, scope = min(df, len(known) - 1.0), (*scope, "participants")
             clusters = (*clusters, ("participants", len(people)))
-    found = replace(found, estimate=tau, scope=scope, clusters=clusters)
+    contrast = replace(contrast, estimate=tau, scope=scope, clusters=clusters)
     way = "dyadic" if "concepts" in scope else "clustered"
-    return t_contrast(found, float(np.sqrt(variance)), df, f"t, {way} + participant jackknife", (-1.0, 1.0))
+    return t_contrast(contrast, float(np.sqrt(variance)), df, f"t, {way} + participant jackknife", (-1.0, 1.0))
 
 
 def _tau(lead: Floats, share: Floats) -> tuple[float, Floats]:
@@ -198,11 +198,11 @@ def _tau_without(lead: Floats, total: Floats, count: Floats, comparison: Codes, 
     """Return tau_b without one participant's votes; None if no order is left."""
     theirs = votes.participant == who
     left = count - np.bincount(comparison[theirs], minlength=len(count))
-    kept = left > 0
-    share = (total - np.bincount(comparison[theirs], votes.choice[theirs], len(count)))[kept] / left[kept]
-    if not kept.any() or float(np.ptp(share)) == 0.0 or float(np.ptp(lead[kept])) == 0.0:
+    voted = left > 0
+    share = (total - np.bincount(comparison[theirs], votes.choice[theirs], len(count)))[voted] / left[voted]
+    if not voted.any() or float(np.ptp(share)) == 0.0 or float(np.ptp(lead[voted])) == 0.0:
         return None
-    return float(stats.kendalltau(lead[kept], share).statistic)
+    return float(stats.kendalltau(lead[voted], share).statistic)
 
 
 def _absent(votes: Votes, scale: str, null: float, why: str) -> Contrast:

@@ -20,7 +20,7 @@ class Several(Result):
     """Shares and strengths of arms in comparisons of more than two images; answers that could not tell are only counted."""
 
     shares: tuple[Share, ...]
-    """Of first choices, where every comparison offered the same arms; empty where they did not."""
+    """Of first choices, if every comparison offered the same arms; otherwise empty."""
     differences: tuple[Contrast, ...]
     """Of every two of those shares, corrected by Holm."""
     strengths: Worths | None
@@ -31,7 +31,7 @@ class Several(Result):
     ranked: bool
     """Whether the answers are rankings."""
     note: str
-    """Why there are no strengths; empty where there are."""
+    """Why there are no strengths; empty if there are."""
 
 
 def several_of(data: RunData) -> Several | None:
@@ -42,25 +42,25 @@ def several_of(data: RunData) -> Several | None:
     undecided = len(data.several) - len(decided)
     ranked = bool((decided["order"].map(len) > 1).any())
     if decided.empty:
-        return Several((), (), None, (), 0, undecided, ranked, "nobody could tell which image is best")
-    found: tuple[Share, ...] = ()
+        return Several((), (), None, (), 0, undecided, ranked, "no one could tell which image is best")
+    choice_shares: tuple[Share, ...] = ()
     differences: tuple[Contrast, ...] = ()
     arms = tuple(label for label in data.labels if any(label in offered for offered in decided["offered"]))
     if all(set(offered) == set(arms) for offered in decided["offered"]):
         choices = Choices(arms, _places(arms, [order[0] for order in decided["order"]]), *_shared(data, decided))
-        found, differences = shares(choices), holm(share_differences(choices))
+        choice_shares, differences = shares(choices), holm(share_differences(choices))
     strengths, contrasts, note = _strengths(data, decided, arms)
-    return Several(found, differences, strengths, contrasts, len(decided), undecided, ranked, note)
+    return Several(choice_shares, differences, strengths, contrasts, len(decided), undecided, ranked, note)
 
 
 def _strengths(data: RunData, decided: pd.DataFrame, arms: tuple[str, ...]) -> tuple[Worths | None, tuple[Contrast, ...], str]:
-    place = {arm: number for number, arm in enumerate(arms)}
+    code_of = {arm: number for number, arm in enumerate(arms)}
     longest = max(len(order) for order in decided["order"])
     order = np.full((len(decided), longest), -1, np.int64)
     offered = np.zeros((len(decided), len(arms)), np.bool_)
     for row, (named, shown) in enumerate(zip(decided["order"], decided["offered"], strict=True)):
-        order[row, : len(named)] = [place[arm] for arm in named]
-        offered[row, [place[arm] for arm in shown]] = True
+        order[row, : len(named)] = [code_of[arm] for arm in named]
+        offered[row, [code_of[arm] for arm in shown]] = True
     try:
         fit = fit_rankings(Rankings(arms, order, offered))
     except UserError as error:
@@ -76,5 +76,5 @@ def _shared(data: RunData, rows: pd.DataFrame) -> tuple[Codes, ConceptSets, Code
 
 
 def _places(arms: Sequence[str], chosen: Sequence[Hashable]) -> Codes:
-    place: dict[Hashable, int] = {arm: number for number, arm in enumerate(arms)}
-    return np.array([place[arm] for arm in chosen], np.int64)
+    code_of: dict[Hashable, int] = {arm: number for number, arm in enumerate(arms)}
+    return np.array([code_of[arm] for arm in chosen], np.int64)

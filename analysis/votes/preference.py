@@ -14,7 +14,7 @@ from analysis.inference.mean_contrast import contrast_of_mean
 from analysis.results import Result
 from evalkit.errors import UserError
 
-# A judgment as a number: 1 for the first arm, 0 for the second, half a vote for each where a participant cannot tell.
+# A judgment as a number: 1 for the first arm, 0 for the second, half a vote for each if a participant cannot tell.
 FIRST, SECOND, CANNOT_TELL = 1.0, 0.0, 0.5
 
 SCALES = {"votes": "share of votes for the first arm", "outcomes": "share of decided comparisons won by the first arm"}
@@ -31,7 +31,7 @@ class Votes:
     participant: Codes
     sets: ConceptSets
     first_left: NDArray[np.bool_] | None = None
-    """Whether the first arm's image stood on the left; None where that is not known."""
+    """Whether the first arm's image was on the left; None if that is unknown."""
 
     def __post_init__(self) -> None:
         """Refuse choices that are no vote, and rows without a label."""
@@ -80,15 +80,15 @@ def naive_preference(votes: Votes, margin: float | None = None) -> Contrast:
     This is what the papers print. It takes the comparisons for independent, so it speaks of other seeds only: not of other
     concepts, nor of other people. The equivalence test is the exact one: two one-sided binomial tests at 0.5 - and + `margin`.
     """
-    said = outcomes(votes.choice, votes.comparison)
-    wins, losses = int(np.sum(said == FIRST)), int(np.sum(said == SECOND))
+    majorities = outcomes(votes.choice, votes.comparison)
+    wins, losses = int(np.sum(majorities == FIRST)), int(np.sum(majorities == SECOND))
     decided = wins + losses
     result = Contrast(
         votes.first, votes.second, "outcomes", SCALES["outcomes"], None, 0.5, None, None, decided, (),
         "exact binomial", ("seeds",), margin=margin,
     )  # fmt: skip
     if not decided:
-        said_so = "There are no judgments." if not len(said) else "Every comparison ended in a tie."
+        said_so = "There are no judgments." if not len(majorities) else "Every comparison ended in a tie."
         return replace(result, test="none", scope=(), notes=(said_so,))
     exact = stats.binomtest(wins, decided, 0.5)
     low, high = exact.proportion_ci(1 - ALPHA, "wilson")
@@ -122,7 +122,7 @@ def clustered_preference(votes: Votes, margin: float | None = None) -> Contrast:
     if not len(votes.choice):
         return replace(contrast, notes=("There are no judgments.",))
     if np.all(votes.choice == CANNOT_TELL):
-        return replace(contrast, notes=(*contrast.notes, "Nobody could tell the arms apart in any comparison."))
+        return replace(contrast, notes=(*contrast.notes, "No one could tell the arms apart in any comparison."))
     return contrast
 
 
@@ -141,13 +141,13 @@ def preference(votes: Votes, margin: float | None = None, margin_scale: str = "v
         What the margin is a share of: `votes` or `outcomes`.
     """
     check_margin(margin, margin_scale)
-    said = outcomes(votes.choice, votes.comparison)
+    majorities = outcomes(votes.choice, votes.comparison)
     return Preference(
         votes.first,
         votes.second,
-        int(np.sum(said == FIRST)),
-        int(np.sum(said == SECOND)),
-        int(np.sum(said == CANNOT_TELL)),
+        int(np.sum(majorities == FIRST)),
+        int(np.sum(majorities == SECOND)),
+        int(np.sum(majorities == CANNOT_TELL)),
         len(votes.choice),
         int(np.sum(votes.choice == CANNOT_TELL)),
         len(np.unique(votes.participant)),
@@ -158,10 +158,10 @@ def preference(votes: Votes, margin: float | None = None, margin_scale: str = "v
 
 def preferences(pairs: Sequence[Votes], margin: float | None = None, margin_scale: str = "votes") -> tuple[Preference, ...]:
     """Return both tests of every pair of arms, each family corrected by Holm (1979) over the pairs."""
-    found = [preference(votes, margin, margin_scale) for votes in pairs]
-    naive = holm([each.naive for each in found])
-    clustered = holm([each.clustered for each in found])
-    return tuple(replace(each, naive=n, clustered=c) for each, n, c in zip(found, naive, clustered, strict=True))
+    results = [preference(votes, margin, margin_scale) for votes in pairs]
+    naive = holm([result.naive for result in results])
+    clustered = holm([result.clustered for result in results])
+    return tuple(replace(result, naive=n, clustered=c) for result, n, c in zip(results, naive, clustered, strict=True))
 
 
 def margin_of(margin: float | None, scale: str | None) -> tuple[float, str]:
@@ -174,6 +174,6 @@ def margin_of(margin: float | None, scale: str | None) -> tuple[float, str]:
 def check_margin(margin: float | None, scale: str) -> None:
     """Raise a UserError unless the margin is a share between 0 and .5 on a scale we know."""
     if scale not in SCALES:
-        raise UserError(f"margin scale {scale!r}: there is none of that name; use one of {', '.join(SCALES)}")
+        raise UserError(f"margin scale {scale!r}: is unknown; use one of {', '.join(SCALES)}")
     if margin is not None and not 0 < margin < 0.5:
-        raise UserError(f"margin {margin}: must lie between 0 and 0.5 (a share: 0.05 is five percentage points)")
+        raise UserError(f"margin {margin}: must be between 0 and 0.5 (a share: 0.05 is five percentage points)")

@@ -16,7 +16,7 @@ from analysis.votes.metric_votes import some_votes
 from analysis.votes.preference import CANNOT_TELL, FIRST, Votes, clustered_preference
 
 STEPS = 500
-# Fewer votes than this say nothing of a participant.
+# Fewer votes than this do not suffice to screen a participant.
 LEAST_VOTES = 10
 # A participant who takes one side this often, or a reliability below chance, is pointed at.
 ONE_SIDED, CHANCE = 0.9, 0.5
@@ -30,9 +30,9 @@ class Screened(Result):
     """Their code in the votes."""
     votes: int
     reliability: float | None
-    """Chance of choosing the likely winner, by the one-coin model; one vote right and one wrong are added for everybody."""
+    """Chance of choosing the likely winner, by the one-coin model; one vote right and one wrong are added for each person."""
     agreement: float | None
-    """Share of their votes that most of the other votes on the comparison say, even splits counting half."""
+    """Share of their votes that equal the majority of the other votes on the comparison, even splits counting half."""
     left: float | None
     """Share of their votes for the image on the left."""
     pointed_at: bool
@@ -51,14 +51,16 @@ class Screening(Result):
     def records(self) -> list[dict[str, object]]:
         """Return one row per participant."""
         return [
-            {"first": self.first, "second": self.second} | record for each in self.participants for record in each.records()
+            {"first": self.first, "second": self.second} | record
+            for participant in self.participants
+            for record in participant.records()
         ]
 
 
 def screen(votes: Votes) -> Screening:
     """Return screening statistics of every participant, and the default test without the flagged ones."""
-    kept = votes.choice != CANNOT_TELL
-    decided = some_votes(votes, kept)
+    mask = votes.choice != CANNOT_TELL
+    decided = some_votes(votes, mask)
     reliable, _ = one_coin(decided.choice, decided.comparison, decided.participant)
     unit = np.unique(decided.comparison, return_inverse=True)[1]
     lean = decided.choice - 0.5
@@ -78,7 +80,7 @@ def screen(votes: Votes) -> Screening:
         people.append(
             Screened(who, int(np.sum(votes.participant == who)), reliability, agreement, left, one_sided or unreliable)
         )
-    out = [each.participant for each in people if each.pointed_at]
+    out = [person.participant for person in people if person.pointed_at]
     without = some_votes(votes, ~np.isin(votes.participant, out))
     return Screening(votes.first, votes.second, tuple(people), clustered_preference(votes), clustered_preference(without))
 

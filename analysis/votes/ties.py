@@ -1,6 +1,6 @@
 """What becomes of ties: dropped, split in half, or modelled by Davidson, on outcomes and on votes side by side.
 
-A tie of votes is `cannot tell`, a tie of outcomes an even split. Where the three treatments disagree, ties carry the result.
+A tie of votes is `cannot tell`, a tie of outcomes an even split. If the three treatments disagree, the result rests on ties.
 """
 
 from dataclasses import dataclass, replace
@@ -43,27 +43,27 @@ def tie_treatments(votes: Votes) -> tuple[TieTreatment, ...]:
 
     On outcomes Davidson's model of two arms is the log odds of the decided ones, the first treatment on another scale.
     """
-    kept = votes.choice != CANNOT_TELL
-    said = outcomes(votes.choice, votes.comparison)
+    decided = votes.choice != CANNOT_TELL
+    majorities = outcomes(votes.choice, votes.comparison)
     of_votes = [
         ("dropped", _dropped(votes)),
         ("split in half", clustered_preference(votes)),
         ("Davidson", _davidson(votes)),
     ]
     of_outcomes = [("dropped", naive_preference(votes)), ("split in half", _half_split(votes))]
-    counts = [(int(np.sum(each == FIRST)), int(np.sum(each == SECOND))) for each in (votes.choice, said)]
-    ties = (int(np.sum(~kept)), len(said) - sum(counts[1]))
+    counts = [(int(np.sum(choices == FIRST)), int(np.sum(choices == SECOND))) for choices in (votes.choice, majorities)]
+    ties = (int(np.sum(~decided)), len(majorities) - sum(counts[1]))
     return tuple(
-        TieTreatment(unit, name, *counts[place], ties[place], contrast)
-        for place, (unit, rows) in enumerate((("votes", of_votes), ("outcomes", of_outcomes)))
+        TieTreatment(unit, name, *counts[index], ties[index], contrast)
+        for index, (unit, rows) in enumerate((("votes", of_votes), ("outcomes", of_outcomes)))
         for name, contrast in rows
     )
 
 
 def _dropped(votes: Votes) -> Contrast:
-    kept = votes.choice != CANNOT_TELL
+    decided = votes.choice != CANNOT_TELL
     return contrast_of_mean(
-        votes.choice[kept], votes.comparison[kept], votes.sets.take(kept), votes.participant[kept],
+        votes.choice[decided], votes.comparison[decided], votes.sets.take(decided), votes.participant[decided],
         first=votes.first, second=votes.second, measure="votes", scale="share of decided votes for the first arm",
         null=0.5, bounds=(0.0, 1.0),
     )  # fmt: skip
@@ -71,30 +71,30 @@ def _dropped(votes: Votes) -> Contrast:
 
 def _half_split(votes: Votes) -> Contrast:
     """Return the sign test with half of the ties given to each arm (an odd one left out), as Dixon and Mood (1946) did."""
-    said = outcomes(votes.choice, votes.comparison)
-    wins, losses = int(np.sum(said == FIRST)), int(np.sum(said == SECOND))
-    half = (len(said) - wins - losses) // 2
-    found = replace(
+    majorities = outcomes(votes.choice, votes.comparison)
+    wins, losses = int(np.sum(majorities == FIRST)), int(np.sum(majorities == SECOND))
+    half = (len(majorities) - wins - losses) // 2
+    contrast = replace(
         naive_preference(votes), scale=f"{SCALES['outcomes']}, ties split", estimate=None, interval=None, p=None, notes=()
     )
     total = wins + losses + 2 * half
     if not total:
-        return replace(found, test="none", scope=(), notes=("There is no outcome to split.",))
+        return replace(contrast, test="none", scope=(), notes=("There is no outcome to split.",))
     exact = stats.binomtest(wins + half, total, 0.5)
     low, high = exact.proportion_ci(1 - ALPHA, "wilson")
     return replace(
-        found, estimate=(wins + half) / total, interval=(float(low), float(high)), p=float(exact.pvalue), n=total,
+        contrast, estimate=(wins + half) / total, interval=(float(low), float(high)), p=float(exact.pvalue), n=total,
         test="exact binomial", scope=("seeds",),
     )  # fmt: skip
 
 
 def _davidson(votes: Votes) -> Contrast:
     """Return the difference of strengths in Davidson's model (1970) of the votes, with the default error."""
-    found = Contrast(votes.first, votes.second, "votes", SCALE, None, 0.0, None, None, len(votes.choice), (), "none", ())
+    contrast = Contrast(votes.first, votes.second, "votes", SCALE, None, 0.0, None, None, len(votes.choice), (), "none", ())
     left = np.zeros(len(votes.choice), np.int64)
     rows = Comparisons((votes.first, votes.second), left, left + 1, votes.choice)
     try:
         fit = fit_strengths(rows.counts())
     except UserError as error:
-        return replace(found, notes=(reason_of(error),))
+        return replace(contrast, notes=(reason_of(error),))
     return contrasts(fit, rows, votes.comparison, votes.sets, votes.participant)[0]

@@ -33,27 +33,27 @@ def vote_model(votes: Votes) -> VoteModel:
     A level that the design lacks, or that coincides with another, gets no term: pairs with one seed, concepts that are
     too few to represent others, participants who voted once.
     """
-    kept = votes.choice != CANNOT_TELL
-    left_out = int(np.count_nonzero(~kept))
+    decided = votes.choice != CANNOT_TELL
+    left_out = int(np.count_nonzero(~decided))
     covariates = {}
-    if votes.first_left is not None and kept.any() and 0 < votes.first_left[kept].mean() < 1:
-        covariates[SIDE] = votes.first_left[kept] - 0.5
+    if votes.first_left is not None and decided.any() and 0 < votes.first_left[decided].mean() < 1:
+        covariates[SIDE] = votes.first_left[decided] - 0.5
     pair = f"{votes.first} vs {votes.second}"
-    terms, absent = _terms(votes, kept)
-    if not terms and len(np.unique(votes.choice[kept])) > 1:
+    terms, absent = _terms(votes, decided)
+    if not terms and len(np.unique(votes.choice[decided])) > 1:
         why = "No comparison, concept or participant recurs among the votes, so nothing tells what makes them differ."
         return VoteModel(votes.first, votes.second, None, left_out, f"{pair}: {why}")
     try:
-        fit = fit_mixed(votes.choice[kept], terms, covariates)
+        fit = fit_mixed(votes.choice[decided], terms, covariates)
     except UserError as error:
         return VoteModel(votes.first, votes.second, None, left_out, f"{pair}: {reason_of(error)}")
     return VoteModel(votes.first, votes.second, fit, left_out, f"{pair}: {' '.join(absent)}" if absent else "")
 
 
-def _terms(votes: Votes, kept: NDArray[np.bool_]) -> tuple[list[RandomTerm], list[str]]:
+def _terms(votes: Votes, decided: NDArray[np.bool_]) -> tuple[list[RandomTerm], list[str]]:
     """Return the terms that the design can tell apart, and a sentence for each recurring level that it can't."""
-    sets = votes.sets.take(kept)
-    comparison, participant = _packed(votes.comparison[kept]), _packed(votes.participant[kept])
+    sets = votes.sets.take(decided)
+    comparison, participant = _packed(votes.comparison[decided]), _packed(votes.participant[decided])
     rows, comparisons, people = len(comparison), int(comparison.max(initial=-1)) + 1, int(participant.max(initial=-1)) + 1
     terms = []
     if 1 < comparisons < rows:
@@ -81,10 +81,10 @@ def _terms(votes: Votes, kept: NDArray[np.bool_]) -> tuple[list[RandomTerm], lis
 
 def _members(sets: ConceptSets) -> Codes:
     """Return the concepts of each row, one column per concept, -1 for absent ones."""
-    names = {name: place for place, name in enumerate(dict.fromkeys(name for held in sets.ordered_members for name in held))}
+    names = {name: index for index, name in enumerate(dict.fromkeys(name for held in sets.ordered_members for name in held))}
     table = np.full((len(sets.members), max(len(held) for held in sets.members)), -1, dtype=np.int64)
-    for place, held in enumerate(sets.ordered_members):
-        table[place, : len(held)] = sorted(names[name] for name in held)
+    for row, held in enumerate(sets.ordered_members):
+        table[row, : len(held)] = sorted(names[name] for name in held)
     return table[sets.codes]
 
 

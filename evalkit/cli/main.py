@@ -80,7 +80,7 @@ def build() -> typer.Typer:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=entry.name)
         elif isinstance(command, Unavailable):
-            # whatever follows its name, its reason is what the user needs
+            # after its name, the reason is what the user needs
             anything = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
             app.command(name=entry.name, help="Unavailable: its package is broken.", context_settings=anything)(command.fail)
         else:

@@ -1,1 +1,1 @@
-"""Encoders: pictures and texts in, features out. Import one of the modules; each needs the extra `metrics`."""
+"""Encoders: images and texts in, features out. Import one of the modules; each needs the extra `metrics`."""

@@ -1,4 +1,4 @@
-"""CLIP: pictures and texts in one space, through open_clip (Radford 2021, arXiv 2103.00020)."""
+"""CLIP: images and texts in one space, through open_clip (Radford 2021, arXiv 2103.00020)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # With QuickGELU, as OpenAI trained it: the same weights under plain GELU give other features without any error.
 ARCHITECTURE = "ViT-B-32-quickgelu"
 CONFIG = "open_clip_config.json"
-# Matrix products of fewer rows take other paths in BLAS, which round otherwise; fewer pictures are filled up with copies.
+# Matrix products of fewer rows take other paths in BLAS, which round otherwise; fewer images are padded with copies.
 FEWEST = 4
 # The files that decide how a folder's model reads a text, besides its configuration.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
@@ -56,7 +56,7 @@ def load_clip_l(weights: Weights, device: str) -> "ClipEncoder":
 
 
 class ClipEncoder:
-    """CLIP's picture and text encoders in float32; the net is built when something is first encoded."""
+    """CLIP's image and text encoders in float32; the net is built when something is first encoded."""
 
     largest_batch = 256
     smallest_side = 1
@@ -76,7 +76,7 @@ class ClipEncoder:
             self.size = int(config["vision_cfg"]["image_size"])
             self.context_length = int(config["text_cfg"].get("context_length", 77))
         except (KeyError, TypeError, ValueError, OSError) as error:
-            raise UserError(f"{folder}: {CONFIG} describes no CLIP with square pictures: {error!r}") from error
+            raise UserError(f"{folder}: {CONFIG} does not describe a CLIP model with square images: {error!r}") from error
         self.mean = tuple(settings.get("mean", OPENAI_DATASET_MEAN))
         self.std = tuple(settings.get("std", OPENAI_DATASET_STD))
         self.recipe = ModelRecipe(
@@ -88,11 +88,11 @@ class ClipEncoder:
         )
 
     def prepare(self, pixels: Pixels) -> "Tensor":
-        """Return the picture with its shorter side at the model's size (Pillow, bicubic), cut to a square at the centre."""
+        """Return the image with its shorter side at the model's size (Pillow, bicubic), cut to a square at the centre."""
         return centre_square(pixels.image, self.size, self.size)
 
     def features(self, batch: "Tensor") -> "NDArray[np.float32]":
-        """Return picture features, uint8 n x 3 x H x W to n x d, not normalised; the same whatever else is in the batch."""
+        """Return image features, uint8 n x 3 x H x W to n x d, not normalised; the same whatever else is in the batch."""
         count = len(batch)
         filled = batch[[*range(count), *[count - 1] * (FEWEST - count)]] if count < FEWEST else batch
         with exact():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ARCHITECTURE = "vit_small_patch16_224.dino"
 V2_ARCHITECTURE = "vit_small_patch14_dinov2.lvd142m"
 S8_ARCHITECTURE = "vit_small_patch8_224.dino"
-# Side of the pictures that DINOv2 is given, as its own evaluation and transformers' processor do; timm's default is 518.
+# Side of the images that DINOv2 is given, as its own evaluation and transformers' processor do; timm's default is 518.
 V2_SIDE = 224
 CONFIG = "config.json"
 DINO = Source(
@@ -72,7 +72,7 @@ class DinoEncoder:
     def __init__(self, weights: Weights, device: str, architecture: str = ARCHITECTURE, side: int | None = None) -> None:
         """Read the net's settings; raise a UserError if a folder describes none that timm can build.
 
-        `side` is that of the pictures it is given, where that differs from the net's own.
+        `side` is that of the images it is given, where that differs from the net's own.
         """
         import timm
         import torch
@@ -93,7 +93,7 @@ class DinoEncoder:
             raise UserError(f"{folder}: timm can't build what its {CONFIG} describes: {error}") from error
         _, height, width = data["input_size"]
         if height != width:
-            raise UserError(f"{folder}: {CONFIG} describes {height} x {width} pictures; only square ones are used")
+            raise UserError(f"{folder}: {CONFIG} describes {height} x {width} images; only square ones are supported")
         self.crop = self._resized.get("img_size", int(height))
         # 256 for 224, as the official evaluation does (facebookresearch/dino, eval_knn.py); timm's own setting is 248
         self.size = round(self.crop * 256 / 224)
@@ -107,7 +107,7 @@ class DinoEncoder:
         )
 
     def prepare(self, pixels: Pixels) -> "Tensor":
-        """Return the picture resized (Pillow, bicubic, shorter side) and cut to a square at the centre."""
+        """Return the image resized (Pillow, bicubic, shorter side) and cut to a square at the centre."""
         return centre_square(pixels.image, self.size, self.crop)
 
     def features(self, batch: "Tensor") -> "NDArray[np.float32]":
@@ -121,7 +121,7 @@ class DinoEncoder:
     def net(self) -> Any:  # noqa: ANN401 -- timm ships no types
         """Return the net with its weights, in evaluation mode."""
         path = self.weights.file
-        # a classifier may stand in the file; features end before it
+        # the file may contain a classifier; features end before it
         state = {name: value for name, value in read_state(path).items() if not name.startswith("head.")}
         net = self._built()
         if self._resized and "pos_embed" in state:

@@ -25,7 +25,7 @@ WRAPPERS = ("state_dict", "params")
 
 
 def centre_square(image: Image.Image, size: int, crop: int) -> "Tensor":
-    """Return an RGB picture resized by Pillow (bicubic, shorter side to `size`) and cut to crop x crop, uint8 3 x H x W."""
+    """Return an RGB image resized by Pillow (bicubic, shorter side to `size`) and cut to crop x crop, uint8 3 x H x W."""
     from torchvision.transforms import functional
     from torchvision.transforms.functional import InterpolationMode
 
@@ -39,7 +39,7 @@ def centre_square(image: Image.Image, size: int, crop: int) -> "Tensor":
 
 
 def padded_square(image: Image.Image, size: int) -> "Tensor":
-    """Return an RGB picture with its longer side at `size` (Pillow, bicubic), padded with black, uint8 3 x size x size."""
+    """Return an RGB image with its longer side at `size` (Pillow, bicubic), padded with black, uint8 3 x size x size."""
     from torchvision.transforms import functional
 
     scale = size / max(image.size)
@@ -52,7 +52,7 @@ def padded_square(image: Image.Image, size: int) -> "Tensor":
 
 
 def normalised(batch: "Tensor", device: str, mean: tuple[float, ...], std: tuple[float, ...]) -> "Tensor":
-    """Return uint8 pictures as float32 on the device, scaled to [0, 1], then shifted and scaled per channel."""
+    """Return uint8 images as float32 on the device, scaled to [0, 1], then shifted and scaled per channel."""
     from torchvision.transforms import functional
 
     return cast("Tensor", functional.normalize(batch.to(device).float() / 255, list(mean), list(std)))

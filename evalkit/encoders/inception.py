@@ -30,7 +30,7 @@ def load_inception(weights: Weights, device: str) -> "InceptionEncoder":
 
 
 class InceptionEncoder:
-    """The 2,048 features before the last layer, in float32; the net shrinks pictures itself, as TensorFlow 1 did."""
+    """The 2,048 features before the last layer, in float32; the net shrinks images itself, as TensorFlow 1 did."""
 
     largest_batch = 64
     smallest_side = 1
@@ -48,7 +48,7 @@ class InceptionEncoder:
         )
 
     def prepare(self, pixels: Pixels) -> "Tensor":
-        """Return the picture as it is, uint8 3 x H x W."""
+        """Return the image as it is, uint8 3 x H x W."""
         from torchvision.transforms import functional
 
         return cast("Tensor", functional.pil_to_tensor(pixels.image))
@@ -56,8 +56,8 @@ class InceptionEncoder:
     def features(self, batch: "Tensor") -> "NDArray[np.float32]":
         """Return the features, uint8 n x 3 x H x W to n x 2048."""
         with exact():
-            (found,) = self.net(batch.to(self.device))
-            return cast("NDArray[np.float32]", found.float().cpu().numpy())
+            (outputs,) = self.net(batch.to(self.device))
+            return cast("NDArray[np.float32]", outputs.float().cpu().numpy())
 
     @cached_property
     def net(self) -> Any:  # noqa: ANN401 -- torch-fidelity ships no types

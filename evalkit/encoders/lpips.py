@@ -1,4 +1,4 @@
-"""LPIPS: how differently two pictures are seen by a net trained on ImageNet (Zhang 2018, arXiv 1801.03924), through pyiqa."""
+"""LPIPS: how differently two images are seen by a net trained on ImageNet (Zhang 2018, arXiv 1801.03924), through pyiqa."""
 
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ LPIPS = Source(
 
 
 def load_lpips(weights: Weights, device: str) -> PixelPairs:
-    """Return LPIPS 0.1 on AlexNet with these weights, for two pictures at their own size."""
+    """Return LPIPS 0.1 on AlexNet with these weights, for two images at their own size."""
 
     @cache
     def net() -> Any:  # noqa: ANN401 -- pyiqa ships no types

@@ -1,4 +1,4 @@
-"""Two pictures side by side: measures that see both at once."""
+"""Two images side by side: measures that see both at once."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class PixelPairs:
-    """A symmetric measure of two pictures at their own size."""
+    """A symmetric measure of two images at their own size."""
 
     largest_batch = 1
 
@@ -41,11 +41,11 @@ class PixelPairs:
         return self._build() if self._build is not None else None
 
     def prepare(self, pixels: Pixels) -> "Tensor":
-        """Return the picture as it is, uint8 3 x H x W."""
+        """Return the image as it is, uint8 3 x H x W."""
         from torchvision.transforms import functional
 
         return cast("Tensor", functional.pil_to_tensor(pixels.image))
 
     def compare(self, left: "Tensor", right: "Tensor") -> float:
-        """Return the measure of two pictures of one size."""
+        """Return the measure of two images of one size."""
         return self._compare(left, right)

@@ -39,7 +39,7 @@ def load_pickscore(weights: Weights, device: str) -> ClipEncoder:
 
 
 class PaddedClipEncoder(ClipEncoder):
-    """CLIP that sees whole pictures: the longer side at the model's size, the shorter one padded with black."""
+    """CLIP that sees whole images: the longer side at the model's size, the shorter one padded with black."""
 
     def __init__(self, weights: Weights, device: str, architecture: str) -> None:
         """Read the architecture, as ClipEncoder does."""
@@ -47,5 +47,5 @@ class PaddedClipEncoder(ClipEncoder):
         self.recipe = replace(self.recipe, preparation=f"pil-bicubic-{self.size}-pad")
 
     def prepare(self, pixels: Pixels) -> "Tensor":
-        """Return the picture as a square, uint8 3 x H x W."""
+        """Return the image as a square, uint8 3 x H x W."""
         return padded_square(pixels.image, self.size)

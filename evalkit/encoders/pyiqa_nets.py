@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-# What pyiqa raises where a library that one of its metrics needs is absent or too new, or a file is not what it expects.
+# What pyiqa raises if a library that a metric needs is absent or too new, or if a file is not what it expects.
 UNBUILDABLE = (ImportError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
 
 
@@ -29,7 +29,7 @@ def load_pyiqa(name: str, device: str) -> QualityNet:
     """
     metric = _create(name, device)
     weights = Weights((), tensors_sha256(metric.net), "pyiqa")
-    # one picture at a time: not every metric of pyiqa takes several
+    # one image at a time: not every metric of pyiqa takes several
     return QualityNet(f"pyiqa:{name}", lambda: _reporting(name, metric), weights, device, largest_batch=1, filled=True)
 
 
@@ -37,22 +37,22 @@ def tensors_sha256(net: "Module") -> str:
     """Return the sha256 of all tensors of a net by name, including plain attributes; empty if it has none."""
     import torch
 
-    found: dict[str, Tensor] = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    tensors: dict[str, Tensor] = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     for prefix, module in net.named_modules():
         for attribute, value in vars(module).items():
             if isinstance(value, torch.Tensor):
-                found[f"{prefix}.{attribute}"] = value
+                tensors[f"{prefix}.{attribute}"] = value
     digest = hashlib.sha256()
-    for name, tensor in sorted(found.items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\0".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest() if found else ""
+    return digest.hexdigest() if tensors else ""
 
 
 def _create(name: str, device: str) -> Any:  # noqa: ANN401 -- pyiqa ships no types
     """Return pyiqa's metric, built without a word and without touching the global generator."""
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), building(), ExitStack() as stack:
-        # importing pyiqa's metrics leaves files of its own to be closed by the garbage collector
+        # importing pyiqa's metrics leaves its files to be closed by the garbage collector
         warnings.simplefilter("ignore", ResourceWarning)
         try:
             import pyiqa
@@ -68,9 +68,9 @@ def _create(name: str, device: str) -> Any:  # noqa: ANN401 -- pyiqa ships no ty
             raise UserError(f"iqa:{name}: pyiqa can't build it with what is installed: {first_line(error)}") from error
 
 
-def _refuse(url: str, place: str, **_: object) -> None:
-    """Say which file would be downloaded to where."""
-    folder, file = os.path.split(place)
+def _refuse(url: str, target: str, **_: object) -> None:
+    """Report which file would be downloaded to where."""
+    folder, file = os.path.split(target)
     raise OSError(f"HF_HUB_OFFLINE is set, and {file} is not in {folder}; get it from {url}")
 
 

@@ -28,7 +28,7 @@ LARGEST = 2**25
 
 
 class QualityNet:
-    """A net that scores a whole picture at its own size; its only feature is the score."""
+    """A net that scores a whole image at its own size; its only feature is the score."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class QualityNet:
         )
 
     def prepare(self, pixels: Pixels) -> "Tensor":
-        """Return the picture as it is, uint8 3 x H x W; raise a UserError if it has more pixels than memory allows."""
+        """Return the image as it is, uint8 3 x H x W; raise a UserError if it has more pixels than memory allows."""
         from torchvision.transforms import functional
 
         width, height = pixels.image.size

@@ -1,4 +1,4 @@
-"""A diffusion model's autoencoder, through diffusers: pictures to histograms of their latent values."""
+"""A diffusion model's autoencoder, through diffusers: images to histograms of their latent values."""
 
 import json
 from functools import cached_property
@@ -43,9 +43,9 @@ def load_vae(weights: Weights, device: str) -> "LatentHistograms":
 
 
 class LatentHistograms:
-    """How many latent values of a picture fall into each bin, per channel: the mode times the scaling factor, in float32."""
+    """How many latent values of an image fall into each bin, per channel: the mode times the scaling factor, in float32."""
 
-    # one at a time: in a batch, values beside the edge of a bin fall now here, now there
+    # one at a time: in a batch, values next to the edge of a bin fall into either bin
     largest_batch = 1
 
     def __init__(self, weights: Weights, device: str) -> None:
@@ -68,7 +68,7 @@ class LatentHistograms:
         )
 
     def prepare(self, pixels: Pixels) -> "Tensor":
-        """Return the picture, uint8 3 x H x W, cut at its right and lower edge to a multiple of what the net shrinks by."""
+        """Return the image, uint8 3 x H x W, cut at its right and lower edge to a multiple of what the net shrinks by."""
         from torchvision.transforms import functional
 
         width, height = (side - side % self.factor for side in pixels.image.size)
@@ -82,8 +82,8 @@ class LatentHistograms:
 
         halves = (0.5, 0.5, 0.5)
         with exact():
-            found = self.net.encode(normalised(batch, self.device, halves, halves)).latent_dist.mode()
-            latents = (found * self.net.config.scaling_factor).float().cpu().numpy()
+            encoded = self.net.encode(normalised(batch, self.device, halves, halves)).latent_dist.mode()
+            latents = (encoded * self.net.config.scaling_factor).float().cpu().numpy()
         return np.stack([binned(one).ravel() for one in latents]).astype(np.float32)
 
     @cached_property

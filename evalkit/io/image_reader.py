@@ -82,7 +82,7 @@ def decode(data: bytes, name: str) -> Pixels:
     except UserError:
         raise
     except Exception as error:
-        # Pillow's decoders raise whatever a damaged file leads them to: struct.error, IndexError, AssertionError, ...
+        # Pillow's decoders raise many exceptions on damaged files: struct.error, IndexError, AssertionError, ...
         raise UserError(f"{name}: is truncated or damaged ({first_line(error)}); export it again") from error
     try:
         upright = convert(opened, name)
@@ -110,7 +110,7 @@ def convert(image: Image.Image, name: str) -> Pixels:
         if orientation in range(2, 9):
             image = ImageOps.exif_transpose(image)
     if orientation in range(2, 9):
-        notes.append(f"turned upright, as its EXIF orientation {orientation} says")
+        notes.append(f"turned upright by its EXIF orientation {orientation}")
     if image.mode.startswith("I;16"):
         # 65535 / 257 = 255: the full range of 16 bits is the full range of 8
         grey = np.asarray(image).astype(np.uint32)
@@ -134,7 +134,7 @@ def convert(image: Image.Image, name: str) -> Pixels:
 
 
 def _on_white(image: Image.Image) -> tuple[Image.Image, str]:
-    """Return an RGBA picture laid on white, and what to say of it."""
+    """Return an RGBA image laid on white, and what to say of it."""
     if image.getchannel("A").getextrema() == (255, 255):
         return image, "alpha channel without effect, dropped"
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image), "transparent, laid on white"
@@ -155,12 +155,12 @@ def read_bytes(path: Path) -> bytes:
 
 
 def load(path: Path) -> Pixels:
-    """Return the picture in a file."""
+    """Return the image in a file."""
     return decode(read_bytes(path), str(path))
 
 
 def fingerprint(image: Image.Image) -> str:
-    """Return the sha256 of a picture in memory: its mode, size, palette, orientation and pixels, as 64 hex digits."""
+    """Return the sha256 of an image in memory: its mode, size, palette, orientation and pixels, as 64 hex digits."""
     palette = image.getpalette() if image.mode == "P" else None
     head = f"{image.mode} {image.size} {palette} {image.getexif().get(ORIENTATION, 1)} {image.info.get('transparency')!r}"
     profile = image.info.get("icc_profile") or b""
@@ -168,6 +168,6 @@ def fingerprint(image: Image.Image) -> str:
 
 
 def _deep_colour(image: Image.Image) -> bool:
-    """Tell whether a colour picture has 16 bits a channel, which Pillow reduces to 8 while it decodes."""
+    """Return whether a colour image has 16 bits a channel, which Pillow reduces to 8 while it decodes."""
     tiles = getattr(image, "tile", None) or []
     return image.mode in ("RGB", "RGBA") and any("16" in str(tile[3]) for tile in tiles)

@@ -6,7 +6,7 @@ from typing import Any
 
 import ijson
 
-# What a file raises that is no JSON.
+# Exceptions raised by a file that is not JSON.
 BROKEN = ijson.JSONError
 
 
@@ -16,14 +16,14 @@ def items(path: Path, name: str) -> Iterator[Any]:
         yield from ijson.items(stream, f"{name}.item", use_float=True)
 
 
-def around(path: Path, name: str) -> Any:  # noqa: ANN401 -- whatever the file holds
+def around(path: Path, name: str) -> Any:  # noqa: ANN401 -- any content of the file
     """Return what the file holds, the list under `name` empty."""
     rest = ijson.ObjectBuilder()
     inside = False
     with path.open("rb") as stream:
-        for place, event, value in ijson.parse(stream, use_float=True):
-            inside = inside and (place, event) != (name, "end_array")
+        for prefix, event, value in ijson.parse(stream, use_float=True):
+            inside = inside and (prefix, event) != (name, "end_array")
             if not inside:
                 rest.event(event, value)
-            inside = inside or (place, event) == (name, "start_array")
+            inside = inside or (prefix, event) == (name, "start_array")
     return rest.value

@@ -37,7 +37,7 @@ class Convention:
             ValueError: the score is 0 because a negative cosine was clamped, so it is unknown.
         """
         if self.clamped and score <= 0:
-            raise ValueError("it is 0, which stands for every cosine that is not above 0")
+            raise ValueError("it is 0, to which every negative cosine was clamped")
         return score / self.factor
 
     def reduction(self, plain: str) -> str:
@@ -48,10 +48,10 @@ class Convention:
         >>> Convention(factor=100, first_reference=True).reduction("cos-mean-refs")
         '100*cos-first-ref'
         """
-        said = plain.replace("mean-refs", "first-ref") if self.first_reference else plain
-        said = said.replace("cos", "max(cos,0)", 1) if self.clamped else said
-        said = f"{self.factor:g}*{said}" if self.factor != 1 else said
-        return f"{said}-of:{self.prefix.strip()}..." if self.prefix else said
+        description = plain.replace("mean-refs", "first-ref") if self.first_reference else plain
+        description = description.replace("cos", "max(cos,0)", 1) if self.clamped else description
+        description = f"{self.factor:g}*{description}" if self.factor != 1 else description
+        return f"{description}-of:{self.prefix.strip()}..." if self.prefix else description
 
 
 PLAIN = Convention()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # What an image is compared with: nothing, its prompt, a concept's references, another arm's image at its case and seed (by
-# features, or by a model that sees both), or the images of its own case and arm at the other seeds (the same two ways); or
+# features, or by a model that sees both), or the images of the same case and arm at the other seeds (the same two ways); or
 # all of these are judged together, and each has the value of all. A joint model sees the image together with its prompt
 # (`text_image`), or with one reference at a time (`image_pair`); `concepts` finds each concept of the case in it.
 Needs = Literal[
@@ -58,29 +58,29 @@ class Model(Protocol):
 
     @property
     def recipe(self) -> ModelRecipe:
-        """Return how this model turns a picture into features."""
+        """Return how this model turns an image into features."""
 
     @property
     def largest_batch(self) -> int:
-        """Return how many pictures go through at once at most."""
+        """Return how many images go through at once at most."""
 
     @property
     def smallest_side(self) -> int:
         """Return the shortest side in pixels this model can read."""
 
     def prepare(self, pixels: Pixels) -> "Tensor":
-        """Return a picture as this model's input before normalisation: uint8, 3 x H x W. Safe in any thread."""
+        """Return an image as this model's input before normalisation: uint8, 3 x H x W. Safe in any thread."""
 
 
 class Encoder(Model, Protocol):
-    """A model that turns pictures into features: an embedding, or for a quality metric the score itself (d = 1)."""
+    """A model that turns images into features: an embedding, or for a quality metric the score itself (d = 1)."""
 
     def features(self, batch: "Tensor") -> "NDArray[np.float32]":
-        """Return the features of prepared pictures, uint8 n x 3 x H x W to n x d."""
+        """Return the features of prepared images, uint8 n x 3 x H x W to n x d."""
 
 
 class TextEncoder(Encoder, Protocol):
-    """An encoder that puts texts into the same space as pictures."""
+    """An encoder that puts texts into the same space as images."""
 
     def texts(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         """Return the features of texts, n x d."""
@@ -90,10 +90,10 @@ class TextEncoder(Encoder, Protocol):
 
 
 class PairEncoder(Model, Protocol):
-    """A model that sees two pictures at once, whose order must not matter."""
+    """A model that sees two images at once, whose order must not matter."""
 
     def compare(self, left: "Tensor", right: "Tensor") -> float:
-        """Return the score of two prepared pictures of one size; infinity if it has no bound and they are equal."""
+        """Return the score of two prepared images of one size; infinity if it has no bound and they are equal."""
 
 
 class JointEncoder(Model, Protocol):
@@ -137,7 +137,7 @@ class MetricCard:
     summary: str
     direction: Direction
     unit: str
-    # lowest and highest value; None where there is no bound
+    # lowest and highest value; None if there is no bound
     limits: tuple[float | None, float | None]
     # who defined it: author year
     source: str
@@ -145,9 +145,9 @@ class MetricCard:
     weights: Source | None
     licence: str
     load: Loader = field(repr=False)
-    # a run is scored with it only where it is named: it is none of the papers' metrics, or costs much
+    # a run is scored with it only if it is named: it is not a metric of the papers, or is expensive
     on_request: bool = False
-    # whose numbers these are, empty where no preset concerns them; what that means for a cosine with a prompt or references
+    # whose numbers these are, empty if no preset concerns them; what that means for a cosine with a prompt or references
     preset: str = ""
     convention: Convention = PLAIN
     # of the way from features to the score: raise it in the change that makes scores differ
@@ -213,13 +213,13 @@ def metric(
         raise ValueError(f"a metric needs one of {', '.join(get_args(Needs))}, not {needs!r}")
     terms = licence or (weights.licence if weights else None)
     if not terms:
-        raise ValueError("say the licence of what this metric uses")
+        raise ValueError("a metric needs a licence; give `licence`, or weights that state theirs")
 
     def card(load: Loader) -> MetricCard:
         name = getattr(load, "__name__", "")
         summary = (load.__doc__ or "").strip().partition("\n")[0]
         if not summary:
-            raise ValueError(f"metric {name}: its loader needs a docstring that says what it measures")
+            raise ValueError(f"metric {name}: its loader needs a docstring that states what it measures")
         return MetricCard(
             name, summary, direction, unit, limits, source, needs, weights, terms, load, on_request, preset, revision=revision,
             crops=crops,

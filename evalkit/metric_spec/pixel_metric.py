@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class Measure:
-    """Scores a picture at its own size by a function of its pixels, uint8 H x W x 3, to one number.
+    """Scores an image at its own size by a function of its pixels, uint8 H x W x 3, to one number.
 
     The function's code is part of the recipe, by the hash of its source file: change it, and scores that were kept count
     no more.
     """
 
-    # one at a time, so that memory holds one large picture, not a batch of them
+    # one at a time, so that memory holds one large image, not a batch
     largest_batch = 1
 
     def __init__(
@@ -45,7 +45,7 @@ class Measure:
         self._function = function
 
     def prepare(self, pixels: Pixels) -> "Tensor":
-        """Return the picture as it is, uint8 3 x H x W."""
+        """Return the image as it is, uint8 3 x H x W."""
         import torch
 
         return torch.from_numpy(pixels.array().copy()).permute(2, 0, 1)

@@ -31,7 +31,7 @@ class SetMetric:
     licence: str
     # how features become a distance; part of the signature
     reduction: str
-    # images in each set below which the number says little
+    # images in each set below which the number is unreliable
     least: int
     load: Loader = field(repr=False)
     distance: Distance = field(repr=False)

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from evalkit.io.image_reader import VERSION as PIXELS_VERSION
 
 DEFAULT_PRESET = "dreambooth"
-# The place of the preset among the parts of a signature that has one; what it means for the features stands before it.
+# Position of the preset among the parts of a signature that has one; its effect on the features precedes it.
 PRESET_PART = 6
 PRESET_MARK = "preset:"
 
@@ -15,7 +15,7 @@ PRESET_MARK = "preset:"
 REVISION_MARK = "rev"
 # begins the signature of a score that another tool computed
 EXTERNAL_MARK = "external:"
-# Until 0.1.0 a signature ended in evalkit's version, whatever the code was.
+# Until 0.1.0 a signature ended in evalkit's version, regardless of the code.
 VERSION_MARK = re.compile(r"ev\d[^|]*")
 
 
@@ -25,7 +25,7 @@ class ModelRecipe:
 
     # architecture, or for a model described by a folder the hash of that description
     model: str
-    # of the weight files; empty where there are none
+    # of the weight files; empty if there are none
     sha256: str
     # from 8-bit RGB to the model's input: pil-bicubic-224-center
     preparation: str

@@ -84,7 +84,7 @@ def arm_ssim(weights: Weights, device: str) -> PairEncoder:
         with exact():
             return float(SSIM()(left[None].to(device).float() / 255, right[None].to(device).float() / 255))
 
-    # the window of 11 pixels must lie in the image
+    # the window of 11 pixels must fit into the image
     return PixelPairs("ssim-y", ssim, precision="fp64", smallest_side=11, libraries=(stamp("pyiqa"), stamp("torch")))
 
 

@@ -19,9 +19,9 @@ class KnownModel(NamedTuple):
 
 def known_models(cards: Iterable[MetricCard] = ()) -> dict[str, KnownModel]:
     """Return the models of evalkit's metrics, of these cards, of presets and of metrics of sets, each once."""
-    found = {card.model: KnownModel(card.weights, card.load) for card in (*METRICS.values(), *cards)}
-    found |= {source.name: KnownModel(source, load) for source, load in OTHER_NETS.values()}
-    return found | {each.weights.name: KnownModel(each.weights, each.load) for each in SET_METRICS.values()}
+    models = {card.model: KnownModel(card.weights, card.load) for card in (*METRICS.values(), *cards)}
+    models |= {source.name: KnownModel(source, load) for source, load in OTHER_NETS.values()}
+    return models | {metric.weights.name: KnownModel(metric.weights, metric.load) for metric in SET_METRICS.values()}
 
 
 def known_sources(cards: Iterable[MetricCard] = ()) -> dict[str, Source]:

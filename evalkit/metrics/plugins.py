@@ -40,11 +40,11 @@ def load_plugin(path: Path) -> list[MetricCard]:
         UserError: it isn't there, running it fails, or it defines none.
     """
     if not path.is_file():
-        raise UserError(f"{path}: is no file; --plugin takes a Python file that defines a metric")
+        raise UserError(f"{path}: is not a file; --plugin takes a Python file that defines a metric")
     name = f"{PREFIX}{sha256_file(path)[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UserError(f"{path}: is no Python file; --plugin takes one whose name ends in .py")
+        raise UserError(f"{path}: is not a Python file; --plugin takes one whose name ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

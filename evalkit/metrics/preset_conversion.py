@@ -16,7 +16,7 @@ Row = TypeVar("Row", ImageScore, RunScore)
 
 
 def convert(rows: Sequence[Row], preset: str) -> list[Row]:
-    """Return scores on the scale of a preset, in their order; their signatures say so.
+    """Return scores on the scale of a preset, in their order; their signatures state it.
 
     Raises:
         UserError: scores of two presets are mixed, a preset has no such metric, the presets differ in more than scale, or a
@@ -28,7 +28,7 @@ def convert(rows: Sequence[Row], preset: str) -> list[Row]:
         origin = preset_of(row.signature)
         if origins.setdefault(row.metric, origin) != origin:
             raise UserError(
-                f"{row.metric}: scores of the presets {origins[row.metric]} and {origin} stand side by side; "
+                f"{row.metric}: scores of the presets {origins[row.metric]} and {origin} are mixed; "
                 "convert those of one at a time"
             )
     ways = {metric: (_convention(metric, origin), _convention(metric, preset)) for metric, origin in origins.items()}

@@ -12,7 +12,7 @@ from evalkit.metric_spec.signature import DEFAULT_PRESET
 from evalkit.weights.lookup import Source
 
 DREAMBENCH = Convention(factor=100, first_reference=True)
-# Per preset the metrics that its tool has; the others stay as they are by default, and their signatures say so.
+# Per preset the metrics that its tool has; the others stay as they are by default, and their signatures state so.
 PRESETS: Mapping[str, Mapping[str, Convention]] = MappingProxyType(
     {
         # Ruiz 2022: plain cosines, mean over all references
@@ -29,7 +29,7 @@ PRESETS: Mapping[str, Mapping[str, Convention]] = MappingProxyType(
         },
     }
 )  # fmt: skip
-# Where a preset's tool measures with another net.
+# Metrics that a preset's tool measures with another net.
 OTHER_NETS: Mapping[tuple[str, str], tuple[Source, Loader]] = MappingProxyType(
     {("dreambench_plus_plus", "dino"): (DINO_S8, load_dino_s8)}
 )

@@ -15,7 +15,7 @@ GAP, TEXT, LETTER = 4, 10, 6  # pixels between images, and a letter's height and
 def sheet(run: Path, cases: Sequence[str] = (), seeds: int = 1, columns: int = 0, side: int = 64) -> Image.Image:
     """Return the images of a run side by side, each `side` pixels wide; of all cases or those named, and of `seeds` seeds each.
 
-    References of the case's first concept stand on the left of each row. With `columns`, arms continue in further rows
+    References of the case's first concept are on the left of each row. With `columns`, arms continue in further rows
     below, and the first column holds a small reference of each concept instead.
 
     Raises:
@@ -48,8 +48,8 @@ def sheet(run: Path, cases: Sequence[str] = (), seeds: int = 1, columns: int = 0
                     canvas.paste(_small_references(run, manifest, case, side), (x, y))
                     continue
                 canvas.paste(_picture(run / image_path(case.id, arm, seed), side), (x, y))
-                for place, reference in enumerate(manifest.concept(case.concepts[0]).references[:shown] if not column else ()):
-                    canvas.paste(_picture(run / reference.path, side), (place * (side + GAP), y))
+                for index, reference in enumerate(manifest.concept(case.concepts[0]).references[:shown] if not column else ()):
+                    canvas.paste(_picture(run / reference.path, side), (index * (side + GAP), y))
     return canvas
 
 
@@ -64,9 +64,9 @@ def _known(manifest: Manifest, cases: Sequence[str]) -> Sequence[str]:
 def _small_references(run: Path, manifest: Manifest, case: Case, side: int) -> Image.Image:
     """Return the first reference of each of a case's concepts, side by side at half size, as far as there is room."""
     canvas = Image.new("RGB", (side, side), "white")
-    for place, name in enumerate(case.concepts):
+    for index, name in enumerate(case.concepts):
         for reference in manifest.concept(name).references[:1]:
-            spot = (place % 2 * side // 2, place // 2 * side // 2)
+            spot = (index % 2 * side // 2, index // 2 * side // 2)
             canvas.paste(_picture(run / reference.path, side // 2), spot)
     return canvas
 
@@ -83,6 +83,6 @@ def _lines(label: str, wrap: int) -> list[str]:
 
 def _picture(path: Path, side: int) -> Image.Image:
     if not path.is_file():
-        raise UserError(f"{path}: not drawn yet; finish the run with the command that began it")
+        raise UserError(f"{path}: not generated yet; finish the run with the command that began it")
     with Image.open(path) as image:
         return image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)

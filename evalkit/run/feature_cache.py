@@ -1,4 +1,4 @@
-"""Features that were computed once: by the picture's bytes, the weights' bytes and the recipe."""
+"""Features that were computed once: by the image's bytes, the weights' bytes and the recipe."""
 
 import os
 import sqlite3
@@ -18,7 +18,7 @@ Features = NDArray[np.float32]
 
 FILE_NAME = ".cache/features.sqlite"
 VARIABLE = "EVALKIT_CACHE"
-# "evkf" as a number: tells our file from any other SQLite database.
+# "evkf" as a number: distinguishes our file from other SQLite databases.
 APPLICATION = 0x65766B66
 VERSION = 1
 # SQLite's own limit on the parameters of a statement is 32,766; small enough to keep memory flat.
@@ -36,7 +36,7 @@ HINDRANCES = frozenset(
 
 
 def own_folder() -> Path:
-    """Return where features of pictures that belong to no run are kept: $EVALKIT_CACHE, else the user's cache folder."""
+    """Return where features of images that belong to no run are kept: $EVALKIT_CACHE, else the user's cache folder."""
     given = os.environ.get(VARIABLE)
     if given:
         return Path(given)
@@ -44,7 +44,7 @@ def own_folder() -> Path:
 
 
 class FeatureStore(Protocol):
-    """Where features are kept: recipe key and sha256 of the picture (or text) to a float32 vector."""
+    """Where features are kept: recipe key and sha256 of the image (or text) to a float32 vector."""
 
     def get(self, recipe: str, keys: Sequence[str]) -> dict[str, Features]:
         """Return the features that are there."""
@@ -71,10 +71,10 @@ class MemoryFeatureStore:
 
     def everything(self) -> dict[str, dict[str, Features]]:
         """Return all features by recipe and key."""
-        found: dict[str, dict[str, Features]] = {}
+        features: dict[str, dict[str, Features]] = {}
         for (recipe, key), value in self._kept.items():
-            found.setdefault(recipe, {})[key] = value
-        return found
+            features.setdefault(recipe, {})[key] = value
+        return features
 
 
 class FeatureCache:
@@ -85,7 +85,7 @@ class FeatureCache:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or make it; raise a UserError where the folder can't be written."""
+        """Open the file, or make it; raise a UserError if the folder can't be written."""
         self.path = path
         self.notes: list[str] = []
         # how often the file was thrown away: features stored before are gone then
@@ -115,7 +115,7 @@ class FeatureCache:
 
     def get(self, recipe: str, keys: Sequence[str]) -> dict[str, Features]:
         """Return the features that are there and whole."""
-        found: dict[str, Features] = {}
+        features: dict[str, Features] = {}
         try:
             for start in range(0, len(keys), CHUNK):
                 part = keys[start : start + CHUNK]
@@ -125,14 +125,14 @@ class FeatureCache:
                 )
                 for key, vector, checksum in rows:
                     if zlib.crc32(vector) == checksum:
-                        found[key] = np.frombuffer(vector, dtype="<f4")
+                        features[key] = np.frombuffer(vector, dtype="<f4")
         except sqlite3.DatabaseError as error:
             if _is_hindrance(error, self.path):
                 raise UserError(f"{self.path}: the cache can't be read: {error}") from error
             self._connection.close()
             self._connection = self._renew(error)
             return {}
-        return found
+        return features
 
     def put(self, recipe: str, items: Mapping[str, Features]) -> None:
         """Keep features in one transaction."""
@@ -161,8 +161,8 @@ class FeatureCache:
         try:
             if not _is_ours(connection):
                 return
-            found = connection.execute("SELECT recipe, key, vector, checksum FROM features")
-            while rows := found.fetchmany(CHUNK):
+            cursor = connection.execute("SELECT recipe, key, vector, checksum FROM features")
+            while rows := cursor.fetchmany(CHUNK):
                 self._write([row for row in rows if zlib.crc32(row[2]) == row[3]], "DO NOTHING")
         except sqlite3.DatabaseError as error:
             self.notes.append(f"{other}: the cache could not be read to its end ({error})")
@@ -184,7 +184,7 @@ class FeatureCache:
 
     def _renew(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
         self.renewals += 1
-        self.notes.append(f"{self.path}: the cache could not be used and was made anew ({error})")
+        self.notes.append(f"{self.path}: the cache could not be used and was rebuilt ({error})")
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         return _open(self.path)
@@ -231,7 +231,7 @@ def _is_hindrance(error: sqlite3.DatabaseError, path: Path) -> bool:
 
 
 def _is_ours(connection: sqlite3.Connection) -> bool:
-    """Tell whether a file is a cache of this version."""
+    """Return whether a file is a cache of this version."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return (application, version) == (APPLICATION, VERSION)

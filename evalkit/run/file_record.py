@@ -33,13 +33,13 @@ def mistakes(error: ValidationError) -> list[str]:
     """Return every mistake of a pydantic error as `place: what`, with places like arms[2].parameters.p."""
     lines = []
     for item in error.errors(include_url=False):
-        place = ""
+        location = ""
         for part in item["loc"]:
-            place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+            location += f"[{part}]" if isinstance(part, int) else f".{part}" if location else str(part)
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "unknown key; remove it or correct its spelling"
-        lines.append(f"{place}: {message}" if place else message)
+        lines.append(f"{location}: {message}" if location else message)
     return lines
 
 

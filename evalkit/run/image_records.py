@@ -48,12 +48,12 @@ class ImageRecords(Sequence[ImageRecord]):
         numbers: dict[str, int] = {}
         for image in images:
             stem = _stem(*image.cell)
-            # nearly all paths differ in what their cell says alone
+            # nearly all paths follow from their cell
             path = f"\0{image.path[len(stem) :]}" if image.path.startswith(stem) else image.path
             texts = (numbers.setdefault(text, len(numbers)) for text in (image.case, image.arm, path))
             hashes = (bytes.fromhex(image.sha256), bytes.fromhex(image.latents_sha256 or ""))
-            there = image.latents_sha256 is not None
-            self._rows += self.FORM.pack(*texts, image.seed, image.width, image.height, *hashes, there)
+            has_latents = image.latents_sha256 is not None
+            self._rows += self.FORM.pack(*texts, image.seed, image.width, image.height, *hashes, has_latents)
         self._texts = list(numbers)
 
     def __len__(self) -> int:
@@ -61,16 +61,16 @@ class ImageRecords(Sequence[ImageRecord]):
         return len(self._rows) // self.FORM.size
 
     @overload
-    def __getitem__(self, place: int) -> ImageRecord: ...
+    def __getitem__(self, index: int) -> ImageRecord: ...
     @overload
-    def __getitem__(self, place: slice) -> "ImageRecords": ...
-    def __getitem__(self, place: int | slice) -> "ImageRecord | ImageRecords":
+    def __getitem__(self, index: slice) -> "ImageRecords": ...
+    def __getitem__(self, index: int | slice) -> "ImageRecord | ImageRecords":
         """Return an image, or some of them."""
-        if isinstance(place, slice):
-            return ImageRecords(self[each] for each in range(*place.indices(len(self))))
-        row = self.FORM.unpack_from(self._rows, range(len(self))[place] * self.FORM.size)
+        if isinstance(index, slice):
+            return ImageRecords(self[position] for position in range(*index.indices(len(self))))
+        row = self.FORM.unpack_from(self._rows, range(len(self))[index] * self.FORM.size)
         case, arm, path = (self._texts[number] for number in row[:3])
-        seed, width, height, sha256, latents, there = row[3:]
+        seed, width, height, sha256, latents, has_latents = row[3:]
         return ImageRecord.model_construct(
             path=f"{_stem(case, arm, seed)}{path[1:]}" if path.startswith("\0") else path,
             sha256=sha256.hex(),
@@ -79,11 +79,11 @@ class ImageRecords(Sequence[ImageRecord]):
             case=case,
             arm=arm,
             seed=seed,
-            latents_sha256=latents.hex() if there else None,
+            latents_sha256=latents.hex() if has_latents else None,
         )
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether the other holds the same images in the same order."""
+        """Return whether the other holds the same images in the same order."""
         if not isinstance(other, ImageRecords):
             return isinstance(other, tuple) and tuple(self) == other
         return (self._rows, self._texts) == (other._rows, other._texts)

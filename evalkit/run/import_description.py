@@ -13,10 +13,10 @@ FILE_NAME = "import.toml"
 
 
 class ImportedConcept(Record):
-    """A concept; `references` is a folder of pictures, relative to the file."""
+    """A concept; `references` is a folder of images, relative to the file."""
 
     name: Name
-    # the words that stand for it in prompts, modifier token included
+    # its words in prompts, modifier token included
     words: str = Field(min_length=1)
     # the same without the modifier token
     class_word: str = Field(min_length=1)
@@ -37,7 +37,7 @@ class ImportedCase(Record):
     id: Name
     concepts: tuple[Name, ...] = ()
     prompt: str = Field(min_length=1)
-    # the prompt without modifier tokens; made of `prompt` where it isn't given
+    # the prompt without modifier tokens; derived from `prompt` if it is not given
     plain_prompt: str | None = None
     negative_prompt: str | None = None
 
@@ -50,7 +50,7 @@ class Description(Record):
     arms: tuple[ImportedArm, ...] | None = None
     cases: tuple[ImportedCase, ...] = Field(min_length=1)
 
-    def plain_prompt(self, case: ImportedCase, place: str) -> str:
+    def plain_prompt(self, case: ImportedCase, where: str) -> str:
         """Return a case's prompt with every concept's words replaced by its class word.
 
         Raises:
@@ -64,7 +64,7 @@ class Description(Record):
         for concept in sorted((known[name] for name in case.concepts if name in known), key=lambda one: -len(one.words)):
             if concept.words not in case.prompt:
                 missing = f"the words {concept.words!r} of {concept.name} are not in its prompt"
-                raise UserError(f"{place}: case {case.id}: {missing}; give plain_prompt")
+                raise UserError(f"{where}: case {case.id}: {missing}; give plain_prompt")
             text = text.replace(concept.words, concept.class_word)
         return text
 
@@ -83,7 +83,7 @@ def read_description(path: Path) -> Description:
             f"{path}: can't be read: {error.strerror or error}; {documentation('metrics.md#images-made-elsewhere')} shows one"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is no TOML: {error}") from error
+        raise UserError(f"{path}: is not valid TOML: {error}") from error
     try:
         return Description.model_validate(table)
     except ValidationError as error:

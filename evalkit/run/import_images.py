@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Imported:
-    """A run that was imported: its manifest, and what was found out about its pictures."""
+    """A run that was imported: its manifest, and what was found out about its images."""
 
     manifest: Manifest
     notes: tuple[str, ...]
@@ -41,7 +41,7 @@ class _Found:
 
 
 def import_images(folder: Path, run: Path, *, describe: Path | None = None, progress: Progress | None = None) -> Imported:
-    """Copy images and references into a new run, bytes unchanged, and write its manifest; every picture is decoded once.
+    """Copy images and references into a new run, bytes unchanged, and write its manifest; every image is decoded once.
 
     The run appears whole or not at all. Importing the same again changes nothing, but puts back files that were lost.
 
@@ -49,33 +49,35 @@ def import_images(folder: Path, run: Path, *, describe: Path | None = None, prog
         UserError: files lack, are alien or unreadable, or the run folder already holds something else.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: is no folder; give one with <case>/<arm>/<seed>.png in it")
+        raise UserError(f"{folder}: is not a folder; give one with <case>/<arm>/<seed>.png in it")
     described = describe or folder / FILE_NAME
     text = read_description(described)
     references = {concept.name: _references(described, concept.name, concept.references) for concept in text.concepts}
     _no_aliens(folder, described, text, [files[0].source.parent for files in references.values() if files])
     arms = _arms(folder, text)
-    cells = [found for case in text.cases for found in _cells(folder, case, [arm.label for arm in arms])]
-    files = [*(found for group in references.values() for found in group), *(found for _, found in cells)]
+    cells = [cell for case in text.cases for cell in _cells(folder, case, [arm.label for arm in arms])]
+    files = [*(reference for group in references.values() for reference in group), *(image for _, image in cells)]
     pictures, notes = _pictures(files, progress)
     manifest = _manifest(described, text, arms, cells, references, pictures)
     again = _settle(run, manifest, files)
     return Imported(manifest, notes, again)
 
 
-def _references(described: Path, name: str, place: str | None) -> list[_Found]:
-    """Return a concept's reference pictures in the order of their names, numbered from 00."""
-    if place is None:
+def _references(described: Path, name: str, subfolder: str | None) -> list[_Found]:
+    """Return a concept's reference images in the order of their names, numbered from 00."""
+    if subfolder is None:
         return []
-    folder = described.parent / place
+    folder = described.parent / subfolder
     if not folder.is_dir():
-        raise UserError(f"{described}: concept {name}: its references {folder} are no folder")
+        raise UserError(f"{described}: concept {name}: its references {folder} are not a folder; correct `references`")
     files = sorted(_visible(folder))
     for file in files:
         if file.suffix.lower() not in SUFFIXES:
-            raise UserError(f"{file}: is no picture ({', '.join(SUFFIXES)}); a references folder holds nothing else")
+            raise UserError(
+                f"{file}: is not an image ({', '.join(SUFFIXES)}); remove it, since a references folder contains only images"
+            )
     if not files:
-        raise UserError(f"{described}: concept {name}: {folder} holds no pictures; leave `references` out where there are none")
+        raise UserError(f"{described}: concept {name}: {folder} contains no images; leave `references` out if there are none")
     return [_Found(file, f"references/{name}/{number:02d}{file.suffix.lower()}") for number, file in enumerate(files)]
 
 
@@ -83,11 +85,11 @@ def _no_aliens(folder: Path, described: Path, text: Description, references: Seq
     """Raise a UserError that names the first entry of the folder that is not a case, reference folder or description."""
     known = {case.id for case in text.cases}
     for entry in sorted(_visible(folder)):
-        holds_references = any(place.resolve().is_relative_to(entry.resolve()) for place in references)
+        holds_references = any(reference.resolve().is_relative_to(entry.resolve()) for reference in references)
         if entry.name in known and entry.is_dir():
             continue
         if not holds_references and entry.resolve() != described.resolve() and entry.name != FILE_NAME:
-            raise UserError(f"{entry}: is no case of {described}; add it there as a [[cases]] entry, or take it away")
+            raise UserError(f"{entry}: is not a case of {described}; add it there as a [[cases]] entry, or remove it")
     for case in text.cases:
         if not (folder / case.id).is_dir():
             raise UserError(f"{folder}: case {case.id} of {described} has no folder there")
@@ -105,9 +107,9 @@ def _cells(folder: Path, case: ImportedCase, arms: Sequence[str]) -> Iterator[tu
     """Yield the images of a case, arm by arm and seed by seed; every arm must have the same seeds."""
     for entry in sorted(_visible(folder / case.id)):
         if entry.name not in arms or not entry.is_dir():
-            raise UserError(f"{entry}: is no arm; known arms: {', '.join(arms) or 'none'}")
+            raise UserError(f"{entry}: is not an arm; known arms: {', '.join(arms) or 'none'}")
     by_arm = {arm: _seeds(folder / case.id / arm) for arm in arms}
-    seeds = sorted({seed for found in by_arm.values() for seed in found})
+    seeds = sorted({seed for files in by_arm.values() for seed in files})
     if not seeds:
         raise UserError(f"{folder / case.id}: holds no images; expected <arm>/<seed>.png")
     lacking = [f"{arm}/{seed}" for arm in arms for seed in seeds if seed not in by_arm[arm]]
@@ -125,28 +127,30 @@ def _cells(folder: Path, case: ImportedCase, arms: Sequence[str]) -> Iterator[tu
 
 def _seeds(folder: Path) -> dict[int, Path]:
     """Return the images of an arm by seed."""
-    found: dict[int, Path] = {}
+    by_seed: dict[int, Path] = {}
     for file in sorted(_visible(folder)) if folder.is_dir() else ():
         digits = file.stem
         if file.suffix.lower() not in SUFFIXES or not (digits.isascii() and digits.isdigit()) or not file.is_file():
-            raise UserError(f"{file}: is no image of a seed; expected a number with one of {', '.join(SUFFIXES)}")
-        if int(digits) in found:
-            raise UserError(f"{file}: and {found[int(digits)].name} are both of seed {int(digits)}; keep one")
-        found[int(digits)] = file
-    return found
+            raise UserError(
+                f"{file}: is not the image of a seed; its name has to be a number with one of {', '.join(SUFFIXES)}"
+            )
+        if int(digits) in by_seed:
+            raise UserError(f"{file}: and {by_seed[int(digits)].name} are both of seed {int(digits)}; keep one")
+        by_seed[int(digits)] = file
+    return by_seed
 
 
 def _pictures(files: Sequence[_Found], progress: Progress | None) -> tuple[dict[str, ImageFile], tuple[str, ...]]:
-    """Return every file as a picture by its place in the run, and what was done to read it."""
+    """Return every file as an image by its place in the run, and what was done to read it."""
     pictures: dict[str, ImageFile] = {}
     notes: list[str] = []
-    for done, found in enumerate(files, start=1):
-        data = read_bytes(found.source)
-        pixels = decode(data, str(found.source))
+    for done, file in enumerate(files, start=1):
+        data = read_bytes(file.source)
+        pixels = decode(data, str(file.source))
         width, height = pixels.image.size
-        pictures[found.target] = ImageFile(path=found.target, sha256=sha256_bytes(data), width=width, height=height)
+        pictures[file.target] = ImageFile(path=file.target, sha256=sha256_bytes(data), width=width, height=height)
         if pixels.notes:
-            notes.append(f"{found.source}: {', '.join(pixels.notes)}")
+            notes.append(f"{file.source}: {', '.join(pixels.notes)}")
         if progress is not None:
             progress(done, len(files))
     return pictures, tuple(notes)
@@ -163,8 +167,8 @@ def _manifest(
     """Return the manifest; what names the run is the hash of everything else in it."""
     images = []
     seeds: dict[str, dict[int, None]] = {}
-    for (case_id, arm, seed), found in cells:
-        picture = pictures[found.target]
+    for (case_id, arm, seed), file in cells:
+        picture = pictures[file.target]
         images.append(ImageRecord(**picture.model_dump(), case=case_id, arm=arm, seed=seed))
         seeds.setdefault(case_id, {})[seed] = None
     concepts = tuple(
@@ -172,7 +176,7 @@ def _manifest(
             name=concept.name,
             words=concept.words,
             class_word=concept.class_word,
-            references=tuple(pictures[found.target] for found in references[concept.name]),
+            references=tuple(pictures[file.target] for file in references[concept.name]),
         )
         for concept in text.concepts
     )
@@ -203,18 +207,18 @@ def _manifest(
 
 
 def _settle(run: Path, manifest: Manifest, files: Sequence[_Found]) -> bool:
-    """Put the run in its place; tell whether it was there already.
+    """Put the run in its place; return whether it was there already.
 
     Raises:
         UserError: another run, or something else, is in the folder.
     """
     if (run / MANIFEST).exists():
-        there = Manifest.load(run)
-        if there != manifest:
-            raise UserError(f"{run}: holds another run, {there.name!r}; choose another folder for --run")
-        for found in files:
-            if not (run / found.target).is_file():
-                write_atomic(run / found.target, read_bytes(found.source))
+        existing = Manifest.load(run)
+        if existing != manifest:
+            raise UserError(f"{run}: holds another run, {existing.name!r}; choose another folder for --run")
+        for file in files:
+            if not (run / file.target).is_file():
+                write_atomic(run / file.target, read_bytes(file.source))
         return True
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(f"{run}: is not empty and holds no run; choose another folder for --run")
@@ -225,8 +229,8 @@ def _settle(run: Path, manifest: Manifest, files: Sequence[_Found]) -> bool:
         raise UserError(f"{run}: can't be made: {error.strerror or error}") from error
     try:
         part.chmod(0o755)
-        for found in files:
-            write_atomic(part / found.target, read_bytes(found.source))
+        for file in files:
+            write_atomic(part / file.target, read_bytes(file.source))
         manifest.save(part)
         part.replace(run)
     except OSError as error:

@@ -23,7 +23,7 @@ class Concept(Record):
     """What a LoRA was trained on."""
 
     name: Name
-    # the words that stand for the concept in a prompt, modifier token included: "<c1> star"
+    # the concept's words in a prompt, modifier token included: "<c1> star"
     words: str
     # the same without the modifier token: "star"; what alignment metrics read
     class_word: str
@@ -56,7 +56,7 @@ class Case(Record):
     @classmethod
     def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(seeds)) < len(seeds):
-            raise ValueError("a seed stands there twice")
+            raise ValueError("a seed occurs twice")
         return seeds
 
 
@@ -80,7 +80,7 @@ class Manifest(Record):
         names = [one.label if isinstance(one, Arm) else one.id if isinstance(one, Case) else one.name for one in named]
         twice = {name for name, times in Counter(names).items() if times > 1}
         if twice:
-            raise ValueError(f"{', '.join(sorted(twice))} stand(s) there twice; names must differ")
+            raise ValueError(f"{', '.join(sorted(twice))} occur(s) twice; names must differ")
         # two names that differ in case alone would share a folder on some systems
         if len({name.lower() for name in names}) < len(names):
             raise ValueError("names must differ by more than upper and lower case")
@@ -89,7 +89,7 @@ class Manifest(Record):
     @field_validator("cases")
     @classmethod
     def _concepts_are_known(cls, cases: tuple[Case, ...], others: ValidationInfo) -> tuple[Case, ...]:
-        if "concepts" not in others.data:  # they have a mistake of their own
+        if "concepts" not in others.data:  # they have a separate mistake
             return cases
         known = {concept.name for concept in others.data["concepts"]}
         for case in cases:
@@ -102,18 +102,18 @@ class Manifest(Record):
     @classmethod
     def _in_order(cls, images: ImageRecords, others: ValidationInfo) -> ImageRecords:
         """Return the images sorted; raise a ValueError if one occurs twice or does not belong to the run."""
-        if not {"arms", "cases"} <= others.data.keys():  # they have a mistake of their own
+        if not {"arms", "cases"} <= others.data.keys():  # they have a separate mistake
             return images
         coming = _cells(others.data["cases"], others.data["arms"])
         if all(image.cell in coming for image in images):
             return images
-        order = {cell: place for place, cell in enumerate(_cells(others.data["cases"], others.data["arms"]))}
+        order = {cell: position for position, cell in enumerate(_cells(others.data["cases"], others.data["arms"]))}
         seen: set[Cell] = set()
         for image in images:
             if image.cell not in order:
                 raise ValueError(f"{image.path} belongs to no case x arm x seed of this run")
             if image.cell in seen:
-                raise ValueError(f"{image.path}: its case, arm and seed stand there twice")
+                raise ValueError(f"{image.path}: its case, arm and seed occur twice")
             seen.add(image.cell)
         return ImageRecords(sorted(images, key=lambda image: order[image.cell]))
 
@@ -123,12 +123,12 @@ class Manifest(Record):
 
     def missing(self) -> tuple[Cell, ...]:
         """Return the cells that have no image yet."""
-        there = (image.cell for image in self.images)
-        next_one = next(there, None)
+        present = (image.cell for image in self.images)
+        next_one = next(present, None)
         missing = []
         for cell in self.expected():
             if cell == next_one:
-                next_one = next(there, None)
+                next_one = next(present, None)
             else:
                 missing.append(cell)
         return tuple(missing)
@@ -171,11 +171,11 @@ class Manifest(Record):
                     whole["images"] = ImageRecords(map(ImageRecord.model_validate, items(path, "images")))
                 return cls.model_validate(whole)
             except (BROKEN, ValidationError, LookupError, TypeError):
-                # read as a whole, the file says where its mistake is
+                # reading the whole file reports where its mistake is
                 text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise UserError(
-                f"{run}: no {FILE_NAME} there; make the run with `evalkit generate EXPERIMENT.toml --run {run}` "
+                f"{run}: contains no {FILE_NAME}; make the run with `evalkit generate EXPERIMENT.toml --run {run}` "
                 f"or `evalkit import FOLDER --run {run}`"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
@@ -204,11 +204,11 @@ def _cells(cases: Iterable[Case], arms: Sequence[Arm]) -> Iterator[Cell]:
 
 
 class ImageIndex:
-    """Where the image of each cell stands among the images of a complete manifest."""
+    """Position of the image of each cell among the images of a complete manifest."""
 
     def __init__(self, manifest: Manifest) -> None:
         """Count images case by case."""
-        self._arms = {arm.label: place for place, arm in enumerate(manifest.arms)}
+        self._arms = {arm.label: index for index, arm in enumerate(manifest.arms)}
         self._cases: dict[str, tuple[int, tuple[int, ...]]] = {}
         first = 0
         for case in manifest.cases:
@@ -216,7 +216,7 @@ class ImageIndex:
             first += len(self._arms) * len(case.seeds)
 
     def find(self, cell: Cell) -> int | None:
-        """Return the place of a cell's image; None where the manifest has no such cell."""
+        """Return the position of a cell's image; None if the manifest has no such cell."""
         case, arm, seed = cell
         first, seeds = self._cases.get(case, (0, ()))
         if arm not in self._arms or seed not in seeds:

@@ -57,7 +57,7 @@ class RunScore:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
-            raise ValueError(f"{self.metric} of {self.case}/{self.arm}/{self.seed}: {self.value} is no score")
+            raise ValueError(f"{self.metric} of {self.case}/{self.arm}/{self.seed}: {self.value} is not a finite score")
 
 
 def write_scores(run: Path, rows: Iterable[RunScore]) -> Path:
@@ -93,9 +93,9 @@ class ParquetRows(Generic[Row]):
         names = [field.name for field in fields(kind)]
         with _opened(path) as file:
             self._count: int = file.metadata.num_rows
-            found = file.schema_arrow.names
-        if found != names:
-            raise UserError(f"{path}: has the columns {found}, not {names}; score the run again")
+            columns = file.schema_arrow.names
+        if columns != names:
+            raise UserError(f"{path}: has the columns {columns}, not {names}; score the run again")
 
     def __len__(self) -> int:
         """Return how many rows there are."""
@@ -116,11 +116,11 @@ class ParquetRows(Generic[Row]):
 
     def distinct(self, column: str) -> list[str]:
         """Return the different values of a column in the order they first appear."""
-        found: dict[str, None] = {}
+        values: dict[str, None] = {}
         with _opened(self.path) as file:
             for batch in file.iter_batches(batch_size=GROUP, columns=[column]):
-                found.update(dict.fromkeys(batch.column(0).unique().to_pylist()))
-        return list(found)
+                values.update(dict.fromkeys(batch.column(0).unique().to_pylist()))
+        return list(values)
 
     def read_through(self) -> None:
         """Read every page; raise a UserError if one is damaged."""
@@ -139,7 +139,7 @@ def _opened(path: Path) -> "Iterator[ParquetFile]":
         with pq.ParquetFile(path) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: is no score file: {error}") from error
+        raise UserError(f"{path}: is not a score file: {error}") from error
 
 
 def stored_scores(run: Path) -> ParquetRows[RunScore]:
@@ -150,7 +150,7 @@ def stored_scores(run: Path) -> ParquetRows[RunScore]:
     """
     path = run / FILE_NAME
     if not path.exists():
-        raise UserError(f"{run}: no {FILE_NAME} there; make it with `evalkit score {run}`")
+        raise UserError(f"{run}: contains no {FILE_NAME}; make it with `evalkit score {run}`")
     return ParquetRows(path, RunScore)
 
 

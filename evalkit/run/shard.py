@@ -20,10 +20,10 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> "Shard":
         """Return the shard that `text` names, such as 2/3; raise a UserError if it names none."""
-        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-        if not found or not 1 <= int(found[1]) <= int(found[2]):
-            raise UserError(f"--shard {text}: give I/N with 1 <= I <= N, such as 2/3 for the second of three")
-        return cls(int(found[1]), int(found[2]))
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise UserError(f"--shard {text}: is not a part; give I/N with 1 <= I <= N, such as 2/3")
+        return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
         return f"{self.number}-of-{self.count}"

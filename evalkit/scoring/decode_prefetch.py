@@ -7,7 +7,7 @@ from functools import partial
 from threading import Condition
 from typing import Generic, TypeVar
 
-# Bytes of finished work that may wait to be taken: 32 prepared pictures are 5 MB, one of 12,000 x 12,000 pixels is 432 MB.
+# Bytes of finished work that may wait to be taken: 32 prepared images are 5 MB, one of 12,000 x 12,000 pixels is 432 MB.
 BUDGET = 512 * 1024 * 1024
 Item = TypeVar("Item")
 Made = TypeVar("Made")

@@ -29,7 +29,7 @@ def rows(task: MetricTask) -> Iterator[RunScore]:
     compare = COMPARISONS[task.card.needs]
     for case, images in task.manifest.by_case():
         distinct = list({image.sha256: image for image in images}.values())
-        # pairs of images have scores of their own in the store, and images by themselves none
+        # the store has separate scores for pairs of images, and none for single images
         own = {} if task.card.needs in (*PAIRS, *WITH_TEXTS) else task.features(distinct)
         yield from compare(task, case, images, own)
 
@@ -62,13 +62,13 @@ def _with_references(
     convention = task.card.convention
     for concept, every in referenced(task.manifest, case):
         shown = convention.references(every)
-        found = task.features(list({picture.sha256: picture for picture in shown}.values()))
-        lost = [picture for picture in shown if picture.sha256 not in found]
+        features = task.features(list({picture.sha256: picture for picture in shown}.values()))
+        lost = [picture for picture in shown if picture.sha256 not in features]
         if lost:
             reason = f"{case.id}: {task.card.name} of {concept} was not scored, for {lost[0].path} has no features"
             task.problems.append(ScoringProblem(concept, lost[0].sha256, task.card.model, reason))
             continue
-        vectors = [found[picture.sha256] for picture in shown]
+        vectors = [features[picture.sha256] for picture in shown]
         for image in images:
             if image.sha256 in own:
                 yield task.row(image, convention.score(mean_cosine(own[image.sha256], vectors)), concept=concept)
@@ -97,17 +97,17 @@ def _with_other_arms_pixels(
     """Yield scores of pairs that were compared while they were decoded; an infinite one is not a number and has no row."""
     pairs = list(arm_pairs(task.manifest, case, images))
     keys = [pair_key(left.sha256, right.sha256) for left, right in pairs]
-    found = task.store.get(task.encoder.recipe.key, keys)
+    scores = task.store.get(task.encoder.recipe.key, keys)
     for (left, right), key in zip(pairs, keys, strict=True):
-        if key not in found:
+        if key not in scores:
             task.miss_pair(left, right)
             continue
-        value = float(found[key][0])
+        value = float(scores[key][0])
         if math.isfinite(value):
             yield task.row(left, value, other_arm=right.arm)
         else:
             same = f"{case.id}, seed {left.seed}: {left.arm} and {right.arm}"
-            task.notes.append(f"{task.card.name}: {same} drew the same pixels, so it is infinite and has no row")
+            task.notes.append(f"{task.card.name}: {same} generated the same pixels, so it is infinite and has no row")
 
 
 def seed_pairs(manifest: Manifest, case: Case, images: Sequence[ImageRecord]) -> Iterator[tuple[ImageRecord, ImageRecord]]:
@@ -141,12 +141,12 @@ def _with_other_seeds_pixels(
     for cell in _cells(task.manifest, images):
         for image in cell:
             keys = [pair_key(image.sha256, other.sha256) for other in cell if other is not image]
-            found = task.store.get(task.encoder.recipe.key, keys)
+            scores = task.store.get(task.encoder.recipe.key, keys)
             for key, other in zip(keys, [other for other in cell if other is not image], strict=True):
-                if key not in found:
+                if key not in scores:
                     task.miss_pair(image, other)
-            if found:
-                yield task.row(image, float(np.mean([found[key][0] for key in keys if key in found])))
+            if scores:
+                yield task.row(image, float(np.mean([scores[key][0] for key in keys if key in scores])))
 
 
 def _all_seeds(task: MetricTask, case: Case, images: Sequence[ImageRecord], own: Mapping[str, Features]) -> Iterator[RunScore]:
@@ -168,13 +168,13 @@ PAIRS: Mapping[Needs, Pairs] = MappingProxyType(
 def pairs_wanted(
     manifest: Manifest, cards: Sequence[MetricCard], case: Case, images: Sequence[ImageRecord]
 ) -> dict[str, Mapping[str, Partners]]:
-    """Return, for each model that sees two images at once, which ones of a case its metrics want compared."""
+    """Return, for each model that sees two images at once, which ones of a case its metrics need compared."""
     pairs: dict[str, list[tuple[str, str]]] = {}
     for card in cards:
         if card.needs in PAIRS:
-            found = PAIRS[card.needs](manifest, case, images)
-            pairs.setdefault(card.model, []).extend((left.sha256, right.sha256) for left, right in found)
-    return {model: partners(found) for model, found in pairs.items()}
+            wanted = PAIRS[card.needs](manifest, case, images)
+            pairs.setdefault(card.model, []).extend((left.sha256, right.sha256) for left, right in wanted)
+    return {model: partners(wanted) for model, wanted in pairs.items()}
 
 
 def texts_wanted(manifest: Manifest, cards: Sequence[MetricCard], case: Case) -> dict[str, tuple[Texts, ...]]:

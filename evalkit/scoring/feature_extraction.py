@@ -31,7 +31,7 @@ Queue = BatchQueue | PairQueue | JointQueue
 
 
 def file_loader(path: Path, sha256: str) -> Callable[[], Pixels]:
-    """Return what reads a picture whose bytes must have this hash."""
+    """Return what reads an image whose bytes must have this hash."""
 
     def load() -> Pixels:
         data = read_bytes(path)
@@ -51,11 +51,11 @@ def extract(
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> ExtractionCounts:
-    """Put the features of all items into the store, those that are not there yet, and tell what it took.
+    """Put the features of all items into the store, those that are not there yet, and return what it took.
 
-    A picture is read, decoded and shrunk in a thread, once for all models that lack it; at most a few batches are in memory,
-    and of large pictures, if a model sees their full size, fewer.
-    A picture that can't be read is a separate problem and stops nothing. `progress` is told how many items are finished.
+    An image is read, decoded and shrunk in a thread, once for all models that lack it; at most a few batches are in memory,
+    and of large images, if a model sees their full size, fewer.
+    An image that can't be read is a separate problem and stops nothing. `progress` receives how many items are finished.
     Items are taken as they are needed; keep partners close to each other, for they wait for each other in memory.
     """
     if batch_size < 1:
@@ -75,7 +75,7 @@ def extract(
 
 
 def compares(model: Model) -> bool:
-    """Tell whether a model sees two pictures at once."""
+    """Return whether a model sees two images at once."""
     return hasattr(model, "compare")
 
 
@@ -104,28 +104,28 @@ def unfinished(
     tally: ExtractionCounts,
     progress: Progress,
 ) -> Iterator[FeatureRequest]:
-    """Yield each different picture that lacks features, with the models that lack them; count the others as found.
+    """Yield each different image that lacks features, with the models that lack them; count the others as found.
 
-    A picture may come again with other partners: the store decides whether it lacks scores with them.
+    An image may come again with other partners: the store decides whether it lacks scores with them.
     """
-    # the pictures that came before, by the models that were asked of them: there are one or two such sets of models
+    # the images that came before, by the models requested for them: there are one or two such sets of models
     seen: dict[tuple[str, ...], set[bytes]] = {}
     coming = iter(items)
     while part := list(islice(coming, STRIDE)):
-        there = {
+        stored = {
             name: store.get(model.recipe.key, [item.key for item in part if name in item.models])
             for name, model in encoders.items()
             if not (compares(model) or judges(model))
         }
         for item in part:
             key = bytes.fromhex(item.key)
-            before = {name for models, keys in seen.items() if key in keys for name in models if name in there}
+            before = {name for models, keys in seen.items() if key in keys for name in models if name in stored}
             fresh = [name for name in item.models if name not in before]
             seen.setdefault(item.models, set()).add(key)
             left = tuple(
                 name
                 for name in fresh
-                if (item.key not in there[name] if name in there else _lacks(item, name, encoders[name], store))
+                if (item.key not in stored[name] if name in stored else _lacks(item, name, encoders[name], store))
             )
             for name in fresh:
                 tally.found[name] += name not in left
@@ -144,7 +144,7 @@ def _lacks(item: FeatureRequest, name: str, model: Model, store: FeatureStore) -
 
 @dataclass(frozen=True)
 class _PreparedImage:
-    """One decoded picture as the input of every model that lacks it."""
+    """One decoded image as the input of every model that lacks it."""
 
     inputs: "Mapping[str, Tensor]"
     refused: Mapping[str, str]
@@ -169,7 +169,7 @@ def _prepare(item: FeatureRequest, encoders: Mapping[str, Model]) -> _PreparedIm
 
 
 def _weight(prepared: _PreparedImage) -> int:
-    """Return the bytes of a prepared picture."""
+    """Return the bytes of a prepared image."""
     return sum(tensor.nbytes for tensor in prepared.inputs.values())
 
 
@@ -179,7 +179,7 @@ def _take(
     lines: Mapping[str, Queue],
     tally: ExtractionCounts,
 ) -> None:
-    """Hand a prepared picture to its models, or note why it can't be read."""
+    """Hand a prepared image to its models, or note why it can't be read."""
     try:
         prepared = result.result()
     except UserError as error:

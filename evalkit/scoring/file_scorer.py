@@ -1,4 +1,4 @@
-"""Score images from any location: a folder, a pattern or single files in, one row per picture and metric out."""
+"""Score images from any location: a folder, a pattern or single files in, one row per image and metric out."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from glob import glob
@@ -23,7 +23,7 @@ SUFFIXES = (
     ".tif", ".tiff", ".gif", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".qoi",
     ".heic", ".heif", ".jxl", ".svg", ".avifs",
 )  # fmt: skip
-# What a metric compares an image with, in the words of whoever asks for it without a run.
+# What a metric compares an image with, as named in errors about scoring without a run.
 LACKING = {
     "prompt": "prompts",
     "text_image": "prompts",
@@ -34,14 +34,14 @@ LACKING = {
 
 
 def find_images(places: Sequence[str]) -> list[Path]:
-    """Return the picture files that folders, patterns and paths name, in the order of their names, each once.
+    """Return the image files that folders, patterns and paths name, in the order of their names, each once.
 
     Raises:
-        UserError: a place is nowhere, or holds no picture.
+        UserError: a place is nowhere, or holds no image.
     """
-    found: dict[Path, None] = {}
-    for place in places:
-        path = Path(place)
+    images: dict[Path, None] = {}
+    for pattern in places:
+        path = Path(pattern)
         if path.is_dir():
             files = [
                 file
@@ -50,17 +50,17 @@ def find_images(places: Sequence[str]) -> list[Path]:
             ]
             if not files:
                 raise UserError(
-                    f"{path}: no manifest.json there, so it is no run, and no picture either ({', '.join(SUFFIXES)}); "
-                    f"make a run with `evalkit generate EXPERIMENT.toml --run {path}`, or give a folder of pictures"
+                    f"{path}: contains neither manifest.json nor an image ({', '.join(SUFFIXES)}); "
+                    f"make a run with `evalkit generate EXPERIMENT.toml --run {path}`, or give a folder of images"
                 )
         elif path.is_file():
             files = [path]
         else:
-            files = [Path(name) for name in glob(place, recursive=True) if Path(name).is_file()]
+            files = [Path(name) for name in glob(pattern, recursive=True) if Path(name).is_file()]
             if not files:
-                raise UserError(f"{place}: no such file or folder, and no file matches it; give RUN, FOLDER or 'PATTERN'")
-        found.update(dict.fromkeys(sorted(files)))
-    return list(found)
+                raise UserError(f"{pattern}: no such file or folder, and no file matches it; give RUN, FOLDER or 'PATTERN'")
+        images.update(dict.fromkeys(sorted(files)))
+    return list(images)
 
 
 def score_files(
@@ -73,12 +73,12 @@ def score_files(
     out: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ScoringResult[ImageScore]:
-    """Score picture files with metrics that need nothing but an image.
+    """Score image files with metrics that need nothing but an image.
 
     The rows are written to `out`, whole or not at all, and read from there as they are asked for; without it, they are kept.
 
-    What was computed once is kept in the user's cache folder by the picture's bytes and the recipe. A file that can't be read
-    costs its own rows and nothing else. `progress` is told how many pictures are finished, of how many.
+    What was computed once is kept in the user's cache folder by the image's bytes and the recipe. A file that can't be read
+    costs its own rows and nothing else. `progress` receives how many images are finished, of how many.
 
     Raises:
         UserError: a metric compares images with what only a run has.
@@ -155,7 +155,7 @@ def _rows(
 
 
 def needs_run(card: MetricCard) -> str | None:
-    """Return why a metric can't score pictures that belong to no run, or None if it can."""
+    """Return why a metric can't score images that belong to no run, or None if it can."""
     if card.needs == "image":
         return None
     what = LACKING.get(card.needs, "other images of its run")
@@ -173,5 +173,5 @@ def file_item(path: Path, models: tuple[str, ...], problems: list[ScoringProblem
 
 
 def _visible(path: Path) -> bool:
-    """Tell whether no part of a path is hidden."""
+    """Return whether no part of a path is hidden."""
     return not any(part.startswith(".") for part in path.parts)

@@ -50,11 +50,11 @@ def prompt_per_image(prompts: str | Sequence[str] | None, count: int) -> list[st
         if not isinstance(text, str):
             raise UserError(f"prompts[{index}]: is of type {type(text).__name__}; give a text")
         if not text.strip():
-            raise UserError(f"prompts[{index}]: is empty")
+            raise UserError(f"prompts[{index}]: is empty; give a prompt for every image")
     return texts
 
 
-def flat_images(images: Any, where: str) -> list[Any]:  # noqa: ANN401 -- whatever a caller gave
+def flat_images(images: Any, where: str) -> list[Any]:  # noqa: ANN401 -- any input of a caller
     """Return images one by one: batches of arrays or tensors are taken apart, dictionaries give their "image".
 
     Raises:

@@ -11,7 +11,7 @@ from evalkit.scoring.pixel_pairs import Partners
 
 @dataclass(frozen=True, slots=True)
 class FeatureRequest:
-    """A picture to read: its sha256, how messages call it, and the models that should see it.
+    """An image to read: its sha256, how messages call it, and the models that should see it.
 
     `partners` lists for each model that sees two pictures at once which others it should compare this one with,
     `texts` for each model that sees a picture together with texts which texts these are.
@@ -27,7 +27,7 @@ class FeatureRequest:
 
 @dataclass(frozen=True)
 class ScoringProblem:
-    """A picture without some of its scores, and why. `model` is empty if it concerns all of them."""
+    """An image without some of its scores, and why. `model` is empty if it concerns all of them."""
 
     name: str
     key: str
@@ -37,7 +37,7 @@ class ScoringProblem:
 
 @dataclass
 class ExtractionCounts:
-    """What it took: decoded pictures, forward passes and features found per model; problems; what was done to pictures."""
+    """What it took: decoded images, forward passes and features found per model; problems; what was done to images."""
 
     decodes: int = 0
     forwards: dict[str, int] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class ExtractionCounts:
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def told(self) -> list[str]:
-        """Return what was done to pictures, a line for each kind; of many, the first is named."""
+        """Return what was done to images, a line for each kind; of many, the first is named."""
         names: dict[str, list[str]] = {}
         for name in sorted(self.notes):
             for note in self.notes[name]:

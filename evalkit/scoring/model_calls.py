@@ -80,5 +80,5 @@ def _in_one_line(name: str, call: Callable[[], Result]) -> Result:
     except UserError:
         raise
     except Exception as error:
-        # whatever a net, or a metric that a user wrote, runs into
+        # any exception of a net, or of a metric that a user wrote
         raise UserError(f"{name} fails: {type(error).__name__}: {first_line(error)}") from error

@@ -24,7 +24,7 @@ LARGEST_AREA = 2**25
 
 
 class BatchQueue:
-    """Pictures waiting for one model, by size; a full batch goes through at once."""
+    """Images waiting for one model, by size; a full batch goes through at once."""
 
     def __init__(self, name: str, encoder: Encoder, store: FeatureStore, batch_size: int, tally: ExtractionCounts) -> None:
         self.name, self.encoder, self.store, self.tally = name, encoder, store, tally
@@ -33,7 +33,7 @@ class BatchQueue:
         self.waiting: dict[tuple[int, ...], list[tuple[FeatureRequest, Tensor]]] = {}
 
     def add(self, item: FeatureRequest, tensor: "Tensor") -> None:
-        """Put a picture in line, and compute the batch that it fills."""
+        """Put an image in line, and compute the batch that it fills."""
         shape = tuple(tensor.shape)
         line = self.waiting.setdefault(shape, [])
         line.append((item, tensor))
@@ -43,7 +43,7 @@ class BatchQueue:
             self._compute(max(self.waiting, key=lambda size: len(self.waiting[size])))
 
     def lose(self, item: FeatureRequest) -> None:
-        """Do without a picture: no other waits for it."""
+        """Do without an image: no other waits for it."""
 
     def finish(self) -> None:
         """Compute what is still in line."""
@@ -81,14 +81,14 @@ class BatchQueue:
 
 
 class PairQueue:
-    """Pictures of one model that compares two at a time."""
+    """Images of one model that compares two at a time."""
 
     def __init__(self, name: str, encoder: PairEncoder, store: FeatureStore, tally: ExtractionCounts) -> None:
         self.name, self.tally = name, tally
         self.pairing = PairMatcher(name, encoder, store)
 
     def add(self, item: FeatureRequest, tensor: "Tensor") -> None:
-        """Compare a picture with those of its partners that are there."""
+        """Compare an image with those of its partners that are there."""
         count, unequal, failures = self.pairing.add(item.key, tensor, item.partners.get(self.name, NO_PARTNERS))
         self.tally.forwards[self.name] += count
         self.tally.problems.extend(

@@ -1,4 +1,4 @@
-"""Pictures that are compared pixel by pixel: each waits, decoded, until all its partners have come by."""
+"""Images that are compared pixel by pixel: each waits, decoded, until all its partners have come by."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,34 +14,34 @@ from evalkit.scoring.model_calls import build_net, compare
 if TYPE_CHECKING:
     from torch import Tensor
 
-# sha256 of the pictures that one is compared with; a picture whose bytes two arms share is its own partner
+# sha256 of the images that one is compared with; an image whose bytes two arms share is its own partner
 Partners = frozenset[str]
 NO_PARTNERS: Partners = frozenset()
 
 
 def pair_key(left: str, right: str) -> str:
-    """Return what names the score of two pictures in a store, in whatever order they are given."""
+    """Return what names the score of two images in a store, in whatever order they are given."""
     return "~".join(sorted((left, right)))
 
 
 def partners(pairs: Iterable[tuple[str, str]]) -> Mapping[str, Partners]:
-    """Return for every picture of some pairs those it is compared with."""
-    found: dict[str, set[str]] = {}
+    """Return for every image of some pairs those it is compared with."""
+    by_key: dict[str, set[str]] = {}
     for left, right in pairs:
-        found.setdefault(left, set()).add(right)
-        found.setdefault(right, set()).add(left)
-    return {key: frozenset(others) for key, others in found.items()}
+        by_key.setdefault(left, set()).add(right)
+        by_key.setdefault(right, set()).add(left)
+    return {key: frozenset(others) for key, others in by_key.items()}
 
 
 def lacking(store: FeatureStore, recipe: str, key: str, others: Iterable[str]) -> set[str]:
-    """Return the pictures whose score with this one is not in the store."""
+    """Return the images whose score with this one is not in the store."""
     keys = {other: pair_key(key, other) for other in others}
-    there = store.get(recipe, list(keys.values()))
-    return {other for other, pair in keys.items() if pair not in there}
+    stored = store.get(recipe, list(keys.values()))
+    return {other for other, pair in keys.items() if pair not in stored}
 
 
 class PairMatcher:
-    """Decoded pictures that wait for partners of one model; a picture goes as soon as it was compared with all of them."""
+    """Decoded images that wait for partners of one model; an image goes as soon as it was compared with all of them."""
 
     def __init__(self, name: str, encoder: PairEncoder, store: FeatureStore) -> None:
         """Start with no image waiting; `name` is the model's in messages."""

@@ -17,7 +17,7 @@ from evalkit.scoring.joint_keys import Texts
 from evalkit.scoring.metric_models import load_models
 from evalkit.scoring.pixel_pairs import Partners
 
-# Features by recipe and picture, and what they took.
+# Features by recipe and image, and their cost.
 Harvest = tuple[Mapping[str, Mapping[str, Features]], ExtractionCounts]
 
 
@@ -102,7 +102,7 @@ def extract_with_ray(
     address: str,
     progress: Callable[[int], None],
 ) -> ExtractionCounts:
-    """Put the features of all groups of items into the store, those that are not there yet, and tell what it took.
+    """Put the features of all groups of items into the store, those that are not there yet, and return what it took.
 
     Each group is a piece of work. The run must be readable under the same path everywhere.
     """

@@ -18,7 +18,7 @@ class ScoringResult(Generic[Row]):
 
     path: Path | None
     found: "Sequence[Row] | ParquetRows[Row]" = ()
-    # models without weights, each with how to get them; and the metrics that were not run for want of them
+    # models without weights, each with how to get them; and the metrics that did not run without them
     missing: dict[str, str] = field(default_factory=dict)
     not_run: tuple[str, ...] = ()
     problems: list[ScoringProblem] = field(default_factory=list)

@@ -38,7 +38,7 @@ from evalkit.weights.lookup import FILE_NAME as WEIGHTS_FILE
 from evalkit.weights.lookup import read_table
 
 Progress = Callable[[int, int], None]
-# The rows of a run that was scored before; none where it was not.
+# The rows of a run that was scored before; none if it was not.
 Earlier = ParquetRows[RunScore] | tuple[RunScore, ...]
 
 
@@ -60,7 +60,7 @@ def score_run(
     Without `in_memory`, the rows stay in the file, and what returns reads them as they are asked for.
 
     `preset` names the convention. Scores of metrics that are not asked for stay as they are. `progress` is told how many
-    pictures are finished, of how many.
+    images are finished, of how many.
 
     With `shard`, only its cases are scored, into a separate file, and the run's score file holds what is finished so far;
     without it, what shards left is gathered first. With `ray`, the workers of that cluster compute
@@ -108,8 +108,8 @@ def score_run(
             complete: Iterator[RunScore] = check_complete(
                 lambda: [(task.card.model, task.lost) for task in tasks], problems, last=last
             )
-            kept = _kept(earlier, manifest, tasks, notes)
-            write_rows(path, RunScore, chain(kept, *map(compared, tasks), complete))
+            earlier_rows = _kept(earlier, manifest, tasks, notes)
+            write_rows(path, RunScore, chain(earlier_rows, *map(compared, tasks), complete))
             result.tally = tally
             result.problems.extend([*tally.problems, *(problem for task in tasks for problem in task.problems), *problems])
             result.notes.extend([*notes, *(note for task in tasks for note in task.notes)])
@@ -117,8 +117,8 @@ def score_run(
         with_renewed_cache(store, extract_and_write)
         result.notes.extend(store.notes)
     if shard:
-        found = merge_shards(run, whole)
-        result.notes.append(f"{found} of {plural(shard.count, 'part')} scored; {run / FILE_NAME} holds what they found")
+        merged = merge_shards(run, whole)
+        result.notes.append(f"{merged} of {plural(shard.count, 'part')} scored; {run / FILE_NAME} holds what they found")
     for file in left:
         file.unlink(missing_ok=True)
     result.notes.extend(result.tally.told())
@@ -136,7 +136,7 @@ def default_metrics(manifest: Manifest) -> list[MetricCard]:
 
 
 def _serving(manifest: Manifest, cards: Sequence[MetricCard]) -> list[MetricCard]:
-    """Return the cards; raise a UserError where the run lacks what one of them needs."""
+    """Return the cards; raise a UserError if the run lacks what one of them needs."""
     for card in cards:
         reason = _why_not(manifest, card)
         if reason is not None:
@@ -151,7 +151,7 @@ def _why_not(manifest: Manifest, card: MetricCard) -> str | None:
     if card.needs in ("prompt", "text_image") and not any(case.plain_prompt.strip() for case in manifest.cases):
         return "no case of this run has a prompt"
     if card.needs in ("other_arm", "other_arm_pixels") and len(manifest.arms) < 2:
-        return "this run has one arm, so there is none to compare it with"
+        return "this run has one arm, so there is no other to compare it with"
     if card.needs in ("other_seeds", "other_seeds_pixels", "all_seeds") and all(len(case.seeds) < 2 for case in manifest.cases):
         return "no case of this run has two seeds"
     return None
@@ -179,7 +179,7 @@ def _earlier(path: Path, notes: list[str]) -> Earlier:
         # it must not happen half way that a damaged page is found
         rows.read_through()
     except UserError as error:
-        notes.append(f"made anew: {error}")
+        notes.append(f"rebuilt: {error}")
         return ()
     return rows
 
@@ -197,8 +197,8 @@ def _remember(earlier: Earlier, cards: Sequence[MetricCard], encoders: Mapping[s
     while group := list(islice(known, GROUP)):
         for signature, recipe in recipes.items():
             values = {row.image_sha256: np.array([row.value], dtype=np.float32) for row in group if row.signature == signature}
-            there = store.get(recipe, list(values))
-            store.put(recipe, {key: value for key, value in values.items() if key not in there})
+            stored = store.get(recipe, list(values))
+            store.put(recipe, {key: value for key, value in values.items() if key not in stored})
 
 
 def _kept(earlier: Earlier, manifest: Manifest, tasks: Sequence[MetricTask], notes: list[str]) -> Iterator[RunScore]:
@@ -208,8 +208,8 @@ def _kept(earlier: Earlier, manifest: Manifest, tasks: Sequence[MetricTask], not
     replaced = set()
     for row in earlier:
         if row.metric not in signatures:
-            place = places.find((row.case, row.arm, row.seed))
-            if place is not None and manifest.images[place].sha256 == row.image_sha256:
+            index = places.find((row.case, row.arm, row.seed))
+            if index is not None and manifest.images[index].sha256 == row.image_sha256:
                 yield row
         elif row.signature != signatures[row.metric]:
             replaced.add(row.metric)

@@ -63,7 +63,7 @@ def score_sets(
     """Return how far each set of images is from the others, in the order of metrics and sets.
 
     Features of images are kept in `store`. An image that can't be read is left out of its set and named; a set that is
-    smaller than a metric needs is compared all the same, with a note. `progress` is told how many images are finished.
+    smaller than a metric needs is compared all the same, with a note. `progress` receives how many images are finished.
 
     Raises:
         UserError: a set has fewer than two images, a metric is unknown, or the extra `sets` is not installed.
@@ -74,7 +74,7 @@ def score_sets(
         raise UserError(f"metrics of sets need {' and '.join(absent)}; run: {install_command('sets')}")
     encoders, missing = load_models(chosen, weights or {}, device)
     result: ScoringResult[SetScore] = ScoringResult(
-        None, (), missing, tuple(each.name for each in chosen if each.model in missing)
+        None, (), missing, tuple(set_metric.name for set_metric in chosen if set_metric.model in missing)
     )
     groups = {name: _items(paths, tuple(encoders), result.problems) for name, paths in sets.items()}
     against = _items(others, tuple(encoders), result.problems)
@@ -104,7 +104,7 @@ def score_sets(
             if min(len(own), len(theirs)) < metric.least:
                 result.notes.append(
                     f"{metric.name} of {name}: {plural(len(own), 'image')} against {len(theirs)}, which is few; "
-                    f"with fewer than {metric.least:,} on either side it says little"
+                    f"with fewer than {metric.least:,} on either side it is unreliable"
                 )
             with exact():
                 value = metric.distance(own, theirs)
@@ -120,6 +120,6 @@ def _items(paths: Sequence[Path], models: tuple[str, ...], problems: list[Scorin
 
 def _features(store: FeatureStore, recipe: str, items: Sequence[FeatureRequest]) -> "Features":
     """Return the features of the items that have some, n x d; an image that is there twice counts twice."""
-    found = store.get(recipe, [item.key for item in items])
-    rows = [found[item.key] for item in items if item.key in found]
+    features = store.get(recipe, [item.key for item in items])
+    rows = [features[item.key] for item in items if item.key in features]
     return np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)

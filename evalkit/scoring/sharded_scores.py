@@ -45,12 +45,12 @@ def score_parts(run: Path) -> list[Path]:
 
 
 def check_sharing(run: Path, shard: Shard) -> None:
-    """Raise a UserError where the run is shared out in another number of parts."""
+    """Raise a UserError if the run is shared out in another number of parts."""
     for path in score_parts(run):
-        found = PART.fullmatch(path.name)
-        if found and int(found[2]) != shard.count:
+        match = PART.fullmatch(path.name)
+        if match and int(match[2]) != shard.count:
             raise UserError(
-                f"{path}: is one of {found[2]} parts, not of {shard.count}; gather those first with `evalkit score {run}`"
+                f"{path}: is one of {match[2]} parts, not of {shard.count}; gather those first with `evalkit score {run}`"
             )
 
 
@@ -68,7 +68,7 @@ def merge_shards(run: Path, manifest: Manifest) -> int:
 
 
 def _state(run: Path) -> list[tuple[Path, int, int]]:
-    """Return the parts as they stand now."""
+    """Return the parts in their present state."""
     return [(path, path.stat().st_mtime_ns, path.stat().st_ino) for path in score_parts(run)]
 
 
@@ -76,9 +76,10 @@ def _all_rows(run: Path, manifest: Manifest, paths: Sequence[Path]) -> Iterator[
     """Yield the rows of the run's score file of metrics that no part has and those of other tools, then those of the parts."""
     parts = [ParquetRows(path, RunScore) for path in paths]
     metrics = {
-        name: place for place, name in enumerate(dict.fromkeys(name for part in parts for name in part.distinct("metric")))
+        name: position
+        for position, name in enumerate(dict.fromkeys(name for part in parts for name in part.distinct("metric")))
     }
-    cases = {case.id: place for place, case in enumerate(manifest.cases)}
+    cases = {case.id: position for position, case in enumerate(manifest.cases)}
     if (run / FILE_NAME).exists():
         yield from (row for row in stored_scores(run) if row.metric not in metrics or row.signature.startswith(EXTERNAL_MARK))
     yield from merge(*parts, key=lambda row: (metrics[row.metric], cases[row.case]))

@@ -12,7 +12,7 @@ from evalkit.run.score_table import ImageScore, RunScore
 class MetricMean:
     """A metric's mean over the images of an arm, or of two arms that it compares; `error` is None for a single image.
 
-    `arm` is empty for pictures that belong to no run. Of images with scores against several concepts, `least` tells whether the
+    `arm` is empty for images that belong to no run. Of images with scores against several concepts, `least` tells whether the
     least of these counts for an image, or their mean: a merge that keeps one concept and loses another has a fair mean.
     """
 
@@ -47,7 +47,7 @@ def summarise(rows: Iterable[RunScore | ImageScore]) -> list[MetricMean]:
     """Return the mean and its standard error over images per metric, recipe and arm, in the order they first appear.
 
     An image's scores against several concepts are averaged first, so that it counts once; the least of them follow. Rows of one
-    metric and case (or one metric and picture, without a run) stand together, as they are written; no more than those are held.
+    metric and case (or one metric and image, without a run) are adjacent, as they are written; no more than those are held.
     """
     groups: dict[tuple[str, bool, str, str], _RunningMean] = {}
     for (metric, signature, _), part in groupby(rows, key=_together):
@@ -67,7 +67,7 @@ def summarise(rows: Iterable[RunScore | ImageScore]) -> list[MetricMean]:
 
 
 def _together(row: RunScore | ImageScore) -> tuple[str, str, str]:
-    """Return what rows that stand together have in common."""
+    """Return what adjacent rows have in common."""
     return row.metric, row.signature, row.image if isinstance(row, ImageScore) else row.case
 
 

@@ -21,7 +21,7 @@ def kid(images: Features, others: Features) -> float:
     import torch
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
-    found = kid_features_to_metric(
+    result = kid_features_to_metric(
         torch.from_numpy(images),
         torch.from_numpy(others),
         kid_subsets=SUBSETS,
@@ -29,4 +29,4 @@ def kid(images: Features, others: Features) -> float:
         rng_seed=SEED,
         verbose=False,
     )
-    return float(found[KEY_METRIC_KID_MEAN])
+    return float(result[KEY_METRIC_KID_MEAN])

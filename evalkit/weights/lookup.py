@@ -22,7 +22,7 @@ class Source:
 
     # the key in a weights table, and the file or folder below $EVALKIT_WEIGHTS
     name: str
-    # a repository on the Hugging Face hub, and its files in the order the loader wants them; one kept elsewhere by its address,
+    # a repository on the Hugging Face hub, and its files in the order the loader needs them; one kept elsewhere by its address,
     # whose name ends in the first digits of its sha256
     hub: str
     files: tuple[str, ...]
@@ -46,7 +46,7 @@ class Weights:
     # of the file's bytes; for several files, of their hashes one after another
     sha256: str
     origin: str
-    # set where the folder also describes the architecture
+    # set if the folder also describes the architecture
     folder: Path | None = None
 
     @property
@@ -68,9 +68,9 @@ def find(source: Source, given: Mapping[str, Path], *, download: bool = True) ->
     """
     if source.name in given:
         return _at(source, given[source.name], f"given as {source.name}")
-    place = _below_variable(source)
-    if place is not None:
-        return _at(source, place, f"${VARIABLE}")
+    path = _below_variable(source)
+    if path is not None:
+        return _at(source, path, f"${VARIABLE}")
     return _from_hub(source, download=download)
 
 
@@ -98,7 +98,7 @@ def read_table(path: Path) -> dict[str, Path]:
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror or error}; give NAME=PATH or a TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is no TOML: {error}") from error
+        raise UserError(f"{path}: is not valid TOML: {error}") from error
     if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
         raise UserError(f'{path}: needs a table [weights] with lines such as clip = "folder/clip"')
     return {name: path.parent / value for name, value in table.items()}
@@ -119,19 +119,19 @@ def _at(source: Source, path: Path, origin: str) -> Weights:
             raise UserError(f"{path}: {source.name} needs a folder with {' and '.join(source.file_names)}, not one file")
         return _hashed((path,), origin)
     if not path.is_dir():
-        raise UserError(f"{path}: no weights of {source.name} there; give a file or a folder")
+        raise UserError(f"{path}: contains no weights of {source.name}; give a file or a folder")
     if len(source.files) > 1:
         files = tuple(path / name for name in source.file_names)
         for file in files:
             if not file.is_file():
-                raise UserError(f"{path}: {file.name} is not there; {source.name} needs {' and '.join(source.file_names)}")
+                raise UserError(f"{path}: {file.name} is missing; {source.name} needs {' and '.join(source.file_names)}")
         return _hashed(files, origin)
-    found = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "none"
-        raise UserError(f"{path}: needs exactly one weight file ({', '.join(SUFFIXES)}), it holds: {names}")
+    weight_files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+    if len(weight_files) != 1:
+        names = ", ".join(file.name for file in weight_files) or "none"
+        raise UserError(f"{path}: needs exactly one weight file ({', '.join(SUFFIXES)}); it contains: {names}")
     described = bool(source.config) and (path / source.config).is_file()
-    return _hashed((found[0],), origin, path if described else None)
+    return _hashed((weight_files[0],), origin, path if described else None)
 
 
 def _hashed(files: tuple[Path, ...], origin: str, folder: Path | None = None) -> Weights:
@@ -146,11 +146,11 @@ def _below_variable(source: Source) -> Path | None:
         return None
     root = Path(value)
     if not root.is_dir():
-        raise UserError(f"${VARIABLE}: {root} is no folder")
-    there = [path for path in (root / source.name, *(root / f"{source.name}{end}" for end in SUFFIXES)) if path.exists()]
-    if len(there) > 1:
-        raise UserError(f"{root}: {there[0].name} and {there[1].name} both stand for {source.name}; keep one")
-    return there[0] if there else None
+        raise UserError(f"${VARIABLE}: {root} is not a folder")
+    matches = [path for path in (root / source.name, *(root / f"{source.name}{end}" for end in SUFFIXES)) if path.exists()]
+    if len(matches) > 1:
+        raise UserError(f"{root}: {matches[0].name} and {matches[1].name} both match {source.name}; keep one")
+    return matches[0] if matches else None
 
 
 def _from_hub(source: Source, *, download: bool) -> Weights:

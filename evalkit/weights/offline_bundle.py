@@ -16,7 +16,7 @@ SUMS = "SHA256SUMS"
 THEIRS = frozenset({"blobs", "refs", ".locks", ".no_exist", "CACHEDIR.TAG"})
 UNFINISHED = (".incomplete", ".partial", ".part")
 LARGE_FILE = re.compile(r"[0-9a-f]{64}")
-# A package that reads experiments says here what one takes from the hub.
+# A package that reads experiments registers here what one fetches from the hub.
 NEEDS = "evalkit.hub_requirements"
 
 # gives a file or folder, or several files
@@ -27,7 +27,7 @@ def use_folder(folder: Path) -> None:
     """Let the hub's library and torch.hub keep their files in this folder, for as long as the process lives."""
     # libraries take it from the environment when they are imported
     os.environ |= variables(folder.resolve())
-    # what lies elsewhere on this machine is no part of the folder
+    # files elsewhere on this machine are not part of the folder
     os.environ.pop(VARIABLE, None)
     if "huggingface_hub" in sys.modules:
         from huggingface_hub import constants
@@ -65,9 +65,9 @@ def fetch(folder: Path, fetches: Mapping[str, Fetch]) -> Iterator[tuple[str, str
     """
     for name, get in fetches.items():
         try:
-            found = get()
-            for place in found if isinstance(found, tuple) else (found,):
-                _check(place)
+            fetched = get()
+            for path in fetched if isinstance(fetched, tuple) else (fetched,):
+                _check(path)
         except UserError as error:
             yield name, str(error)
         else:
@@ -84,13 +84,13 @@ def verify(folder: Path) -> Iterator[tuple[str, str]]:
         UserError: the folder has no readable list of hashes.
     """
     listed = _read_sums(folder / SUMS)
-    there = {file.relative_to(folder).as_posix(): file for file in _files(folder)}
+    present = {file.relative_to(folder).as_posix(): file for file in _files(folder)}
     for name, sha256 in listed.items():
-        if name not in there:
+        if name not in present:
             yield name, "gone"
         else:
-            yield name, "ok" if sha256_file(there[name]) == sha256 else "damaged: its sha256 differs"
-    for name in there.keys() - listed.keys():
+            yield name, "ok" if sha256_file(present[name]) == sha256 else "damaged: its sha256 differs"
+    for name in present.keys() - listed.keys():
         yield name, "unknown: not in " + SUMS
 
 
@@ -101,16 +101,16 @@ def _fetch(source: Source) -> Fetch:
     return get
 
 
-def _check(place: Path) -> None:
+def _check(path: Path) -> None:
     """Remove a large file whose sha256 differs from the hub's name for it, and raise a UserError."""
-    files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     for file in files:
         blob = file.resolve()
         if LARGE_FILE.fullmatch(blob.name) and sha256_file(blob) != blob.name:
             file.unlink()
             blob.unlink(missing_ok=True)
             raise UserError(
-                f"{file.name}: arrived damaged: its sha256 is not {blob.name[:12]}…, as the hub says; fetch it again"
+                f"{file.name}: arrived damaged: its sha256 is not {blob.name[:12]}…, which the hub states; fetch it again"
             )
 
 
@@ -131,6 +131,6 @@ def _read_sums(path: Path) -> dict[str, str]:
     for number, line in enumerate(lines, start=1):
         sha256, gap, name = line.partition("  ")
         if not (gap and LARGE_FILE.fullmatch(sha256)):
-            raise UserError(f"{path}: line {number} is none of `sha256  name`; fetch the weights again")
+            raise UserError(f"{path}: line {number} is not `sha256  name`; fetch the weights again")
         sums[name] = sha256
     return sums

@@ -43,7 +43,7 @@ class OutputStrength:
     """Norms of outputs in a layer at a step, over the norm of what the layer gives without LoRAs.
 
     `before` is that of the LoRAs' exact sum, `after` that of what the arm adds; `together` is ||sum_j y_j|| / sum_j ||y_j||,
-    1 where the LoRAs push the same way and 0 where they cancel.
+    1 if the LoRAs push the same way and 0 if they cancel.
     """
 
     arm: str
@@ -77,19 +77,19 @@ def output_overlaps(sampler: Sampler, arm: ArmSpec, case: CaseSpec) -> tuple[lis
     sums: dict[tuple[str, int], _Sums] = defaultdict(_Sums)
     plain: dict[str, Tensor] = {}
 
-    def here(layer: str) -> _Sums:
+    def sums_of(layer: str) -> _Sums:
         return sums[layer, sampler.state.step() if in_denoiser(layer) else 0]
 
     def open_(layer: str, module: nn.Module, x: Tensor, output: Tensor) -> None:
         plain[layer] = output.clone()
 
     def look(layer: str, outputs: list[Tensor], gains: list[Tensor]) -> None:
-        here(layer).add([name for name, _ in layers[layer]], outputs, gains)
+        sums_of(layer).add([name for name, _ in layers[layer]], outputs, gains)
 
     def close(layer: str, module: nn.Module, x: Tensor, output: Tensor) -> None:
         before = plain.pop(layer)
-        here(layer).plain += _square(before)
-        here(layer).merged += _square(output - before)
+        sums_of(layer).plain += _square(before)
+        sums_of(layer).merged += _square(output - before)
 
     with ExitStack() as stack:
         _watch(stack, sampler, layers, open_)
@@ -177,7 +177,10 @@ class _Look(Protocol):
 def _named(sampler: Sampler, case: CaseSpec) -> Mapping[str, list[tuple[str, WeightedLora]]]:
     """Return the LoRAs of every layer, each with its concept's name."""
     by_layer = layers_of(sampler.weighted(case.concepts))
-    return {layer: [(case.concepts[weighted.place], weighted) for weighted in here] for layer, here in by_layer.items()}
+    return {
+        layer: [(case.concepts[weighted.place], weighted) for weighted in layer_loras]
+        for layer, layer_loras in by_layer.items()
+    }
 
 
 def _watch(stack: ExitStack, sampler: Sampler, layers: Mapping[str, object], look: _Look) -> None:
@@ -200,10 +203,10 @@ def _hooked(sampler: Sampler, arm: ArmSpec, concepts: Sequence[str], observe: Ob
         return
     changes = merge.changes(sampler.pipeline, loras, sampler.state) or {}
     with ExitStack() as stack:
-        for layer, here in layers_of(loras).items():
+        for layer, layer_loras in layers_of(loras).items():
             module = module_of(sampler.pipeline, layer)
             change = changes[layer](module.weight.device) if layer in changes else None
-            parts = [weighted.part(layer, module.weight.device) for weighted in here]
+            parts = [weighted.part(layer, module.weight.device) for weighted in layer_loras]
 
             stack.callback(module.register_forward_hook(_ObservingHook(layer, parts, change, observe)).remove)
         yield

@@ -41,17 +41,17 @@ def by_pair(overlaps: Sequence[PairOverlap]) -> list[dict[str, Any]]:
     """Return the means over layers of every two LoRAs."""
     rows = []
     for first, second in dict.fromkeys((pair.first, pair.second) for pair in overlaps):
-        here = [pair for pair in overlaps if (pair.first, pair.second) == (first, second)]
+        matching = [pair for pair in overlaps if (pair.first, pair.second) == (first, second)]
         mean = {
-            name: float(np.mean([getattr(pair, name) for pair in here]))
+            name: float(np.mean([getattr(pair, name) for pair in matching]))
             for name in ("cosine", "input_overlap", "output_overlap", "crosstalk")
         }
-        absolute = float(np.mean([abs(pair.cosine) for pair in here]))
+        absolute = float(np.mean([abs(pair.cosine) for pair in matching]))
         rows.append(
             {
                 "first": first,
                 "second": second,
-                "layers": len(here),
+                "layers": len(matching),
                 "cosine": mean["cosine"],
                 "absolute cosine": absolute,
                 "input overlap": mean["input_overlap"],
@@ -85,9 +85,9 @@ def by_crosstalk(overlaps: Sequence[InputCrosstalk]) -> list[dict[str, Any]]:
     """Return the means over layers of each LoRA's effect on the inputs of another's images."""
     rows = []
     for drawn, acting in dict.fromkeys((row.drawn, row.acting) for row in overlaps):
-        here = [row for row in overlaps if (row.drawn, row.acting) == (drawn, acting)]
-        means = {name: float(np.mean([getattr(row, name) for row in here])) for name in ("crosstalk", "strength")}
-        rows.append({"drawn": drawn, "acting": acting, "layers": len(here), **means})
+        matching = [row for row in overlaps if (row.drawn, row.acting) == (drawn, acting)]
+        means = {name: float(np.mean([getattr(row, name) for row in matching])) for name in ("crosstalk", "strength")}
+        rows.append({"drawn": drawn, "acting": acting, "layers": len(matching), **means})
     return rows
 
 

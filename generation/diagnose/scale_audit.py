@@ -84,9 +84,9 @@ def energy(arm: str, loras: Sequence[tuple[Lora, float | LayerWeights]], changes
     for layer, make in changes.items():
         made = make(torch.device("cpu"))
         merged += _square(made) if isinstance(made, Factors) else float((made.double() ** 2).sum())
-        here = [lora.part(layer, weight_at(weight, layer)) for lora, weight in loras if layer in lora.layers]
-        parts += sum(_square(part) for part in here)
-        whole += _square(side_by_side(here))
+        factors = [lora.part(layer, weight_at(weight, layer)) for lora, weight in loras if layer in lora.layers]
+        parts += sum(_square(part) for part in factors)
+        whole += _square(side_by_side(factors))
     if not parts or not whole:
         raise UserError(f"arm {arm}: the case's LoRAs, or their sum, change nothing; give weights other than 0")
     return MergeEnergy(arm, merged / parts, merged / whole)

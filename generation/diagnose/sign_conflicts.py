@@ -49,18 +49,18 @@ def sign_conflicts(loras: Sequence[Lora], orders: int = 10, seed: int = 0) -> li
             changes = [part.up[start : start + rows] @ part.down.flatten(1) for part in parts]
             entries += changes[0].numel()
             for order in shuffled:
-                for place, counts in enumerate(_along([changes[index] for index in order])):
-                    both[place] += counts[0]
-                    left[place] += counts[1]
-                    whole[place] += counts[2]
+                for step, counts in enumerate(_along([changes[index] for index in order])):
+                    both[step] += counts[0]
+                    left[step] += counts[1]
+                    whole[step] += counts[2]
     return [
         SignConflict(
-            place + 1,
-            float(both[place]) / (entries * orders),
-            1 - float(left[place] / whole[place]) if whole[place] else 0.0,
-            *by_chance(place + 1),
+            step + 1,
+            float(both[step]) / (entries * orders),
+            1 - float(left[step] / whole[step]) if whole[step] else 0.0,
+            *by_chance(step + 1),
         )
-        for place in range(1, len(loras))
+        for step in range(1, len(loras))
     ]
 
 

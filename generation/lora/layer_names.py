@@ -145,8 +145,10 @@ def original_names(unet: Any) -> dict[str, str]:  # noqa: ANN401 - diffusers shi
             if getattr(block, "upsamplers", None):
                 names[f"{start}.{index}.upsamplers.0.conv"] = f"{original}.{number - 1}.{2 if attentions else 1}.conv"
     names["mid_block.attentions.0"] = "middle_block.1"
-    for index, place in ((0, 0), (1, 2)):
-        names |= {f"mid_block.resnets.{index}.{mine}": f"middle_block.{place}.{theirs}" for mine, theirs in RESNET.items()}
+    for index, middle_index in ((0, 0), (1, 2)):
+        names |= {
+            f"mid_block.resnets.{index}.{mine}": f"middle_block.{middle_index}.{theirs}" for mine, theirs in RESNET.items()
+        }
     whole = {}
     for name, _ in unet.named_modules():
         for length in range(name.count(".") + 1, 0, -1):

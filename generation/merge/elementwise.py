@@ -175,11 +175,11 @@ def keep_middle(density: float, gamma: float) -> Prune:
         sizes = torch.cat([block.abs_().flatten() for block in blocks]).cpu().numpy()
         if not sizes.size:
             return _all
-        kept = round(density * sizes.size)
-        largest = min(round(gamma * sizes.size), sizes.size - kept)
+        count = round(density * sizes.size)
+        largest = min(round(gamma * sizes.size), sizes.size - count)
         sizes.sort()
         high = float(sizes[sizes.size - largest - 1])
-        low = float(sizes[max(0, sizes.size - largest - kept)])
+        low = float(sizes[max(0, sizes.size - largest - count)])
         return lambda block: block.mul_((block.abs() >= low) & (block.abs() <= high))
 
     return prune

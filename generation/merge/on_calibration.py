@@ -37,14 +37,14 @@ def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], sta
     for weighted in active:
         in_words(setup, weighted)
     with torch.no_grad(), quiet():
-        text = {layer: here for layer, here in layers.items() if not in_denoiser(layer)}
+        text = {layer: layer_loras for layer, layer_loras in layers.items() if not in_denoiser(layer)}
         made = (
             _watched(setup, pipeline, active, text, lambda prompts: family_of(pipeline).encode_unguided(pipeline, prompts))
             if text
             else {}
         )
         with folded(pipeline, made):
-            rest = {layer: here for layer, here in layers.items() if in_denoiser(layer)}
+            rest = {layer: layer_loras for layer, layer_loras in layers.items() if in_denoiser(layer)}
             made |= (
                 _watched(setup, pipeline, active, rest, lambda prompts: draw_alone(setup, pipeline, prompts)) if rest else {}
             )
@@ -72,11 +72,11 @@ def _watched(
                     stack.callback(module_of(pipeline, layer).register_forward_pre_hook(watch).remove)
                 run(in_words(setup, weighted))
         for layer in group:
-            here, device = layers[layer], module_of(pipeline, layer).weight.device
-            parts = [weighted.part(layer, device) for weighted in here]
+            layer_loras, device = layers[layer], module_of(pipeline, layer).weight.device
+            parts = [weighted.part(layer, device) for weighted in layer_loras]
             # free the moments, which are far larger than a pair of factors
             seen = moments.pop(layer)
-            merged: Factors = setup.method.function(parts, layer_inputs(setup, loras, layer, here), seen, **own)
+            merged: Factors = setup.method.function(parts, layer_inputs(setup, loras, layer, layer_loras), seen, **own)
             made[layer] = partial(_ready, merged)
     return made
 
@@ -89,19 +89,19 @@ def _hidden(setup: Setup) -> bool:
     return setup.method.needs == "hidden"
 
 
-def _downs(pipeline: Pipeline, layer: str, here: Sequence[WeightedLora]) -> list[Tensor]:
+def _downs(pipeline: Pipeline, layer: str, layer_loras: Sequence[WeightedLora]) -> list[Tensor]:
     device = module_of(pipeline, layer).weight.device
-    return [weighted.part(layer, device).down for weighted in here]
+    return [weighted.part(layer, device).down for weighted in layer_loras]
 
 
 def _groups(setup: Setup, layers: Mapping[str, list[WeightedLora]]) -> Iterator[list[str]]:
     """Divide the layers into groups whose moments fit into `MOMENTS`; a larger layer forms its own group."""
     group: list[str] = []
     size = 0
-    for layer, here in layers.items():
-        ranks = sum(weighted.lora.rank(layer) for weighted in here)
-        width = ranks if _hidden(setup) else here[0].lora.inputs(layer)
-        needed = 4 * width * (width + ranks + len(here))
+    for layer, layer_loras in layers.items():
+        ranks = sum(weighted.lora.rank(layer) for weighted in layer_loras)
+        width = ranks if _hidden(setup) else layer_loras[0].lora.inputs(layer)
+        needed = 4 * width * (width + ranks + len(layer_loras))
         if group and size + needed > MOMENTS:
             yield group
             group, size = [], 0

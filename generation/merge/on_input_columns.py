@@ -32,7 +32,7 @@ def changes(setup: Setup, pipeline: Pipeline, loras: Sequence[WeightedLora], sta
     """
     active = sorted(at_work(loras), key=lambda weighted: weighted.place)
     layers = layers_of(active)
-    shared = {layer: here for layer, here in layers.items() if in_denoiser(layer) and len(here) > 1}
+    shared = {layer: layer_loras for layer, layer_loras in layers.items() if in_denoiser(layer) and len(layer_loras) > 1}
     columns: Mapping[str, Tensor] = {}
     if shared:
         own = setup.settings.model_dump(exclude={"prompts", "calibration_steps"})
@@ -58,8 +58,8 @@ class _Bench:
         # the only active LoRA, or None if all are active
         self.alone: WeightedLora | None = None
         self.parts = {
-            layer: [(one, one.part(layer, module_of(pipeline, layer).weight.device)) for one in here]
-            for layer, here in layers_of(loras).items()
+            layer: [(one, one.part(layer, module_of(pipeline, layer).weight.device)) for one in layer_loras]
+            for layer, layer_loras in layers_of(loras).items()
             if in_denoiser(layer)
         }
         self.columns = {

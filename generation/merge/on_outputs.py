@@ -32,11 +32,11 @@ def changes(
     if not setup.settings.foldable:
         return None
     makers = _makers(setup, loras, state)
-    return {layer: partial(_masked, makers[layer], here) for layer, here in layers_of(at_work(loras)).items()}
+    return {layer: partial(_masked, makers[layer], layer_loras) for layer, layer_loras in layers_of(at_work(loras)).items()}
 
 
-def _masked(maker: "_Maker", here: Sequence[WeightedLora], device: torch.device) -> Factors:
-    parts = [weighted.part(maker.layer, device) for weighted in here]
+def _masked(maker: "_Maker", layer_loras: Sequence[WeightedLora], device: torch.device) -> Factors:
+    parts = [weighted.part(maker.layer, device) for weighted in layer_loras]
     gains = maker.gains(maker.draws(maker.source.run_words(device), parts[0].up))
     ups = [part.up * gain[0][:, None] for part, gain in zip(parts, gains, strict=True)]
     return Factors(torch.cat([part.down for part in parts]), torch.cat(ups, dim=1))
@@ -49,9 +49,9 @@ def hooked(
     """Mask the LoRAs' outputs by hooks while a block runs."""
     makers = _makers(setup, loras, state)
     with ExitStack() as stack:
-        for layer, here in layers_of(at_work(loras)).items():
+        for layer, layer_loras in layers_of(at_work(loras)).items():
             module = module_of(pipeline, layer)
-            parts = [weighted.part(layer, module.weight.device) for weighted in here]
+            parts = [weighted.part(layer, module.weight.device) for weighted in layer_loras]
             hook = _OutputHook(makers[layer], parts, module, observe)
             if hook.channelwise and hook.conv is None and observe is None:
                 stack.enter_context(instead(module, partial(hook.forward, module.forward)))
@@ -64,9 +64,13 @@ def _makers(setup: Setup, loras: Sequence[WeightedLora], state: SamplingState) -
     source = MaskSource(setup.seed, setup.settings.resolved, state)
     rates, scratch = expand(setup.settings.p, len(loras)), Scratch()
     made = {}
-    for layer, here in layers_of(at_work(loras)).items():
-        own = tuple(rates[weighted.place] for weighted in here)
-        tables = [weighted.multipliers(state.steps) for weighted in here] if scheduled(here) and in_denoiser(layer) else []
+    for layer, layer_loras in layers_of(at_work(loras)).items():
+        own = tuple(rates[weighted.place] for weighted in layer_loras)
+        tables = (
+            [weighted.multipliers(state.steps) for weighted in layer_loras]
+            if scheduled(layer_loras) and in_denoiser(layer)
+            else []
+        )
         made[layer] = _Maker(setup.method, layer, own, source, scratch, tables)
     return made
 
@@ -191,11 +195,11 @@ class _OutputHook:
         seen: list[tuple[list[Tensor], list[Tensor]]] = []
         scratch = self.maker.scratch
         parted = self._draws(rows, tokens).split(blocks), *(torch.tensor_split(whole, blocks) for whole in (inner, flat))
-        for draws, z, there in zip(*parted, strict=True):
+        for draws, z, block in zip(*parted, strict=True):
             gains = self.maker.gains(draws)
             for part, up, gain in zip(torch.split(z, self.ranks, dim=1), self.ups, gains, strict=True):
-                y = scratch.take("output", there.shape, there.dtype, there.device)
-                there.addcmul_(torch.mm(part, up.T, out=y), gain)
+                y = scratch.take("output", block.shape, block.dtype, block.device)
+                block.addcmul_(torch.mm(part, up.T, out=y), gain)
             if self.observe is not None:
                 outputs = [part @ up.T for part, up in zip(torch.split(z, self.ranks, dim=1), self.ups, strict=True)]
                 seen.append((outputs, [gain.clone() for gain in gains]))

@@ -36,18 +36,18 @@ def hooked(
     layers = layers_of(active)
     by_place = {weighted.place: weighted for weighted in active}
 
-    def part(layer: str, place: int) -> Factors:
-        return by_place[place].part(layer, module_of(pipeline, layer).weight.device)
+    def part(layer: str, position: int) -> Factors:
+        return by_place[position].part(layer, module_of(pipeline, layer).weight.device)
 
-    places = {layer: [weighted.place for weighted in here] for layer, here in layers.items()}
+    places = {layer: [weighted.place for weighted in layer_loras] for layer, layer_loras in layers.items()}
     tables = dict(setup.method.function(StepPlan(state.steps, sorted(by_place), places, part), **setup.settings.model_dump()))
-    for layer, here in layers.items():
-        if scheduled(here) and in_denoiser(layer):
-            tables[layer] = tables[layer] * torch.tensor([one.multipliers(state.steps) for one in here]).T
+    for layer, layer_loras in layers.items():
+        if scheduled(layer_loras) and in_denoiser(layer):
+            tables[layer] = tables[layer] * torch.tensor([one.multipliers(state.steps) for one in layer_loras]).T
     clock = _Clock(state)
     with ExitStack() as stack:
         for layer, table in tables.items():
-            parts = [part(layer, place) for place in places[layer]]
+            parts = [part(layer, position) for position in places[layer]]
             hook = _StepHook(layer, parts, module_of(pipeline, layer), table, clock, observe)
             stack.callback(module_of(pipeline, layer).register_forward_hook(hook).remove)
         passes = max(table.shape[0] for table in tables.values())

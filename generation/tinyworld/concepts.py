@@ -133,6 +133,6 @@ ODD_CONCEPTS: Mapping[str, ToyConcept] = {
     name: ToyConcept(name, token, word, draw_look(np.random.default_rng(seed), word))
     for (name, word, seed), token in zip(_ODD, CONCEPT_TOKENS[len(_LOOKS) :], strict=False)
 }
-"""More of them, for experiments that merge more: looks drawn by chance, whose LoRAs the reader trains."""
+"""More of them, for experiments that merge more: random looks, whose LoRAs the reader trains."""
 
 ALL_CONCEPTS: Mapping[str, ToyConcept] = {**CONCEPTS, **ODD_CONCEPTS}

@@ -28,10 +28,10 @@ def draw_look(rng: np.random.Generator, shape_name: str | None = None) -> Look:
     def look(u: Field, v: Field) -> tuple[Mask, Field]:
         radius, angle = np.hypot(u, v), np.arctan2(v, u)
         height = np.zeros(u.shape)
-        for place in range(count):
-            across = np.cos(direction[place]) * u + np.sin(direction[place]) * v
+        for index in range(count):
+            across = np.cos(direction[index]) * u + np.sin(direction[index]) * v
             height += np.sin(
-                frequency[place] * (radius if around else across) + phase[place] + (turns[place] * angle if around else 0.0)
+                frequency[index] * (radius if around else across) + phase[index] + (turns[index] * angle if around else 0.0)
             )
         return shape(u, v), colours[np.searchsorted(levels, height / np.sqrt(count))]
 

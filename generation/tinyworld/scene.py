@@ -93,7 +93,7 @@ TEXTURES: dict[str, Callable[[Field, Field], Mask]] = {
     "dotted": _dots,
     "checked": lambda u, v: np.mod(np.floor(u / 0.4) + np.floor(v / 0.4), 2) == 1,
 }
-"""Where the object shows its dark shade instead of its colour."""
+"""Mask of the pixels that show the object's dark shade instead of its colour."""
 
 SHADE = 0.35
 
@@ -131,17 +131,18 @@ class Scene:
     @property
     def caption(self) -> str:
         """Every fact of the scene, objects from left to right."""
-        return " and ".join(str(thing) for thing in self.things) + f" on a {self.background} background"
+        return " and ".join(str(scene_object) for scene_object in self.things) + f" on a {self.background} background"
 
 
-def held_out(thing: Thing) -> bool:
+def held_out(scene_object: Thing) -> bool:
     """Return whether no training scene may show this combination: 32 of 256.
 
     Each colour still meets each shape and each texture in training, so a model that
     composes can draw what it never saw.
     """
     c, s, t = (
-        list(names).index(name) for names, name in ((COLOURS, thing.colour), (SHAPES, thing.shape), (TEXTURES, thing.texture))
+        list(names).index(name)
+        for names, name in ((COLOURS, scene_object.colour), (SHAPES, scene_object.shape), (TEXTURES, scene_object.texture))
     )
     return (c + s + 2 * t) % 8 == 0
 
@@ -151,8 +152,8 @@ def all_things() -> tuple[Thing, ...]:
     return tuple(Thing(c, t, s) for c in COLOURS for t in TEXTURES for s in SHAPES)
 
 
-TRAINING_THINGS = tuple(thing for thing in all_things() if not held_out(thing))
-HELD_OUT_THINGS = tuple(thing for thing in all_things() if held_out(thing))
+TRAINING_THINGS = tuple(scene_object for scene_object in all_things() if not held_out(scene_object))
+HELD_OUT_THINGS = tuple(scene_object for scene_object in all_things() if held_out(scene_object))
 
 
 def draw_scene(rng: np.random.Generator, two: float = 0.4) -> Scene:
@@ -161,7 +162,11 @@ def draw_scene(rng: np.random.Generator, two: float = 0.4) -> Scene:
     background = list(BACKGROUNDS)[rng.integers(len(BACKGROUNDS))]
     if rng.random() >= two:
         return Scene((first,), background)
-    others = [thing for thing in TRAINING_THINGS if thing.shape != first.shape and thing.colour != first.colour]
+    others = [
+        scene_object
+        for scene_object in TRAINING_THINGS
+        if scene_object.shape != first.shape and scene_object.colour != first.colour
+    ]
     return Scene((first, others[rng.integers(len(others))]), background)
 
 
@@ -174,9 +179,9 @@ def loose_caption(scene: Scene, rng: np.random.Generator) -> str:
     if rng.random() < 0.5:
         return scene.caption
     parts = []
-    for thing in scene.things:
-        words = [word for word, drop in ((thing.colour, 0.4), (thing.texture, 0.4)) if rng.random() >= drop]
-        parts.append(with_article(*words, thing.shape))
+    for scene_object in scene.things:
+        words = [word for word, drop in ((scene_object.colour, 0.4), (scene_object.texture, 0.4)) if rng.random() >= drop]
+        parts.append(with_article(*words, scene_object.shape))
     prefix = "a photo of " if rng.random() < 0.2 else ""
     suffix = f" on a {scene.background} background" if rng.random() < 0.7 else ""
     return prefix + " and ".join(parts) + suffix
@@ -197,12 +202,12 @@ def draw_poses(count: int, rng: np.random.Generator) -> tuple[Pose, ...]:
     low, high, jitter = ((18.0, 22.0, 5.0), (13.5, 15.0, 1.5))[count - 1]
     return tuple(
         Pose(
-            x=SIZE * (2 * place + 1) / (2 * count) + rng.uniform(-jitter, jitter),
+            x=SIZE * (2 * index + 1) / (2 * count) + rng.uniform(-jitter, jitter),
             y=SIZE / 2 + rng.uniform(-5.0, 5.0),
             half=rng.uniform(low, high),
             turn=rng.uniform(-0.15, 0.15),
         )
-        for place in range(count)
+        for index in range(count)
     )
 
 
@@ -226,5 +231,5 @@ def paint(looks: tuple[Look, ...], poses: tuple[Pose, ...], background: Rgb) -> 
 
 def render(scene: Scene, rng: np.random.Generator) -> Pixels:
     """Return the scene as 64 x 64 x 3 pixels; `rng` decides places, sizes and turns only."""
-    looks = tuple(thing.look for thing in scene.things)
+    looks = tuple(scene_object.look for scene_object in scene.things)
     return paint(looks, draw_poses(len(looks), rng), BACKGROUNDS[scene.background])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, help=__doc__)
 log = logging.getLogger("tinyworld")
-Out = Annotated[Path, typer.Option(help="Where the weights go.")]
+Out = Annotated[Path, typer.Option(help="Folder to write the weights to.")]
 Scenes = Annotated[int, typer.Option(help="How many rendered scenes to train on.")]
 
 
@@ -59,7 +59,7 @@ def vae(
     out: Out,
     minutes: float = 8,
     scenes: Scenes = 12_000,
-    decoder_only: Annotated[bool, typer.Option("--decoder-only", help="Keep the latents; sharpen what is drawn.")] = False,
+    decoder_only: Annotated[bool, typer.Option("--decoder-only", help="Keep the latents; sharpen the decoded images.")] = False,
 ) -> None:
     """Train the VAE, or resume its training: on scenes, and on odd objects, so that looks no scene shows survive it."""
     from generation.tinyworld.train_vae import train_vae

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from generation.tinyworld.pools import Model, Pool, to_tensor, token_ids
 
-# SD's own schedule fails at 16 x 16 latents: its last step still tells the background. With this one sqrt(abar_T) = .002.
+# SD's own schedule fails at 16 x 16 latents: its last step still shows the background. With this one sqrt(abar_T) = .002.
 SCHEDULE = {
     "beta_start": 0.00085,
     "beta_end": 0.032,

@@ -88,7 +88,7 @@ def _fingerprint(recipe: TrainingRecipe, images: Sequence[Captioned]) -> str:
 
 
 def write_losses(folder: Path, rows: Sequence[Row]) -> None:
-    """Write `losses.csv`, one row per step with the whole and each unweighted term, and its picture `losses.svg`."""
+    """Write `losses.csv`, one row per step with the whole and each unweighted term, and its image `losses.svg`."""
     stream = io.StringIO()
     table = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
     table.writeheader()

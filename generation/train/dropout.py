@@ -41,7 +41,7 @@ class TrainingDropout:
                 )
             )
         if erasure is not None:
-            # BlockLoRA, equation 3: rows of the change, the same for the whole step or drawn for each sample
+            # BlockLoRA, equation 3: rows of the change, the same for the whole step or sampled for each image
             up.register_forward_hook(
                 lambda module, args, output: self._masked(
                     output,

@@ -20,6 +20,6 @@ def accelerator_for(device: torch.device, dtype: torch.dtype) -> Any:  # noqa: A
 
     if dtype == torch.float16 and device.type == "cpu":
         raise UserError("dtype float16: cannot be trained on the CPU; give bfloat16 or float32, or a GPU by --device")
-    # accelerate keeps one setting per process and refuses another; a second training in this process may want one
+    # accelerate keeps one setting per process and refuses another; a second training in this process may need one
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(mixed_precision=MIXED[dtype], cpu=device.type == "cpu")

@@ -30,7 +30,7 @@ class Consistency(Record):
     # standard deviation of the noise on the latents; "additive" is the paper's ablation
     sigma: Annotated[float, Field(gt=0, le=10)] = 0.2
     noise: Literal["multiplicative", "additive"] = "multiplicative"
-    # keep L_cs from moving the guess for the clean latents; the paper's equation 6 does not
+    # keep L_cs from moving the prediction of the clean latents; the paper's equation 6 does not
     detach_clean: bool = False
 
 
@@ -117,7 +117,7 @@ class TrainingRecipe(Record):
     # a folder of images, or "tinyworld" for the references of the concept of that name
     references: str
     prompt: str
-    # one prompt, or several: prior images are drawn for each in turn. Scenes of two objects keep the model able to draw them
+    # one prompt, or several: prior images are sampled for each in turn. Two-object scenes keep the model able to sample them
     class_prompt: str | Annotated[tuple[str, ...], Field(min_length=1)]
     # side of the square training images in pixels
     size: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 1024
@@ -154,7 +154,7 @@ class TrainingRecipe(Record):
     seed: Seed = 0
     # compute activations twice instead of keeping them: less memory, more time, the same result on the CPU
     gradient_checkpointing: bool = False
-    # steps between two checkpoints; each time as many images of `prompt` are drawn, as the prior ones are
+    # steps between two checkpoints; each time as many images of `prompt` are sampled, like the prior images
     keep_every: Count = 100
     samples: Annotated[int, Field(ge=0, le=16)] = 1
 

@@ -75,7 +75,7 @@ def train_lora(
 
     accelerator = accelerator_for(denoiser(pipeline).device, denoiser(pipeline).dtype)
     own = instance_images(recipe, folder)
-    prior = prior_images(pipeline, recipe, cache, lambda done, total: progress("drawing prior images", done, total))
+    prior = prior_images(pipeline, recipe, cache, lambda done, total: progress("sampling prior images", done, total))
     generator = torch.Generator("cpu").manual_seed(recipe.seed)
     latents = encode(pipeline, [*own, *prior], generator)
     adapters = add_adapters(pipeline, recipe)

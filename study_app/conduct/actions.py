@@ -133,15 +133,15 @@ def erase(session: Session, study_id: int, participant_id: int, now: datetime) -
 
 def _participant(session: Session, study_id: int, participant_id: int) -> Participant:
     """Return a participant, locked before the study row, in the same order as an answer, to avoid a deadlock."""
-    found = session.scalar(
+    participant = session.scalar(
         select(Participant).where(Participant.id == participant_id, Participant.study_id == study_id).with_for_update()
     )
-    if found is None:
+    if participant is None:
         known = session.scalar(select(func.count()).select_from(Participant).where(Participant.study_id == study_id)) or 0
         raise UserError(
             f"participant {participant_id}: the study has no participant of this number; it has {known} participants"
         )
-    return found
+    return participant
 
 
 def _refuse_locked(session: Session, study_id: int) -> Study:
@@ -155,5 +155,5 @@ def _refuse_locked(session: Session, study_id: int) -> Study:
 
 
 def _holding(session: Session, participant_id: int, *states: str) -> list[Assignment]:
-    found = select(Assignment).where(Assignment.participant_id == participant_id, Assignment.state.in_(states))
-    return list(session.scalars(found.order_by(Assignment.id)))
+    query = select(Assignment).where(Assignment.participant_id == participant_id, Assignment.state.in_(states))
+    return list(session.scalars(query.order_by(Assignment.id)))

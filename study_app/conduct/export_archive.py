@@ -11,7 +11,7 @@ from evalkit.io.atomic_files import temporary_beside
 from evalkit.plural import plural
 
 SUMS_NAME = "SHA256SUMS"
-# the earliest time a zip file can hold: an export has no time of its own
+# the earliest time a zip file can hold: an export has no separate time
 _TIME = (1980, 1, 1, 0, 0, 0)
 _MODE = 0o600 << 16
 MOST_FILES = 64

@@ -66,7 +66,7 @@ class StudyStatus:
 
     @property
     def places(self) -> int:
-        """Return how many judgments the study wants."""
+        """Return how many judgments the study needs."""
         return sum(group.places for group in self.groups)
 
     @property
@@ -76,7 +76,7 @@ class StudyStatus:
 
 
 def study_status(database: Database, study_id: int) -> StudyStatus:
-    """Return how far a study is; no figure tells any arm's share."""
+    """Return how far a study is; no figure shows any arm's share."""
     arm_a, arm_b = aliased(StoredArm), aliased(StoredArm)
     image_a, image_b = aliased(StoredImage), aliased(StoredImage)
     places = (

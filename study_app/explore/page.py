@@ -57,20 +57,20 @@ def use(explored: Explored) -> None:
 def show() -> None:
     """Show the page."""
     explored = _explored[0]
-    found = explored.found
-    st.set_page_config(page_title=f"{found.data.name}: explore", layout="wide")
+    findings = explored.found
+    st.set_page_config(page_title=f"{findings.data.name}: explore", layout="wide")
     st.html(CAPTIONS)
-    st.title(found.data.name)
-    if found.simulated:
+    st.title(findings.data.name)
+    if findings.simulated:
         st.warning(SIMULATED)
     contrasts_tab, images_tab, tables_tab = st.tabs(["Comparisons", "Claims", "Tables"])
     with contrasts_tab:
         _comparisons(explored)
     with images_tab:
-        for preference in found.preferences:
-            sentence = preference_sentence(preference, found)
+        for preference in findings.preferences:
+            sentence = preference_sentence(preference, findings)
             st.markdown(f"**{sentence.headline}**  \n{sentence.detail}")
-        for metric in found.metrics:
+        for metric in findings.metrics:
             st.markdown(f"**{metric_sentence(metric).headline}**")
     with tables_tab:
         chosen = st.selectbox("Table", list(explored.tables), key="table")
@@ -80,34 +80,34 @@ def show() -> None:
 
 def _comparisons(explored: Explored) -> None:
     """Show the chosen comparisons: their numbers, then their images, a page at a time."""
-    found = explored.found
-    pairs = [f"{first} vs {second}" for first, second in found.data.arm_pairs]
+    findings = explored.found
+    pairs = [f"{first} vs {second}" for first, second in findings.data.arm_pairs]
     if not pairs:
         st.info("This run has one arm only, so there is nothing to compare.")
         return
     with st.sidebar:
         pair = st.selectbox("Arms", pairs, key="pair")
-        concepts = st.multiselect("Concepts, all of", sorted(found.data.references), key="concepts")
+        concepts = st.multiselect("Concepts, all of", sorted(findings.data.references), key="concepts")
         words = st.text_input("Prompt holds", key="words")
         judged = st.checkbox("Only where people disagree", key="disagree")
         order = st.selectbox("Sort by", _orders(explored), key="order")
-    first, second = found.data.arm_pairs[pairs.index(pair)] if pair in pairs else found.data.arm_pairs[0]
+    first, second = findings.data.arm_pairs[pairs.index(pair)] if pair in pairs else findings.data.arm_pairs[0]
     table = explored.comparisons
     table = table[(table["first"] == first) & (table["second"] == second)]
-    prompts = {case.key: case.prompt for case in found.data.cases}
-    kept = [
+    prompts = {case.key: case.prompt for case in findings.data.cases}
+    matches = [
         set(concepts) <= set(held) and words.lower() in prompts[case].lower()
         for case, held in zip(table["case"], table["concepts"], strict=True)
     ]
-    table = table[pd.Series(kept, index=table.index, dtype=bool)]
+    table = table[pd.Series(matches, index=table.index, dtype=bool)]
     if judged:
         table = table[table["disagreement"] > 0]
-    table = _sorted(found, table, order or IN_ORDER)
+    table = _sorted(findings, table, order or IN_ORDER)
     st.subheader(f"{plural(len(table), 'comparison')} of {first} and {second}")
     if table.empty:
         st.info("No comparison is like that.")
         return
-    _numbers(found, table, first, second)
+    _numbers(findings, table, first, second)
     pages = -(-len(table) // PER_PAGE)
     page = int(st.number_input(f"Page, of {count(pages)}", 1, pages, 1, key="page"))
     for row in table.iloc[(page - 1) * PER_PAGE : page * PER_PAGE].to_dict("records"):
@@ -115,33 +115,33 @@ def _comparisons(explored: Explored) -> None:
 
 
 def _orders(explored: Explored) -> list[str]:
-    metrics = [each.metric for each in explored.found.measured]
+    metrics = [measured.metric for measured in explored.found.measured]
     orders = [IN_ORDER]
     if explored.comparisons["votes"].any():
         orders += [DISAGREEMENT, *(f"{metric} against people" for metric in metrics)]
     return [*orders, *(f"{metric}, first ahead" for metric in metrics), *(f"{metric}, second ahead" for metric in metrics)]
 
 
-def _sorted(found: Findings, table: pd.DataFrame, order: str) -> pd.DataFrame:
+def _sorted(findings: Findings, table: pd.DataFrame, order: str) -> pd.DataFrame:
     if order == IN_ORDER:
         return table
     if order == DISAGREEMENT:
         by, ascending = table["disagreement"], False
     elif order.endswith(" against people"):
-        by, ascending = against_people(found, table, order.removesuffix(" against people")), False
+        by, ascending = against_people(findings, table, order.removesuffix(" against people")), False
     else:
         metric, _, side = order.rpartition(", ")
         by, ascending = table[metric], side == "second ahead"
     return table.loc[by.sort_values(ascending=ascending, kind="stable", na_position="last").index]
 
 
-def _numbers(found: Findings, table: pd.DataFrame, first: str, second: str) -> None:
+def _numbers(findings: Findings, table: pd.DataFrame, first: str, second: str) -> None:
     """Show what the functions of the report say of these comparisons alone."""
-    part = part_of(found, table, first, second)
+    part = part_of(findings, table, first, second)
     lines = []
-    for each in part.numbers:
-        name = f"votes for {first}" if each.measure == "votes" else f"{each.measure}, first − second"
-        lines.append((name, (share_cell(each) if each.measure == "votes" else mean_cell(each)).text, count(each.n)))
+    for result in part.numbers:
+        name = f"votes for {first}" if result.measure == "votes" else f"{result.measure}, first − second"
+        lines.append((name, (share_cell(result) if result.measure == "votes" else mean_cell(result)).text, count(result.n)))
     st.table(pd.DataFrame(lines, columns=["of these comparisons", "estimate [95 % CI]", "n"]).set_index("of these comparisons"))
     st.caption("Chosen after a look: good for ideas, not for claims. Claims are in the report, over all comparisons.")
 
@@ -163,9 +163,9 @@ def _comparison(explored: Explored, row: Mapping[Hashable, object], prompt: str)
                 arm = str(row[side])
                 _image(explored.run / data.images[case, arm, seed], f"{arm}: {row[f'for_{side}']} of {row['votes']} votes")
         leads = [
-            f"{each.metric} {number(float(str(row[each.metric])), 3)}"
-            for each in explored.found.measured
-            if row[each.metric] == row[each.metric]
+            f"{metric.metric} {number(float(str(row[metric.metric])), 3)}"
+            for metric in explored.found.measured
+            if row[metric.metric] == row[metric.metric]
         ]
         st.caption(f"{row['cannot_tell']} cannot tell. First − second: {', '.join(leads) or 'no scores'}")
 

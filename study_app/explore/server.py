@@ -1,4 +1,4 @@
-"""The server of `evalkit explore`: Streamlit on this machine alone, since the page tells which arm drew what."""
+"""The server of `evalkit explore`: Streamlit on this machine alone, since the page shows which arm generated which image."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ ENTRY = Path(__file__).with_name("streamlit_script.py")
 
 
 def serve(explored: Explored, port: int) -> None:
-    """Serve the page until the process is told to stop."""
+    """Serve the page until the process is stopped."""
     use(explored)
     app = st.App(ENTRY, middleware=[Middleware(SecurityHeaders, folders=(*FOLDERS, "/media/"))])
     app.run(config={**CONFIG, "server.address": "127.0.0.1", "server.port": port, "browser.serverPort": port})

@@ -66,7 +66,7 @@ def _write_pending(session: Session) -> None:
     pending: list[tuple[int, str, dict[str, object], datetime]] = session.info.pop(_PENDING)
     for study_id in dict.fromkeys(item[0] for item in pending):
         if writers_meet(session):
-            # a query of its own: one that waits for a lock sees other tables as they were before it waited
+            # a separate query: one that waits for a lock sees other tables as they were before it waited
             session.execute(_LOCK, {"study": study_id})
         study = session.execute(_LAST, {"study": study_id}).one()
         number, previous = (study.number, study.sha256) if study.number is not None else (0, study.design_sha256)

@@ -109,7 +109,7 @@ def read_secret(path: Path) -> bytes:
     except OSError as error:
         raise UserError(f"{path}: can't be read or made: {error.strerror or error}") from error
     if len(secret) != 32:
-        raise UserError(f"{path}: is damaged; where no one has joined yet, remove it and run `evalkit study init` again")
+        raise UserError(f"{path}: is damaged; if no one has joined yet, remove it and run `evalkit study init` again")
     return secret
 
 
@@ -177,7 +177,7 @@ def make_stimuli(run: Path, manifest: Manifest, tell: Callable[[], None] | None 
 
 
 def encode(data: bytes, name: str, longest_side: int | None = None, fit: tuple[int, int] | None = None) -> bytes:
-    """Return the picture as an 8-bit RGB PNG without metadata, always with the same settings.
+    """Return the image as an 8-bit RGB PNG without metadata, always with the same settings.
 
     With `longest_side` (pixels) a larger image is reduced; with `fit` it is cropped and resized to that width and height.
     Both use Lanczos resampling.

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 SIDE = 360
 PLATES = 2
-# so many different ones are drawn, each once
+# number of different plates, each used once
 POOL = 24
 _FIGURE, _GROUND = (210, 92, 62), (118, 138, 62)
 _BRIGHTNESS = (0.78, 1.18)

@@ -13,8 +13,8 @@ from study_app.plan.design import Selection
 class PlannedComparison:
     """A comparison of two or more arms on one case and seed; arms are in the manifest's order.
 
-    `priority` is the comparison's place in the shuffled order, `first_left` is 0 where the first arm's image is on the left for
-    the first participant and 1 where the second one's is; of more than two images it has no say.
+    `priority` is the comparison's place in the shuffled order, `first_left` is 0 if the first arm's image is on the left for
+    the first participant and 1 if the second one's is; of more than two images it has no say.
     """
 
     case: str
@@ -84,8 +84,8 @@ def _cells(manifest: Manifest, seed: int, selection: Selection) -> list[tuple[st
     # a seed of every case, in a shuffled order of cases, then a second one of every case, ...
     rounds: list[tuple[int, float, tuple[str, int]]] = []
     for case in cases:
-        place = rng.random()
+        priority = rng.random()
         for turn, noise in enumerate(rng.sample(case.seeds, len(case.seeds))):
-            rounds.append((turn, place, (case.id, noise)))
-    kept = {cell for _, _, cell in sorted(rounds)[: selection.sample]}
-    return [cell for cell in cells if cell in kept]
+            rounds.append((turn, priority, (case.id, noise)))
+    chosen = {cell for _, _, cell in sorted(rounds)[: selection.sample]}
+    return [cell for cell in cells if cell in chosen]

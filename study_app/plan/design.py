@@ -55,7 +55,7 @@ class Checks(Record):
     gold: Share = 0.0
 
     def any(self) -> bool:
-        """Tell whether there are checks at all."""
+        """Return whether there are checks at all."""
         return any((self.null_pairs, self.repeats, self.attention, self.gold))
 
 
@@ -96,7 +96,7 @@ class Design(Record):
     """How a run is judged."""
 
     per_comparison: int = Field(default=5, ge=1, le=1000)
-    # the first `per_comparison` people judge all of it; otherwise any people judge whatever has room
+    # the first `per_comparison` people judge all of it; otherwise anyone judges any comparison that has room
     same_people: bool = False
     # the most comparisons one participant judges
     per_participant: int | None = Field(default=None, ge=1)
@@ -175,13 +175,13 @@ class Design(Record):
         named = [("comparisons.arms", arm) for arm in chosen.arms]
         named += [("comparisons.pairs", arm) for pair in chosen.pairs for arm in pair]
         named += [("gold", arm) for gold in self.gold for arm in (gold.better, gold.worse)]
-        for place, arm in named:
+        for field, arm in named:
             if arm not in arms:
-                raise UserError(f"{FILE_NAME}: {place}: the run has no arm {arm!r}; known: {', '.join(arms)}")
-        for place, case in [("comparisons.cases", case) for case in chosen.cases] + [("gold", g.case) for g in self.gold]:
+                raise UserError(f"{FILE_NAME}: {field}: the run has no arm {arm!r}; known: {', '.join(arms)}")
+        for field, case in [("comparisons.cases", case) for case in chosen.cases] + [("gold", g.case) for g in self.gold]:
             if case not in cases:
                 raise UserError(
-                    f"{FILE_NAME}: {place}: the run has no case {case!r}; the first ones: {', '.join([*cases][:5])}"
+                    f"{FILE_NAME}: {field}: the run has no case {case!r}; the first ones: {', '.join([*cases][:5])}"
                 )
         for gold in self.gold:
             if gold.seed not in cases[gold.case]:
@@ -189,7 +189,9 @@ class Design(Record):
             if gold.better == gold.worse:
                 raise UserError(f"{FILE_NAME}: gold: {gold.better} can't be better than itself")
         if self.checks.attention > 0 and sum(1 for concept in manifest.concepts if concept.references) < 2:
-            raise UserError(f"{FILE_NAME}: checks.attention: needs references of two concepts at least")
+            raise UserError(
+                f"{FILE_NAME}: checks.attention: needs references of at least two concepts; add references or set it to 0"
+            )
 
     @classmethod
     def of(cls, study: Study) -> "Design":

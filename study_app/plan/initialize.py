@@ -131,12 +131,12 @@ def _insert_comparisons(session: Session, study: Study, manifest: Manifest, desi
             [
                 {
                     "comparison_id": ids[planned.priority],
-                    "place": place,
+                    "place": position,
                     "image_id": images[planned.case, arm, planned.seed][0],
                     "case_id": images[planned.case, arm, planned.seed][1],
                     "seed": planned.seed,
                 }
                 for planned in plan
-                for place, arm in enumerate(planned.arms[2:], 2)
+                for position, arm in enumerate(planned.arms[2:], 2)
             ],
         )

@@ -32,7 +32,7 @@ def arrange(count: int, comparison: str, participant: str, earlier: Iterable[str
 
 
 def standing(left: int, arrangement: str | None) -> tuple[int, ...]:
-    """Return the numbers of a comparison's images as they stand on the page, from an assignment's columns."""
+    """Return the numbers of a comparison's images as arranged on the page, from an assignment's columns."""
     if arrangement is None:
         return (left, 1 - left)
     return tuple(int(image) for image in arrangement.split())
@@ -42,27 +42,27 @@ def best_first(choice: str, stand: Sequence[int]) -> tuple[int, ...]:
     """Return the numbers of the images an answer names, the best first; nothing for `cannot_tell`."""
     if choice == CANNOT_TELL:
         return ()
-    here = places(len(stand))
-    return tuple(stand[here.index(place)] for place in choice.split())
+    slots = places(len(stand))
+    return tuple(stand[slots.index(slot)] for slot in choice.split())
 
 
 def is_answer(choice: str, count: int, answer: Answer) -> bool:
-    """Tell whether a choice names one place of so many images, or, in a ranking of more than two, all of them."""
+    """Return whether a choice names one place of so many images, or, in a ranking of more than two, all of them."""
     named = choice.split(" ")
     if answer == "ranking" and count > 2:
         return sorted(named) == sorted(places(count))
     return len(named) == 1 and choice in places(count)
 
 
-def press(order: str, place: str, count: int) -> str:
+def press(order: str, slot: str, count: int) -> str:
     """Return a ranking after a place was pressed: it comes next, and the last one left follows by itself.
 
     A place that was ranked already is taken out again, and all that came after it.
     """
     ranked = order.split()
-    if place in ranked:
-        return " ".join(ranked[: ranked.index(place)])
-    ranked.append(place)
+    if slot in ranked:
+        return " ".join(ranked[: ranked.index(slot)])
+    ranked.append(slot)
     if len(ranked) == count - 1:
         ranked += [other for other in places(count) if other not in ranked]
     return " ".join(ranked)

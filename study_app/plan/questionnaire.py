@@ -26,7 +26,7 @@ class Translation(Record):
 
 
 class Question(Record):
-    """A question: one of its options, a number, or free text. In any language the option is stored as it stands here."""
+    """A question: one of its options, a number, or free text. In any language the option is stored as it is written here."""
 
     name: Name
     text: str = Field(min_length=1)
@@ -80,7 +80,7 @@ def store_replies(
 ) -> list[str]:
     """Store a participant's replies and end their questionnaire; return the names of questions whose reply can't be.
 
-    If there is any, nothing is stored. The first replies stand. Replies can be erased, so the log commits to
+    If there is any, nothing is stored. The first replies count. Replies can be erased, so the log commits to
     them without their content. Call it inside `write`.
 
     Raises:

@@ -169,9 +169,9 @@ class Replay:
                  "left_sha256": shown[0], "right_sha256": shown[1], "expected": content["expected"],
                  "given_at": happened_at}  # fmt: skip
         _insert(self.checks, int(content["check"]), _row("checks", given))
-        for place, sha256 in enumerate(shown[2:], 2):
-            row = _row("further_pictures", {"check_id": content["check"], "place": place, "sha256": sha256})
-            self.further_pictures[int(content["check"]), place] = row
+        for position, sha256 in enumerate(shown[2:], 2):
+            row = _row("further_pictures", {"check_id": content["check"], "place": position, "sha256": sha256})
+            self.further_pictures[int(content["check"]), position] = row
 
     def checked(self, content: Content, happened_at: str) -> None:
         row = self.checks[content["check"]]

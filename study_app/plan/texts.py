@@ -220,7 +220,7 @@ def languages() -> tuple[str, ...]:
 def load_sentences(language: str) -> Sentences:
     """Return the page texts of a language; raise a UserError if its file is missing or invalid."""
     if language not in languages():
-        raise UserError(f"language {language!r}: there is none; known: {', '.join(languages())}")
+        raise UserError(f"language {language!r}: has no texts; known languages: {', '.join(languages())}")
     path = FOLDER / f"{language}.toml"
     try:
         return Sentences.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))

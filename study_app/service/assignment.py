@@ -157,8 +157,8 @@ def take_place(session: Session, comparison_id: int) -> bool:
 
 def next_candidate(session: Session, person: Person, position: int) -> int | None:
     """Return the id of the comparison the participant would be given at this place in their order."""
-    found = _pick(session, person, position)
-    return None if found is None else int(found.id)
+    comparison = _pick(session, person, position)
+    return None if comparison is None else int(comparison.id)
 
 
 def free_place(session: Session, assignment: Assignment) -> None:
@@ -205,11 +205,11 @@ def _assign(session: Session, person: Person, past: Past, now: datetime) -> Held
     taken = _take(session, person, past.position)
     if taken is None:
         return None
-    found, sides = taken
-    arrangement = _arrange(session, person, found)
+    comparison, sides = taken
+    arrangement = _arrange(session, person, comparison)
     assignment = {
-        "comparison_id": found.id, "participant_id": person.id, "position": past.position,
-        "left": _choose_left(person, found, sides, past) if arrangement is None else _first_is_later(arrangement),
+        "comparison_id": comparison.id, "participant_id": person.id, "position": past.position,
+        "left": _choose_left(person, comparison, sides, past) if arrangement is None else _first_is_later(arrangement),
         "arrangement": arrangement, "assigned_at": now, "expires_at": now + LEASE,
     }  # fmt: skip
     held = Held(id=session.execute(_ADD, {**assignment, "state": "open"}).scalar_one(), **assignment)
@@ -223,18 +223,18 @@ def _assign(session: Session, person: Person, past: Past, now: datetime) -> Held
     return held
 
 
-def _arrange(session: Session, person: Person, found: Row[Any]) -> str | None:
-    """Return how the images stand on the page, where they are more than two."""
+def _arrange(session: Session, person: Person, comparison: Row[Any]) -> str | None:
+    """Return how the images are arranged on the page, if they are more than two."""
     design = design_of(session, person.study_id)
     if design.at_once == 2:
         return None
-    earlier = session.execute(select(_A.arrangement).where(_A.comparison_id == found.id, LIVE)).scalars()
-    own = f"{design.seed} {found.priority}"
+    earlier = session.execute(select(_A.arrangement).where(_A.comparison_id == comparison.id, LIVE)).scalars()
+    own = f"{design.seed} {comparison.priority}"
     return arrange(design.at_once, own, str(person.seed), [used for used in earlier if used is not None])
 
 
 def _first_is_later(arrangement: str) -> int:
-    """Return 1 where image b stands before image a."""
+    """Return 1 if image b is before image a."""
     stand = standing(0, arrangement)
     return int(stand.index(1) < stand.index(0))
 
@@ -251,16 +251,16 @@ def _take(session: Session, person: Person, position: int) -> tuple[Row[Any], tu
     Return the comparison and how often each image was on the left; None if no comparison is left.
     """
     if not writers_meet(session):
-        found = _pick(session, person, position)
-        sides = None if found is None else _take_place(session, found.id)
-        return None if found is None or sides is None else (found, sides)
+        comparison = _pick(session, person, position)
+        sides = None if comparison is None else _take_place(session, comparison.id)
+        return None if comparison is None or sides is None else (comparison, sides)
     for _ in range(TRIES):
         attempt = session.begin_nested()
-        found = _pick(session, person, position, lock=True)
-        sides = None if found is None else _take_place(session, found.id)
-        if found is not None and sides is not None:
+        comparison = _pick(session, person, position, lock=True)
+        sides = None if comparison is None else _take_place(session, comparison.id)
+        if comparison is not None and sides is not None:
             attempt.commit()
-            return found, sides
+            return comparison, sides
         attempt.rollback()
         if _pick(session, person, position) is None:
             return None
@@ -278,9 +278,9 @@ def _pick(session: Session, person: Person, position: int, lock: bool = False) -
     drawn = hashlib.sha256(f"order {person.seed} {position}".encode()).digest()
     asked = {"study": person.study_id, "who": person.id, "point": int.from_bytes(drawn[:8]) % spread}
     for query in _LOCKED_PICKS if lock else _PICKS:
-        found = session.execute(query, asked).first()
-        if found is not None:
-            return found
+        comparison = session.execute(query, asked).first()
+        if comparison is not None:
+            return comparison
     return None
 
 
@@ -288,7 +288,7 @@ def _read_spread(session: Session, study_id: int) -> int:
     return (session.execute(select(func.max(_C.priority)).where(_C.study_id == study_id)).scalar() or 0) + 1
 
 
-def _choose_left(person: Person, found: Row[Any], sides: tuple[int, int], past: Past) -> int:
+def _choose_left(person: Person, comparison: Row[Any], sides: tuple[int, int], past: Past) -> int:
     """Return which image goes left: what balances the comparison, then the participant, then the plan's or a seeded choice.
 
     So a comparison's places differ by at most one between the sides, and five people give 3 and 2.
@@ -300,8 +300,8 @@ def _choose_left(person: Person, found: Row[Any], sides: tuple[int, int], past: 
     if abs(past.first_left - past.second_left) >= 2:
         return 0 if past.first_left < past.second_left else 1
     if first == 0:
-        return int(found.first_left)
-    return hashlib.sha256(f"side {person.seed} {found.priority}".encode()).digest()[0] % 2
+        return int(comparison.first_left)
+    return hashlib.sha256(f"side {person.seed} {comparison.priority}".encode()).digest()[0] % 2
 
 
 def _update(session: Session, statement: Update) -> None:

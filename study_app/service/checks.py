@@ -121,7 +121,7 @@ def plan_check(
 def answer_check(
     session: Session, design: Design, participant_id: int, check_id: int, choice: Choice, now: datetime, timing: Timing
 ) -> Recorded:
-    """Store the answer to a check; the first answer stands. Call it inside `write`.
+    """Store the answer to a check; the first answer counts. Call it inside `write`.
 
     Raises:
         UserError: the check is not this participant's, or the study does not offer this choice.
@@ -277,7 +277,7 @@ def _store(session: Session, planned: PlannedCheck, person: Person, judged: int,
         participant_id=person.id, kind=planned.kind, after=judged, given_at=now, expected=planned.expected,
         assignment_id=planned.assignment_id, case_id=planned.case_id,
         concept_id=None if planned.concept is None else planned.concept.id,
-        further=[FurtherPicture(place=place, **{column: picture}) for place, picture in enumerate(ids[2:], 2)],
+        further=[FurtherPicture(place=position, **{column: picture}) for position, picture in enumerate(ids[2:], 2)],
         **{f"left_{column}": ids[0], f"right_{column}": ids[1]},
     )  # fmt: skip
     session.add(check)

@@ -115,8 +115,8 @@ def find_person(session: Session, participant_id: int, alone: bool = True) -> Pe
 
 def whose(session: Session, study_id: int, token_sha256: str) -> Person | None:
     """Return the participant whose token has this hash, None for an unknown token."""
-    found = session.execute(_WHOSE, {"token": token_sha256, "study": study_id}).first()
-    return None if found is None else Person(*found)
+    row = session.execute(_WHOSE, {"token": token_sha256, "study": study_id}).first()
+    return None if row is None else Person(*row)
 
 
 def past_of(session: Session, person: Person, now: datetime) -> Past:

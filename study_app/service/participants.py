@@ -91,7 +91,7 @@ def find_participant(session: Session, study_id: int, token: str) -> Person | No
 
 
 def mark(session: Session, participant_id: int, step: Mark, now: datetime) -> None:
-    """Note when the participant finished a step; the first time stands."""
+    """Note when the participant finished a step; the first time counts."""
     participant = session.get_one(Participant, participant_id)
     if getattr(participant, step) is None:
         setattr(participant, step, now)

@@ -51,12 +51,12 @@ class Timing:
     @classmethod
     def told(cls, given: Mapping[str, object]) -> "Timing":
         """Return what a browser claims, without anything that can't be true."""
-        kept: dict[str, int | None] = {}
+        fields: dict[str, int | None] = {}
         for name in cls.__dataclass_fields__:
             value = given.get(name)
             whole = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST_MS
-            kept[name] = round(value) if whole and isinstance(value, int | float) else None
-        return cls(**kept)
+            fields[name] = round(value) if whole and isinstance(value, int | float) else None
+        return cls(**fields)
 
     def columns(self) -> dict[str, int | None]:
         """Return the values by the names of their columns."""
@@ -67,7 +67,7 @@ class Recorded(StrEnum):
     """What became of an answer."""
 
     STORED = "stored"
-    # the same assignment was answered before: nothing changed, and the participant need not know
+    # the same assignment was answered before: nothing changed, so the participant sees no notice
     ALREADY = "already"
     # its place was given to another meanwhile: kept, outside the target
     SURPLUS = "surplus"
@@ -85,7 +85,7 @@ def record_judgment(
     now: datetime,
     timing: Timing | None = None,
 ) -> Recorded:
-    """Store a participant's answer to an assignment and tell what became of it; the first answer stands.
+    """Store a participant's answer to an assignment and return what became of it; the first answer counts.
 
     An answer that comes after its reservation lapsed still counts where the comparison has room, and is kept as surplus where
     it has none. Call it inside the `write` that found the person: once that returns, the judgment is on disk.
@@ -132,7 +132,7 @@ def record_answer(
     now: datetime,
     timing: Timing | None = None,
 ) -> Recorded:
-    """Store the answer to a further question about an assignment that was judged; the first answer stands.
+    """Store the answer to a further question about an assignment that was judged; the first answer counts.
 
     Raises:
         UserError: the assignment is not this participant's or not judged yet, or the study does not ask or offer this.
@@ -149,8 +149,8 @@ def record_answer(
     if question not in asked:
         raise UserError(f"question {question!r}: this study asks {', '.join(asked) or 'no further ones'}")
     offered(design, choice, len(standing(assignment.left, assignment.arrangement)))
-    found = select(Answer.id).where(Answer.assignment_id == assignment_id, Answer.question == question)
-    if session.scalar(found) is not None:
+    query = select(Answer.id).where(Answer.assignment_id == assignment_id, Answer.question == question)
+    if session.scalar(query) is not None:
         return Recorded.ALREADY
     timings = (timing or Timing()).columns()
     answer = Answer(assignment_id=assignment_id, question=question, choice=choice, answered_at=now, **timings)

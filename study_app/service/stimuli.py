@@ -1,4 +1,4 @@
-"""Which pictures stand on a page: of a comparison, of a check, of a practice comparison."""
+"""Which images stand on a page: of a comparison, of a check, of a practice comparison."""
 
 import random
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from study_app.plan.blinding import Kind, common_size
 from study_app.plan.design import design_of
 from study_app.plan.page_layout import places
 
-# More would only make the pictures smaller.
+# More would only make the images smaller.
 MOST_REFERENCES = 5
 PRACTICES = 2
 _PAIR = (
@@ -37,7 +37,7 @@ _PAIR = (
 
 @dataclass(frozen=True)
 class Stimulus:
-    """A picture: its place on the page (left, right, 3, or "reference 0 1": concept 0, picture 1) and what makes its URL.
+    """An image: its place on the page (left, right, 3, or "reference 0 1": concept 0, image 1) and what makes its URL.
 
     `mark` names it within its owner without its side, so that its URL is known before sides are.
     """
@@ -46,13 +46,13 @@ class Stimulus:
     mark: str
     kind: Kind
     sha256: str
-    # width and height in pixels; None where the page has no need of it
+    # width and height in pixels; None if the page does not need it
     size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class PageStimuli:
-    """All pictures of one page, their owner's name in URLs, the plain words of the concepts above, and the places to judge."""
+    """All images of one page, their owner's name in URLs, the plain words of the concepts above, and the places to judge."""
 
     owner: str
     words: tuple[str, ...]
@@ -65,9 +65,9 @@ def of_comparison(session: Session, participant_id: int, comparison_id: int, sta
     # a study's run can't change once someone has joined
     case_id, images = keep(session, ("images", comparison_id), lambda: _read_images(session, comparison_id, len(stand)))
     words, above = _above(session, case_id)
-    here = places(len(stand))
-    placed = tuple(_placed(place, images[number]) for place, number in zip(here, stand, strict=True))
-    return PageStimuli(f"comparison {participant_id} {comparison_id}", words, (*above, *placed), here)
+    slots = places(len(stand))
+    placed = tuple(_placed(slot, images[number]) for slot, number in zip(slots, stand, strict=True))
+    return PageStimuli(f"comparison {participant_id} {comparison_id}", words, (*above, *placed), slots)
 
 
 def _read_images(session: Session, comparison_id: int, count: int) -> tuple[int, tuple[Stimulus, ...]]:
@@ -132,8 +132,8 @@ def of_planned_check(
     if images or concept is None:
         rows = {image.id: image for image in session.scalars(select(StoredImage).where(StoredImage.id.in_(images)))}
         return _of_images(session, owner, [rows[identifier] for identifier in images])
-    found = {row.id: row for row in session.scalars(select(Reference).where(Reference.id.in_(references)))}
-    pictures = [ConceptPicture(identifier, found[identifier].sha256) for identifier in references]
+    by_id = {row.id: row for row in session.scalars(select(Reference).where(Reference.id.in_(references)))}
+    pictures = [ConceptPicture(identifier, by_id[identifier].sha256) for identifier in references]
     study_id = session.get_one(Participant, participant_id).study_id
     return _of_references(session, owner, study_id, concept, pictures, case_id)
 
@@ -143,10 +143,10 @@ def _check_owner(participant_id: int, number: int) -> str:
 
 
 def _of_images(session: Session, owner: str, images: Sequence[StoredImage]) -> PageStimuli:
-    here = places(len(images))
+    slots = places(len(images))
     words, above = _above(session, images[0].case_id)
-    placed = [_placed(place, _image(session, place, image)) for place, image in zip(here, images, strict=True)]
-    return PageStimuli(owner, words, (*above, *placed), here)
+    placed = [_placed(slot, _image(session, slot, image)) for slot, image in zip(slots, images, strict=True)]
+    return PageStimuli(owner, words, (*above, *placed), slots)
 
 
 def image_size(session: Session, study_id: int) -> tuple[int, int]:
@@ -175,7 +175,7 @@ class ConceptPicture:
 
 @dataclass(frozen=True)
 class PicturedConcept:
-    """A concept with its pictures, in the run's order."""
+    """A concept with its images, in the run's order."""
 
     id: int
     name: str
@@ -191,16 +191,16 @@ class PicturedConcept:
 
 @dataclass(frozen=True)
 class PracticeComparison:
-    """A comparison for practice and the place whose picture shows the concept asked for."""
+    """A comparison for practice and the place whose image shows the concept asked for."""
 
     shown: PageStimuli
     right_answer: str
 
 
 def of_practice(session: Session, participant_id: int, at_once: int) -> list[PracticeComparison]:
-    """Return a participant's comparisons for practice, none where the run has references of fewer than two concepts.
+    """Return a participant's comparisons for practice, none if the run has references of fewer than two concepts.
 
-    Each shows so many pictures at once, or fewer where the other concepts have no more.
+    Each shows so many images at once, or fewer where the other concepts have no more.
     """
     participant = session.get_one(Participant, participant_id)
     concepts = list(concepts_with_references(session, participant.study_id))
@@ -213,7 +213,7 @@ def of_practice(session: Session, participant_id: int, at_once: int) -> list[Pra
         asked = concepts[(2 * number) % len(concepts)]
         start = (2 * number + 1) % len(concepts)
         others = [concept for concept in (*concepts[start:], *concepts[:start]) if concept is not asked]
-        # a picture of every other concept, then, where that is too few, further ones of them
+        # an image of every other concept, then, if those are too few, further images of them
         pool = [concept.references[-1] for concept in others]
         pool += [picture for concept in others for picture in concept.references[:-1]]
         shown = [asked.references[-1], *pool[: at_once - 1]]
@@ -228,7 +228,7 @@ def of_practice(session: Session, participant_id: int, at_once: int) -> list[Pra
 
 
 def concepts_with_references(session: Session, study_id: int) -> tuple[PicturedConcept, ...]:
-    """Return the concepts of a study's run that have pictures, in the run's order."""
+    """Return the concepts of a study's run that have images, in the run's order."""
     return keep(session, ("pictured", study_id), lambda: _read_pictured(session, study_id))
 
 
@@ -255,9 +255,9 @@ def _of_references(
     else:
         words = (asked.class_word,)
         stimuli = tuple(_references(0, asked.references[:-1][:MOST_REFERENCES] or asked.references))
-    here, size = places(len(pictures)), image_size(session, study_id)
-    probes = [Stimulus(place, place, "probe", picture.sha256, size) for place, picture in zip(here, pictures, strict=True)]
-    return PageStimuli(owner, words, (*stimuli, *probes), here)
+    slots, size = places(len(pictures)), image_size(session, study_id)
+    probes = [Stimulus(slot, slot, "probe", picture.sha256, size) for slot, picture in zip(slots, pictures, strict=True)]
+    return PageStimuli(owner, words, (*stimuli, *probes), slots)
 
 
 def _above(session: Session, case_id: int) -> tuple[tuple[str, ...], tuple[Stimulus, ...]]:

@@ -61,7 +61,7 @@ class StudyService:
         self.logo = logo_of(study)
         self._wording = {language: sentences_of(study, language) for language in self.languages}
         self.blinding = Blinding(run)
-        # what each participant's page shows and may show next, as this process told it last
+        # what each participant's page shows and may show next, as this process last served it
         self._pages: dict[int, tuple[stimuli.PageStimuli, ...]] = {}
 
     @property
@@ -102,12 +102,12 @@ class StudyService:
         """
         if not token:
             return None
-        told = None if turn is None else turn.visitor
-        if told is not None and told.token_sha256 == hash_token(token):
-            return told
+        known = None if turn is None else turn.visitor
+        if known is not None and known.token_sha256 == hash_token(token):
+            return known
         with read(self.database) as session:
-            found = find_participant(session, self.study_id, token)
-            return None if found is None else self._visitor(session, found)
+            participant = find_participant(session, self.study_id, token)
+            return None if participant is None else self._visitor(session, participant)
 
     def finish_step(self, participant_id: int, step: Mark) -> None:
         """Note that the participant finished a step."""
@@ -132,7 +132,7 @@ class StudyService:
             return store_replies(session, self.design.questionnaire, participant_id, given, utc_now())
 
     def has_judged(self, participant_id: int) -> bool:
-        """Tell whether the participant judged anything."""
+        """Return whether the participant judged anything."""
         with read(self.database) as session:
             return tasks.count_judged(session, participant_id) > 0
 
@@ -148,7 +148,7 @@ class StudyService:
         return self.turn(participant_id).trial
 
     def practice(self, participant_id: int) -> tuple[TrialPage, ...]:
-        """Return the comparisons for practice: pictures of two concepts, one of which is asked for. They count nowhere."""
+        """Return the comparisons for practice: images of two concepts, one of which is asked for. They count nowhere."""
         with read(self.database) as session:
             practices = stimuli.of_practice(session, participant_id, self.design.at_once)
         return tuple(
@@ -180,7 +180,7 @@ class StudyService:
         return recorded, turn
 
     def undo(self, participant_id: int, assignment_id: int) -> bool:
-        """Take back the participant's last judgment, if it is of this assignment and fresh; tell whether it was taken back."""
+        """Take back the participant's last judgment, if it is of this assignment and fresh; return whether it was undone."""
         self._tell(participant_id, ())
         with write(self.database) as session:
             if session.get_one(Study, self.study_id).locked_at is not None:
@@ -192,8 +192,8 @@ class StudyService:
         visitor = self.visitor(participant_token)
         if visitor is None:
             return None
-        told = self._among(self._pages.get(visitor.id, ()), url_token)
-        return self._among(self._on_page(visitor), url_token) if told is None else told
+        image = self._among(self._pages.get(visitor.id, ()), url_token)
+        return self._among(self._on_page(visitor), url_token) if image is None else image
 
     def _on_page(self, visitor: Visitor) -> list[stimuli.PageStimuli]:
         """Return what a participant's page shows and may show next, from the database."""
@@ -292,7 +292,7 @@ class StudyService:
             key=f"practice-{owner}" if kind == "practice" else self.blinding.token(shown.owner, question)[:12],
             concepts=concepts,
             places=shown.places,
-            images=tuple(urls[place] for place in shown.places),
+            images=tuple(urls[position] for position in shown.places),
             ranking=self.design.answer == "ranking" and len(shown.places) > 2,
             size=max(sizes, default=(REFERENCE_SIDE, REFERENCE_SIDE)),
             done=done,

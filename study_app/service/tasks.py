@@ -112,7 +112,7 @@ def _takes_checks(session: Session, design: Design, person: Person, now: datetim
 
 
 def has_open(session: Session, participant_id: int) -> bool:
-    """Tell whether a comparison is reserved for the participant just now."""
+    """Return whether a comparison is reserved for the participant just now."""
     mine = select(Assignment.id).where(Assignment.participant_id == participant_id, Assignment.state == "open")
     return session.scalar(mine) is not None
 

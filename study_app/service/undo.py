@@ -20,12 +20,12 @@ _LAST = (
 
 
 def is_undoable(state: str, judged_at: datetime, now: datetime) -> bool:
-    """Tell whether the participant may still take back the judgment they gave last: while it is fresh and fills its place."""
+    """Return whether the participant may still take back the judgment they gave last: while it is fresh and fills its place."""
     return state == "done" and judged_at >= now - LEASE
 
 
 def undo(session: Session, participant_id: int, assignment_id: int, now: datetime) -> bool:
-    """Take back the judgment of an assignment, and tell whether it was taken back.
+    """Take back the judgment of an assignment, and return whether it was taken back.
 
     Nothing happens if it is not the participant's last one or no longer fresh, so a second click has no effect. The
     place stays the participant's; what had been handed out since is given back. Call it inside `write`.

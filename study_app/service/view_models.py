@@ -20,7 +20,7 @@ class Visitor:
 
 @dataclass(frozen=True)
 class ShownConcept:
-    """A concept above the images: its letter, its plain word, the URLs of its pictures."""
+    """A concept above the images: its letter, its plain word, the URLs of its images."""
 
     letter: str
     word: str
@@ -31,7 +31,7 @@ class ShownConcept:
 class TrialPage:
     """What one page of images to judge shows; `owner` is the id of the assignment or check, or the number of a practice.
 
-    `key` names the page in the browser and tells nothing; `upcoming` are URLs of pictures that may come next.
+    `key` names the page in the browser and tells nothing; `upcoming` are URLs of images that may come next.
     """
 
     kind: Literal["comparison", "check", "practice"]
@@ -53,7 +53,7 @@ class TrialPage:
     minutes_left: int | None = None
     # the assignment whose judgment may still be taken back
     undoable: int | None = None
-    # the answer that practice teaches; of no other trial does the page know it
+    # the answer that practice teaches; the page has none for other trials
     right_answer: str = ""
 
 

@@ -110,7 +110,7 @@ def _go_on(service: StudyService, person: _Person, behaviour: Behaviour, seed: s
         _press(page, f"button:has-text('{words.instructions.next}')")
     elif step is Step.PRACTICE:
         for number, trial in enumerate(service.practice(person.id)):
-            others = [place for place in trial.places if place != trial.right_answer]
+            others = [slot for slot in trial.places if slot != trial.right_answer]
             _answer(page, f"practice-{number}", " ".join([trial.right_answer, *(others if trial.ranking else [])]))
     elif step is Step.TRIAL:
         return _judge(service, person, behaviour, seed)
@@ -128,10 +128,10 @@ def _judge(service: StudyService, person: _Person, behaviour: Behaviour, seed: s
         _press(page, ".st-key-onward button")
         return None
     with read(service.database) as session:
-        found = tasks.open_tasks(session, service.design, person.id)
-        if not found:
+        pending = tasks.open_tasks(session, service.design, person.id)
+        if not pending:
             return Step.THANKS
-        task = found[0]
+        task = pending[0]
         choice = choose(session, service.design, task, behaviour, seed)
     key = service.blinding.token(task.shown.owner, task.question)[:12]
     page.wait_for_timeout(1000 * service.design.minimum_seconds)
@@ -142,8 +142,8 @@ def _judge(service: StudyService, person: _Person, behaviour: Behaviour, seed: s
 def _answer(page: "Page", key: str, choice: str) -> None:
     """Press an answer: one button, or all places of a ranking but the last, which follows by itself, and then to confirm it."""
     ranked = choice.split()
-    for place in ranked[:-1]:
-        button = page.locator(f".st-key-{place}-{key} button")
+    for slot in ranked[:-1]:
+        button = page.locator(f".st-key-{slot}-{key} button")
         button.wait_for()
         page.wait_for_selector(_AT_REST)
         button.click()
@@ -188,10 +188,10 @@ def _served(database: Database, run: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/"
     command = [sys.executable, "-c", "from study_app.command import app; app()", "serve", str(run), "--backup-minutes", "0"]
-    # not among the arguments, which everybody on the machine can read, password included
-    told = {**os.environ, DB_VARIABLE: database.url.render_as_string(hide_password=False)}
+    # not among the arguments, which every user of the machine can read, password included
+    environment = {**os.environ, DB_VARIABLE: database.url.render_as_string(hide_password=False)}
     command += ["--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=told) as server:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as server:
         try:
             _wait(url, server)
             yield url

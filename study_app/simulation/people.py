@@ -64,15 +64,15 @@ class Behaviour:
         return "left" if side < self.chance_of_left(left_arm, right_arm) else "right"
 
     def rank(self, rng: random.Random, arms: Sequence[str], ranks: int, may_decline: bool) -> Choice:
-        """Return an answer about more than two images, as they stand on the page: its best places, so many of them."""
+        """Return an answer about more than two images, as arranged on the page: its best places, so many of them."""
         declines, lapses = rng.random(), rng.random() < self.lapse
         left, chosen = list(range(len(arms))), []
         for _ in range(ranks):
             logits = [0.0 if lapses else self.effects.get(arms[n], 0.0) + (self.side_bias if n == 0 else 0.0) for n in left]
             best = max(logits)
-            found = rng.choices(left, [math.exp(logit - best) for logit in logits])[0]
-            left.remove(found)
-            chosen.append(str(found + 1))
+            pick = rng.choices(left, [math.exp(logit - best) for logit in logits])[0]
+            left.remove(pick)
+            chosen.append(str(pick + 1))
         return CANNOT_TELL if may_decline and declines < self.cannot_tell else " ".join(chosen)
 
 
@@ -126,20 +126,20 @@ def simulate(
 
 
 def has_simulated(database: Database, study_id: int) -> bool:
-    """Tell whether simulated participants have judged in a study."""
+    """Return whether simulated participants have judged in a study."""
     with read(database) as session:
         return _judged(session, study_id, simulated=True)
 
 
 def _judged(session: Session, study_id: int, simulated: bool) -> bool:
-    found = session.scalar(
+    judgment_id = session.scalar(
         select(Judgment.id)
         .join(Assignment, Assignment.id == Judgment.assignment_id)
         .join(Participant, Participant.id == Assignment.participant_id)
         .where(Participant.study_id == study_id, Participant.simulated.is_(simulated))
         .limit(1)
     )
-    return found is not None
+    return judgment_id is not None
 
 
 def check_simulation(session: Session, study_id: int, behaviour: Behaviour) -> None:
@@ -201,10 +201,10 @@ def choose(session: Session, design: Design, task: ParticipantTask, behaviour: B
         if arms:
             return _choose(rng, design, behaviour, arms)
         # the reference of the concept is recognised unless the participant lapses
-        here = places(len(shown))
-        first = rng.choice(here) if rng.random() < behaviour.lapse else str(check.expected)
-        rest = [place for place in here if place != first]
-        return " ".join([first, *rest]) if design.answer == "ranking" and len(here) > 2 else first
+        slots = places(len(shown))
+        first = rng.choice(slots) if rng.random() < behaviour.lapse else str(check.expected)
+        rest = [slot for slot in slots if slot != first]
+        return " ".join([first, *rest]) if design.answer == "ranking" and len(slots) > 2 else first
     assignment = session.get_one(Assignment, task.id)
     # what names a comparison in every database of the same run and seed: its place in the shuffled order
     key = f"{seed} {assignment.comparison.priority}"
@@ -215,7 +215,7 @@ def choose(session: Session, design: Design, task: ParticipantTask, behaviour: B
 
 
 def _choose(rng: random.Random, design: Design, behaviour: Behaviour, arms: Sequence[str]) -> Choice:
-    """Return an answer about images of these arms, as they stand on the page."""
+    """Return an answer about images of these arms, as arranged on the page."""
     if len(arms) == 2:
         return behaviour.answer(rng, arms[0], arms[1], design.cannot_tell)
     return behaviour.rank(rng, arms, len(arms) if design.answer == "ranking" else 1, design.cannot_tell)

@@ -69,12 +69,12 @@ def show_trial(
             )
     key = f"script-{trial.key}"
 
-    def told() -> None:
+    def handle_answer() -> None:
         sent = st.session_state[key].get("answer")
-        found = read_answer(sent, trial.places)
-        if found is None:
+        parsed = read_answer(sent, trial.places)
+        if parsed is None:
             return
-        choice, timing = found
+        choice, timing = parsed
         whole = is_answer(choice, len(trial.places), "ranking" if trial.ranking else "best")
         if choice == CANNOT_TELL or (whole and (not trial.ranking or sent.get("confirmed") is True)):
             answered(choice, timing)
@@ -96,22 +96,22 @@ def show_trial(
                 "lost": sentences.trouble.picture,
             }
         ],
-        on_answer_change=told,
+        on_answer_change=handle_answer,
     )
 
 
-def read_answer(told: object, places: tuple[str, ...]) -> tuple[Choice, Timing] | None:
+def read_answer(sent: object, places: tuple[str, ...]) -> tuple[Choice, Timing] | None:
     """Return what the script sent about a page with these places, held to what it may send; None for anything else.
 
     Of a ranking it may send a part.
     """
-    choice = told.get("choice") if isinstance(told, Mapping) else None
-    if not isinstance(told, Mapping) or not isinstance(choice, str):
+    choice = sent.get("choice") if isinstance(sent, Mapping) else None
+    if not isinstance(sent, Mapping) or not isinstance(choice, str):
         return None
     named = choice.split()
     if named != [CANNOT_TELL] and (not set(named) <= set(places) or len(set(named)) < len(named)):
         return None
-    return " ".join(named), Timing.told(told)
+    return " ".join(named), Timing.told(sent)
 
 
 def _choices(service: StudyService, words: ComparisonText, trial: TrialPage) -> list[tuple[Choice, str, str]]:
@@ -119,12 +119,12 @@ def _choices(service: StudyService, words: ComparisonText, trial: TrialPage) -> 
     last = str(len(trial.places) + 1)
     if len(trial.places) == 2:
         choices = [("left", words.left, "1"), ("right", words.right, "2")]
-        place = 1
+        position = 1
     else:
-        choices = [(place, words.image.format(number=place), place) for place in trial.places]
-        place = len(choices)
+        choices = [(slot, words.image.format(number=slot), slot) for slot in trial.places]
+        position = len(choices)
     if service.design.cannot_tell:
-        choices.insert(place, (CANNOT_TELL, words.cannot_tell, last))
+        choices.insert(position, (CANNOT_TELL, words.cannot_tell, last))
     return choices
 
 
@@ -174,11 +174,11 @@ def _images(words: ComparisonText, trial: TrialPage, language: str) -> str:
     count = len(trial.places)
     columns = count if count <= 4 else (count + 1) // 2
     figures = "".join(
-        f'<div class="place" data-place="{place}">{f"<b>{place}</b>" if count > 2 else ""}<div class="view">'
-        f'<img src="{url}" alt="{escape(_alt(words, place))}" width="{width}" height="{height}" draggable="false"></div></div>'
-        for place, url in zip(trial.places, trial.images, strict=True)
+        f'<div class="place" data-place="{slot}">{f"<b>{slot}</b>" if count > 2 else ""}<div class="view">'
+        f'<img src="{url}" alt="{escape(_alt(words, slot))}" width="{width}" height="{height}" draggable="false"></div></div>'
+        for slot, url in zip(trial.places, trial.images, strict=True)
     )
-    # how wide the images become follows from how tall the screen lets them be; the answers stand below, as wide as all
+    # the images' width follows from the height that the screen allows; the answers are below, as wide as all
     return (
         f"<style>:root {{ --ratio: {width / height:.4f}; --columns: {columns}; --rows: {-(-count // columns)}; "
         f"--beside: {14.6 if count == 2 else 20.4 if trial.ranking else 16.1}rem; }}</style>"
@@ -187,11 +187,11 @@ def _images(words: ComparisonText, trial: TrialPage, language: str) -> str:
     )
 
 
-def _alt(words: ComparisonText, place: str) -> str:
-    return {"left": words.left_image, "right": words.right_image}.get(place) or words.image.format(number=place)
+def _alt(words: ComparisonText, slot: str) -> str:
+    return {"left": words.left_image, "right": words.right_image}.get(slot) or words.image.format(number=slot)
 
 
 def _order(words: ComparisonText, pressed: str, language: str) -> str:
     """Return what is ranked so far, told to screen readers whenever it changes."""
-    named = [f"{words.image.format(number=place)}: {rank}" for place, rank in zip(pressed.split(), words.ranks, strict=False)]
+    named = [f"{words.image.format(number=slot)}: {rank}" for slot, rank in zip(pressed.split(), words.ranks, strict=False)]
     return f'<p class="study-order" lang="{language}" role="status">{escape(" · ".join(named) or words.order_empty)}</p>'

@@ -25,7 +25,7 @@ def login_page(trouble: str = "") -> str:
 
 
 def dashboard_page(status: StudyStatus, seen: LiveStatistics, cases: Sequence[CaseProgress], now: datetime) -> str:
-    """Return the dashboard; no figure on it tells any arm's share."""
+    """Return the dashboard; no figure on it shows any arm's share."""
     share = 100 * status.judged / status.places if status.places else 100.0
     facts = [
         ("judgments", f"{status.judged:,} of {status.places:,} ({share:.1f} %)"),
@@ -50,7 +50,7 @@ def dashboard_page(status: StudyStatus, seen: LiveStatistics, cases: Sequence[Ca
         ("last judgment", _moment(status.latest) if status.latest else "none yet"),
     ]
     body = [
-        f'<h1>The study</h1><p class="quiet">{_moment(now)}; brought up to date every {_SECONDS} s. Blind: nothing here tells '
+        f'<h1>The study</h1><p class="quiet">{_moment(now)}; updated every {_SECONDS} s. Blind: nothing here shows '
         "which arm is chosen more often.</p>",
         *_notices(status, seen),
         f'<div class="bar" role="progressbar" aria-label="judgments" aria-valuenow="{share:.0f}" aria-valuemin="0" '
@@ -74,14 +74,14 @@ def dashboard_page(status: StudyStatus, seen: LiveStatistics, cases: Sequence[Ca
 
 
 def _notices(status: StudyStatus, seen: LiveStatistics) -> list[str]:
-    told = []
+    notices = []
     if status.simulated:
-        told.append(f"{status.simulated} of the participants are simulated.")
+        notices.append(f"{status.simulated} of the participants are simulated.")
     if seen.paused:
-        told.append("Paused: no comparison is assigned until `evalkit study resume`.")
+        notices.append("Paused: no comparison is assigned until `evalkit study resume`.")
     if seen.locked_at is not None:
-        told.append(f"Locked on {_moment(seen.locked_at)}: `evalkit analyze` reports the choices.")
-    return [f'<p class="notice">{escape(line)}</p>' for line in told]
+        notices.append(f"Locked on {_moment(seen.locked_at)}: `evalkit analyze` reports the choices.")
+    return [f'<p class="notice">{escape(line)}</p>' for line in notices]
 
 
 def _people(seen: LiveStatistics) -> str:

@@ -57,7 +57,7 @@ def entrance(service: StudyService, counts: AddressCounts) -> list[Route]:
 
 
 def is_secure(request: Request) -> bool:
-    """Tell whether the browser speaks TLS; behind a proxy that speaks it for us, only the proxy knows."""
+    """Return whether the browser speaks TLS; behind a proxy that speaks it for us, only the proxy knows."""
     return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
 
 

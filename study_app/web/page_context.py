@@ -26,7 +26,7 @@ class PageContext:
     language: str
     # a notice about the previous page
     notice: str | None
-    # what comes next, where the answer to the page before has told so
+    # what comes next, if the answer to the previous page determined it
     turn: Turn | None = None
 
     def prose(self, heading: str, body: str) -> None:

@@ -34,7 +34,7 @@ WAITING_SECONDS = 20
 def show() -> None:
     """Show the page this visitor has come to."""
     service = running.current()
-    # told by the answer that turned the page, a moment ago; never older than this run
+    # set by the answer that turned the page; never older than this script run
     turn = st.session_state.pop(_TURN, None)
     visitor, broken = None, False
     try:
@@ -219,7 +219,7 @@ def _break(scene: PageContext, trial: TrialPage) -> None:
 
 
 def _questionnaire(scene: PageContext, visitor: Visitor) -> None:
-    # who came when all was judged has nothing to tell
+    # participants who arrived after all was judged have no questions to answer
     if visitor.progress.questioned or not scene.service.has_judged(visitor.id):
         _thanks(scene, visitor)
     else:

@@ -37,7 +37,7 @@ CONFIG = {
     "server.maxUploadSize": 1,
     "server.maxWidgetStateSize": 1,
     "browser.gatherUsageStats": False,
-    # participants must never read a traceback, which would tell paths
+    # participants must never read a traceback, which would reveal paths
     "client.showErrorDetails": "none",
     "client.toolbarMode": "minimal",
     "logger.level": "warning",
@@ -73,7 +73,7 @@ def own_routes(service: StudyService, counts: AddressCounts | None = None) -> li
         return Response(data, media_type="image/png", headers=headers)
 
     async def healthy(_: Request) -> Response:
-        """Say whether the database answers; for a proxy or a container."""
+        """Report whether the database answers; for a proxy or a container."""
         try:
             await run_in_threadpool(service.visitor, "unknown")
         except DatabaseError:
@@ -85,7 +85,7 @@ def own_routes(service: StudyService, counts: AddressCounts | None = None) -> li
 
 @asynccontextmanager
 async def _settled(_: st.App) -> AsyncIterator[None]:
-    """Let the collection of garbage pass by what is loaded once; to look through all of it holds up everybody each time."""
+    """Let the collection of garbage pass by what is loaded once; to look through all of it delays all requests each time."""
     gc.collect()
     gc.freeze()
     yield

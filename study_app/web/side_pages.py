@@ -28,7 +28,7 @@ def show_screen_check(scene: PageContext, visitor: Visitor) -> None:
     plates = service.plates(visitor.id) if rule.colour else ()
     failed = st.session_state.get(_FAILED)
     problem = {"size": words.too_small, "colour": words.not_read}.get(failed or "", "")
-    told = problem.format(width=rule.least_width or 1, height=rule.least_height or 1)
+    message = problem.format(width=rule.least_width or 1, height=rule.least_height or 1)
     scene.prose(words.heading, paragraphs((words.body, *((words.plates,) if plates else ()))))
     with st.container(key="plates"):
         for number, seed in enumerate(plates, 1):
@@ -41,7 +41,7 @@ def show_screen_check(scene: PageContext, visitor: Visitor) -> None:
         read = [str(st.session_state.get(f"plate-{seed}", "")) for seed in plates]
         st.session_state[_FAILED] = service.check_screen(visitor.id, page, read)
 
-    _alert(told)
+    _alert(message)
     scene.onward(words.check, f"screen-{'-'.join(plates)}", check)
     with st.container(key="script"):
         _script()(key="screen", on_page_change=lambda: None)
@@ -70,10 +70,10 @@ def show_questionnaire(scene: PageContext, visitor: Visitor) -> None:
     scene.onward(words.send, "questionnaire", send)
 
 
-def _alert(told: str) -> None:
+def _alert(message: str) -> None:
     """Show an alert next to the button that was pressed, where it is visible on a phone too."""
-    if told:
-        st.html(f'<p class="study-problem" role="alert">{escape(told)}</p>')
+    if message:
+        st.html(f'<p class="study-problem" role="alert">{escape(message)}</p>')
 
 
 def _ask(scene: PageContext, question: Question, wrong: bool) -> None:

@@ -102,7 +102,7 @@ def test_cases_that_an_arm_lacks_are_left_out_for_all_and_counted(tmp_path):
         return [row for row in score_rows(manifest) if not (row.arm == "direct" and row.case in gone and row.metric == "musiq")]
 
     page, tables = report_of(run_with(tmp_path, rows))
-    assert "musiq: 3 cases and seeds where an arm has no score." in page
+    assert "musiq: 3 cases and seeds in which an arm has no score." in page
     assert "votes are left out, because an image lacks its score" in tables
 
 
@@ -135,7 +135,7 @@ def test_simulated_and_real_judgments_together_are_refused_or_marked(tmp_path):
     database = open_database(default_url(run))
     add_judgments(database, load_run(database, run).run_id, simulated=True)
     database.close()
-    assert "say --no-simulated" in refusal_of(run)
+    assert "use --no-simulated" in refusal_of(run)
     page, tables = report_of(run, True)
     assert "225 of the 450 votes here were made by simulated participants" in page
     assert "[simulated judgments]" in tables.replace("\\", "")

@@ -234,7 +234,7 @@ def votes_of(*rows: tuple[str, str, float]) -> Comparisons:
         ([("A", "A", 1), ("A", "B", 1)], False, "'A' was compared with itself"),
         ([("A", "B", 0.7)], False, "neither 1 (left), 0 (right) nor 0.5 (neither)"),
         ([("A", "B", math.nan)], False, "neither 1 (left), 0 (right) nor 0.5 (neither)"),
-        ([], False, "there are none"),
+        ([], False, "there are no votes"),
     ],
 )
 def test_comparisons_that_rank_nothing_say_why(rows: list, side: bool, says: str):

@@ -101,5 +101,5 @@ def test_few_comparisons_are_one_group_and_equal_leads_too():
 
 
 def test_strengths_without_a_fit_are_not_drawn():
-    with pytest.raises(ValueError, match="no fit to draw; they never met"):
+    with pytest.raises(ValueError, match="no fit to plot; they never met"):
         strength_plot(ArmStrengths(None, None, (), "they never met"))

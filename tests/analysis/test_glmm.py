@@ -165,10 +165,10 @@ GROUP, OTHER = np.repeat(np.arange(8), 5), np.tile(np.arange(5), 8)
 @pytest.mark.parametrize(
     ("y", "terms", "covariates", "says"),
     [
-        (np.ones(40), {"case": GROUP}, {}, "all 40 votes say the same"),
+        (np.ones(40), {"case": GROUP}, {}, "all 40 votes are equal"),
         (HALF, {"case": np.zeros(40, int)}, {}, "'case' has one level only"),
         (HALF, {"case": GROUP, "pair": GROUP % 8 + 3}, {}, "'case' and 'pair' group the rows in the same way"),
-        (HALF, {"case": np.arange(40)}, {}, "every vote is a level of 'case' of its own"),
+        (HALF, {"case": np.arange(40)}, {}, "every vote is a separate level of 'case'"),
         (HALF, {"case": GROUP}, {"side": HALF - 0.5}, "a covariate separates the votes"),
         ((GROUP > 3) * 1.0, {"case": GROUP, "rater": OTHER}, {}, "within each level of 'case' the votes hardly differ"),
         (HALF, {"case": GROUP}, {"a": GROUP * 1.0, "b": GROUP * 2.0}, "a, b are collinear"),

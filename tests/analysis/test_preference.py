@@ -88,11 +88,11 @@ def test_an_even_split_is_a_tie_and_cannot_tell_sides_with_nobody():
 PAIRS = [("a", "b"), ("c", "d"), ("e", "f"), ("a", "c"), ("b", "d"), ("e", "a")]
 DEGENERATE = {
     "empty": (votes_of([]), "There are no judgments."),
-    "one vote": (votes_of([1.0]), "One row has no error of its own"),
+    "one vote": (votes_of([1.0]), "A single row has no standard error"),
     "one participant": (votes_of([1.0, 0, 1, 1, 0, 1], concepts=PAIRS), "One participant judged"),
     "one pair": (votes_of([1.0, 0, 1, 1], [0, 0, 1, 1], [0, 1, 0, 1], [("a", "b")] * 4), "same concepts"),
     "unanimous": (votes_of([1.0] * 6, participants=[0, 1, 2] * 2, concepts=PAIRS), "All 6 rows agree"),
-    "all ties": (votes_of([0.5] * 6, participants=[0, 1, 2] * 2, concepts=PAIRS), "Nobody could tell"),
+    "all ties": (votes_of([0.5] * 6, participants=[0, 1, 2] * 2, concepts=PAIRS), "No one could tell"),
     "single concepts": (votes_of([1.0, 0, 1], participants=[0, 1, 2], concepts=[("a",), ("b",), ("c",)]), "too few"),
     "three concepts": (votes_of([1.0, 0], participants=[0, 1], concepts=[("a", "b", "c"), ("b", "c", "d")]), "too few"),
     "even votes everywhere": (votes_of([1.0, 0, 1, 0], [0, 0, 1, 1], [0, 1, 1, 0], [("a",)] * 2 + [("b",)] * 2), "too few"),

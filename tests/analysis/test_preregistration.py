@@ -162,7 +162,7 @@ def test_the_commands_freeze_a_plan_and_hold_the_report_to_it(run, tmp_path, mon
     assert "2 of 5 results were planned" in said
     assert "MUSIQ" in (out / "tables" / "planned.md").read_text()
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "2 of 5 results stand in the frozen plan" in page
+    assert "2 of 5 results are in the frozen plan" in page
     assert page.count('<span class="chip plain">planned</span>') == 1
     assert "exploratory" in (out / "tables" / "planned.csv").read_text()
     code, _, error = call(

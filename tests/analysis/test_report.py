@@ -229,7 +229,7 @@ def test_scores_without_a_study(tmp_path):
     run = run_of(tmp_path / "run", judged=False)
     found = findings_of(run)
     page = render(found, run)
-    assert "Nobody has judged this run yet" in page
+    assert "No one has judged this run yet" in page
     assert {table.name for table in tables_of(found)} == {
         "table1", "table1_similarity", "table2", "table2_uncertainty", "table2_contrasts", "effects", "middle_means",
         "signatures",
@@ -297,11 +297,11 @@ def test_the_report_says_what_it_rests_on_in_the_order_a_reader_asks(judged, fou
     page = render(found, judged)
     heads = re.findall(r"<h2 id=\"\w+\">(.*?)</h2>", page)
     assert heads == [
-        "What can be said", "Tables", "Figures", "Gallery", "Methods", "Exclusions", "Data and versions",
+        "Findings", "Tables", "Figures", "Gallery", "Methods", "Exclusions", "Data and versions",
         "Reporting checklist",
     ]  # fmt: skip
-    assert "votes that could not tell" in page
-    assert "Nobody was recruited: all participants are simulated." in page
+    assert "votes without a preference" in page
+    assert "No one was recruited: all participants are simulated." in page
 
 
 def test_the_checklist_asks_for_what_only_the_authors_know(found):

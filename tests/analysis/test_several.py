@@ -96,7 +96,7 @@ def test_what_nobody_could_tell_is_counted_and_nothing_is_invented(best: Finding
     several = several_of(dataclasses.replace(best.data, several=blank))
     assert (several.votes, several.undecided, several.shares, several.strengths) == (0, 120, (), None)
     said = several_sentence(dataclasses.replace(best, several=several))
-    assert "nobody could tell which image is best" in said
+    assert "no one could tell which image is best" in said
     always = best.data.several.assign(order=[("ties",)] * len(best.data.several))
     several = several_of(dataclasses.replace(best.data, several=always))
     assert several.strengths is None

@@ -50,7 +50,7 @@ def test_the_wheel_holds_the_migrations() -> None:
 def test_a_newer_schema_is_refused_in_one_line(database: Database, database_url: str) -> None:
     with write(database) as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(UserError, match=r"schema \(9999\) is newer than this evalkit knows; update evalkit") as caught:
+    with pytest.raises(UserError, match=r"schema \(9999\) is newer than this version of evalkit; update evalkit") as caught:
         open_database(database_url)
     assert "\n" not in str(caught.value)
 

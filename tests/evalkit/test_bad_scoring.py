@@ -131,7 +131,7 @@ def test_an_empty_folder_is_named_in_one_line(tmp_path):
     process = start(tmp_path / "empty", cwd=tmp_path)
     _, errors = process.communicate(timeout=240)
     assert (process.returncode, len(errors.strip().splitlines())) == (1, 1)
-    assert "empty: no manifest.json there, so it is no run, and no picture either" in errors
+    assert "empty: contains neither manifest.json nor an image" in errors
 
 
 def test_weights_of_another_architecture_or_hash_are_named(run, weights, tmp_path):
@@ -162,7 +162,7 @@ def test_a_spoilt_cache_is_made_anew_and_no_score_changes(spoil, run, weights):
     (run / "scores.parquet").unlink()
     after = score_run(run, ["clip_t", "piqe"], weights=weights)
     assert after.rows == before.rows
-    assert any("the cache could not be used and was made anew" in note for note in after.notes)
+    assert any("the cache could not be used and was rebuilt" in note for note in after.notes)
 
 
 def test_a_case_without_a_prompt_is_named_and_the_others_are_scored(run, weights):

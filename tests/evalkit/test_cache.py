@@ -71,7 +71,7 @@ def test_a_file_that_is_not_ours_or_cut_off_is_made_anew_and_said(path, spoil):
         assert cache.get("r", ["299", "0"]) == {}
         cache.put("r", {"0": vector(0)})
         assert np.array_equal(cache.get("r", ["0"])["0"], vector(0))
-        assert "made anew" in cache.notes[0]
+        assert "rebuilt" in cache.notes[0]
 
 
 def test_a_vector_whose_bits_flipped_counts_as_absent(path):

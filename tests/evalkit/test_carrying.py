@@ -205,7 +205,7 @@ def spoil(folder: Path, how: str) -> None:
         ("gone", "gone: hub"),
         ("extra", "unknown: not in SHA256SUMS: hub"),
         ("no list", "SHA256SUMS: can't be read"),
-        ("nonsense", "SHA256SUMS: line 1 is none of"),
+        ("nonsense", "SHA256SUMS: line 1 is not "),
     ],
 )
 def test_verify_names_what_is_wrong(tmp_path, how, message, monkeypatch):

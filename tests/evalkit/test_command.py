@@ -76,7 +76,7 @@ def test_an_empty_list_and_an_unknown_metric_are_refused(app, run):
 
 
 def test_a_folder_that_is_no_run_is_named(app, tmp_path):
-    with pytest.raises(UserError, match=r"no manifest\.json there"):
+    with pytest.raises(UserError, match=r"contains neither manifest\.json nor an image"):
         call(app, "score", tmp_path)
 
 

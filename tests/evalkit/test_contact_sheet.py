@@ -50,4 +50,4 @@ def test_the_command_writes_a_png_or_one_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "run" / "images" / "star-ring" / "direct" / "0.png").unlink()
     code, error = call(monkeypatch, capsys, *words)
     assert code == 1
-    check_line(error, ("not drawn yet",))
+    check_line(error, ("not generated yet",))

@@ -46,7 +46,11 @@ def test_folders_patterns_and_files_name_pictures_each_once_in_order(photos):
 
 @pytest.mark.parametrize(
     ("place", "message"),
-    [("gone", "no such file or folder"), ("*.tiff", "no file matches"), ("below/.hidden/empty", "no picture either")],
+    [
+        ("gone", "no such file or folder"),
+        ("*.tiff", "no file matches"),
+        ("below/.hidden/empty", "contains neither manifest.json nor an image"),
+    ],
 )
 def test_a_place_without_pictures_is_named(photos, place, message):
     (photos / "below/.hidden/empty").mkdir()

@@ -78,7 +78,7 @@ def test_files_of_something_else_are_refused_by_name(lpips_folder, tmp_path):
     with pytest.raises(UserError, match=r"df73285e\.pth: is not LPIPS for AlexNet"):
         model.compare(pil_to_tensor(picture(1)), pil_to_tensor(picture(2)))
     (tmp_path / BACKBONE.rpartition("/")[2]).unlink()
-    with pytest.raises(UserError, match=r"alexnet-owt-7be5be79\.pth is not there; lpips needs LPIPS\S+ and"):
+    with pytest.raises(UserError, match=r"alexnet-owt-7be5be79\.pth is missing; lpips needs LPIPS\S+ and"):
         find(LPIPS, {"lpips": tmp_path})
 
 

@@ -89,13 +89,13 @@ def test_a_mistake_in_an_image_is_named_with_its_place(tmp_path):
         (lambda document: document["images"][7].update(sha256="x"), r"images\[7\]\.sha256: "),
         (lambda document: document["images"][3].update(sead=1), r"images\[3\]\.sead: unknown key"),
         (lambda document: document.update(images=None), "images: "),
-        (lambda document: document["images"].append(document["images"][0]), "stand there twice"),
+        (lambda document: document["images"].append(document["images"][0]), "occur twice"),
         (lambda document: document["images"][2].update(seed=9), "belongs to no case"),
-        (lambda document: document["cases"][1].update(seeds=[1, 1]), r"cases\[1\]\.seeds: a seed stands there twice"),
+        (lambda document: document["cases"][1].update(seeds=[1, 1]), r"cases\[1\]\.seeds: a seed occurs twice"),
         (lambda document: document["cases"][1].update(beside=["dog"]), "cases: c1: no concept 'dog'; known: cat"),
         (
             lambda document: document["cases"][1].update(id="c0"),
-            r"manifest\.json: cases: c0 stand\(s\) there twice; names must differ$",
+            r"manifest\.json: cases: c0 occur\(s\) twice; names must differ$",
         ),
         (lambda document: document["arms"][1].update(label="Direct"), r"manifest\.json: arms: names must differ by more than"),
     ):

@@ -76,10 +76,10 @@ def test_a_broken_file_gets_one_line(tmp_path, text, message):
 
 
 def test_no_file_and_no_python_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"gone\.py: is no file"):
+    with pytest.raises(UserError, match=r"gone\.py: is not a file"):
         load_plugin(tmp_path / "gone.py")
     (tmp_path / "text.txt").write_text("")
-    with pytest.raises(UserError, match=r"text\.txt: is no Python file"):
+    with pytest.raises(UserError, match=r"text\.txt: is not a Python file"):
         load_plugin(tmp_path / "text.txt")
 
 

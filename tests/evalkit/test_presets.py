@@ -107,7 +107,7 @@ def test_the_converter_refuses_what_is_more_than_a_scale(scored):
     def rows(preset, metric, number=4):
         return [row for row in scored[preset] if row.metric == metric][:number]
 
-    with pytest.raises(UserError, match="scores of the presets dreambooth and torchmetrics stand side by side"):
+    with pytest.raises(UserError, match="scores of the presets dreambooth and torchmetrics are mixed"):
         convert([*rows("dreambooth", "clip_t"), *rows("torchmetrics", "clip_t")], "dreambooth")
     with pytest.raises(UserError, match="clip_t: dreambooth and clipscore differ in the text"):
         convert(rows("dreambooth", "clip_t"), "clipscore")
@@ -118,7 +118,7 @@ def test_the_converter_refuses_what_is_more_than_a_scale(scored):
     with pytest.raises(UserError, match="dino: is not of the preset torchmetrics, which has clip_t"):
         convert(rows("dreambooth", "dino"), "torchmetrics")
     clamped = [replace(row, value=0.0) for row in rows("custom_diffusion", "clip_t", 1)]
-    with pytest.raises(UserError, match="it is 0, which stands for every cosine that is not above 0"):
+    with pytest.raises(UserError, match="it is 0, to which every negative cosine was clamped"):
         convert(clamped, "dreambooth")
     assert convert(clamped, "custom_diffusion") == clamped
 

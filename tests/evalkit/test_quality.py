@@ -112,7 +112,7 @@ def test_arniqa_from_its_two_files_gives_pyiqas_own_numbers(arniqa_folder, tmp_p
 
 def test_arniqa_needs_both_files_and_says_which_lacks(arniqa_folder):
     (arniqa_folder / "regressor_koniq10k.pth").unlink()
-    with pytest.raises(UserError, match=r"regressor_koniq10k\.pth is not there"):
+    with pytest.raises(UserError, match=r"regressor_koniq10k\.pth is missing"):
         evalkit.score([picture(1)], ["arniqa"], weights={"arniqa": arniqa_folder})
 
 

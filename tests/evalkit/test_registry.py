@@ -93,7 +93,7 @@ def test_two_meanings_of_one_models_name_raise():
 
 
 def test_a_metric_without_docstring_or_licence_raises():
-    with pytest.raises(ValueError, match="say the licence"):
+    with pytest.raises(ValueError, match="needs a licence"):
         metric(direction="higher", unit="u", limits=(None, None), source="s")
     with pytest.raises(ValueError, match="needs a docstring"):
 

@@ -188,7 +188,7 @@ def test_a_damaged_score_file_is_made_anew(run: Path):
     (run / "scores.parquet").write_bytes(b"PAR1 nonsense")
     result = score_run(run, ["piqe"])
     assert len(read_scores(run)) == 12
-    assert any("made anew" in note for note in result.notes)
+    assert any("rebuilt" in note for note in result.notes)
 
 
 def test_an_arm_equal_to_another_has_similarity_1(run, folder, weights, tmp_path):

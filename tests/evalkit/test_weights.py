@@ -37,22 +37,22 @@ def test_two_files_for_one_model_are_refused(tmp_path, monkeypatch):
     (tmp_path / "clip.pt").write_bytes(b"a")
     (tmp_path / "clip.safetensors").write_bytes(b"b")
     monkeypatch.setenv("EVALKIT_WEIGHTS", str(tmp_path))
-    with pytest.raises(UserError, match=r"both stand for clip; keep one"):
+    with pytest.raises(UserError, match=r"both match clip; keep one"):
         find(CLIP, {})
 
 
 def test_a_variable_that_names_no_folder_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("EVALKIT_WEIGHTS", str(tmp_path / "gone"))
-    with pytest.raises(UserError, match=r"\$EVALKIT_WEIGHTS: .*gone is no folder"):
+    with pytest.raises(UserError, match=r"\$EVALKIT_WEIGHTS: .*gone is not a folder"):
         find(CLIP, {})
 
 
 def test_a_folder_without_or_with_two_weight_files_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"needs exactly one weight file .* it holds: none"):
+    with pytest.raises(UserError, match=r"needs exactly one weight file .* it contains: none"):
         find(CLIP, {"clip": tmp_path})
     (tmp_path / "a.pt").write_bytes(b"a")
     (tmp_path / "b.bin").write_bytes(b"b")
-    with pytest.raises(UserError, match=r"it holds: a\.pt, b\.bin"):
+    with pytest.raises(UserError, match=r"it contains: a\.pt, b\.bin"):
         find(CLIP, {"clip": tmp_path})
     with pytest.raises(UserError, match="no weights of clip there"):
         find(CLIP, {"clip": tmp_path / "gone"})
@@ -84,7 +84,7 @@ def test_options_are_pairs_or_files_and_paths_start_at_the_file(tmp_path):
 @pytest.mark.parametrize("text", ["clip = 3", "[weights]\nclip = 3", "[weights", ""])
 def test_a_table_that_is_none_is_named(tmp_path, text):
     (tmp_path / "w.toml").write_text(text)
-    with pytest.raises(UserError, match=r"w\.toml: (is no TOML|needs a table \[weights\])"):
+    with pytest.raises(UserError, match=r"w\.toml: (is not valid TOML|needs a table \[weights\])"):
         read_table(tmp_path / "w.toml")
 
 

@@ -64,7 +64,7 @@ def test_a_shard_that_begins_again_leaves_the_others_images_in_the_manifest(expe
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"])
 def test_a_shard_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match=r"--shard .*: give I/N"):
+    with pytest.raises(UserError, match=r"--shard .*; give I/N"):
         Shard.parse(text)
 
 

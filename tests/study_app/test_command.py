@@ -138,7 +138,7 @@ def test_the_wal_bug_is_known_by_version(version: tuple[int, int, int], affected
     [
         (("status",), "no study has begun in"),
         (("export",), "the study has not been initialized"),
-        (("init", "--language", "xx"), "language 'xx': there is none; known: de, en"),
+        (("init", "--language", "xx"), "language 'xx': has no texts; known languages: de, en"),
         (("simulate", "--effect", "fancy"), "--effect 'fancy': not ARM=NUMBER; write for example direct=0.8"),
         (("simulate", "--effect", "other=1"), "effect 'other': no such arm; known: plain, fancy"),
         (("simulate", "--effect", "fancy=inf"), "is a number of logits"),
@@ -154,7 +154,7 @@ def test_a_mistake_is_one_line(run: Path, words: tuple[str, ...], message: str) 
 
 
 def test_a_folder_that_is_no_run_stays_as_it_is(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no manifest.json there"):
+    with pytest.raises(UserError, match=r"contains no manifest.json"):
         call("init", tmp_path)
     assert list(tmp_path.iterdir()) == []
 

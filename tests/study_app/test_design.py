@@ -83,7 +83,7 @@ def test_a_whole_design_is_read_and_begun(tmp_path: Path) -> None:
         ("[comparisons]\nsample = 99", "comparisons.sample 99: there are 6 cells"),
         ("[comparisons]\npairs = [['direct', 'direct']]", "each must be two different arms"),
         ("also_ask = ['beauty']", "also_ask: has no question 'beauty'; choose from each_concept, quality"),
-        ("language = 'xx'", "language 'xx': there is none"),
+        ("language = 'xx'", "language 'xx': has no texts"),
     ],
 )
 def test_a_mistake_in_the_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:

@@ -26,12 +26,12 @@ def _votes(task: SourceRow, items: Items) -> Iterator[SourceRow]:
             "participant": _person(annotation.get("completed_by")),
             "response_ms": milliseconds(annotation.get("lead_time", "")),
         }
-        place = f", annotation {number}" if len(annotations) > 1 else ""
+        location = f", annotation {number}" if len(annotations) > 1 else ""
         results = annotation.get("result", ())
         for result in results:
             # one control is the overall question, several are questions by their names
             question = {} if len(results) == 1 or "question" in known else {"question": result.get("from_name", "")}
-            yield task.with_cells(about | question | _answer(result, about), place)
+            yield task.with_cells(about | question | _answer(result, about), location)
 
 
 def _answer(result: Mapping[str, object], about: Mapping[str, object]) -> dict[str, object]:

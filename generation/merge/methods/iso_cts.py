@@ -21,12 +21,12 @@ def iso_cts(parts: Sequence[Factors], layer: Layer, *, common: Annotated[float, 
     nonzero singular values only. A LoRA that is alone in a layer is also flattened.
     """
     u, s, v = thin_svd(flat(side_by_side(parts)))
-    kept = max(1, round(common * len(s)))
-    each = (len(s) - kept) // len(parts)
-    triples = [(u[:, :kept], s[:kept], v[:, :kept])]
-    for part in map(flat, parts) if each else ():
-        own = thin_svd(Factors(part.down, part.up - u[:, :kept] @ (u[:, :kept].T @ part.up)))
-        triples.append((own[0][:, :each], own[1][:each], own[2][:, :each]))
+    shared_rank = max(1, round(common * len(s)))
+    own_rank = (len(s) - shared_rank) // len(parts)
+    triples = [(u[:, :shared_rank], s[:shared_rank], v[:, :shared_rank])]
+    for part in map(flat, parts) if own_rank else ():
+        own = thin_svd(Factors(part.down, part.up - u[:, :shared_rank] @ (u[:, :shared_rank].T @ part.up)))
+        triples.append((own[0][:, :own_rank], own[1][:own_rank], own[2][:, :own_rank]))
     left, values, right = (torch.cat([triple[which] for triple in triples], dim=-1) for which in range(3))
     scale = values.mean() if len(values) else 1.0
     return shaped(scale * nearest_orthonormal(right).T, nearest_orthonormal(left), parts[0])

@@ -28,10 +28,10 @@ def orthogonal_adaptation(parts: Sequence[Factors], layer: Layer, *, scale: Scal
     """
     bases = header_values(layer, "basis", "Orthogonal Adaptation")
     width = str(parts[0].down[0].numel())
-    here = {position: bases[position].get("sha256", {}).get(width) for position in layer.places}
-    if None in here.values():
+    hashes = {position: bases[position].get("sha256", {}).get(width) for position in layer.places}
+    if None in hashes.values():
         raise UserError(f"{layer.name}: the header of a LoRA that adapts it has no basis of {width} inputs; train it again")
-    check_same(layer, here, f"{layer.name}: the basis of {width} inputs")
+    check_same(layer, hashes, f"{layer.name}: the basis of {width} inputs")
     slots = {position: basis.get("slot") for position, basis in bases.items()}
     check_same(layer, {position: slot is None for position, slot in slots.items()}, "basis: random rows or slots")
     if None not in slots.values():

@@ -1,4 +1,4 @@
-// Bring the dashboard up to date in its place, so that whoever reads it loses neither where they are nor the focus.
+// Update the dashboard in place, so that its reader loses neither the scroll position nor the focus.
 const seconds = Number(document.getElementById("live").dataset.seconds);
 setInterval(async () => {
   if (document.hidden) return;

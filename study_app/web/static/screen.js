@@ -1,4 +1,4 @@
-// How large the page is, told when it comes and whenever it changes.
+// Reports the size of the page on load and after every change.
 export default function ({ setStateValue }) {
   const listening = new AbortController();
   let told = "";

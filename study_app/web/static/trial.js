@@ -106,7 +106,7 @@ export default function ({ data: [data], setTriggerValue }) {
     document.querySelector(".study-top").append(added);
   };
 
-  // wait for a picture to be there; one that did not come is fetched again and again
+  // wait for an image to load; a failed one is requested repeatedly
   const arrive = async (picture) => {
     for (;;) {
       await picture.decode().catch(() => null);
