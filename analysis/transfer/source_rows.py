@@ -38,7 +38,7 @@ class Mistakes:
         self.where, self.what, self.lines = where, what, list[str]()
 
     def add(self, row: SourceRow, column: str, wrong: str) -> None:
-        """Note what is wrong with a cell; an empty column stands for the whole row."""
+        """Note what is wrong with a cell; an empty column means the whole row."""
         self.lines.append(f"{row.place}{f', {column}' if column else ''}: {wrong}")
 
     def raise_any(self) -> None:

@@ -93,7 +93,7 @@ def _judgment(row: dict[str, str], labels: list[str]) -> tuple[Any, ...]:
 
 
 def _common_arms(data: dict[str, RunData]) -> list[str]:
-    """Return all arms in the order of the studies; raise UserError if a label stands for two methods."""
+    """Return all arms in the order of the studies; raise UserError if two methods share a label."""
     known: dict[str, tuple[ArmInfo, str]] = {}
     for name, run in data.items():
         for arm in run.arms:
