@@ -52,7 +52,7 @@ def test_every_registered_metric_loads(name, every_weights):
     assert any(hasattr(model, kind) for kind in ("features", "compare", "judge", "detect"))
 
 
-@pytest.mark.parametrize("card", METRICS.values(), ids=str)
+@pytest.mark.parametrize("card", METRICS.values(), ids=lambda card: card.name)
 def test_a_card_says_all_that_a_reader_needs(card):
     assert evalkit.metric(card.name) is card
     assert card.summary.endswith(".")
