@@ -4,13 +4,17 @@ import tomllib
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from pydantic import Field, ValidationError
 
-from analysis.database_rows import RunData
 from evalkit.errors import UserError
 from evalkit.run.file_record import Record, first_mistake
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.database_rows import RunData
 
 FILE_NAME = "titles.toml"
 # as papers print them; any other metric is printed in capitals with hyphens
@@ -79,7 +83,7 @@ def symbol_of(metric: str) -> str:
     return SYMBOLS.get(metric, metric.upper().replace("_", "-"))
 
 
-def read_titles(run: Path, data: RunData) -> Titles:
+def read_titles(run: Path, data: "RunData") -> Titles:
     """Return the titles of a run: those of `RUN/titles.toml`, and symbols for its metrics.
 
     Raises:
@@ -107,11 +111,11 @@ def read_titles(run: Path, data: RunData) -> Titles:
     return Titles(content.arms, content.concepts, symbols, content.questions)
 
 
-def titled(data: RunData, titles: Titles) -> RunData:
+def titled(data: "RunData", titles: Titles) -> "RunData":
     """Return the run with titles in place of ids, for everything that is printed."""
     arms, concepts = _table(titles.arms, data.labels), titles.concepts
 
-    def renamed(frame: pd.DataFrame, columns: Iterable[str], names: Mapping[str, str]) -> pd.DataFrame:
+    def renamed(frame: "pd.DataFrame", columns: Iterable[str], names: Mapping[str, str]) -> "pd.DataFrame":
         given = [column for column in columns if column in frame]
         return frame.assign(**{column: frame[column].map(lambda value: names.get(value, value)) for column in given})
 

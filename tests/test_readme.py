@@ -149,7 +149,7 @@ def test_links_lead_to_files():
             own = re.match(rf"{re.escape(REPOSITORY_URL)}/(?:blob|tree)/main/(.+)", target)
             if own is not None:
                 assert (REPOSITORY / own[1]).exists(), f"{page.name} links to {target}, which is not in the repository"
-            elif not target.startswith("http"):
+            elif not target.startswith(("http", "mailto:")):
                 assert page != REPOSITORY / "README.md", f"{target}: a relative link does not work on an index page"
                 assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
 

@@ -37,6 +37,7 @@ CALLS = {
     "paper": ["paper", "blocklora", "run"],
     "plan": ["plan", "--concepts", "6", "--simulate", "0"],
     "study": ["study", "init", "run"],
+    "pool": ["pool", "missing.zip", "other.zip"],
     "explore": ["explore", "missing_run"],
     "run": ["run", "small.toml", "--run", "whole"],
     "demo": ["demo", "--run", "demo", "--participants", "5"],
@@ -46,13 +47,13 @@ NEEDS = {
     **dict.fromkeys(("import", "sheet", "metrics", "doctor", "weights"), None),
     **dict.fromkeys(("methods", "generate", "merge", "diagnose", "train"), "generation"),
     **dict.fromkeys(("import-votes", "import-scores", "export", "analyze", "paper", "plan"), "analysis"),
-    **dict.fromkeys(("study", "explore"), "study"),
+    **dict.fromkeys(("study", "explore", "pool"), "study"),
     **dict.fromkeys(("run", "demo"), "all"),
     "score": "metrics",
     "sets": "sets",
 }
 # Calls that fail for another reason than an absent extra, with what their error line says.
-REFUSED = {"explore": "missing_run", "sets": "not compared"}
+REFUSED = {"explore": "missing_run", "pool": "missing.zip", "sets": "not compared"}
 # `study` brings all that `analysis` does.
 INCLUDED = {"study": {"study", "analysis"}}
 # `study init`, the call of `study`, needs a database and no server: the other extra that is enough for it.

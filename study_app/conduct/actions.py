@@ -145,7 +145,7 @@ def _participant(session: Session, study_id: int, participant_id: int) -> Partic
 
 
 def _refuse_locked(session: Session, study_id: int) -> Study:
-    study = session.scalars(select(Study).where(Study.id == study_id).with_for_update()).one()
+    study = session.scalars(select(Study).where(Study.id == study_id).with_for_update(key_share=True)).one()
     if study.locked_at is not None:
         raise UserError(
             f"the study was locked on {study.locked_at:%Y-%m-%d %H:%M} UTC and cannot be changed any more; "

@@ -18,7 +18,8 @@ from db.session import before_commit, writers_meet
 # The table instead of the class: no session reads the new events again.
 _EVENTS = Event.metadata.tables["events"]
 _E = _EVENTS.c
-_LOCK = select(Study.id).where(Study.id == bindparam("study")).with_for_update()
+# Not FOR UPDATE: whoever adds a row that refers to the study holds its key, and two of them would wait for each other.
+_LOCK = select(Study.id).where(Study.id == bindparam("study")).with_for_update(key_share=True)
 _LAST = (
     select(Study.design_sha256, Study.locked_at, _E.number, _E.sha256)
     .outerjoin(_EVENTS, _E.study_id == Study.id)

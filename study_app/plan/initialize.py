@@ -54,7 +54,7 @@ def begin_study(database: Database, run: Path, design: Design, tell: Callable[[]
     run_id = load_run(database, run).run_id
     make_stimuli(run, manifest, tell, one_size=design.mixed_sizes)
     with write(database) as session:
-        study = session.scalar(select(Study).where(Study.run_id == run_id).with_for_update())
+        study = session.scalar(select(Study).where(Study.run_id == run_id).with_for_update(key_share=True))
         if study is not None and Design.of(study) != design:
             _forget(session, run, study, design)
             study = None

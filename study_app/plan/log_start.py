@@ -31,7 +31,7 @@ def start_log(session: Session, study_id: int) -> None:
     """
     if is_started(session, study_id):
         return
-    study = session.get_one(Study, study_id, with_for_update=True)
+    study = session.get_one(Study, study_id, with_for_update={"key_share": True})
     if study.locked_at is not None:
         return
     tables = read_tables(session, study_id)

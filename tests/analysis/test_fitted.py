@@ -59,7 +59,7 @@ def test_what_cannot_be_fitted_is_one_sentence():
     alike = votes()
     model = vote_model(Votes("a", "b", np.ones_like(alike.choice), alike.comparison, alike.participant, alike.sets))
     assert model.fit is None
-    assert "All 300 votes say the same" in model.note
+    assert "All 300 votes are equal" in model.note
     nothing = vote_model(Votes("a", "b", alike.choice * 0 + 0.5, alike.comparison, alike.participant, alike.sets))
     assert nothing.fit is None
     assert nothing.cannot_tell == 300

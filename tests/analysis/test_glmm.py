@@ -185,7 +185,7 @@ def test_data_without_an_estimate_say_why(y: np.ndarray, terms: dict, covariates
 
 def test_a_profile_of_something_unknown_lists_what_there_is():
     y, terms, _ = study("dyad_small", "case", "rater")
-    with pytest.raises(UserError, match="'concept'; there are case, rater, intercept"):
+    with pytest.raises(UserError, match="'concept'; choose from case, rater, intercept"):
         profile_interval("concept", y, terms)
 
 

@@ -125,7 +125,7 @@ def test_votes_without_shares_say_why(votes: Choices, says: str):
 
 
 def test_a_sign_test_of_nothing_says_so():
-    with pytest.raises(UserError, match="at least one is needed"):
+    with pytest.raises(UserError, match="at least one vote for either arm is needed"):
         conditional_sign_test(0, 0)
 
 

@@ -86,7 +86,7 @@ def test_own_sentences_are_shown_hashed_exported_and_frozen(run: Path, tmp_path:
         ("[text.en]\ntitle = 3", r"text\.en: title: "),
         ("[text.en]\ntrial.ranks = ['best']", r"text\.en: trial\.ranks"),
         ("[text.fr]\ntitle = 'Étude'", r"text\.fr: this language is new, and welcome\.heading is missing"),
-        ("language = 'fr'", r"language 'fr': there is none; known: de, en"),
+        ("language = 'fr'", r"language 'fr': has no texts; known languages: de, en"),
         ("text = 'none.toml'", r"none\.toml: cannot be read"),
         ("logo = 'logo.png'", r"logo\.png: the logo cannot be read"),
     ],
