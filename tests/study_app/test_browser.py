@@ -202,6 +202,8 @@ def test_two_people_judge_a_served_study(browser: Browser, server: Server) -> No
     done(buttons, 1)
 
     for count in (3, 4):
+        # no answer is taken before both images are there
+        sources(keys)
         keys.keyboard.press("1" if count % 2 else "2")
         if count < 4:
             done(keys, count)
