@@ -21,6 +21,8 @@ from generation.pipeline import Pipeline
 
 RANKS = (4, 2, 3)
 OUTPUTS, INPUTS = 12, 20
+# Parameters that make a search through the whole denoiser short: three updates move every coefficient.
+SHORT_SEARCH: Mapping[str, Mapping[str, Any]] = {"ziplora": {"updates": 3}}
 # Merges that prune the entries of a change.
 PRUNED = ("ties", "dare_linear", "dare_ties", "magnitude_prune")
 

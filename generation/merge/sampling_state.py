@@ -111,7 +111,7 @@ class SamplingState:
     def _scheduler_counted(self) -> Iterator[None]:
         """Count the finished steps of the scheduler while a block runs."""
         scheduler = self._scheduler
-        step = scheduler.step
+        step, hidden = scheduler.step, vars(scheduler).get("step")
 
         # diffusers passes a generator only if the signature has one
         @wraps(step)
@@ -124,8 +124,12 @@ class SamplingState:
         try:
             yield
         finally:
-            # the counter is an attribute of the scheduler that hides its method
-            del scheduler.step
+            # the counter is an attribute of the scheduler that hides its method, or the counter of an enclosing state
+            # another state that began later keeps its own counter
+            if vars(scheduler).get("step") is counted:
+                del scheduler.step
+                if hidden is not None:
+                    scheduler.step = hidden
 
 
 @dataclass

@@ -20,7 +20,7 @@ from generation.merge.methods import MERGE_METHODS
 from generation.merge.sampling_state import SamplingState
 from generation.merge.setup import Observer, WeightedLora, module_of
 from generation.pipeline import Pipeline, components, load_pipeline
-from tests.merging import as_trained, loras_of
+from tests.merging import SHORT_SEARCH, as_trained, loras_of
 from tests.tiny import adapted, save_peft_lora
 from tests.unet import unet_inputs
 
@@ -41,7 +41,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 def merge(name: str, **parameters: Any) -> Merge:
     method = MERGE_METHODS[name]
     if method.acts_on == "calibrated":
-        parameters = {"calibration_steps": 1, **parameters}
+        parameters = {"calibration_steps": 1, **SHORT_SEARCH.get(name, {}), **parameters}
     return Merge(method, method.settings(parameters), seed=11)
 
 
@@ -273,6 +273,25 @@ def test_a_second_order_sampler_keeps_masks_for_both_calls_of_a_step(world: Path
     pipeline = load_pipeline(world / "sdxl", scheduler="KDPM2DiscreteScheduler")
     assert changed(world, pipeline, refresh="step") == (False, True, True)
     assert changed(world, pipeline, refresh="forward") == (True, True, True)
+
+
+@pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # diffusers' schedulers pass tensors to numpy
+def test_states_of_one_pipeline_end_in_any_order(sdxl: Pipeline) -> None:
+    def steps(state: SamplingState) -> int:
+        sdxl.scheduler.set_timesteps(4)
+        before = state._finished
+        sdxl.scheduler.step(torch.zeros(1, 4, 8, 8), sdxl.scheduler.timesteps[0], torch.zeros(1, 4, 8, 8))
+        return state._finished - before
+
+    outer, inner = SamplingState(sdxl), SamplingState(sdxl)
+    assert steps(outer) == steps(inner) == 1
+    inner.close()
+    assert steps(outer) == 1
+    later = SamplingState(sdxl)
+    outer.close()
+    assert steps(later) == 1
+    later.close()
+    assert steps(later) == 0
 
 
 def test_factors_multiply_out_to_the_weight_s_shape() -> None:
