@@ -28,7 +28,9 @@ def copy_sqlite(file: Path, copy: Path) -> None:
             with closing(sqlite3.connect(file, timeout=15, isolation_level=None)) as source:
                 source.execute("VACUUM INTO ?", (str(temporary),))
         except sqlite3.Error as error:
-            raise UserError(f"{copy}: the copy of {file} failed: {error}") from error
+            raise UserError(
+                f"{copy}: the copy of {file} failed: {error}; free space on the disk, or copy to another folder"
+            ) from error
         check_sqlite(temporary)
 
 

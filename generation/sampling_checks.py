@@ -21,7 +21,9 @@ def check_sampling(pipeline: Pipeline, sampling: SamplingSpec) -> None:
     for name, part in components(pipeline).items():
         layers = getattr(part.config, "num_hidden_layers", None)
         if layers is not None and sampling.clip_skip is not None and sampling.clip_skip + 2 > layers + 1:
-            raise UserError(f"sampling.clip_skip: {sampling.clip_skip} is too much for {name}, which has {layers} layers")
+            raise UserError(
+                f"sampling.clip_skip: {sampling.clip_skip} is too much for {name}, which has {layers} layers; give less"
+            )
     family = family_of(pipeline)
     with quiet():
         family.check_scheduler(pipeline.scheduler, sampling.steps)

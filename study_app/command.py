@@ -97,7 +97,7 @@ def text(
         raise UserError("text: give a run folder for the sentences of its design, or --list for the defaults, but not both")
     design = (read_design(run) if run is not None else None) or Design()
     if language not in offered_languages(design):
-        raise UserError(f"language {language!r}: the design offers {', '.join(offered_languages(design))}")
+        raise UserError(f"language {language!r}: the design offers {', '.join(offered_languages(design))}; choose one of them")
     typer.echo(f"[text.{language}]")
     for key, value in flat_sentences(make_wording(design, run or Path())["languages"][language]):
         # every JSON string and list of strings is one of TOML too

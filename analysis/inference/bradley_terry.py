@@ -58,7 +58,7 @@ class Strengths(Result):
     def log_tie(self) -> tuple[float, float]:
         """Return log nu and its standard error; a UserError without ties."""
         if not self.with_ties:
-            raise UserError("strengths: there are no ties, so the model has no tie parameter")
+            raise UserError("strengths: there are no ties, so the model has no tie parameter; leave ties out")
         return self._extra(len(self.estimates) - 1)
 
     def _extra(self, index: int) -> tuple[float, float]:
@@ -244,7 +244,9 @@ def contrasts(
     the mean of one number per vote (`analysis.inference.mean_contrast`). `fit` must hold the covariance it was fitted with.
     """
     if fit.errors != "votes":
-        raise UserError(f"strengths: contrasts need the fit without clusters, not one clustered by {fit.errors}")
+        raise UserError(
+            f"strengths: contrasts need the fit without clusters, not one clustered by {fit.errors}; fit again without clusters"
+        )
     half, tie = _residuals(fit, votes)
     differences = []
     for one, other in combinations(range(len(fit.arms)), 2):

@@ -144,14 +144,19 @@ def _stages(rankings: Rankings) -> tuple[Codes, Codes, NDArray[np.bool_]]:
     for rank in range(rankings.order.shape[1]):
         ranked = rankings.order[:, rank] >= 0
         if np.any(ranked & ~before):
-            raise UserError(f"rankings: vote {int(np.argmax(ranked & ~before))} has a rank after an empty one")
+            raise UserError(
+                f"rankings: vote {int(np.argmax(ranked & ~before))} has a rank after an empty one; fill ranks from the first"
+            )
         before = ranked
         numbers = np.flatnonzero(ranked)
         arm = rankings.order[numbers, rank]
         if not np.all(left[numbers, arm]):
             wrong = int(np.argmin(left[numbers, arm]))
             name = rankings.arms[int(arm[wrong])]
-            raise UserError(f"rankings: vote {int(numbers[wrong])} ranks {name!r}, which was not offered or is ranked already")
+            raise UserError(
+                f"rankings: vote {int(numbers[wrong])} ranks {name!r}, which was not offered or is ranked already"
+                "; rank each arm that was shown once"
+            )
         free = left[numbers].sum(1) > 1
         votes.append(numbers[free])
         chosen.append(arm[free])

@@ -67,10 +67,10 @@ def arm_ranks(data: Measured) -> ArmRanks:
         raise UserError(f"{data.metric}: ranks need three arms or more, not {len(data.arms)}; with two, see their difference")
     table = np.column_stack([by_set(data.values[:, column], data.sets.codes) for column in range(len(data.arms))])
     if len(table) < 2:
-        raise UserError(f"{data.metric}: ranks need two concept sets or more, not {len(table)}")
+        raise UserError(f"{data.metric}: ranks need two concept sets or more, not {len(table)}; score more cases")
     ranks = stats.rankdata(table if data.direction == "lower" else -table, axis=1)
     if np.all(ranks == ranks[0, 0]):
-        raise UserError(f"{data.metric}: all arms have the same values everywhere, so they have no ranks")
+        raise UserError(f"{data.metric}: all arms have the same values everywhere, so they have no ranks; leave it out")
     friedman = stats.friedmanchisquare(*table.T)
     return _result(data, ranks, float(friedman.statistic), float(friedman.pvalue))
 

@@ -69,7 +69,10 @@ def paired_effect(data: Measured, first: str, second: str, flips: int = FLIPS, s
     """Return the effect sizes of one pair of arms."""
     columns = [by_set(data.values[:, data.arms.index(arm)], data.sets.codes) for arm in (first, second)]
     if not len(columns[0]):
-        raise UserError(f"{data.metric}: no case and seed has scores of both {first} and {second}")
+        raise UserError(
+            f"{data.metric}: no case and seed has scores of both {first} and {second}"
+            "; score both arms on the same cases and seeds"
+        )
     scale = float(np.abs(data.values).max())
     difference = columns[0] - columns[1]
     difference[np.abs(difference) <= ROUNDING * scale] = 0.0

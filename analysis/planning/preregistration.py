@@ -103,6 +103,7 @@ def read_plan(path: Path) -> FrozenPlan:
     if plan.sha256() != sha256:
         raise UserError(
             f"{path}: was changed after it was frozen (sha256 {plan.sha256()[:12]}…, frozen as {str(sha256)[:12]}…)"
+            "; restore the frozen file, or freeze a new plan and say so"
         )
     return plan
 
@@ -207,12 +208,16 @@ def _check_fit(findings: Findings, plan: FrozenPlan, tested: list[tuple[str, Con
             contrast = known.get(frozenset((first, second)))
             if contrast is None:
                 what = "judgments" if measure == VOTES else f"scores of {measure}"
-                raise UserError(f"plan: it tests {measure} between {first} and {second}, but this run has no {what} for them")
+                raise UserError(
+                    f"plan: it tests {measure} between {first} and {second}, but this run has no {what} for them"
+                    "; score them, or collect votes, first"
+                )
             missing = _out_of_scope(contrast, plan, measure)
             if missing:
                 raise UserError(
                     f"plan: {measure} of {first} and {second} shall hold for other {', '.join(missing)}, but this run's design "
                     f"lets it hold for other {', '.join(contrast.scope) or 'nothing'} alone"
+                    "; change the plan's scope, or the design"
                 )
 
 

@@ -123,7 +123,10 @@ def krippendorff(table: NDArray[np.int64], values: Sequence[float], level: Level
     rated = table[table.sum(axis=1) >= 2].astype(np.float64)
     totals = rated.sum(axis=0)
     if np.count_nonzero(totals) < 2:
-        raise UserError("Krippendorff's alpha: needs units judged twice and at least two different judgments among them")
+        raise UserError(
+            "Krippendorff's alpha: needs units judged twice and at least two different judgments among them"
+            "; collect more judgments"
+        )
     check_finite("Krippendorff's alpha", np.asarray(values, np.float64))
     apart = _distances(np.asarray(values, np.float64), totals, level)
     sizes = rated.sum(axis=1)
@@ -183,7 +186,7 @@ def _gwet(table: NDArray[np.int64]) -> tuple[Floats, NDArray[np.bool_], Floats]:
     sizes = judged.sum(axis=1)
     twice = sizes >= 2
     if not twice.any() or table.shape[1] < 2:
-        raise UserError("AC1: needs units judged twice and at least two categories")
+        raise UserError("AC1: needs units judged twice and at least two categories; collect more judgments")
     return (judged * (judged - 1)).sum(axis=1) / np.maximum(sizes * (sizes - 1), 1), twice, judged / sizes[:, None]
 
 

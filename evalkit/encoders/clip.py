@@ -76,7 +76,10 @@ class ClipEncoder:
             self.size = int(config["vision_cfg"]["image_size"])
             self.context_length = int(config["text_cfg"].get("context_length", 77))
         except (KeyError, TypeError, ValueError, OSError) as error:
-            raise UserError(f"{folder}: {CONFIG} does not describe a CLIP model with square images: {error!r}") from error
+            raise UserError(
+                f"{folder}: {CONFIG} does not describe a CLIP model with square images: {error!r}"
+                "; give a folder in open_clip's form"
+            ) from error
         self.mean = tuple(settings.get("mean", OPENAI_DATASET_MEAN))
         self.std = tuple(settings.get("std", OPENAI_DATASET_STD))
         self.recipe = ModelRecipe(
@@ -142,7 +145,10 @@ def _built_from(weights: Weights) -> Iterator[None]:
     except UserError:
         raise
     except (RuntimeError, ValueError, TypeError, OSError, KeyError) as error:
-        raise UserError(f"{weights.folder or weights.file}: open_clip can't build it: {first_line(error)}") from error
+        raise UserError(
+            f"{weights.folder or weights.file}: open_clip can't build it: {first_line(error)}"
+            "; get the folder again, or check the architecture it names"
+        ) from error
 
 
 def _folder_settings(folder: Path) -> dict[str, Any]:
@@ -153,7 +159,7 @@ def _folder_settings(folder: Path) -> dict[str, Any]:
         described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         return dict(described.get("preprocess_cfg", {}))
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"{folder / CONFIG}: can't be read: {error}") from error
+        raise UserError(f"{folder / CONFIG}: can't be read: {error}; get the file again") from error
 
 
 def _description_hash(folder: Path) -> str:

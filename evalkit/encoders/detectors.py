@@ -186,7 +186,9 @@ class OpenVocabularyDetector:
                     self.folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
                 )
             except (OSError, RuntimeError, ValueError) as error:
-                raise UserError(f"{self.folder}: is not what its {CONFIG} describes ({first_line(error)})") from error
+                raise UserError(
+                    f"{self.folder}: is not what its {CONFIG} describes ({first_line(error)}); get the folder again"
+                ) from error
         missing = sorted(loaded["missing_keys"])
         if missing:
             raise UserError(f"{self.weights.file}: lacks {len(missing)} tensors, the first is {missing[0]}; download it again")

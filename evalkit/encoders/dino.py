@@ -90,7 +90,7 @@ class DinoEncoder:
                 with torch.device("meta"):
                     data = timm.data.resolve_model_data_config(self._built())
         except (RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
-            raise UserError(f"{folder}: timm can't build what its {CONFIG} describes: {error}") from error
+            raise UserError(f"{folder}: timm can't build what its {CONFIG} describes: {error}; get the folder again") from error
         _, height, width = data["input_size"]
         if height != width:
             raise UserError(f"{folder}: {CONFIG} describes {height} x {width} images; only square ones are supported")

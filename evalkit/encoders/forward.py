@@ -100,12 +100,12 @@ def read_state(path: Path) -> "dict[str, Tensor]":
             return {name: value for name, value in state.items() if value.ndim or name == "logit_scale"}
         loaded: object = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: can't be read as weights: {first_line(error)}") from error
+        raise UserError(f"{path}: can't be read as weights: {first_line(error)}; get the file again") from error
     for key in WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise UserError(f"{path}: holds no table of tensors")
+        raise UserError(f"{path}: holds no table of tensors; give a state_dict, as safetensors or from torch.save")
     return {str(name).removeprefix("module."): value for name, value in loaded.items()}
 
 
@@ -129,7 +129,7 @@ def fill(net: "Module", state: "Mapping[str, Tensor]", path: Path, what: str) ->
         net.load_state_dict(dict(state), strict=True)
     except RuntimeError as error:
         details = " ".join(str(error).split("\n")[1:2]).strip()
-        raise UserError(f"{path}: is not {what}: {details[:200]}") from error
+        raise UserError(f"{path}: is not {what}: {details[:200]}; get the file again with `evalkit weights fetch`") from error
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -74,5 +74,8 @@ class InceptionEncoder:
                 net = theirs.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
             except RuntimeError as error:
                 details = first_line(error)
-                raise UserError(f"{path}: is not torch-fidelity's Inception v3: {details[:200]}") from error
+                raise UserError(
+                    f"{path}: is not torch-fidelity's Inception v3: {details[:200]}"
+                    "; get the file again with `evalkit weights fetch`"
+                ) from error
         return net.to(self.device)

@@ -65,9 +65,15 @@ def _build(weights: Weights) -> Any:  # noqa: ANN401 -- pyiqa ships no types
     state = read_state(channels)
     wanted = {f"lin{layer}.model.1.weight" for layer in range(net.L)}
     if state.keys() != wanted:
-        raise UserError(f"{channels}: is not LPIPS for AlexNet: it holds {', '.join(sorted(state)[:3])}, ...")
+        raise UserError(
+            f"{channels}: is not LPIPS for AlexNet: it holds {', '.join(sorted(state)[:3])}, ..."
+            "; get the file again with `evalkit weights fetch`"
+        )
     own = net.state_dict()
     if any(value.shape != own[name].shape for name, value in state.items()):
-        raise UserError(f"{channels}: is not LPIPS for AlexNet: its weights are of other numbers of channels")
+        raise UserError(
+            f"{channels}: is not LPIPS for AlexNet: its weights are of other numbers of channels"
+            "; get the file again with `evalkit weights fetch`"
+        )
     net.load_state_dict(state, strict=False)
     return net

@@ -65,7 +65,10 @@ def _create(name: str, device: str) -> Any:  # noqa: ANN401 -- pyiqa ships no ty
         except OSError as error:
             raise MissingWeightsError(f"iqa:{name}: pyiqa can't get its weights: {first_line(error)}") from error
         except UNBUILDABLE as error:
-            raise UserError(f"iqa:{name}: pyiqa can't build it with what is installed: {first_line(error)}") from error
+            raise UserError(
+                f"iqa:{name}: pyiqa can't build it with what is installed: {first_line(error)}"
+                "; choose another measure (`evalkit metrics`)"
+            ) from error
 
 
 def _refuse(url: str, target: str, **_: object) -> None:
@@ -90,6 +93,9 @@ def _reporting(name: str, metric: "Module") -> "Module":
                 return scores.reshape(len(pictures))
             except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
                 height, width = pictures.shape[-2:]
-                raise UserError(f"iqa:{name} can't score {width} x {height} pixels: {first_line(error)}") from error
+                raise UserError(
+                    f"iqa:{name} can't score {width} x {height} pixels: {first_line(error)}"
+                    "; score larger images, or choose another measure"
+                ) from error
 
     return Reporting()

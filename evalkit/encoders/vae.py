@@ -57,7 +57,10 @@ class LatentHistograms:
             self._settings = SDXL if folder is None else json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             self.factor = 2 ** (len(self._settings["block_out_channels"]) - 1)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{folder}: its {CONFIG} describes no autoencoder of diffusers: {error!r}") from error
+            raise UserError(
+                f"{folder}: its {CONFIG} describes no autoencoder of diffusers: {error!r}"
+                "; give the `vae` folder of a diffusers model"
+            ) from error
         self.smallest_side = self.factor
         self.recipe = ModelRecipe(
             model="vae-sdxl" if folder is None else f"vae-dir:{sha256_file(folder / CONFIG)[:8]}",
@@ -96,6 +99,8 @@ class LatentHistograms:
             with building():
                 net = AutoencoderKL.from_config(self._settings)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
-            raise UserError(f"{path}: diffusers can't build what its {CONFIG} describes: {first_line(error)}") from error
+            raise UserError(
+                f"{path}: diffusers can't build what its {CONFIG} describes: {first_line(error)}; get the folder again"
+            ) from error
         fill(net, read_state(path), path, f"diffusers' {self.recipe.model}")
         return net.to(self.device).eval().requires_grad_(False)

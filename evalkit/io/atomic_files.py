@@ -33,7 +33,9 @@ def temporary_beside(path: Path, mode: int | None = None) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise UserError(f"{path}: can't be written: {error.strerror or error}") from error
+        raise UserError(
+            f"{path}: can't be written: {error.strerror or error}; choose a folder that you may write to, with space left"
+        ) from error
     temporary = Path(name)
     try:
         yield temporary

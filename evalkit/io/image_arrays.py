@@ -94,7 +94,10 @@ def _scaled(array: "NDArray[Any]", where: str, value_range: ValueRange) -> "NDAr
     level = (high - low) / 255
     # a NaN fails the comparison as well
     if not (low - level / 2 <= least and most <= high + level / 2):
-        raise UserError(f"{where}: holds values from {least:.9g} to {most:.9g}, outside the stated range {low:g} to {high:g}")
+        raise UserError(
+            f"{where}: holds values from {least:.9g} to {most:.9g}, outside the stated range {low:g} to {high:g}"
+            "; clip it, or state its range"
+        )
     if level >= 1 and most <= low + level and (values != np.rint(values)).any():
         raise UserError(
             f"{where}: holds values from {least:.9g} to {most:.9g}, almost black in the stated range {low:g} to {high:g}; "

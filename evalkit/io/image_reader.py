@@ -151,7 +151,9 @@ def read_bytes(path: Path) -> bytes:
         if isinstance(error, UserError):
             raise
         # a path with a null byte is a ValueError
-        raise UserError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
+        raise UserError(
+            f"{path}: can't be read: {getattr(error, 'strerror', None) or error}; make it again, or remove it"
+        ) from error
 
 
 def load(path: Path) -> Pixels:

@@ -62,7 +62,9 @@ class Measure:
         try:
             return float(self._function(picture))
         except Exception as error:
-            raise UserError(f"metric {self.name}: its function fails: {type(error).__name__}: {error}") from error
+            raise UserError(
+                f"metric {self.name}: its function fails: {type(error).__name__}: {error}; mend the function"
+            ) from error
 
 
 def _code_hash(function: Callable[..., object]) -> str:

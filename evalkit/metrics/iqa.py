@@ -36,7 +36,7 @@ def _card(name: str, own: tuple[str, ...]) -> MetricCard:
         raise UserError(f"{name}: pyiqa is not installed; run: {install_command('metrics')}") from error
     theirs = name.removeprefix(PREFIX)
     if theirs in own:
-        raise UserError(f"{name}: is called {theirs!r} here, without {PREFIX!r}")
+        raise UserError(f"{name}: is called {theirs!r} here, without {PREFIX!r}; write {theirs}")
     allowed = sorted(
         key
         for key, config in DEFAULT_CONFIGS.items()

@@ -50,7 +50,9 @@ def load_plugin(path: Path) -> list[MetricCard]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise UserError(f"{path}: can't be loaded: {type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
+        raise UserError(
+            f"{path}: can't be loaded: {type(error).__name__}: {str(error).partition(chr(10))[0]}; mend the file"
+        ) from error
     # what the file only imports belongs to others
     cards = [
         value for value in vars(module).values() if isinstance(value, MetricCard) and value.load.__module__ == module.__name__
@@ -75,6 +77,7 @@ def _installed(entry: EntryPoint) -> MetricCard:
     except Exception as error:
         raise UserError(
             f"entry point {entry.name} = {entry.value}: can't be loaded: {type(error).__name__}: {error}"
+            "; mend or remove that package"
         ) from error
     if not isinstance(card, MetricCard):
         raise UserError(

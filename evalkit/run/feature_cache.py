@@ -99,7 +99,7 @@ class FeatureCache:
                     raise
                 self._connection = self._renew(error)
         except (OSError, sqlite3.DatabaseError) as error:
-            raise UserError(f"{path}: the cache can't be opened: {error}") from error
+            raise UserError(f"{path}: the cache can't be opened: {error}; delete the file: it is computed again") from error
 
     def __enter__(self) -> "FeatureCache":
         """Return the cache itself."""
@@ -128,7 +128,9 @@ class FeatureCache:
                         features[key] = np.frombuffer(vector, dtype="<f4")
         except sqlite3.DatabaseError as error:
             if _is_hindrance(error, self.path):
-                raise UserError(f"{self.path}: the cache can't be read: {error}") from error
+                raise UserError(
+                    f"{self.path}: the cache can't be read: {error}; delete the file: it is computed again"
+                ) from error
             self._connection.close()
             self._connection = self._renew(error)
             return {}

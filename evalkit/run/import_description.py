@@ -83,7 +83,7 @@ def read_description(path: Path) -> Description:
             f"{path}: can't be read: {error.strerror or error}; {documentation('metrics.md#images-made-elsewhere')} shows one"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not valid TOML: {error}") from error
+        raise UserError(f"{path}: is not valid TOML: {error}; mend that line") from error
     try:
         return Description.model_validate(table)
     except ValidationError as error:

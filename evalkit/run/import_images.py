@@ -92,7 +92,7 @@ def _no_aliens(folder: Path, described: Path, text: Description, references: Seq
             raise UserError(f"{entry}: is not a case of {described}; add it there as a [[cases]] entry, or remove it")
     for case in text.cases:
         if not (folder / case.id).is_dir():
-            raise UserError(f"{folder}: case {case.id} of {described} has no folder there")
+            raise UserError(f"{folder}: case {case.id} of {described} has no folder there; make it, or remove the case")
 
 
 def _arms(folder: Path, text: Description) -> tuple[Arm, ...]:
@@ -226,7 +226,7 @@ def _settle(run: Path, manifest: Manifest, files: Sequence[_Found]) -> bool:
         run.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{run.name}.", suffix=".part", dir=run.parent))
     except OSError as error:
-        raise UserError(f"{run}: can't be made: {error.strerror or error}") from error
+        raise UserError(f"{run}: can't be made: {error.strerror or error}; choose a folder that you may write to") from error
     try:
         part.chmod(0o755)
         for file in files:

@@ -179,7 +179,7 @@ class Manifest(Record):
                 f"or `evalkit import FOLDER --run {run}`"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: can't be read: {error}") from error
+            raise UserError(f"{path}: can't be read: {error}; restore the file, or make the run again") from error
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:

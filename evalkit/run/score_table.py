@@ -139,7 +139,7 @@ def _opened(path: Path) -> "Iterator[ParquetFile]":
         with pq.ParquetFile(path) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: is not a score file: {error}") from error
+        raise UserError(f"{path}: is not a score file: {error}; remove it and run `evalkit score` again") from error
 
 
 def stored_scores(run: Path) -> ParquetRows[RunScore]:

@@ -36,7 +36,10 @@ def file_loader(path: Path, sha256: str) -> Callable[[], Pixels]:
     def load() -> Pixels:
         data = read_bytes(path)
         if sha256_bytes(data) != sha256:
-            raise UserError(f"{path}: has changed since the run was made: its sha256 is no longer {sha256[:12]}…")
+            raise UserError(
+                f"{path}: has changed since the run was made: its sha256 is no longer {sha256[:12]}…"
+                "; restore the image, or make the run again"
+            )
         return decode(data, str(path))
 
     return load

@@ -70,7 +70,7 @@ def judge(name: str, encoder: JointEncoder | ConceptCrops, image: "Tensor", text
         else:
             vector = _in_one_line(name, lambda: np.array([float(encoder.judge(image, texts[0]))], dtype=np.float32))
     if not np.isfinite(vector).all():
-        raise UserError(f"{name} gives no finite number for it and its text")
+        raise UserError(f"{name} gives no finite number for it and its text; mend the metric, or exclude the image")
     return vector
 
 
@@ -81,4 +81,6 @@ def _in_one_line(name: str, call: Callable[[], Result]) -> Result:
         raise
     except Exception as error:
         # any exception of a net, or of a metric that a user wrote
-        raise UserError(f"{name} fails: {type(error).__name__}: {first_line(error)}") from error
+        raise UserError(
+            f"{name} fails: {type(error).__name__}: {first_line(error)}; mend the metric, or leave it out of --metrics"
+        ) from error

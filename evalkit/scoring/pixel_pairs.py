@@ -73,7 +73,10 @@ class PairMatcher:
                 try:
                     value = compare(self.name, self.encoder, left, right)
                     if math.isnan(value):
-                        raise UserError(f"{self.name} gives no number for it and another image")
+                        raise UserError(
+                            f"{self.name} gives no number for it and another image"
+                            "; mend the metric, or leave it out of --metrics"
+                        )
                     fresh[pair_key(key, other)] = np.array([value], dtype=np.float32)
                 except UserError as error:
                     failures.append(str(error))

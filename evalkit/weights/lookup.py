@@ -98,7 +98,7 @@ def read_table(path: Path) -> dict[str, Path]:
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror or error}; give NAME=PATH or a TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not valid TOML: {error}") from error
+        raise UserError(f"{path}: is not valid TOML: {error}; mend that line") from error
     if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
         raise UserError(f'{path}: needs a table [weights] with lines such as clip = "folder/clip"')
     return {name: path.parent / value for name, value in table.items()}
@@ -146,7 +146,7 @@ def _below_variable(source: Source) -> Path | None:
         return None
     root = Path(value)
     if not root.is_dir():
-        raise UserError(f"${VARIABLE}: {root} is not a folder")
+        raise UserError(f"${VARIABLE}: {root} is not a folder; set it to a folder of weights")
     matches = [path for path in (root / source.name, *(root / f"{source.name}{end}" for end in SUFFIXES)) if path.exists()]
     if len(matches) > 1:
         raise UserError(f"{root}: {matches[0].name} and {matches[1].name} both match {source.name}; keep one")

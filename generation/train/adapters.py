@@ -141,7 +141,7 @@ def _adapted(pipeline: Pipeline, recipe: TrainingRecipe) -> list[tuple[str, Any,
         for target in settings.target_modules:
             if not any(layer == target or layer.endswith(f".{target}") for layer in layers):
                 key = "targets" if name == "unet" else "text_targets"
-                raise UserError(f"{key}: no layer of the {name} ends in {target!r}")
+                raise UserError(f"{key}: no layer of the {name} ends in {target!r}; name layers by the ends of their names")
     return parts
 
 

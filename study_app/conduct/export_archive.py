@@ -40,6 +40,8 @@ def read_archive(path: Path) -> tuple[dict[str, bytes], bool]:
             files = {entry.filename: bundle.read(entry) for entry in entries}
             plain = not bundle.comment and all(_is_canonical(entry) for entry in entries)
             in_order = [entry.filename for entry in entries] == sorted(files)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: does not exist; give the file that `evalkit study export` wrote") from error
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
         raise UserError(f"{path}: is not a readable zip file ({error}); export the study again") from error
     except zlib.error as error:

@@ -107,7 +107,9 @@ def read_secret(path: Path) -> bytes:
     except ValueError:
         secret = b""
     except OSError as error:
-        raise UserError(f"{path}: can't be read or made: {error.strerror or error}") from error
+        raise UserError(
+            f"{path}: can't be read or made: {error.strerror or error}; run it as the user who owns the run folder"
+        ) from error
     if len(secret) != 32:
         raise UserError(f"{path}: is damaged; if no one has joined yet, remove it and run `evalkit study init` again")
     return secret

@@ -68,7 +68,7 @@ def _sets(manifest: Manifest, selection: Selection, at_once: int) -> list[tuple[
             raise UserError("study.toml: comparisons.pairs: each must be two different arms, both in comparisons.arms if given")
     if not sets:
         needed = "two arms" if at_once == 2 else f"{at_once} arms (at_once); there are {len(arms)}"
-        raise UserError(f"study.toml: comparisons.arms: a comparison needs {needed}")
+        raise UserError(f"study.toml: comparisons.arms: a comparison needs {needed}; name more of them")
     return sets
 
 
@@ -79,7 +79,10 @@ def _cells(manifest: Manifest, seed: int, selection: Selection) -> list[tuple[st
     if selection.sample is None:
         return cells
     if selection.sample > len(cells):
-        raise UserError(f"study.toml: comparisons.sample {selection.sample}: there are {len(cells)} cells (case and seed)")
+        raise UserError(
+            f"study.toml: comparisons.sample {selection.sample}: there are {len(cells)} cells (case and seed)"
+            "; give at most that"
+        )
     rng = random.Random(f"sample {seed}")
     # a seed of every case, in a shuffled order of cases, then a second one of every case, ...
     rounds: list[tuple[int, float, tuple[str, int]]] = []

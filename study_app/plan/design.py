@@ -187,7 +187,7 @@ class Design(Record):
             if gold.seed not in cases[gold.case]:
                 raise UserError(f"{FILE_NAME}: gold: case {gold.case} has no seed {gold.seed}; known: {cases[gold.case]}")
             if gold.better == gold.worse:
-                raise UserError(f"{FILE_NAME}: gold: {gold.better} can't be better than itself")
+                raise UserError(f"{FILE_NAME}: gold: {gold.better} can't be better than itself; name two different arms")
         if self.checks.attention > 0 and sum(1 for concept in manifest.concepts if concept.references) < 2:
             raise UserError(
                 f"{FILE_NAME}: checks.attention: needs references of at least two concepts; add references or set it to 0"

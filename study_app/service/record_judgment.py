@@ -147,7 +147,7 @@ def record_answer(
     design = design_of(session, study.id)
     asked = design.questions(len(assignment.comparison.case.concepts))[1:]
     if question not in asked:
-        raise UserError(f"question {question!r}: this study asks {', '.join(asked) or 'no further ones'}")
+        raise UserError(f"question {question!r}: this study asks {', '.join(asked) or 'no further ones'}; answer one of them")
     offered(design, choice, len(standing(assignment.left, assignment.arrangement)))
     query = select(Answer.id).where(Answer.assignment_id == assignment_id, Answer.question == question)
     if session.scalar(query) is not None:
@@ -168,4 +168,4 @@ def offered(design: Design, choice: str, count: int) -> None:
     if not is_answer(choice, count, design.answer):
         allowed = [*places(count), *([CANNOT_TELL] if design.cannot_tell else [])]
         ranked = ", all ranked, the best first" if design.answer == "ranking" and count > 2 else ""
-        raise UserError(f"choice {choice!r}: this study offers {', '.join(allowed)}{ranked}")
+        raise UserError(f"choice {choice!r}: this study offers {', '.join(allowed)}{ranked}; choose among them")
