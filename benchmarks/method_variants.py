@@ -17,15 +17,15 @@ from generation.merge.methods import MERGE_METHODS
 WIDTH, RANK, LAYERS, WEIGHTS = 640, 16, 8, (0.5, 1.0)
 
 
-def random_loras(seed: int = 0) -> list[Lora]:
+def random_loras(seed: int = 0, width: int = WIDTH, layers: int = LAYERS) -> list[Lora]:
     """Return two LoRAs of several layers whose strength varies by a factor of 4."""
     generator = torch.Generator().manual_seed(seed)
     loras = []
     for number in range(len(WEIGHTS)):
         factors = {}
-        for layer in range(LAYERS):
+        for layer in range(layers):
             strength = 2 ** float(torch.rand(1, generator=generator) * 2 - 1)
-            down, up = (torch.randn(*shape, generator=generator) for shape in ((RANK, WIDTH), (WIDTH, RANK)))
+            down, up = (torch.randn(*shape, generator=generator) for shape in ((RANK, width), (width, RANK)))
             factors[f"unet.{layer}"] = Factors(down, up * strength)
         loras.append(Lora(Path(f"{number}.safetensors"), str(number), factors, dict.fromkeys(factors, 1.0)))
     return loras

@@ -116,33 +116,45 @@ def keep_above(bound: float) -> Prune:
 
 
 def model_bound(lora: Lora, density: float) -> float:
-    """Return the smallest absolute value among the share `density` of the largest entries of a LoRA's changes of weights.
+    """Return the smallest absolute value among the share `density` of the largest entries of a LoRA's changes of weights."""
 
-    Exact and in little memory: absolute float32 values have the order of their bits, whose upper and lower halves are counted
-    in two passes over all layers.
+    def blocks() -> Iterator[tuple[int, Tensor]]:
+        for name in lora.layers:
+            if name not in lora.parameters:
+                part = lora.part(name)
+                yield from ((0, block) for block in row_blocks(Factors(part.down.flatten(1), part.up)))
+
+    return largest_bounds(blocks, density).get(0, 0.0)
+
+
+def largest_bounds(blocks: Callable[[], Iterator[tuple[int, Tensor]]], density: float) -> dict[int, float]:
+    """Return the smallest absolute value among the share `density` of each LoRA's largest entries, by its position.
+
+    `blocks` yields positions and float32 entries; it is called twice. Exact and in little memory: absolute float32 values have
+    the order of their bits, whose upper and lower halves are counted in two passes.
     """
 
-    def bits() -> Iterator[npt.NDArray[np.int32]]:
-        for name in lora.layers:
-            if name in lora.parameters:
-                continue
-            part = lora.part(name)
-            flat = Factors(part.down.flatten(1), part.up)
-            for block in _blocks(flat, max(1, BLOCK // max(1, flat.down.shape[1]))):
-                yield block.abs().flatten().cpu().numpy().view(np.int32)
+    def bits() -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
+        for position, block in blocks():
+            yield position, block.abs().flatten().cpu().numpy().view(np.int32)
 
-    upper = np.zeros(1 << 16, np.int64)
-    for values in bits():
-        upper += np.bincount(values >> 16, minlength=1 << 16)
-    rank = max(1, round(density * int(upper.sum())))
-    above = np.cumsum(upper[::-1])
-    half = (1 << 16) - 1 - int(np.searchsorted(above, rank))
-    rank -= int(upper[half + 1 :].sum())
-    lower = np.zeros(1 << 16, np.int64)
-    for values in bits():
-        lower += np.bincount(values[values >> 16 == half] & 0xFFFF, minlength=1 << 16)
-    rest = (1 << 16) - 1 - int(np.searchsorted(np.cumsum(lower[::-1]), rank))
-    return float(np.array([half << 16 | rest], np.int32).view(np.float32)[0])
+    upper: dict[int, npt.NDArray[np.int64]] = {}
+    for position, values in bits():
+        counts = np.bincount(values >> 16, minlength=1 << 16)
+        upper[position] = upper[position] + counts if position in upper else counts
+    halves, ranks = {}, {}
+    for position, counts in upper.items():
+        rank = max(1, round(density * int(counts.sum())))
+        half = (1 << 16) - 1 - int(np.searchsorted(np.cumsum(counts[::-1]), rank))
+        halves[position], ranks[position] = half, rank - int(counts[half + 1 :].sum())
+    lower = {position: np.zeros(1 << 16, np.int64) for position in upper}
+    for position, values in bits():
+        lower[position] += np.bincount(values[values >> 16 == halves[position]] & 0xFFFF, minlength=1 << 16)
+    bounds = {}
+    for position, counts in lower.items():
+        rest = (1 << 16) - 1 - int(np.searchsorted(np.cumsum(counts[::-1]), ranks[position]))
+        bounds[position] = float(np.array([halves[position] << 16 | rest], np.int32).view(np.float32)[0])
+    return bounds
 
 
 def keep_at_random(density: float, rng: Generator) -> Prune:
@@ -255,6 +267,11 @@ def disjoint_mean(weights: Sequence[float], vote: Vote, mean: Mean) -> Combine:
 
 def _blocks(part: Factors, height: int) -> Iterator[Tensor]:
     return (rows @ part.down for rows in torch.split(part.up, height))
+
+
+def row_blocks(part: Factors) -> Iterator[Tensor]:
+    """Yield the entries of flat factors in blocks of rows that fit a core's cache."""
+    return _blocks(part, max(1, BLOCK // max(1, part.down.shape[1])))
 
 
 def _all(block: Tensor) -> Tensor:

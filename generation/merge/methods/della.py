@@ -21,7 +21,15 @@ def check_window(count: int, settings: Any) -> None:  # noqa: ANN401 - a model m
         )
 
 
-@merge_method(acts_on="weights", source="Deep et al. 2024, arXiv 2406.11617", check=check_window)
+@merge_method(
+    acts_on="weights",
+    source="Deep et al. 2024, arXiv 2406.11617",
+    check=check_window,
+    difference=(
+        "mergekit's MagPrune has the same probabilities by rank in a row; the shares kept agree (0.00 apart). It elects "
+        "signs by weights and divides by their sum."
+    ),
+)
 def della(
     parts: Sequence[Factors],
     layer: Layer,

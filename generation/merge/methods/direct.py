@@ -9,7 +9,11 @@ from generation.merge.method import merge_method
 from generation.merge.method_inputs import Layer
 
 
-@merge_method(acts_on="weights", source="Hu et al. 2022, arXiv 2106.09685; summed as in Ryu 2023, github.com/cloneofsimo/lora")
+@merge_method(
+    acts_on="weights",
+    source="Hu et al. 2022, arXiv 2106.09685; summed as in Ryu 2023, github.com/cloneofsimo/lora",
+    difference="peft adds the active adapters in the same way (0.00 apart); diffusers' `set_adapters` equals it to rounding.",
+)
 def direct(parts: Sequence[Factors], layer: Layer, *, weights: Literal["sum", "affine"] = "sum") -> Factors:
     """Add the LoRAs: W0 + sum_j w_j alpha_j / r_j B_j A_j.
 

@@ -16,6 +16,9 @@ Scale = Annotated[float, Field(gt=0, le=100)]
 @merge_method(
     acts_on="weights",
     source="McMahan et al. 2017, arXiv 1602.05629; Gu et al. 2023, arXiv 2305.18292; Po et al. 2024, arXiv 2312.02432",
+    difference=(
+        "Mix-of-Show's code averages in the same way (0.00 apart), but its files are scaled by alpha instead of alpha / rank."
+    ),
 )
 def fedavg(parts: Sequence[Factors], layer: Layer, *, scale: Scale | None = None) -> Factors:
     """Average the LoRAs: W0 + sum_j a_j Delta_j with a_j = w_j / sum w, or with a_j = scale * w_j.

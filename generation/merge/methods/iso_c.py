@@ -8,7 +8,14 @@ from generation.merge.method import merge_method
 from generation.merge.method_inputs import Layer
 
 
-@merge_method(acts_on="weights", source="Marczak et al. 2025, arXiv 2502.04959")
+@merge_method(
+    acts_on="weights",
+    source="Marczak et al. 2025, arXiv 2502.04959",
+    difference=(
+        "The authors' code takes the mean over all singular values of a layer, zeros included, and gives it to directions "
+        "that are arbitrary for LoRAs: 3.00 apart relative to theirs, at rank 32 of 320."
+    ),
+)
 def iso_c(parts: Sequence[Factors], layer: Layer) -> Factors:
     """Decompose the sum of the LoRAs, U S V^T, and return mean(S) U V^T: all directions get the mean singular value.
 

@@ -12,7 +12,14 @@ from generation.merge.method import merge_method
 from generation.merge.method_inputs import Layer
 
 
-@merge_method(acts_on="weights", source="Marczak et al. 2025, arXiv 2502.04959")
+@merge_method(
+    acts_on="weights",
+    source="Marczak et al. 2025, arXiv 2502.04959",
+    difference=(
+        "The authors' code counts directions over the layer's whole width, most of which are arbitrary for LoRAs: 3.11 "
+        "apart relative to theirs, at rank 32 of 320."
+    ),
+)
 def iso_cts(parts: Sequence[Factors], layer: Layer, *, common: Annotated[float, Field(gt=0, le=1)] = 0.8) -> Factors:
     """Replace the weakest directions of the sum by each LoRA's own ones, and give all the mean singular value.
 

@@ -17,12 +17,16 @@ from generation.merge.role_pairs import pair_of
     source="Ouyang et al. 2025, arXiv 2502.18461",
     check=pair_of("k_lora", "one of them the style"),
     factors_reason="it compares the r_c r_s largest entries of two changes, r their ranks",
+    difference=(
+        "The authors' default decides differently in 0.37 of calls of 48 layers on random LoRAs, and in 0.01 with "
+        '`pattern = "authors"`: their time advances with every call of a layer, ours with every step.'
+    ),
 )
 def k_lora(
     plan: StepPlan,
     *,
     alpha: Annotated[float, Field(ge=0)] = 1.5,
-    beta: Annotated[float, Field(ge=0)] = 0.5,
+    beta: Annotated[float, Field(ge=0)] | None = None,
     style: Literal["first", "second"] = "second",
     pattern: Literal["paper", "authors"] = "paper",
 ) -> Mapping[str, Tensor]:
@@ -35,8 +39,11 @@ def k_lora(
     the choice of the first step.
 
     `pattern = "authors"` follows their default, which differs from the paper: gamma is the mean of the layers' ratios, outliers
-    of three times the mean left out, and alpha t / T + beta is taken modulo alpha. Their beta there is 1.275.
+    of three times the mean left out, and alpha t / T + beta is taken modulo alpha. Without `beta` it is 0.5 in the paper's
+    pattern and 0.85 alpha in the authors'.
     """
+    if beta is None:
+        beta = 0.5 if pattern == "paper" else 0.85 * alpha
     both = sorted(layer for layer, positions in plan.layers.items() if len(positions) == 2)
     first, second = plan.order[0], plan.order[-1]
     content, other = (first, second) if style == "second" else (second, first)

@@ -12,7 +12,14 @@ from generation.merge.method import merge_method
 from generation.merge.method_inputs import Layer
 
 
-@merge_method(acts_on="weights", source="Karcher 1977, doi 10.1002/cpa.3160300502; as mergekit applies it to models")
+@merge_method(
+    acts_on="weights",
+    source="Karcher 1977, doi 10.1002/cpa.3160300502; as mergekit applies it to models",
+    difference=(
+        "mergekit takes the mean of whole weights, which for small changes is nearly their plain average: 0.48 apart "
+        "relative to it."
+    ),
+)
 def karcher(parts: Sequence[Factors], layer: Layer, *, iterations: Annotated[int, Field(ge=1, le=1000)] = 100) -> Factors:
     """Return the Riemannian mean of the changes' directions on the unit sphere, times the mean of their norms.
 

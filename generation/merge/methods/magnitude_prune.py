@@ -14,6 +14,10 @@ from generation.merge.method_inputs import Layer
     acts_on="weights",
     source="the trimming step of Yadav et al. 2023, arXiv 2306.01708; as peft names it",
     check=check_trim,
+    difference=(
+        "peft prunes A and B separately and adds the factors, which contains products that no LoRA has: 0.77 apart at "
+        "density 0.5."
+    ),
 )
 def magnitude_prune(
     parts: Sequence[Factors], layer: Layer, *, density: Density = 0.5, space: Space = "dense", trim: Trim = "layer"

@@ -18,6 +18,7 @@ from generation.merge.role_pairs import pair_of
     source="Chen et al. 2025, arXiv 2511.11051",
     check=pair_of("np_lora", "one of them protected"),
     factors_reason="the rank of the protected LoRA states how many inputs it reads; give rank",
+    difference="We know of no published code; the paper's equation on dense changes agrees (0.00 apart).",
 )
 def np_lora(
     parts: Sequence[Factors],

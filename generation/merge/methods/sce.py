@@ -11,7 +11,11 @@ from generation.merge.method import merge_method
 from generation.merge.method_inputs import Layer
 
 
-@merge_method(acts_on="weights", source="Wan et al. 2024, arXiv 2408.07990")
+@merge_method(
+    acts_on="weights",
+    source="Wan et al. 2024, arXiv 2408.07990",
+    difference="mergekit's method at density 1 (0.00 apart).",
+)
 def sce(parts: Sequence[Factors], layer: Layer, *, density: Density = 1.0, space: Space = "dense") -> Factors | Tensor:
     """Average the LoRAs, weighted by their squared norms, over those whose sign is that of the sum.
 

@@ -20,7 +20,15 @@ from generation.merge.method import merge_method
 from generation.merge.method_inputs import Layer
 
 
-@merge_method(acts_on="weights", source="Yadav et al. 2023, arXiv 2306.01708", check=check_trim)
+@merge_method(
+    acts_on="weights",
+    source="Yadav et al. 2023, arXiv 2306.01708",
+    check=check_trim,
+    difference=(
+        "The authors trim each LoRA over its whole model: 0.50 from the default at density 0.2, 0.00 with `trim = "
+        '"model"`. Their weights scale the result and have no part in the election.'
+    ),
+)
 def ties(
     parts: Sequence[Factors],
     layer: Layer,
