@@ -15,11 +15,12 @@ def doctor(
 ) -> None:
     """Show installed packages, the device, where weights are found, and whether each model matches its signature.
 
-    Exits 1 if a model does not.
+    Exits 1 if a model does not. A model whose package is not installed is named and not checked.
     """
     from evalkit.cli.console import print_json, print_table, stdout, table
     from evalkit.cli.machine import checked_models, device, versions, warnings, weights_found
     from evalkit.cli.score_output import print_weights
+    from evalkit.distribution import install_command
     from evalkit.weights.lookup import parse_options
 
     given = parse_options(weights or ())
@@ -43,7 +44,11 @@ def doctor(
         models = {}
         for name, faults in checked_models(given):
             models[name] = faults
-            console.print(f"{name}: {'; '.join(faults) or 'matches its signature'}", markup=False)
+            if faults is None:
+                outcome = f"not checked, since its package is not installed; run: {install_command('metrics')}"
+            else:
+                outcome = "; ".join(faults) or "matches its signature"
+            console.print(f"{name}: {outcome}", markup=False)
         for line in warnings():
             console.print(f"[yellow]warning[/yellow]: {line}")
     if any(models.values()):

@@ -58,8 +58,8 @@ def weights_found(given: Mapping[str, Path]) -> Iterator[tuple[str, str, str]]:
             yield name, weights.origin, weights.sha256
 
 
-def checked_models(given: Mapping[str, Path]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each model that can be loaded here, with every deviation from its signature."""
+def checked_models(given: Mapping[str, Path]) -> Iterator[tuple[str, list[str] | None]]:
+    """Yield each model that can be loaded here, with every deviation from its signature; None: its package is absent."""
     if find_spec("torch") is None:
         return
     from evalkit.cli.model_checks import faults
@@ -72,8 +72,8 @@ def checked_models(given: Mapping[str, Path]) -> Iterator[tuple[str, list[str]]]
             continue
         except UserError as error:
             yield name, [str(error)]
-        except ModuleNotFoundError as error:
-            yield name, [f"needs the package {error.name}, which is not installed"]
+        except ModuleNotFoundError:
+            yield name, None
 
 
 def warnings() -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -96,6 +98,14 @@ def test_the_doctor_examines_what_is_here_and_skips_what_is_not(weights, tmp_pat
     (tmp_path / "bad.pth").write_bytes(b"nonsense")
     ((fault,),) = [said for name, said in checked_models({"musiq": tmp_path / "bad.pth"}) if name == "musiq"]
     assert "bad.pth: can't be read as weights" in fault
+
+
+def test_a_model_whose_package_is_absent_is_named_and_no_fault():
+    # what `import pyiqa` finds in an environment without it
+    script = "import sys; sys.modules['pyiqa'] = None; from evalkit.cli.main import main; sys.argv[1:] = ['doctor']; main()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "piqe: not checked, since its package is not installed; run: pip install 'lora-evalkit[metrics]'" in done.stdout
 
 
 def test_the_doctor_and_the_list_of_weights_know_every_model_that_score_takes(dino_folder):
