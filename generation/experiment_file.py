@@ -125,9 +125,7 @@ class _ExperimentReader:
         try:
             return kind.model_validate(raw)
         except ValidationError as error:
-            for item, line in zip(error.errors(), mistakes(error), strict=True):
-                joint = "." if item["loc"] else ": "
-                self.problems.append(f"{location}{joint}{line}" if location else line)
+            self.problems.extend(mistakes(error, within=location))
             return None
 
     def _list(self, kind: type[Section], location: str) -> Located[Section]:

@@ -56,8 +56,9 @@ NEEDS = {
 REFUSED = {"explore": "missing_run", "pool": "missing.zip", "sets": "not compared"}
 # `study` brings all that `analysis` does.
 INCLUDED = {"study": {"study", "analysis"}}
-# Calls that another extra is enough for: `study init` and `pool` need a database, `methods` what metrics need.
-ENOUGH = {"study": {"analysis"}, "pool": {"analysis"}, "methods": {"metrics"}}
+# Calls that another extra is enough for: `study init` and `pool` need a database, `methods` what metrics need,
+# PSNR torch alone, a plan without a simulation scipy alone.
+ENOUGH = {"study": {"analysis"}, "pool": {"analysis"}, "methods": {"metrics"}, "score": {"generation"}, "plan": {"generation"}}
 RECIPE = """
 concept = "star"
 base = "tinyworld"

@@ -20,7 +20,7 @@ from analysis.votes.preference import check_margin
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_bytes, write_atomic
 from evalkit.plural import plural
-from evalkit.run.file_record import Name, Record
+from evalkit.run.file_record import Name, Record, first_mistake
 
 VOTES = "votes"
 # Key under which a study's design stores the plan it began with.
@@ -97,9 +97,7 @@ def read_plan(path: Path) -> FrozenPlan:
     try:
         plan = FrozenPlan.model_validate(held)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "plan"
-        raise UserError(f"{path}: {field}: {first['msg']}; make a new one with `evalkit plan --freeze`") from error
+        raise UserError(f"{path}: {first_mistake(error)}; make a new one with `evalkit plan --freeze`") from error
     if plan.sha256() != sha256:
         raise UserError(
             f"{path}: was changed after it was frozen (sha256 {plan.sha256()[:12]}…, frozen as {str(sha256)[:12]}…)"

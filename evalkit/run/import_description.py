@@ -2,20 +2,23 @@
 
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, JsonValue, ValidationError
 
 from evalkit.distribution import documentation
 from evalkit.errors import UserError
-from evalkit.run.file_record import Name, Record, first_mistake
+from evalkit.run.file_record import Record, first_mistake
 
 FILE_NAME = "import.toml"
+# any text: the run stores it under a safe name
+Text = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class ImportedConcept(Record):
     """A concept; `references` is a folder of images, relative to the file."""
 
-    name: Name
+    name: Text
     # its words in prompts, modifier token included
     words: str = Field(min_length=1)
     # the same without the modifier token
@@ -26,7 +29,7 @@ class ImportedConcept(Record):
 class ImportedArm(Record):
     """An arm; its label is its folder's name."""
 
-    label: Name
+    label: Text
     method: str | None = None
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
 
@@ -34,8 +37,8 @@ class ImportedArm(Record):
 class ImportedCase(Record):
     """A case; its id is its folder's name."""
 
-    id: Name
-    concepts: tuple[Name, ...] = ()
+    id: Text
+    concepts: tuple[Text, ...] = ()
     prompt: str = Field(min_length=1)
     # the prompt without modifier tokens; derived from `prompt` if it is not given
     plain_prompt: str | None = None

@@ -1,8 +1,9 @@
-"""Bring images made elsewhere into a run: FOLDER/<case>/<arm>/<seed>.png and a small TOML with prompts and references."""
+"""Bring images made elsewhere into a run: from any layout or a list of files, with a small TOML of prompts and references."""
 
+import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +12,24 @@ from pydantic import ValidationError
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import sha256_bytes, write_atomic
 from evalkit.io.image_reader import decode, read_bytes
-from evalkit.plural import plural
-from evalkit.run.file_record import check_name, first_mistake
+from evalkit.run.file_record import first_mistake, safe_name
+from evalkit.run.image_layouts import (
+    SUFFIXES,
+    LocatedImage,
+    common_seeds,
+    locate_by_layout,
+    locate_by_list,
+    locate_in_folders,
+    visible,
+)
 from evalkit.run.image_records import ImageFile, ImageRecord, image_path
-from evalkit.run.import_description import FILE_NAME, Description, ImportedCase, read_description
+from evalkit.run.import_description import FILE_NAME, Description, read_description
 from evalkit.run.manifest import FILE_NAME as MANIFEST
 from evalkit.run.manifest import Arm, Case, Concept, Manifest
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 Progress = Callable[[int, int], None]
+# the titles that reports print, see analysis.titles
+TITLES = "titles.toml"
 
 
 @dataclass(frozen=True)
@@ -34,33 +44,83 @@ class Imported:
 
 @dataclass(frozen=True)
 class _Found:
-    """An image file, its target path in the run, and its cell unless it is a reference."""
+    """An image file and its target path in the run."""
 
     source: Path
     target: str
 
 
-def import_images(folder: Path, run: Path, *, describe: Path | None = None, progress: Progress | None = None) -> Imported:
+@dataclass(frozen=True)
+class _Cell:
+    """An image file with its case, arm and seed under their names in the run."""
+
+    case: str
+    arm: str
+    seed: int
+    file: _Found
+
+
+def import_images(
+    folder: Path,
+    run: Path,
+    *,
+    describe: Path | None = None,
+    layout: str | None = None,
+    listed: Path | None = None,
+    only_common_seeds: bool = False,
+    progress: Progress | None = None,
+) -> Imported:
     """Copy images and references into a new run, bytes unchanged, and write its manifest; every image is decoded once.
 
-    The run appears whole or not at all. Importing the same again changes nothing, but puts back files that were lost.
+    The run appears whole or not at all. Importing the same again changes nothing, but puts back files that were lost. Ids of
+    cases, arms and concepts may be any text: one that can't name a folder is stored under a safe name, and noted.
 
-    Raises:
-        UserError: files lack, are alien or unreadable, or the run folder already holds something else.
+    Parameters
+    ----------
+    folder
+        The folder of the images.
+    run
+        The run folder to create.
+    describe
+        The description; by default `import.toml` in the folder.
+    layout
+        Where the images are below the folder, such as `{arm}/{case}_{seed}.png`; by default `{case}/{arm}/{seed}`.
+    listed
+        A CSV or JSON-lines file of paths with case, arm and seed, in place of a layout.
+    only_common_seeds
+        Leave out, and note, the seeds that not every arm of a case has; otherwise they are an error.
+    progress
+        Called with the number of images read and of all.
+
+    Raises
+    ------
+    UserError
+        Files lack, are unknown or unreadable, or the run folder already holds something else.
     """
+    if layout is not None and listed is not None:
+        raise UserError("--layout and --list: both say where the images are; give one of them")
     if not folder.is_dir():
-        raise UserError(f"{folder}: is not a folder; give one with <case>/<arm>/<seed>.png in it")
+        raise UserError(f"{folder}: is not a folder; give one with <case>/<arm>/<seed>.png in it, or --layout")
     described = describe or folder / FILE_NAME
     text = read_description(described)
     references = {concept.name: _references(described, concept.name, concept.references) for concept in text.concepts}
-    _no_aliens(folder, described, text, [files[0].source.parent for files in references.values() if files])
-    arms = _arms(folder, text)
-    cells = [cell for case in text.cases for cell in _cells(folder, case, [arm.label for arm in arms])]
-    files = [*(reference for group in references.values() for reference in group), *(image for _, image in cells)]
-    pictures, notes = _pictures(files, progress)
+    apart = [described, folder / FILE_NAME, *(files[0].source.parent for files in references.values() if files)]
+    cases = [case.id for case in text.cases]
+    labels = None if text.arms is None else [arm.label for arm in text.arms]
+    if listed is not None:
+        located = locate_by_list(listed)
+    elif layout is not None:
+        located = locate_by_layout(folder, layout, cases, labels, apart)
+    else:
+        located = locate_in_folders(folder, described, cases, labels, apart)
+    arms = _arms(text, located.images)
+    notes = [*located.notes(), *_renamed(text, arms)]
+    cells = list(_cells(folder, described, text, arms, located.images, only_common_seeds, notes.append))
+    files = [*(reference for group in references.values() for reference in group), *(cell.file for cell in cells)]
+    pictures, more_notes = _pictures(files, progress)
     manifest = _manifest(described, text, arms, cells, references, pictures)
-    again = _settle(run, manifest, files)
-    return Imported(manifest, notes, again)
+    again = _settle(run, manifest, files, _titles(text, arms))
+    return Imported(manifest, (*notes, *more_notes), again)
 
 
 def _references(described: Path, name: str, subfolder: str | None) -> list[_Found]:
@@ -70,7 +130,7 @@ def _references(described: Path, name: str, subfolder: str | None) -> list[_Foun
     folder = described.parent / subfolder
     if not folder.is_dir():
         raise UserError(f"{described}: concept {name}: its references {folder} are not a folder; correct `references`")
-    files = sorted(_visible(folder))
+    files = sorted(visible(folder))
     for file in files:
         if file.suffix.lower() not in SUFFIXES:
             raise UserError(
@@ -78,66 +138,76 @@ def _references(described: Path, name: str, subfolder: str | None) -> list[_Foun
             )
     if not files:
         raise UserError(f"{described}: concept {name}: {folder} contains no images; leave `references` out if there are none")
-    return [_Found(file, f"references/{name}/{number:02d}{file.suffix.lower()}") for number, file in enumerate(files)]
+    return [
+        _Found(file, f"references/{safe_name(name)}/{number:02d}{file.suffix.lower()}") for number, file in enumerate(files)
+    ]
 
 
-def _no_aliens(folder: Path, described: Path, text: Description, references: Sequence[Path]) -> None:
-    """Raise a UserError that names the first entry of the folder that is not a case, reference folder or description."""
-    known = {case.id for case in text.cases}
-    for entry in sorted(_visible(folder)):
-        holds_references = any(reference.resolve().is_relative_to(entry.resolve()) for reference in references)
-        if entry.name in known and entry.is_dir():
-            continue
-        if not holds_references and entry.resolve() != described.resolve() and entry.name != FILE_NAME:
-            raise UserError(f"{entry}: is not a case of {described}; add it there as a [[cases]] entry, or remove it")
-    for case in text.cases:
-        if not (folder / case.id).is_dir():
-            raise UserError(f"{folder}: case {case.id} of {described} has no folder there; make it, or remove the case")
-
-
-def _arms(folder: Path, text: Description) -> tuple[Arm, ...]:
-    """Return the arms as described, else every folder found in a case, by name."""
+def _arms(text: Description, images: Iterable[LocatedImage]) -> dict[str, Arm]:
+    """Return the arms by their label as described, else as found, by name."""
     if text.arms is not None:
-        return tuple(Arm(label=arm.label, method=arm.method or arm.label, parameters=arm.parameters) for arm in text.arms)
-    labels = sorted({entry.name for case in text.cases for entry in _visible(folder / case.id) if entry.is_dir()})
-    return tuple(Arm(label=check_name("arm", label), method=label) for label in labels)
+        return {
+            arm.label: Arm(label=safe_name(arm.label), method=arm.method or arm.label, parameters=arm.parameters)
+            for arm in text.arms
+        }
+    return {label: Arm(label=safe_name(label), method=label) for label in sorted({image.arm for image in images})}
 
 
-def _cells(folder: Path, case: ImportedCase, arms: Sequence[str]) -> Iterator[tuple[tuple[str, str, int], _Found]]:
-    """Yield the images of a case, arm by arm and seed by seed; every arm must have the same seeds."""
-    for entry in sorted(_visible(folder / case.id)):
-        if entry.name not in arms or not entry.is_dir():
-            raise UserError(f"{entry}: is not an arm; known arms: {', '.join(arms) or 'none'}")
-    by_arm = {arm: _seeds(folder / case.id / arm) for arm in arms}
-    seeds = sorted({seed for files in by_arm.values() for seed in files})
-    if not seeds:
-        raise UserError(f"{folder / case.id}: holds no images; expected <arm>/<seed>.png")
-    lacking = [f"{arm}/{seed}" for arm in arms for seed in seeds if seed not in by_arm[arm]]
-    if lacking:
-        raise UserError(
-            f"{folder / case.id}: {plural(len(lacking), 'image is', 'images are')} missing, "
-            f"the first is {lacking[0]}; every arm needs the same seeds"
-        )
-    for arm in arms:
-        for seed in seeds:
-            file = by_arm[arm][seed]
-            target = Path(image_path(case.id, arm, seed)).with_suffix(file.suffix.lower()).as_posix()
-            yield (case.id, arm, seed), _Found(file, target)
+def _names(text: Description, arms: Mapping[str, Arm]) -> Iterator[tuple[str, str]]:
+    """Yield the kind and id of everything that has one."""
+    yield from (("concept", concept.name) for concept in text.concepts)
+    yield from (("arm", label) for label in arms)
+    yield from (("case", case.id) for case in text.cases)
 
 
-def _seeds(folder: Path) -> dict[int, Path]:
-    """Return the images of an arm by seed."""
-    by_seed: dict[int, Path] = {}
-    for file in sorted(_visible(folder)) if folder.is_dir() else ():
-        digits = file.stem
-        if file.suffix.lower() not in SUFFIXES or not (digits.isascii() and digits.isdigit()) or not file.is_file():
-            raise UserError(
-                f"{file}: is not the image of a seed; its name has to be a number with one of {', '.join(SUFFIXES)}"
-            )
-        if int(digits) in by_seed:
-            raise UserError(f"{file}: and {by_seed[int(digits)].name} are both of seed {int(digits)}; keep one")
-        by_seed[int(digits)] = file
-    return by_seed
+def _renamed(text: Description, arms: Mapping[str, Arm]) -> Iterator[str]:
+    """Yield a note for each id that is stored under another name."""
+    for kind, name in _names(text, arms):
+        if safe_name(name) != name:
+            yield f"{kind} {name!r} is stored as {safe_name(name)}"
+
+
+def _titles(text: Description, arms: Mapping[str, Arm]) -> str:
+    """Return the titles file that prints the original ids of arms and concepts; empty if all are stored as they are."""
+    lines = []
+    for section, kind in (("arms", "arm"), ("concepts", "concept")):
+        renamed = [name for its_kind, name in _names(text, arms) if its_kind == kind and safe_name(name) != name]
+        if renamed:
+            lines.append(f"[{section}]")
+            # a JSON string of printable text is a TOML string too
+            lines.extend(f"{json.dumps(safe_name(name))} = {json.dumps(name)}" for name in renamed)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _cells(
+    folder: Path,
+    described: Path,
+    text: Description,
+    arms: Mapping[str, Arm],
+    images: Iterable[LocatedImage],
+    only_common_seeds: bool,
+    note: Callable[[str], None],
+) -> Iterator[_Cell]:
+    """Yield the images case by case, arm by arm and seed by seed; every arm of a case must have the same seeds."""
+    by_cell: dict[str, dict[str, dict[int, Path]]] = {case.id: {arm: {} for arm in arms} for case in text.cases}
+    for image in images:
+        if image.case not in by_cell:
+            raise UserError(f"{image.source}: its case {image.case!r} is not in {described}; add it there as a [[cases]] entry")
+        if image.arm not in arms:
+            raise UserError(f"{image.source}: its arm {image.arm!r} is not in {described}; add it there as an [[arms]] entry")
+        files = by_cell[image.case][image.arm]
+        if image.seed in files:
+            raise UserError(f"{image.source}: and {files[image.seed].name} are both of seed {image.seed}; keep one")
+        files[image.seed] = image.source
+    for case, by_arm in by_cell.items():
+        if not any(by_arm.values()):
+            raise UserError(f"{folder}: case {case} of {described} has no images; add them, or remove the case")
+        seeds = common_seeds(str(folder / case), by_arm, only_common_seeds, note)
+        for label, arm in arms.items():
+            for seed in seeds:
+                file = by_arm[label][seed]
+                target = Path(image_path(safe_name(case), arm.label, seed)).with_suffix(file.suffix.lower()).as_posix()
+                yield _Cell(safe_name(case), arm.label, seed, _Found(file, target))
 
 
 def _pictures(files: Sequence[_Found], progress: Progress | None) -> tuple[dict[str, ImageFile], tuple[str, ...]]:
@@ -159,21 +229,21 @@ def _pictures(files: Sequence[_Found], progress: Progress | None) -> tuple[dict[
 def _manifest(
     described: Path,
     text: Description,
-    arms: tuple[Arm, ...],
-    cells: Sequence[tuple[tuple[str, str, int], _Found]],
+    arms: Mapping[str, Arm],
+    cells: Sequence[_Cell],
     references: dict[str, list[_Found]],
     pictures: dict[str, ImageFile],
 ) -> Manifest:
     """Return the manifest; what names the run is the hash of everything else in it."""
     images = []
     seeds: dict[str, dict[int, None]] = {}
-    for (case_id, arm, seed), file in cells:
-        picture = pictures[file.target]
-        images.append(ImageRecord(**picture.model_dump(), case=case_id, arm=arm, seed=seed))
-        seeds.setdefault(case_id, {})[seed] = None
+    for cell in cells:
+        picture = pictures[cell.file.target]
+        images.append(ImageRecord(**picture.model_dump(), case=cell.case, arm=cell.arm, seed=cell.seed))
+        seeds.setdefault(cell.case, {})[cell.seed] = None
     concepts = tuple(
         Concept(
-            name=concept.name,
+            name=safe_name(concept.name),
             words=concept.words,
             class_word=concept.class_word,
             references=tuple(pictures[file.target] for file in references[concept.name]),
@@ -183,12 +253,12 @@ def _manifest(
     try:
         cases = tuple(
             Case(
-                id=case.id,
-                concepts=case.concepts,
+                id=safe_name(case.id),
+                concepts=tuple(map(safe_name, case.concepts)),
                 prompt=case.prompt,
                 plain_prompt=text.plain_prompt(case, str(described)),
                 negative_prompt=case.negative_prompt,
-                seeds=tuple(seeds[case.id]),
+                seeds=tuple(seeds[safe_name(case.id)]),
             )
             for case in text.cases
         )
@@ -197,7 +267,7 @@ def _manifest(
             experiment_sha256="0" * 64,
             source="imported",
             concepts=concepts,
-            arms=arms,
+            arms=tuple(arms.values()),
             cases=cases,
             images=tuple(images),
         )
@@ -206,7 +276,7 @@ def _manifest(
     return whole.model_copy(update={"experiment_sha256": sha256_bytes(whole.model_dump_json().encode())})
 
 
-def _settle(run: Path, manifest: Manifest, files: Sequence[_Found]) -> bool:
+def _settle(run: Path, manifest: Manifest, files: Sequence[_Found], titles: str) -> bool:
     """Put the run in its place; return whether it was there already.
 
     Raises:
@@ -231,6 +301,8 @@ def _settle(run: Path, manifest: Manifest, files: Sequence[_Found]) -> bool:
         part.chmod(0o755)
         for file in files:
             write_atomic(part / file.target, read_bytes(file.source))
+        if titles:
+            write_atomic(part / TITLES, titles.encode())
         manifest.save(part)
         part.replace(run)
     except OSError as error:
@@ -238,8 +310,3 @@ def _settle(run: Path, manifest: Manifest, files: Sequence[_Found]) -> bool:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return False
-
-
-def _visible(folder: Path) -> Iterator[Path]:
-    """Yield a folder's entries but for hidden ones, which systems strew about."""
-    return (entry for entry in folder.iterdir() if not entry.name.startswith("."))

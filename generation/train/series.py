@@ -51,7 +51,7 @@ def read_recipes(path: Path) -> dict[str, TrainingRecipe]:
         try:
             label = _Variant.model_validate(given) if variant else None
         except ValidationError as error:
-            raise UserError(f"{path}: variants[{number}].{mistakes(error)[0]}") from error
+            raise UserError(f"{path}: {'; '.join(mistakes(error, within=f'variants[{number}]'))}") from error
         for position, concept in enumerate(concepts):
             name = str(concept.get("concept"))
             if label is not None and label.only is not None and name not in label.only:

@@ -194,7 +194,7 @@ def test_a_prompt_without_new_words_says_the_class_word() -> None:
     ("change", "message"),
     [
         (("a <ring1> <ring2>", "a <ring1>"), "'<ring2>' is not in prompt 'a <ring1>'; add every new word to the prompt"),
-        (('"<ring2>"]', '"two words"]'), r"embeddings\.words\[1\]: String should match"),
+        (('"<ring2>"]', '"two words"]'), r"embeddings\.words\[1\]: 'two words' must match"),
         (('["<ring1>", "<ring2>"]', "[]"), r"embeddings\.words"),
     ],
 )

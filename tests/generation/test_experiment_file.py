@@ -112,7 +112,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], str]] = {
         (ORTHOGONAL, 'parameters = { preset = "static", cfg = "shared" }'),
         r"arms\[2\]: preset = 'static' already sets cfg",
     ),
-    "unknown preset": ((ORTHOGONAL, 'parameters = { preset = "statc" }'), r"arms\[2\]: preset: Input should be 'official'"),
+    "unknown preset": ((ORTHOGONAL, 'parameters = { preset = "statc" }'), r"arms\[2\]: preset: must be 'official'"),
     "duplicate label": (('label = "mc"', 'label = "Direct"'), r"arms\[1\].label: 'Direct' is also the name of arms\[0\]"),
     "duplicate concept": (('name = "moon"', 'name = "star"'), r"concepts\[2\].name: 'star' is also the name of concepts\[0\]"),
     "missing adapter": (
@@ -127,8 +127,8 @@ MISTAKES: dict[str, tuple[tuple[str, str], str]] = {
         ('model = "sdxl"', 'model = "sdxl"\nscheduler = "KDPM2Discrete"'),
         r"base.scheduler: diffusers has no scheduler 'KDPM2Discrete'; did you mean 'KDPM2DiscreteScheduler'\? Known: .*DDIM",
     ),
-    "bad name": (('label = "mc"', 'label = "m/c"'), r"arms\[1\].label: String should match"),
-    "not a number": (("guidance = 5.0", "guidance = nan"), r"sampling.guidance: Input should be"),
+    "bad name": (('label = "mc"', 'label = "m/c"'), r"arms\[1\].label: 'm/c' may have letters"),
+    "not a number": (("guidance = 5.0", "guidance = nan"), r"sampling.guidance: must be a finite number"),
     "template": (
         ('"{0} {1}"', '"{0} {2}"'),
         r"cases_from.template: '\{0\} \{2\}' is not a valid template .* concepts are \{0\} to \{1\}",

@@ -232,13 +232,13 @@ def test_all_parts_combine_and_leave_the_global_generator_alone(place: Path, tra
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("dropout = 1", "dropout: Input should be less than 1"),
+        ("dropout = 1", "dropout: must be less than 1"),
         ("[blocks]\nslot = 4\nslots = 4", "blocks.*: slot 4 does not exist among 4 slots; give 0 to 3"),
         (
             "[blocks]\nslot = 0\nslots = 4\nrule = 'columns'",
-            r"blocks\.rule: Input should be 'contiguous', 'heads' or 'strided'",
+            r"blocks\.rule: must be 'contiguous', 'heads' or 'strided'",
         ),
-        ("[erasure]\nrate = 0", r"erasure\.rate: Input should be greater than 0"),
+        ("[erasure]\nrate = 0", r"erasure\.rate: must be greater than 0"),
         ("[basis]", 'basis.*: rows = "slots" requires a slot, counted from 0'),
         ("[basis]\nrows = 'random'\nslot = 1", 'basis: rows = "slots" requires a slot.*; rows = "random" has none'),
     ],

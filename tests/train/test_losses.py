@@ -210,12 +210,12 @@ def test_every_loss_trains_on_both_architectures_and_no_two_train_the_same(place
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("[consistency]\nsigma = 0", r"consistency\.sigma: Input should be greater than 0"),
+        ("[consistency]\nsigma = 0", r"consistency\.sigma: must be greater than 0"),
         ("[consistency]\nlambda = 1", r"consistency\.lambda: unknown key"),
-        ("[consistency]\nnoise = 'salt'", r"consistency\.noise: Input should be 'multiplicative' or 'additive'"),
+        ("[consistency]\nnoise = 'salt'", r"consistency\.noise: must be 'multiplicative' or 'additive'"),
         ("prior_images = 0\n[consistency]", r"consistency\.prior: requires prior images; set prior_images above 0"),
-        ("[dco]\nbeta = -1", r"dco\.beta: Input should be greater than 0"),
-        ("[dco]\nper = 'image'", r"dco\.per: Input should be 'sample' or 'batch'"),
+        ("[dco]\nbeta = -1", r"dco\.beta: must be greater than 0"),
+        ("[dco]\nper = 'image'", r"dco\.per: must be 'sample' or 'batch'"),
     ],
 )
 def test_mistakes_in_a_loss_are_named(tmp_path: Path, lines: str, message: str):

@@ -53,7 +53,7 @@ def test_random_rows_of_a_basis_get_no_slot(tmp_path: Path) -> None:
 MISTAKES = {
     "no concepts": ((PLAIN,), "concepts: missing"),
     "no tables": (("concepts = 3",), r"concepts: must be a list of tables; write \[\[concepts\]\]"),
-    "no name": (("[[variants]]\nrank = 3", CONCEPTS), r"variants\[0\].name: Field required"),
+    "no name": (("[[variants]]\nrank = 3", CONCEPTS), r"variants\[0\].name: is missing"),
     "a name twice": ((PLAIN, PLAIN, CONCEPTS), "plain/cat occurs twice"),
     "a wrong key": ((PLAIN, "ranks = 3", CONCEPTS), "plain/cat: ranks: unknown key"),
 }

@@ -112,7 +112,7 @@ def test_prior_images_are_drawn_for_several_class_prompts_in_turn(place: Path):
     ("change", "message"),
     [
         ('colour = "red"', "colour: unknown key"),
-        ("rank = 0", "rank: Input should be greater"),
+        ("rank = 0", "rank: must be"),
         ("learning_rate = inf", "learning_rate"),
     ],
 )
