@@ -8,6 +8,7 @@ import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
+from analysis.further_answers import ANSWER_COLUMNS, no_answers, read_answers
 from db import models
 from db.session import Database, read
 from evalkit.errors import UserError
@@ -78,6 +79,8 @@ class RunData:
     """What a frozen plan left out, in sentences."""
     several: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SEVERAL_COLUMNS)))
     """One row per judgment of more than two images: arms in `offered`, the chosen in `order`, best first; () is undecided."""
+    answers: pd.DataFrame = field(default_factory=no_answers)
+    """One row per answer to a further question, as stored; `shown` has the arms in the order of the page."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -125,6 +128,7 @@ def read_run(database: Database, run_id: int, simulated: bool | None = None) -> 
         design = session.scalar(select(models.Study.design).where(models.Study.run_id == run_id)) or {}
         judgments, surplus = _judgments(session, run_id, design.get("sides") != "unknown")
         several, late = _several(session, run_id)
+        answers = read_answers(session, run_id)
         planned = session.execute(
             select(models.Comparison.target).join(models.Study).where(models.Study.run_id == run_id)
         ).all()
@@ -150,6 +154,7 @@ def read_run(database: Database, run_id: int, simulated: bool | None = None) -> 
             people_left_out=_people_left_out(session, run_id),
             design=design,
             several=kept_several[list(SEVERAL_COLUMNS)].reset_index(drop=True),
+            answers=_choose(answers, simulated)[list(ANSWER_COLUMNS)].reset_index(drop=True),
         )
 
 

@@ -13,6 +13,7 @@ from analysis.database_rows import RunData
 from analysis.grouping import by_signature, measured, sets_of, votes_of
 from analysis.metrics.human_agreement import Foresight, Judged, judged, people_and_metrics
 from analysis.metrics.paired import Measured, MetricResult, mean_of, measure
+from analysis.questions.question_results import QuestionResult, question_results
 from analysis.results import Result
 from analysis.titles import Titles
 from analysis.votes.agreement import Agreement, agreement_of, noise_ceiling
@@ -57,6 +58,8 @@ class Findings(Result):
     similarities: tuple[Similarity, ...]
     several: Several | None = None
     """What people chose where more than two images were compared at once."""
+    questions: tuple[QuestionResult, ...] = ()
+    """Of every question, the first one included, if further questions were answered."""
     plan: "FrozenPlan | None" = None
     """The frozen plan of the analysis, if one was given."""
     titles: Titles = field(default_factory=Titles)
@@ -79,6 +82,7 @@ class Findings(Result):
         parts: tuple[Result, ...] = (*self.preferences, *self.metrics, *self.similarities)
         if self.several is not None:
             parts += (*self.several.differences, *self.several.strength_contrasts)
+        parts += tuple(contrast for result in self.questions for contrast in result.contrasts)
         return [record for part in parts for record in part.records()]
 
     @property
@@ -105,6 +109,7 @@ def analyze_run(data: RunData, margin: float | None = 0.05, margin_scale: str = 
             tuple(measure(metric) for metric in cells),
             tuple(similarities(data)),
             several_of(data),
+            question_results(data),
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
+from analysis.questions.question_kind import base_name
 from evalkit.errors import UserError
 from evalkit.run.file_record import Record, first_mistake
 
@@ -103,7 +104,7 @@ def read_titles(run: Path, data: "RunData") -> Titles:
         "arms": list(data.labels),
         "concepts": list(dict.fromkeys(name for case in data.cases for name in case.concepts)),
         "metrics": metrics,
-        "questions": ["overall"],
+        "questions": list(dict.fromkeys(["overall", *map(base_name, data.answers["question"])])),
     }
     for table, ids in known.items():
         _check(file, table, getattr(content, table), ids)
@@ -127,8 +128,12 @@ def titled(data: "RunData", titles: Titles) -> "RunData":
         several = several.assign(order=several["order"].map(all_arms), offered=several["offered"].map(all_arms))
     scores = renamed(data.scores, ("arm", "other_arm"), arms)
     scores = renamed(renamed(scores, ("concept",), concepts), ("metric",), titles.metrics)
+    answers = data.answers
+    if not answers.empty:
+        answers = answers.assign(shown=answers["shown"].map(all_arms))
     return replace(
         data,
+        answers=answers,
         arms=tuple(replace(arm, label=arms[arm.label]) for arm in data.arms),
         cases=tuple(replace(case, concepts=tuple(concepts.get(name, name) for name in case.concepts)) for case in data.cases),
         references={concepts.get(name, name): paths for name, paths in data.references.items()},

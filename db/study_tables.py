@@ -22,6 +22,9 @@ from db.run_tables import Reference, StoredCase, StoredConcept, StoredImage
 # Of two images a side; of more the numbers of the places on the page, the best first: "3", or "3 1 2" where all are ranked.
 CHOICE = "choice IN ('left', 'right', 'cannot_tell') OR substr(choice, 1, 1) IN ('1', '2', '3', '4', '5', '6', '7', '8')"
 
+# Of further questions: a choice, a strength such as `left_2`, a value per place such as `left:4 right:2`, or `written`.
+ANSWER = "length(choice) BETWEEN 1 AND 200"
+
 
 class BrowserTimings:
     """Times measured by the participant's browser, in milliseconds; None if not measured."""
@@ -181,7 +184,7 @@ class Answer(BrowserTimings, DatabaseTable):
     answered_at: Mapped[datetime]
     __table_args__ = (
         UniqueConstraint("assignment_id", "question"),
-        CheckConstraint(CHOICE, name="choice"),
+        CheckConstraint(ANSWER, name="choice"),
         CheckConstraint("reaction_ms IS NULL OR reaction_ms >= 0", name="reaction_ms"),
     )
 
@@ -248,7 +251,7 @@ class CheckAnswer(BrowserTimings, DatabaseTable):
     answered_at: Mapped[datetime]
     __table_args__ = (
         UniqueConstraint("check_id", "question"),
-        CheckConstraint(CHOICE, name="choice"),
+        CheckConstraint(ANSWER, name="choice"),
         CheckConstraint("reaction_ms IS NULL OR reaction_ms >= 0", name="reaction_ms"),
     )
 
@@ -280,7 +283,7 @@ class Withdrawal(BrowserTimings, DatabaseTable):
     choice: Mapped[str]
     judged_at: Mapped[datetime]
     withdrawn_at: Mapped[datetime]
-    __table_args__ = (CheckConstraint(CHOICE, name="choice"),)
+    __table_args__ = (CheckConstraint(ANSWER, name="choice"),)
 
 
 class Event(DatabaseTable):

@@ -58,10 +58,21 @@ def init(
     for line in (
         f"{run}: study {state}: {plural(begun.comparisons, 'comparison')}, {people} each",
         _sample_size(begun),
+        *_without_references(run),
         f"design {begun.design_sha256}",
         f"next: {command_line('study', 'serve', run, *(['--db', db] if db else []))}",
     ):
         console.print(line, markup=False)
+
+
+def _without_references(run: Path) -> list[str]:
+    """Return a warning about concepts that no photo shows to participants."""
+    from evalkit.run.manifest import Manifest
+
+    names = [concept.name for concept in Manifest.load(run).concepts if not concept.references]
+    if not names:
+        return []
+    return [f"warning: without references, participants see only the words of {', '.join(names)}; add photos to the run"]
 
 
 def _sample_size(begun: "Begun") -> str:

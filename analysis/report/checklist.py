@@ -73,7 +73,7 @@ def _task(findings: Findings) -> Iterator[Point]:
         f"{what}, of {plural(len(data.arms), 'arm')} in all, next to references; {counted(len(data.cases), 'case')}, "
         f"{counted(len(data.images), 'image')}. Arms were hidden.",
     )
-    if findings.titles.questions:
+    if findings.titles.questions.get("overall"):
         yield Point("question", findings.titles.questions["overall"])
     choose = "Choose the left or the right image"
     if several:

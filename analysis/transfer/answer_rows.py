@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from analysis.questions.question_kind import BOTH_BAD, CANNOT_TELL, is_vote_code
 from analysis.transfer.tidy_vote import OVERALL, TidyVote
 
 
@@ -28,9 +29,12 @@ class StoredAnswer:
 
 
 def tidy_votes(answers: Sequence[StoredAnswer], sides_known: bool = True) -> list[TidyVote]:
-    """Return the votes in the order of the answers; answers of one assignment share their position."""
+    """Return the votes in the order of the answers; answers of one assignment share their position.
+
+    Answers that name no best image (ratings, graded preferences, yes or no, comments) are not votes and are left out.
+    """
     orders = vote_orders(answers)
-    return [_tidy(answer, orders[answer.assignment], sides_known) for answer in answers]
+    return [_tidy(answer, orders[answer.assignment], sides_known) for answer in answers if is_vote_code(answer.choice)]
 
 
 def vote_orders(answers: Iterable[StoredAnswer]) -> dict[int, int]:
@@ -49,7 +53,7 @@ def _tidy(answer: StoredAnswer, order: int, sides_known: bool) -> TidyVote:
         shown = tuple(answer.arms[int(number)] for number in answer.arrangement.split())
     else:
         shown = answer.arms if not answer.left else answer.arms[::-1]
-    if answer.choice == "cannot_tell":
+    if answer.choice in (CANNOT_TELL, BOTH_BAD):
         best: tuple[str, ...] = ()
     elif answer.choice in ("left", "right"):
         best = (shown[answer.choice == "right"],)

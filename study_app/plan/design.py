@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 from sqlalchemy.orm import Session
 
+from analysis.questions.question_kind import base_name
 from db.models import Study
 from db.session import keep
 from evalkit.errors import UserError
@@ -15,6 +16,7 @@ from evalkit.run.manifest import Manifest
 from study_app.plan.page_layout import MOST_AT_ONCE, Answer
 from study_app.plan.questionnaire import Question
 from study_app.plan.screen_check import ScreenRule
+from study_app.plan.study_questions import StudyQuestion
 from study_app.plan.texts import ALSO_ASK, EACH_CONCEPT
 
 FILE_NAME = "study.toml"
@@ -108,6 +110,10 @@ class Design(Record):
     mixed_sizes: bool = False
     # asked about the same images after the first question
     also_ask: tuple[str, ...] = ()
+    # further questions of any kind, after those of `also_ask`
+    questions: tuple[StudyQuestion, ...] = ()
+    # the question whose result the report names first: "overall" is the first one
+    primary: str = "overall"
     # answers that come sooner are not taken
     minimum_seconds: float = Field(default=0.0, ge=0, le=60)
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -139,6 +145,7 @@ class Design(Record):
             raise ValueError("gold: is never shown while checks.gold is 0; give it a share such as 0.02")
         if self.same_people and self.per_participant is not None:
             raise ValueError("per_participant: the same people judge all of it; give one of same_people and per_participant")
+        self._check_questions()
         names = [question.name for question in self.questionnaire]
         if len(set(names)) < len(names):
             raise ValueError("questionnaire: has a name twice")
@@ -149,6 +156,23 @@ class Design(Record):
         if self.at_once > 2 and self.rules.one_side is not None:
             raise ValueError("rules.one_side: is for two images at a time; leave it out where at_once is more")
         return self
+
+    def _check_questions(self) -> None:
+        names = [question.name for question in self.questions]
+        if len(set(names)) < len(names):
+            raise ValueError("questions: has a name twice")
+        for question in self.questions:
+            fewest, most = question.answer_kind.counts
+            if not fewest <= self.at_once <= most:
+                raise ValueError(
+                    f"questions.{question.name}: kind {question.kind} is for {fewest} to {most} images at once; "
+                    f"at_once is {self.at_once}"
+                )
+        comparing = [question.name for question in self.questions if question.answer_kind.measure != "count"]
+        if self.primary not in ("overall", *self.also_ask, *comparing):
+            raise ValueError(
+                f"primary: is no question with a result; known: {', '.join(('overall', *self.also_ask, *comparing))}"
+            )
 
     @property
     def refuses(self) -> bool:
@@ -161,12 +185,19 @@ class Design(Record):
             return self.per_comparison
         return max(self.per_comparison, -(-comparisons * self.per_comparison // self.per_participant))
 
-    def questions(self, concepts: int) -> tuple[str, ...]:
+    def question_names(self, concepts: int) -> tuple[str, ...]:
         """Return what is asked about a comparison of so many concepts, in order; the first answer is the judgment."""
         further: list[str] = []
         for question in self.also_ask:
             further += [f"concept {number}" for number in range(concepts)] if question == EACH_CONCEPT else [question]
+        for asked in self.questions:
+            further += asked.names(concepts)
         return ("overall", *further)
+
+    def question(self, name: str) -> StudyQuestion | None:
+        """Return the question of `[[questions]]` stored under a name, None for the first one and those of `also_ask`."""
+        base = base_name(name)
+        return next((question for question in self.questions if question.name == base), None)
 
     def check_names(self, manifest: Manifest) -> None:
         """Raise a UserError for an arm, case or seed that the run does not have."""

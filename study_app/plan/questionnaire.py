@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from pydantic import Field, model_validator
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.models import Participant, Reply
@@ -106,3 +107,17 @@ def store_replies(
     content = {"participant": participant_id, "commitments": commitments}
     append(session, participant.study_id, "replied", content, now)
     return []
+
+
+def store_comment(session: Session, participant_id: int, question: str, text: str, now: datetime) -> None:
+    """Store a comment as a reply, which can be erased; a later one on the same images is stored next to it."""
+    earlier = session.scalars(
+        select(Reply.question).where(Reply.participant_id == participant_id, Reply.question.startswith(f"{question} "))
+    ).all()
+    numbers = [int(name.rpartition(" ")[2]) for name in earlier]
+    key = f"{question} {max(numbers, default=0) + 1}"
+    row = Reply(participant_id=participant_id, question=key, reply=text.strip(), replied_at=now, salt=new_salt())
+    session.add(row)
+    session.flush()
+    content = {"participant": participant_id, "commitments": {key: reply_commitment(row)}}
+    append(session, session.get_one(Participant, participant_id).study_id, "commented", content, now)

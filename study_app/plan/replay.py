@@ -113,6 +113,11 @@ class Replay:
             self.replies[content["participant"], question] = sha
         self.participants[content["participant"]]["questioned_at"] = happened_at
 
+    def comment(self, content: Content, happened_at: str) -> None:
+        self.participants[content["participant"]]  # a comment of a stranger does not fit
+        for question, sha in content["commitments"].items():
+            self.replies[content["participant"], question] = sha
+
     def assign(self, content: Content, happened_at: str) -> None:
         given = {"id": content["assignment"], "comparison_id": content["comparison"], "participant_id": content["participant"],
                  "position": content["position"], "left": content["left"], "arrangement": content.get("arrangement"),
@@ -244,6 +249,7 @@ _HANDLERS: dict[str, Callable[[Replay, Content, str], None]] = {
     "step": Replay.step,
     "screened": Replay.screen,
     "replied": Replay.reply,
+    "commented": Replay.comment,
     "assigned": Replay.assign,
     "reopened": Replay.reopen,
     "lapsed": Replay.lapse,

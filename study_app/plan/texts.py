@@ -128,6 +128,15 @@ class ComparisonText(Record):
     ranks: tuple[str, ...] = Field(min_length=MOST_AT_ONCE, max_length=MOST_AT_ONCE)
     order_empty: str
     confirm: str
+    both_bad: str
+    question_number: str
+    yes: str
+    no: str
+    send: str
+    missing: str
+    grades: tuple[str, ...] = Field(min_length=7, max_length=7)
+    slider: str
+    slider_ends: tuple[str, ...] = Field(min_length=2, max_length=2)
     progress: str
     minutes_left: str
     too_soon: str

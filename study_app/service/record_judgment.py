@@ -9,11 +9,13 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from analysis.questions.comment import EMPTY, WRITTEN
 from db.models import Answer, Assignment, Judgment, Study
 from evalkit.errors import UserError
 from study_app.plan.audit_log import append
 from study_app.plan.design import Design, design_of
 from study_app.plan.page_layout import CANNOT_TELL, is_answer, places, standing
+from study_app.plan.questionnaire import store_comment
 from study_app.service.assignment import take_place
 from study_app.service.participant_state import ASSIGNMENTS, JUDGMENTS, Person
 
@@ -145,20 +147,40 @@ def record_answer(
     if study.locked_at is not None:
         return Recorded.LOCKED
     design = design_of(session, study.id)
-    asked = design.questions(len(assignment.comparison.case.concepts))[1:]
+    asked = design.question_names(len(assignment.comparison.case.concepts))[1:]
     if question not in asked:
         raise UserError(f"question {question!r}: this study asks {', '.join(asked) or 'no further ones'}; answer one of them")
-    offered(design, choice, len(standing(assignment.left, assignment.arrangement)))
+    stored = stored_choice(design, question, choice, len(standing(assignment.left, assignment.arrangement)))
     query = select(Answer.id).where(Answer.assignment_id == assignment_id, Answer.question == question)
     if session.scalar(query) is not None:
         return Recorded.ALREADY
     timings = (timing or Timing()).columns()
-    answer = Answer(assignment_id=assignment_id, question=question, choice=choice, answered_at=now, **timings)
+    answer = Answer(assignment_id=assignment_id, question=question, choice=stored, answered_at=now, **timings)
     session.add(answer)
     session.flush()
-    content = {"answer": answer.id, "assignment": assignment_id, "question": question, "choice": choice, **timings}
+    content = {"answer": answer.id, "assignment": assignment_id, "question": question, "choice": stored, **timings}
     append(session, study.id, "answered", content, now)
+    if stored == WRITTEN:
+        store_comment(session, participant_id, f"{question} assignment {assignment_id}", choice, now)
     return Recorded.STORED
+
+
+def stored_choice(design: Design, question: str, choice: Choice, count: int) -> str:
+    """Return how an answer to a further question is stored; a comment's text is stored as a reply instead.
+
+    Raises:
+        UserError: the question does not take this answer.
+    """
+    asked = design.question(question)
+    if asked is None:
+        offered(design, choice, count)
+        return choice
+    problem = asked.answer_kind.problem(choice, places(count), asked.scale)
+    if problem is not None:
+        raise UserError(f"question {question!r}: the answer {problem}; answer what the page offers")
+    if asked.kind == "comment":
+        return WRITTEN if choice.strip() else EMPTY
+    return choice
 
 
 def offered(design: Design, choice: str, count: int) -> None:

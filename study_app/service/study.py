@@ -284,6 +284,8 @@ class StudyService:
             )
             for number, word in enumerate(shown.words)
         )
+        names = ("overall",) if kind == "practice" else self.design.question_names(len(shown.words))
+        asked = self.design.question(question)
         sizes = [stimulus.size for stimulus in shown.stimuli if stimulus.size is not None]
         return TrialPage(
             kind=kind,
@@ -293,8 +295,10 @@ class StudyService:
             concepts=concepts,
             places=shown.places,
             images=tuple(urls[position] for position in shown.places),
-            ranking=self.design.answer == "ranking" and len(shown.places) > 2,
+            ranking=(self.design.answer if asked is None else asked.kind) == "ranking" and len(shown.places) > 2,
             size=max(sizes, default=(REFERENCE_SIDE, REFERENCE_SIDE)),
             done=done,
             total=total,
+            question_number=names.index(question) + 1,
+            question_count=len(names),
         )

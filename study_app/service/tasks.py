@@ -1,5 +1,6 @@
 """The next task of a participant: a further question, a check, or a comparison, derived from the database."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -10,7 +11,7 @@ from typing import Literal
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
-from db.models import Answer, Assignment, Check, Judgment
+from db.models import Answer, Assignment, Check, CheckAnswer, Judgment
 from study_app.plan.check_schedule import checks_before
 from study_app.plan.design import Design, Sessions
 from study_app.plan.page_layout import standing
@@ -77,7 +78,8 @@ def next_page(session: Session, design: Design, person: Person, now: datetime) -
     task, handed = _next(session, design, person, now)
     if task is None:
         return None
-    done, total = _progress(session, design, person, handed)
+    questions = len(design.question_names(len(task.shown.words)))
+    done, total = _progress(session, design, person, handed, questions)
     latest = session.execute(_LATEST, {"who": person.id}).all()
     fresh = bool(latest) and is_undoable(latest[0].state, latest[0].judged_at, now)
     return ParticipantPage(
@@ -86,7 +88,8 @@ def next_page(session: Session, design: Design, person: Person, now: datetime) -
         total=total,
         ahead=_upcoming(session, design, person, handed.position, task),
         undoable=latest[0].id if fresh else None,
-        minutes_left=minutes_left([row.judged_at for row in latest], total - done),
+        # the pace is that of comparisons, each with all its questions
+        minutes_left=minutes_left([row.judged_at for row in latest], math.ceil((total - done) / questions)),
     )
 
 
@@ -165,14 +168,26 @@ def count_judged(session: Session, participant_id: int) -> int:
     return session.scalar(_JUDGED, {"who": participant_id}) or 0
 
 
-def _progress(session: Session, design: Design, person: Person, handed: Handed) -> tuple[int, int]:
-    """Return how much the participant has done and how much there is for them, checks included, so that none stands out."""
+def _progress(session: Session, design: Design, person: Person, handed: Handed, questions: int) -> tuple[int, int]:
+    """Return how many pages the participant has answered and how many there are for them.
+
+    Checks count, so that none stands out, and so does every further question; `questions` are those of a comparison.
+    """
     checks = 0
     if design.checks.any():
         answered = select(func.count(Check.id)).where(Check.participant_id == person.id, Check.choice.is_not(None))
         checks = session.scalar(answered) or 0
-    expected = handed.past.judged + handed.remaining
-    return handed.past.judged + checks, expected + max(checks, len(checks_before(design, person.seed, expected)))
+    judged = handed.past.judged
+    expected = judged + handed.remaining
+    answered_all, all_pages = judged + checks, expected + max(checks, len(checks_before(design, person.seed, expected)))
+    if questions == 1:
+        return answered_all, all_pages
+    own = select(func.count(Answer.id)).join(Assignment, Assignment.id == Answer.assignment_id)
+    further = session.scalar(own.where(Assignment.participant_id == person.id)) or 0
+    own_checks = select(func.count(CheckAnswer.id)).join(Check, Check.id == CheckAnswer.check_id)
+    further += session.scalar(own_checks.where(Check.participant_id == person.id)) or 0
+    done = answered_all + further
+    return done, max(done, all_pages * questions)
 
 
 def minutes_left(judged_at: Sequence[datetime], tasks: int) -> int | None:
@@ -207,12 +222,12 @@ def _further_question(session: Session, design: Design, participant_id: int) -> 
 
     They are asked about checks too: a page that is followed by none would be recognised as a check.
     """
-    if not design.also_ask:
+    if not design.also_ask and not design.questions:
         return None
     check = latest_answered(session, participant_id, count_judged(session, participant_id)) if design.checks.any() else None
     if check is not None:
         task, answered = _of_check(session, check), answered_questions(session, check.id)
-        for question in design.questions(len(task.shown.words))[1:]:
+        for question in design.question_names(len(task.shown.words))[1:]:
             if question not in answered:
                 return replace(task, question=question, since=check.answered_at or task.since)
     last = session.execute(
@@ -226,7 +241,7 @@ def _further_question(session: Session, design: Design, participant_id: int) -> 
         return None
     assignment, judged_at = last
     answered = set(session.scalars(select(Answer.question).where(Answer.assignment_id == assignment.id)))
-    for question in design.questions(len(assignment.comparison.case.concepts))[1:]:
+    for question in design.question_names(len(assignment.comparison.case.concepts))[1:]:
         if question not in answered:
             task = _of_assignment(session, assignment, question)
             return ParticipantTask(task.kind, task.id, question, task.shown, judged_at)

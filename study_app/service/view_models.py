@@ -53,6 +53,9 @@ class TrialPage:
     minutes_left: int | None = None
     # the assignment whose judgment may still be taken back
     undoable: int | None = None
+    # which question of how many about these images; 1 of 1 where there is only the first
+    question_number: int = 1
+    question_count: int = 1
     # the answer that practice teaches; the page has none for other trials
     right_answer: str = ""
 

@@ -198,6 +198,10 @@ def choose(session: Session, design: Design, task: ParticipantTask, behaviour: B
         rng = random.Random(f"{seed} {check.kind} {check.after}")
         shown = [check.left_image, check.right_image, *(picture.image for picture in check.further)]
         arms = [image.arm.label for image in shown if image is not None]
+        asked = design.question(task.question)
+        if asked is not None:
+            effects = [behaviour.effects.get(arm, 0.0) for arm in arms] or [0.0] * len(shown)
+            return asked.answer_kind.simulate(rng, places(len(shown)), effects, asked.scale)
         if arms:
             return _choose(rng, design, behaviour, arms)
         # the reference of the concept is recognised unless the participant lapses
@@ -211,6 +215,10 @@ def choose(session: Session, design: Design, task: ParticipantTask, behaviour: B
     stand = standing(assignment.left, assignment.arrangement)
     arms = [image.arm.label for image in images_of(assignment.comparison, stand)]
     rng = random.Random(key if task.question == "overall" else f"{key} {task.question}")
+    asked = design.question(task.question)
+    if asked is not None:
+        effects = [behaviour.effects.get(arm, 0.0) for arm in arms]
+        return asked.answer_kind.simulate(rng, places(len(arms)), effects, asked.scale)
     return _choose(rng, design, behaviour, arms)
 
 

@@ -8,12 +8,19 @@ from typing import Any
 
 import streamlit as st
 
+from analysis.questions.question_kind import BOTH_BAD
 from study_app.plan.page_layout import CANNOT_TELL, is_answer, press
+from study_app.plan.questionnaire import Translation
+from study_app.plan.study_questions import StudyQuestion
 from study_app.plan.texts import ALSO_ASK, ComparisonText, Sentences
 from study_app.service.record_judgment import Choice, Timing
 from study_app.service.study import StudyService
 from study_app.service.view_models import TrialPage, letter
+from study_app.web.answer_forms import read_form, show_form
 
+# a further question takes no answer sooner than this
+UNREAD_MS = 700
+FORMS = ("per_image", "slider", "text")
 SCRIPT = Path(__file__).parent / "static" / "trial.js"
 Answered = Callable[[Choice, Timing], None]
 
@@ -33,15 +40,48 @@ def show_trial(
     top = badge if trial.kind == "practice" else _progress(words, trial)
     note = f'<div class="study-said" role="status"><span>{escape(notice)}</span></div>' if notice else ""
     tongue = f'lang="{language}" dir="{sentences.direction}"'
+    asked = service.design.question(trial.question)
+    shown = None if asked is None else asked.in_language(language)
     # every element is a separate message and costs the server as much as its text: so as few as possible
     st.html(
         f'<div class="study-top" {tongue}>{top}{note}{_concepts(words, trial)}</div>'
-        f'<h1 class="study-question" tabindex="-1" {tongue}>{escape(_question(sentences, trial))}</h1>'
+        f"{_numbered(words, trial, tongue)}"
+        f'<h1 class="study-question" tabindex="-1" {tongue}>{escape(_question(sentences, trial, shown))}</h1>'
         + _images(words, trial, language)
     )
-    pressed = f"pressed-{trial.key}"
     if trial.ranking:
-        st.html(_order(words, st.session_state.get(pressed, ""), language))
+        st.html(_order(words, st.session_state.get(f"pressed-{trial.key}", ""), language))
+    choices = _choices(service, words, trial, language)
+    fields = None
+    if asked is not None and shown is not None and asked.answer_kind.widget in FORMS:
+        fields = asked
+        _show_fields(words, asked, shown, trial, answered, tongue)
+    else:
+        _show_buttons(words, trial, choices, answered)
+    key = f"script-{trial.key}"
+    _script()(
+        key=key,
+        # in a list: Streamlit would import pandas to inspect a dict
+        data=[
+            {
+                "key": trial.key,
+                "language": language,
+                "choices": {} if fields else {shortcut: choice for choice, _, shortcut in choices},
+                "form": fields is not None,
+                "ranks": list(words.ranks) if trial.ranking else None,
+                "pressed": st.session_state.get(f"pressed-{trial.key}", ""),
+                "minimum_ms": _minimum_ms(service, trial),
+                "upcoming": list(trial.upcoming),
+                "lost": sentences.trouble.picture,
+            }
+        ],
+        on_answer_change=lambda: _handle_answer(st.session_state[key].get("answer"), trial, choices, fields, answered),
+    )
+
+
+def _show_buttons(words: ComparisonText, trial: TrialPage, choices: list[tuple[Choice, str, str]], answered: Answered) -> None:
+    """Show the answers as buttons; those of a ranking are pressed place by place and then confirmed."""
+    pressed = f"pressed-{trial.key}"
 
     def chosen(choice: Choice) -> None:
         if trial.ranking and choice != CANNOT_TELL:
@@ -49,7 +89,6 @@ def show_trial(
         else:
             answered(choice, Timing())
 
-    choices = _choices(service, words, trial)
     with st.container(key="answers", horizontal=True):
         for choice, label, shortcut in choices:
             # the keys of a ranking are the script's alone: with two who count, a quick press would count out of turn
@@ -67,43 +106,62 @@ def show_trial(
                 on_click=answered,
                 args=(order, Timing()),
             )
-    key = f"script-{trial.key}"
 
-    def handle_answer() -> None:
-        sent = st.session_state[key].get("answer")
-        parsed = read_answer(sent, trial.places)
-        if parsed is None:
-            return
-        choice, timing = parsed
-        whole = is_answer(choice, len(trial.places), "ranking" if trial.ranking else "best")
-        if choice == CANNOT_TELL or (whole and (not trial.ranking or sent.get("confirmed") is True)):
+
+def _show_fields(
+    words: ComparisonText, asked: StudyQuestion, shown: Translation, trial: TrialPage, answered: Answered, tongue: str
+) -> None:
+    """Show the fields of a question and the button that sends them."""
+    show_form(words, asked, shown, trial, [_alt(words, slot) for slot in trial.places])
+    if st.session_state.get(f"missing-{trial.key}"):
+        st.html(f'<p class="study-problem" role="alert" {tongue}>{escape(words.missing)}</p>')
+    with st.container(key="confirm"):
+        st.button(
+            words.send,
+            key=f"confirm-{trial.key}",
+            type="primary",
+            on_click=_send_fields,
+            args=(asked, trial, Timing(), answered),
+        )
+
+
+def _send_fields(asked: StudyQuestion, trial: TrialPage, timing: Timing, answered: Answered) -> None:
+    """Answer with what the fields hold, if that is whole."""
+    answer = read_form(asked, trial)
+    st.session_state[f"missing-{trial.key}"] = answer is None
+    if answer is not None:
+        answered(answer, timing)
+
+
+def _handle_answer(
+    message: object,
+    trial: TrialPage,
+    choices: list[tuple[Choice, str, str]],
+    fields: StudyQuestion | None,
+    answered: Answered,
+) -> None:
+    """Pass on what the script sent."""
+    parsed = read_answer(message, tuple(choice for choice, _, _ in choices))
+    if parsed is None:
+        return
+    choice, timing = parsed
+    confirmed = isinstance(message, Mapping) and message.get("confirmed") is True
+    if fields is not None:
+        if confirmed:
+            _send_fields(fields, trial, timing, answered)
+    elif not trial.ranking or choice == CANNOT_TELL:
+        if len(choice.split()) == 1:
             answered(choice, timing)
-        elif trial.ranking:
-            st.session_state[pressed] = choice
-
-    _script()(
-        key=key,
-        # in a list: Streamlit would import pandas to inspect a dict
-        data=[
-            {
-                "key": trial.key,
-                "language": language,
-                "choices": {shortcut: choice for choice, _, shortcut in choices},
-                "ranks": list(words.ranks) if trial.ranking else None,
-                "pressed": st.session_state.get(pressed, ""),
-                "minimum_ms": 0 if trial.kind == "practice" else round(1000 * service.design.minimum_seconds),
-                "upcoming": list(trial.upcoming),
-                "lost": sentences.trouble.picture,
-            }
-        ],
-        on_answer_change=handle_answer,
-    )
+    elif is_answer(choice, len(trial.places), "ranking") and confirmed:
+        answered(choice, timing)
+    else:
+        st.session_state[f"pressed-{trial.key}"] = choice
 
 
 def read_answer(sent: object, places: tuple[str, ...]) -> tuple[Choice, Timing] | None:
     """Return what the script sent about a page with these places, held to what it may send; None for anything else.
 
-    Of a ranking it may send a part.
+    Of a ranking it may send a part, of fields only that they are sent.
     """
     choice = sent.get("choice") if isinstance(sent, Mapping) else None
     if not isinstance(sent, Mapping) or not isinstance(choice, str):
@@ -114,18 +172,26 @@ def read_answer(sent: object, places: tuple[str, ...]) -> tuple[Choice, Timing] 
     return " ".join(named), Timing.told(sent)
 
 
-def _choices(service: StudyService, words: ComparisonText, trial: TrialPage) -> list[tuple[Choice, str, str]]:
+def _minimum_ms(service: StudyService, trial: TrialPage) -> int:
+    """Return how long a page takes no answer: a key held or pressed twice must not answer the next question unread."""
+    if trial.kind == "practice":
+        return 0
+    return max(round(1000 * service.design.minimum_seconds), UNREAD_MS if trial.question_number > 1 else 0)
+
+
+def _choices(service: StudyService, words: ComparisonText, trial: TrialPage, language: str) -> list[tuple[Choice, str, str]]:
     """Return the answers of a page in the order of its buttons: choice, label, key."""
-    last = str(len(trial.places) + 1)
-    if len(trial.places) == 2:
-        choices = [("left", words.left, "1"), ("right", words.right, "2")]
-        position = 1
+    asked = service.design.question(trial.question)
+    if asked is None:
+        codes = (*trial.places, *((CANNOT_TELL,) if service.design.cannot_tell else ()))
     else:
-        choices = [(slot, words.image.format(number=slot), slot) for slot in trial.places]
-        position = len(choices)
-    if service.design.cannot_tell:
-        choices.insert(position, (CANNOT_TELL, words.cannot_tell, last))
-    return choices
+        codes = asked.answer_kind.buttons(trial.places, asked.scale)
+    labels = {"left": words.left, "right": words.right, CANNOT_TELL: words.cannot_tell, BOTH_BAD: words.both_bad}
+    if asked is not None and asked.kind == "graded":
+        shown = asked.in_language(language)
+        margin = (7 - asked.steps) // 2
+        labels = dict(zip(codes, shown.options or words.grades[margin : 7 - margin], strict=True))
+    return [(code, labels.get(code) or words.image.format(number=code), str(number)) for number, code in enumerate(codes, 1)]
 
 
 @cache
@@ -133,7 +199,22 @@ def _script() -> Any:  # noqa: ANN401 -- Streamlit's renderer of a component
     return st.components.v2.component("study_trial", js=SCRIPT.read_text(encoding="utf-8"))
 
 
-def _question(sentences: Sentences, trial: TrialPage) -> str:
+def _numbered(words: ComparisonText, trial: TrialPage, tongue: str) -> str:
+    """Return the line that tells apart several questions about the same images."""
+    if trial.question_count == 1:
+        return ""
+    text = words.question_number.format(number=trial.question_number, count=trial.question_count)
+    return f'<p class="study-number" {tongue}><span class="n{trial.question_number % 2}">{escape(text)}</span></p>'
+
+
+def _question(sentences: Sentences, trial: TrialPage, shown: Translation | None) -> str:
+    if shown is not None:
+        number = trial.question.rpartition(" ")[2]
+        if not number.isdecimal():
+            return shown.text
+        concept = trial.concepts[int(number)]
+        name = sentences.trial.concept.format(letter=concept.letter)
+        return shown.text.replace("{concept}", f"{name} ({concept.word})")
     asked = sentences.questions.ranking if trial.ranking else sentences.questions.pair
     if not trial.ranking and len(trial.places) > 2:
         asked = sentences.questions.best
@@ -164,7 +245,9 @@ def _concepts(words: ComparisonText, trial: TrialPage) -> str:
             f'<img src="{url}" alt="{escape(words.reference.format(letter=concept.letter, number=number, count=count))}">'
             for number, url in enumerate(concept.references, 1)
         )
-        name = f"{escape(words.concept.format(letter=concept.letter))} <span>{escape(concept.word)}</span>"
+        # without a photo the word itself is what people compare with
+        pictures = pictures or f'<div class="word">{escape(concept.word)}</div>'
+        name = f"{escape(words.concept.format(letter=concept.letter))} <span>{escape(concept.word) if count else ''}</span>"
         cards.append(f'<div class="study-concept"><div class="name">{name}</div><div class="row">{pictures}</div></div>')
     return f'<div class="study-concepts">{"".join(cards)}</div>'
 

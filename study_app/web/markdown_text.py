@@ -19,3 +19,8 @@ def inline(text: str) -> str:
 def _parser() -> MarkdownIt:
     # CommonMark without raw HTML; its validateLink refuses javascript: and data: addresses
     return MarkdownIt("commonmark", {"html": False}).disable("image")
+
+
+def literal(label: str) -> str:
+    """Return Markdown that shows a text literally."""
+    return "".join(f"\\{sign}" if sign in r"\`*_{}[]()#+-.!:~$|<>" else sign for sign in label)

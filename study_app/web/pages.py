@@ -205,7 +205,10 @@ def _is_closed(scene: PageContext) -> bool:
 
 def _break_is_due(service: StudyService, trial: TrialPage) -> bool:
     every = service.design.sessions.break_every
-    return every is not None and trial.done > 0 and trial.done % every == 0 and st.session_state.get(_RESTED) != trial.done
+    # every so many comparisons, and never between two questions about the same images
+    comparisons = trial.done // trial.question_count
+    is_due = every is not None and comparisons > 0 and comparisons % every == 0
+    return is_due and trial.question == "overall" and st.session_state.get(_RESTED) != trial.done
 
 
 def _break(scene: PageContext, trial: TrialPage) -> None:

@@ -12,6 +12,7 @@ from study_app.plan.color_plates import draw_plate
 from study_app.plan.questionnaire import MOST_SIGNS, Question
 from study_app.plan.screen_check import ScreenSize
 from study_app.service.view_models import Visitor
+from study_app.web.markdown_text import literal
 from study_app.web.page_context import PageContext, paragraphs
 
 SCRIPT = Path(__file__).parent / "static" / "screen.js"
@@ -84,18 +85,13 @@ def _ask(scene: PageContext, question: Question, wrong: bool) -> None:
     # a widget's label is rendered as Markdown but read aloud as text: so it is only read aloud
     st.html(f'<p class="study-asked" aria-hidden="true">{escape(label)}</p>')
     if question.kind == "choice":
-        options = [_as_text(option) for option in shown.options]
+        options = [literal(option) for option in shown.options]
         st.radio(label, range(len(options)), format_func=options.__getitem__, index=None, key=key, label_visibility="collapsed")
     elif question.kind == "number":
         least, most = question.least, question.most
         st.number_input(label, min_value=least, max_value=most, value=None, key=key, label_visibility="collapsed")
     else:
         st.text_area(label, key=key, max_chars=MOST_SIGNS, label_visibility="collapsed")
-
-
-def _as_text(label: str) -> str:
-    """Return Markdown that shows a text literally."""
-    return "".join(f"\\{sign}" if sign in r"\`*_{}[]()#+-.!:~$|<>" else sign for sign in label)
 
 
 def _given(question: Question) -> str:

@@ -25,7 +25,7 @@ export default function ({ data: [data], setTriggerValue }) {
   stop = () => listening.abort();
 
   const { lost } = page;
-  const places = Object.values(data.choices).filter((choice) => choice !== "cannot_tell");
+  const places = Object.values(data.choices).filter((choice) => !["cannot_tell", "both_bad"].includes(choice));
 
   const answer = (choice, confirmed = false) => {
     const now = performance.now();
@@ -69,7 +69,7 @@ export default function ({ data: [data], setTriggerValue }) {
     answer(page.order.join(" "));
   };
 
-  const confirm = () => page.order.length === places.length && answer(page.order.join(" "), true);
+  const confirm = () => data.form ? answer("", true) : page.order.length === places.length && answer(page.order.join(" "), true);
 
   on(window, "click", (event) => {
     if (!(event.target instanceof Element)) return;
@@ -144,7 +144,7 @@ export default function ({ data: [data], setTriggerValue }) {
       document.querySelector(".study-question")?.focus({ preventScroll: true });
     }
     const waiting = data.minimum_ms - (performance.now() - page.arrived);
-    const buttons = () => document.querySelectorAll(".st-key-answers button");
+    const buttons = () => document.querySelectorAll(".st-key-answers button, .st-key-confirm button");
     if (waiting > 0) {
       buttons().forEach((button) => button.setAttribute("aria-disabled", "true"));
       const timer = setTimeout(() => buttons().forEach((button) => button.removeAttribute("aria-disabled")), waiting);
@@ -154,6 +154,8 @@ export default function ({ data: [data], setTriggerValue }) {
 
   const keys = (event, view) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    // what is typed or moved in a field is the field's
+    if (event.target instanceof Element && event.target.closest("input, textarea, [role='slider'], [role='radiogroup']")) return;
     const place = data.choices[event.key];
     // on a button, Enter presses that button
     const confirms = data.ranks && event.key === "Enter" && !(event.target instanceof Element && event.target.closest("button"));

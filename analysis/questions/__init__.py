@@ -1,0 +1,1 @@
+"""Answer kinds of further questions, and their analysis."""
