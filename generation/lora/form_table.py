@@ -4,6 +4,7 @@ from generation.families import FAMILIES
 from generation.lora.adapter_forms import ADAPTER_FORMS
 from generation.lora.key_forms import REFUSED, SUFFIXES
 from generation.lora.layer_names import DENOISER_PREFIXES, OWN_PREFIXES, TEXT_PREFIXES
+from generation.lora.readers import readers_table
 
 INTRODUCTION = """# LoRA files
 
@@ -54,6 +55,16 @@ strength is scaled linearly by the concept's weight: W + w (W' - W).
 """
 
 
+OTHER_PROGRAMS = """## Files for other programs
+
+`evalkit merge --format kohya|diffusers` writes LoRA files for other programs. The table states which layers of a LoRA on all
+linear layers of the denoiser they find by their names. The tests measure the squared norm that arrives: by loading the file in
+diffusers, and by the published rules for names of the other programs, which were read, not run. A dash stands for a family
+without a published map, or without one that was compared. InvokeAI recognises a FLUX.1 file only if it finds every layer of it.
+
+"""
+
+
 def lora_files_page() -> str:
     """Return the reference page in Markdown."""
     prefixes = ["| component | prefixes (dots or underscores) |", "|---|---|"]
@@ -96,6 +107,7 @@ def lora_files_page() -> str:
         "",
         "\n".join(refused),
         "",
+        OTHER_PROGRAMS + readers_table(tuple(family.name for family in FAMILIES)),
     ]
     return INTRODUCTION + "\n".join(body)
 
