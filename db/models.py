@@ -1,6 +1,7 @@
-"""All database models: runs, scores, studies, participants, judgments."""
+"""All database models: runs, scores, studies, participants, judgments, machine judges."""
 
 from db.declarative import DatabaseTable, Id
+from db.judge_tables import JudgeCall, MachineJudge
 from db.people_tables import Erasure, Identity, Participant, Reply, Screen
 from db.run_tables import CaseConcept, Metric, Reference, Run, StoredArm, StoredCase, StoredConcept, StoredImage, StoredScore
 from db.study_tables import (
@@ -31,7 +32,9 @@ __all__ = (
     "FurtherPicture",
     "Id",
     "Identity",
+    "JudgeCall",
     "Judgment",
+    "MachineJudge",
     "Metric",
     "Participant",
     "Reference",
