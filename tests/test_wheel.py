@@ -58,7 +58,13 @@ REFUSED = {"explore": "missing_run", "pool": "missing.zip", "sets": "not compare
 INCLUDED = {"study": {"study", "analysis"}}
 # Calls that another extra is enough for: `study init` and `pool` need a database, `methods` what metrics need,
 # PSNR torch alone, a plan without a simulation scipy alone.
-ENOUGH = {"study": {"analysis"}, "pool": {"analysis"}, "methods": {"metrics"}, "score": {"generation"}, "plan": {"generation"}}
+ENOUGH = {
+    "study": {"analysis"},
+    "pool": {"analysis"},
+    "methods": {"metrics"},
+    "score": {"generation"},
+    "plan": {"generation", "metrics"},
+}
 RECIPE = """
 concept = "star"
 base = "tinyworld"
