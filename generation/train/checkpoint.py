@@ -15,7 +15,7 @@ from torch import Generator, nn
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import temporary_beside, write_atomic
 from generation.train.recipe import TrainingRecipe
-from generation.train.training_images import Captioned
+from generation.train.reference_folder import Captioned
 
 Row = Mapping[str, float]
 

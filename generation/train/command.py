@@ -46,7 +46,13 @@ def train(
         return
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out}: the file name does not end in .safetensors; add the ending")
-    _train_with_bar(next(iter(wanted.values())), folder, out, out.parent / "prior" if prior is None else prior, device)
+    from generation.train.training_notes import stays
+
+    one = next(iter(wanted.values()))
+    if stays(out, one, typer.echo):
+        typer.echo(f"{out}: is there already and stays as it is")
+        return
+    _train_with_bar(one, folder, out, out.parent / "prior" if prior is None else prior, device)
 
 
 def _train_with_bar(recipe: "TrainingRecipe", folder: Path, out: Path, prior: Path, device: str | None) -> None:
@@ -75,6 +81,7 @@ def _train_with_bar(recipe: "TrainingRecipe", folder: Path, out: Path, prior: Pa
             prior,
             lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
             out.with_suffix(".training"),
+            lambda line: console.print(line, markup=False),
         )
     console.print(
         f"{out}: {plural(trained.parameters, 'parameter')} trained in {plural(recipe.steps, 'step')}; "

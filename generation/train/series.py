@@ -12,6 +12,7 @@ from evalkit.errors import UserError
 from evalkit.run.file_record import Name, Record, mistakes
 from generation.shipped_files import find
 from generation.train.recipe import TrainingRecipe, parse_recipe, read_toml
+from generation.train.training_notes import stays
 
 
 def find_recipes(wish: str) -> tuple[Path, Path]:
@@ -89,14 +90,15 @@ def train_series(
     workers: int,
     say: Callable[[str], None],
 ) -> None:
-    """Train each recipe into its file, `workers` at a time with one thread each; files that are there already are kept.
+    """Train each recipe into its file, `workers` at a time with one thread each; files that the same recipe trained are kept.
 
-    Relative paths of the recipes start from `folder`; prior images are kept below `prior`.
+    A file of another recipe is kept under a second name, and trained again. Relative paths of the recipes start from
+    `folder`; prior images are kept below `prior`.
 
     Raises:
         UserError: a recipe can't be trained; the others of its worker are not begun.
     """
-    left = {out: recipe for out, recipe in wanted.items() if not out.exists()}
+    left = {out: recipe for out, recipe in wanted.items() if not stays(out, recipe, say)}
     if len(left) < len(wanted):
         say(f"{len(wanted) - len(left)} of {len(wanted)} LoRAs are there already and stay as they are")
     if workers == 1:
@@ -110,7 +112,7 @@ def train_series(
 
 
 def train_one(out: Path, recipe: TrainingRecipe, folder: Path, prior: Path, device: str | None, threads: int | None) -> str:
-    """Train one recipe into `out` and return a line about it; `threads` is the processor's share, None leaves it as it is."""
+    """Train one recipe into `out` and return lines about it; `threads` is the processor's share, None leaves it as it is."""
     import time
 
     import torch
@@ -126,8 +128,10 @@ def train_one(out: Path, recipe: TrainingRecipe, folder: Path, prior: Path, devi
     start = time.monotonic()
     base = model_folder(BaseSpec(model=recipe.base, revision=recipe.revision), folder)
     pipeline = load_pipeline(base, recipe.dtype, torch.device(choose_device(device)))
-    trained = train_lora(pipeline, recipe, folder, out, prior, lambda *_: None, out.with_suffix(".training"))
-    return (
+    notes: list[str] = []
+    trained = train_lora(pipeline, recipe, folder, out, prior, lambda *_: None, out.with_suffix(".training"), notes.append)
+    done = (
         f"{out}: rank {recipe.rank}, {trained.parameters} numbers, loss {trained.first_loss:.4f} to {trained.last_loss:.4f}, "
         f"{time.monotonic() - start:.0f} s"
     )
+    return "\n".join([*notes, done])

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generation.families import denoiser
+from evalkit.errors import UserError
+from generation.families import denoiser, family_of
 from generation.pipeline import Pipeline
 from generation.token_embeddings import TokenVocabulary, text_encoders, write_embeddings
 from generation.train.adapters import add_adapters, without_adapters, write_adapters
@@ -19,8 +20,10 @@ from generation.train.objective import Objective, TrainingBatch
 from generation.train.precision import accelerator_for
 from generation.train.prompt_conditioning import PromptConditions
 from generation.train.recipe import TrainingRecipe
+from generation.train.reference_folder import Captioned
 from generation.train.token_training import begin_words, without_words
-from generation.train.training_images import Captioned, draw, instance_images, prior_images
+from generation.train.training_images import draw, instance_images, prior_images
+from generation.train.training_notes import training_notes
 
 Progress = Callable[[str, int, int], None]
 MAX_NORM = 1.0
@@ -45,6 +48,7 @@ def train_lora(
     cache: Path,
     progress: Progress,
     progress_folder: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Trained:
     """Train the recipe's LoRA on `pipeline` and write it to `out`.
 
@@ -67,14 +71,21 @@ def train_lora(
     progress_folder
         Losses, sample images and a checkpoint are written here every `keep_every` steps, and a run resumes from a checkpoint
         in it. Default: None, nothing is written.
+    say
+        Called with each line for the user: the images and captions that are used, what looks like a mistake. Default: none is
+        shown.
 
     Raises:
-        UserError: images are missing or unreadable, or the recipe does not fit the pipeline, the device or the checkpoint.
+        UserError: images are missing or unreadable, or the recipe does not fit the pipeline, the device or the checkpoint; the
+            loss or a weight is not a finite number: nothing is written then, and the last checkpoint stays.
     """
     from diffusers import DDPMScheduler
 
     accelerator = accelerator_for(denoiser(pipeline).device, denoiser(pipeline).dtype)
-    own = instance_images(recipe, folder)
+    references = instance_images(recipe, folder)
+    own = references.images
+    for line in references.notes:
+        say(line)
     prior = prior_images(pipeline, recipe, cache, lambda done, total: progress("sampling prior images", done, total))
     generator = torch.Generator("cpu").manual_seed(recipe.seed)
     latents = encode(pipeline, [*own, *prior], generator)
@@ -104,6 +115,8 @@ def train_lora(
         batch = _batch(own, prior, latents, recipe.batch, scheduler.config.num_train_timesteps, generator)
         terms = objective.terms(batch)
         loss = objective.total(terms)
+        if not torch.isfinite(loss):
+            raise _diverged(recipe, step + 1, f"the loss is {float(loss.detach())}", progress_folder)
         optimizer.zero_grad()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(weights, MAX_NORM)
@@ -111,19 +124,44 @@ def train_lora(
         rows.append({"step": step + 1} | {name: float(term.detach()) for name, term in {"loss": loss, **terms}.items()})
         adapters.dropout.step = None
         if progress_folder is not None and checkpoint is not None and (step + 1) % recipe.keep_every == 0:
+            _check_finite(weights, recipe, step + 1, progress_folder)
             checkpoint.write(rows)
             _look(pipeline, recipe, progress_folder, rows)
         progress("training", step + 1, recipe.steps)
+    _check_finite(weights, recipe, recipe.steps, progress_folder)
     if words is not None:
         write_embeddings(words, pipeline, recipe.concept, out.with_suffix(EMBEDDINGS))
-    write_adapters(pipeline, adapters.notes, out)
+    notes = training_notes(recipe, own, [row["loss"] for row in rows], family_of(pipeline).name)
+    write_adapters(pipeline, adapters.notes | notes, out)
     if progress_folder is not None and checkpoint is not None:
         _look(pipeline, recipe, progress_folder, rows)
         checkpoint.remove()
     tenth = max(1, recipe.steps // 10)
     losses = [row["loss"] for row in rows]
     numbers = adapters.numbers + sum(one.numel() for one in vectors)
-    return Trained(float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:])), numbers)
+    trained = Trained(float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:])), numbers)
+    if trained.last_loss > trained.first_loss:
+        say(
+            f"{out}: the loss rose from {trained.first_loss:.4f} to {trained.last_loss:.4f}; "
+            f"if it keeps rising over more steps, lower learning_rate (it is {recipe.learning_rate:g})"
+        )
+    return trained
+
+
+def _check_finite(weights: list[Any], recipe: TrainingRecipe, step: int, progress_folder: Path | None) -> None:
+    """Raise a UserError if a trained weight is NaN or infinite."""
+    if not all(bool(torch.isfinite(weight).all()) for weight in weights):
+        raise _diverged(recipe, step, "a trained weight is not a finite number", progress_folder)
+
+
+def _diverged(recipe: TrainingRecipe, step: int, what: str, progress_folder: Path | None) -> UserError:
+    """Return the error of a training that can't go on."""
+    remedies = [f"lower learning_rate (it is {recipe.learning_rate:g})"]
+    if recipe.dtype != "float32":
+        remedies.append(f"train in float32 or bfloat16 instead of {recipe.dtype}")
+    last = step - 1 - (step - 1) % recipe.keep_every
+    stays = f"; the checkpoint of step {last} stays in {progress_folder}" if progress_folder is not None and last else ""
+    return UserError(f"{recipe.concept}: step {step}: {what}, so no LoRA is written{stays}; {', or '.join(remedies)}")
 
 
 def _compute_twice(pipeline: Pipeline, *, text: bool) -> None:

@@ -7,55 +7,44 @@ from io import BytesIO
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import write_atomic
+from evalkit.io.image_reader import load
 from generation.experiment import TINYWORLD
 from generation.families import denoiser, family_of
-from generation.paths import IMAGE_SUFFIXES
 from generation.pipeline import Pipeline
 from generation.seeds import initial_noise
 from generation.train.recipe import TrainingRecipe
+from generation.train.reference_folder import Captioned, ReferenceFolder, class_prompt_notes, concept_words, read_references
 
 PRIOR_BATCH = 8
-Captioned = tuple[Image.Image, str]
 
 
-def instance_images(recipe: TrainingRecipe, folder: Path) -> list[Captioned]:
-    """Return the concept's images with their prompts; a relative `references` is resolved against `folder`.
+def instance_images(recipe: TrainingRecipe, folder: Path) -> ReferenceFolder:
+    """Return the concept's square images with their prompts; a relative `references` is resolved against `folder`.
 
     Raises:
-        UserError: the folder is missing or empty, or an image cannot be read.
+        UserError: the folder is missing or empty, or an image or a caption cannot be read.
     """
+    embedded = () if recipe.embeddings is None else recipe.embeddings.words
     if recipe.references == TINYWORLD:
-        return _rendered(recipe)
-    source = folder / recipe.references
-    if not source.is_dir():
-        raise UserError(f"references: {source}: the folder does not exist; give a folder of images of the concept")
-    paths = sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."))
-    if not paths:
-        raise UserError(f"references: {source}: contains no image; give files that end in {', '.join(IMAGE_SUFFIXES)}")
-    return [(square(read(path), recipe.size), _caption(path, recipe.prompt)) for path in paths]
+        return ReferenceFolder(_rendered(recipe), ())
+    words = concept_words(recipe.prompt, recipe.class_prompts, embedded)
+    read = read_references(folder / recipe.references, recipe.prompt, words)
+    notes = [*read.notes, *(class_prompt_notes(recipe.prompt, recipe.class_prompts, embedded) if recipe.uses_prior else ())]
+    return ReferenceFolder([(square(image, recipe.size), prompt) for image, prompt in read.images], tuple(notes))
 
 
 def read(path: Path) -> Image.Image:
-    """Return an image as RGB with its EXIF orientation applied; raise a UserError if it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise UserError(f"{path}: is not a readable image ({error}); export it again") from error
+    """Return an image as RGB, read as metrics read it; raise a UserError if it cannot be read."""
+    return load(path).image
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
     """Return the image cut to a centred square of `size` pixels."""
     return image if image.size == (size, size) else ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-
-
-def _caption(path: Path, prompt: str) -> str:
-    caption = path.with_suffix(".txt")
-    return caption.read_text(encoding="utf-8").strip() if caption.is_file() else prompt
 
 
 def _rendered(recipe: TrainingRecipe) -> list[Captioned]:

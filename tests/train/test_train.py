@@ -1,10 +1,12 @@
 """Training a concept's LoRA: recipe and the whole loop on a tiny SDXL pipeline."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -15,6 +17,7 @@ from generation.train.command import train
 from generation.train.recipe import TrainingRecipe, read_recipe
 from generation.train.trainer import train_lora
 from generation.train.training_images import prior_images
+from generation.train.training_notes import KEY, recipe_digest, stays, trained_digest
 from tests.train.conftest import recipe_file
 
 # diffusers' scheduler on numpy 2
@@ -138,10 +141,92 @@ def test_what_does_not_fit_is_refused_before_training(place: Path, tmp_path: Pat
 def test_a_broken_image_is_named(place: Path, tmp_path: Path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "0.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"0\.png: is not a readable image"):
+    with pytest.raises(UserError, match=r"0\.png: is not an image"):
         run(place, tmp_path / "cat.safetensors", references=str(tmp_path / "bad"))
 
 
 def test_defaults_are_those_of_the_reference():
     recipe = TrainingRecipe(concept="c", base="b", references="r", prompt="p", class_prompt="q")
     assert (recipe.rank, recipe.learning_rate, recipe.text_learning_rate, recipe.prior_weight) == (4, 1e-4, 5e-6, 1.0)
+
+
+def test_the_file_says_how_it_was_trained(place: Path, tmp_path: Path):
+    out = run(place, tmp_path / "cat.safetensors", rank_dropout=0.25, seed=5)
+    with safe_open(out, "pt") as file:
+        header = file.metadata()
+    described = json.loads(header[KEY])
+    recipe = read_recipe(place / "recipe.toml").model_copy(update={"rank_dropout": 0.25, "seed": 5})
+    assert described["digest"] == recipe_digest(recipe) == trained_digest(out)
+    assert TrainingRecipe.model_validate(described["recipe"]) == recipe
+    assert described["steps"] == recipe.steps
+    assert [image["prompt"] for image in described["images"]] == ["a V cat", "a V cat, asleep"]
+    assert len({image["sha256"] for image in described["images"]}) == 2
+    assert header["ss_network_dim"] == "2"
+    assert header["ss_network_dropout"] == "0.25"
+    assert header["ss_seed"] == "5"
+    assert header["modelspec.architecture"] == "stable-diffusion-xl-v1-base/lora"
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(place: Path, tmp_path: Path, monkeypatch):
+    from generation.train import trainer
+
+    total = trainer.Objective.total
+    calls = []
+
+    def poisoned(self, terms):
+        calls.append(1)
+        return total(self, terms) * (float("nan") if len(calls) == 4 else 1.0)
+
+    monkeypatch.setattr(trainer.Objective, "total", poisoned)
+    recipe = read_recipe(place / "recipe.toml").model_copy(update={"steps": 6, "keep_every": 2, "samples": 0})
+    out, folder = tmp_path / "cat.safetensors", tmp_path / "cat.training"
+    with pytest.raises(UserError, match=r"cat: step 4: the loss is nan, so no LoRA is written; the checkpoint of step 2 stays"):
+        train_lora(load_pipeline(place / "base"), recipe, place, out, place / "prior", lambda *_: None, folder)
+    assert not out.exists()
+    assert (folder / "checkpoint.pt").is_file()
+    # the rest is trained from there, to the bits of a run that was never disturbed
+    train_lora(load_pipeline(place / "base"), recipe, place, out, place / "prior", lambda *_: None, folder)
+    whole = tmp_path / "whole.safetensors"
+    train_lora(load_pipeline(place / "base"), recipe, place, whole, place / "prior", lambda *_: None)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_rate_that_destroys_the_weights_writes_nothing(place: Path, tmp_path: Path):
+    # a change of weights beyond float32's range
+    with pytest.raises(UserError, match=r"cat: step \d+: .* so no LoRA is written; lower learning_rate \(it is 1e\+20\)"):
+        run(place, tmp_path / "cat.safetensors", learning_rate=1e20, steps=8)
+    assert not (tmp_path / "cat.safetensors").exists()
+
+
+def test_a_loss_that_rises_and_odd_references_are_told(place: Path, tmp_path: Path):
+    lines: list[str] = []
+    # steps differ by their noise, so that with a rate of nearly nothing the loss rises with some seeds and falls with others
+    rose = {}
+    for seed in range(4):
+        recipe = read_recipe(place / "recipe.toml").model_copy(update={"learning_rate": 1e-9, "steps": 2, "seed": seed})
+        out = tmp_path / f"{seed}.safetensors"
+        trained = train_lora(
+            load_pipeline(place / "base"), recipe, place, out, place / "prior", lambda *_: None, say=lines.append
+        )
+        assert lines.pop(0) == f"{place / 'cats'}: 2 images, 1 with captions"
+        rose[trained.last_loss > trained.first_loss] = len(lines) == 1 and "the loss rose from" in lines[0]
+        lines.clear()
+    assert rose == {True: True, False: False}
+
+
+def test_a_file_of_another_recipe_is_kept_aside_and_trained_again(place: Path, tmp_path: Path):
+    out = run(place, tmp_path / "cat.safetensors")
+    old = out.read_bytes()
+    lines: list[str] = []
+    recipe = read_recipe(place / "recipe.toml")
+    assert stays(out, recipe, lines.append)
+    assert lines == []
+    assert not stays(out, recipe.model_copy(update={"steps": 9}), lines.append)
+    kept = out.with_name(f"cat.{recipe_digest(recipe)[:8]}.safetensors")
+    assert kept.read_bytes() == old
+    assert out.read_bytes() == old
+    assert kept.name in lines[0]
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"a": torch.zeros(1)}, foreign)
+    assert stays(foreign, recipe, lines.append)
+    assert "names no recipe, so it stays" in lines[1]
