@@ -10,11 +10,12 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.models import Assignment, Event, Identity, Judgment, Participant, Screen, Study
+from db.models import Assignment, Event, Identity, Judgment, Participant, Reply, Screen, Study
 from evalkit.errors import UserError
 from evalkit.io.atomic_files import write_atomic
-from study_app.conduct.careless_rules import conduct_of_all
+from study_app.conduct.careless_rules import Conduct, conduct_of_all
 from study_app.plan.design import Design
+from study_app.plan.entry_checks import PREFIX
 from study_app.plan.export_tables import cell, write_csv
 
 # states in which a recruiter's submission was given up (Prolific's CSV file)
@@ -36,6 +37,8 @@ class PersonRecord:
     checks: int
     code: str | None
     simulated: bool
+    # by the design's rule; None without one, or if it is not met
+    bonus: float | None = None
 
 
 def people_of(session: Session, study_id: int) -> list[PersonRecord]:
@@ -44,7 +47,8 @@ def people_of(session: Session, study_id: int) -> list[PersonRecord]:
     `state` is "arrived", "refused" (by the screen check), "judging", "finished", "excluded" or "erased". `minutes` is the time
     from consent to the last answer.
     """
-    design = Design.of(session.get_one(Study, study_id))
+    study = session.get_one(Study, study_id)
+    design = Design.of(study)
     conduct = {person.participant_id: person for person in conduct_of_all(session, study_id)}
     last: dict[int, datetime] = {
         who: moment
@@ -60,6 +64,7 @@ def people_of(session: Session, study_id: int) -> list[PersonRecord]:
         int(content["participant"])
         for content in session.scalars(select(Event.content).where(Event.study_id == study_id, Event.kind == "erased"))
     }
+    out = set(session.scalars(select(Reply.participant_id).where(Reply.question.startswith(PREFIX), Reply.reply == "out")))
     rows = session.execute(
         select(Participant, Identity, Screen.failure)
         .outerjoin(Identity, Identity.participant_id == Participant.id)
@@ -71,7 +76,7 @@ def people_of(session: Session, study_id: int) -> list[PersonRecord]:
     for person, identity, failure in rows:
         counts, latest = conduct.get(person.id), last.get(person.id)
         judged = 0 if counts is None else counts.judged
-        is_refused = failure is not None and design.refuses
+        is_refused = (failure is not None and design.refuses) or person.id in out
         people.append(
             PersonRecord(
                 participant=person.id,
@@ -82,8 +87,9 @@ def people_of(session: Session, study_id: int) -> list[PersonRecord]:
                 minutes=_minutes(person.consented_at, latest),
                 checks_passed=0 if counts is None else sum(counts.passed.values()),
                 checks=0 if counts is None else sum(counts.checked.values()),
-                code=(design.entry.completion_code or person.completion_code) if judged and person.id not in erased else None,
+                code=None if person.id in erased else _code(design, person, judged, is_refused, study.locked_at is not None),
                 simulated=person.simulated,
+                bonus=_bonus(design, person, counts),
             )
         )
     return people
@@ -119,6 +125,17 @@ def returned_ids(file: Path) -> list[str]:
     return [row["Participant id"] for row in rows if str(row["Status"]).strip().upper() in RETURNED]
 
 
+def write_bonuses(file: Path, people: Sequence[PersonRecord]) -> int:
+    """Write recruiter's id and amount of everyone with a bonus, a line each, as Prolific's bulk payment takes them.
+
+    Return how many there are; only the file's owner can read it.
+    """
+    paid = [person for person in people if person.bonus is not None and person.external_id is not None]
+    lines = [f"{person.external_id},{person.bonus:.2f}\n" for person in paid]
+    write_atomic(file, "".join(lines).encode(), mode=0o600)
+    return len(paid)
+
+
 def write_people(file: Path, people: Sequence[PersonRecord]) -> None:
     """Write participants to a CSV file that its owner alone can read."""
     columns = [field.name for field in fields(PersonRecord)]
@@ -133,6 +150,24 @@ def _state(person: Participant, judged: int, is_refused: bool) -> str:
     if judged == 0:
         return "arrived"
     return "judging" if person.finished_at is None else "finished"
+
+
+def _bonus(design: Design, person: Participant, counts: Conduct | None) -> float | None:
+    """Return the bonus that a participant earned."""
+    rule = design.entry.bonus
+    if rule is None or counts is None or person.excluded_at is not None or counts.judged < rule.judged:
+        return None
+    checks = sum(counts.checked.values())
+    return rule.amount if sum(counts.passed.values()) >= rule.checks * checks else None
+
+
+def _code(design: Design, person: Participant, judged: int, is_refused: bool, is_locked: bool) -> str | None:
+    """Return the code that a participant was shown, by what they earned; None for those who were shown none."""
+    if judged and is_locked and person.finished_at is None:
+        return design.entry.codes.get("partly")
+    if judged:
+        return design.entry.completion_code or person.completion_code
+    return design.entry.codes.get("screened_out") if is_refused else None
 
 
 def _minutes(start: datetime | None, end: datetime | None) -> float | None:

@@ -16,24 +16,31 @@ def people(
     run: Run,
     db: Db = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the table to this CSV file, for its owner alone.")] = None,
+    bonus: Annotated[
+        Path | None,
+        typer.Option("--bonus", help="Write recruiter's ids and bonuses to this file, for Prolific's bulk payment."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show every participant with recruiter's ids, state, judgments, minutes, checks and completion code, to pay them."""
     from db.session import read
     from evalkit.cli.console import print_json, print_table, stdout, table
     from evalkit.plural import plural
-    from study_app.conduct.people import people_of, write_people
+    from study_app.conduct.people import people_of, write_bonuses, write_people
 
     with opened(run, db) as database:
         study_id = begun(database, run)
         with read(database) as session:
             records = people_of(session, study_id)
+    if bonus is not None:
+        paid = write_bonuses(bonus, records)
+        stdout().print(f"{bonus}: {plural(paid, 'bonus', 'bonuses')}; delete the file when they are paid", markup=False)
     if csv is not None:
         write_people(csv, records)
         stdout().print(f"{csv}: {plural(len(records), 'participant')}; delete the file when they are paid", markup=False)
-    elif as_json:
+    if as_json:
         print_json([vars(record) for record in records])
-    else:
+    elif csv is None and bonus is None:
         headers = ("participant", "recruiter's id", "session", "state", "judged", "minutes", "checks", "code")
         rows = [
             (

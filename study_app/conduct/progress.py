@@ -13,6 +13,7 @@ from db.models import (
     FurtherImage,
     Judgment,
     Participant,
+    Reply,
     Screen,
     StoredArm,
     StoredCase,
@@ -20,6 +21,7 @@ from db.models import (
     Study,
 )
 from db.session import Database, read
+from study_app.plan.entry_checks import PREFIX
 from study_app.service.participant_state import how_many
 
 
@@ -124,12 +126,13 @@ def study_status(database: Database, study_id: int) -> StudyStatus:
     judged = exists().where(Assignment.participant_id == Participant.id, Judgment.assignment_id == Assignment.id)
     has_ended, is_in = Participant.finished_at.is_not(None), Participant.excluded_at.is_(None)
     is_refused = exists().where(Screen.participant_id == Participant.id, Screen.failure.is_not(None))
+    is_out = exists().where(Reply.participant_id == Participant.id, Reply.question.startswith(PREFIX), Reply.reply == "out")
     people = select(
         func.count(),
         func.count(Participant.consented_at),
         how_many(has_ended & judged),
         how_many(~has_ended & judged & is_in),
-        how_many(~judged & (has_ended | (is_refused & Participant.instructed_at.is_(None)))),
+        how_many(~judged & (has_ended | is_out | (is_refused & Participant.instructed_at.is_(None)))),
         how_many(Participant.simulated.is_(True)),
     ).where(Participant.study_id == study_id)
     answers = (

@@ -13,6 +13,7 @@ from db.session import keep
 from evalkit.errors import UserError
 from evalkit.run.file_record import Name, Record, Seed, first_mistake
 from evalkit.run.manifest import Manifest
+from study_app.plan.entry_checks import Comprehension, Practice
 from study_app.plan.page_layout import MOST_AT_ONCE, Answer
 from study_app.plan.questionnaire import Question
 from study_app.plan.screen_check import ScreenRule
@@ -76,6 +77,16 @@ class Rules(Record):
     failed_checks: int | None = Field(default=None, ge=0)
     one_side: float | None = Field(default=None, ge=0.5, lt=1)
     median_seconds: float | None = Field(default=None, gt=0)
+    # ends the session of who failed more checks than `failed_checks`, kindly and at once
+    end_session: bool = False
+
+
+class Bonus(Record):
+    """A payment on top for participants who judged so many comparisons and passed such a share of their checks."""
+
+    amount: float = Field(gt=0, le=10_000)
+    judged: int = Field(default=1, ge=1)
+    checks: float = Field(default=0.0, ge=0, le=1)
 
 
 class Entry(Record):
@@ -88,7 +99,10 @@ class Entry(Record):
     completion_url: str | None = Field(default=None, pattern=r"^https://[!-~]+$")
     completion_code: Code | None = None
     # codes of other outcomes; without one, those people are shown none
-    codes: dict[Literal["screened_out", "full", "partly"], Code] = Field(default_factory=dict)
+    codes: dict[Literal["screened_out", "full", "partly", "no_consent"], Code] = Field(default_factory=dict)
+    # after so many seconds the last page leads to `completion_url` by itself; the link stays
+    redirect_seconds: int | None = Field(default=None, ge=1, le=600)
+    bonus: Bonus | None = None
     # told on the welcome and the consent page
     minutes: int | None = Field(default=None, ge=1, le=1000)
     payment: str | None = Field(default=None, min_length=1, max_length=200)
@@ -112,6 +126,8 @@ class Design(Record):
     also_ask: tuple[str, ...] = ()
     # further questions of any kind, after those of `also_ask`
     questions: tuple[StudyQuestion, ...] = ()
+    # the most places that people without a judgment hold at once, as a share of the judgments still to come
+    newcomer_share: float = Field(default=0.8, gt=0, le=1)
     # the question whose result the report names first: "overall" is the first one
     primary: str = "overall"
     # answers that come sooner are not taken
@@ -132,6 +148,8 @@ class Design(Record):
     rules: Rules = Rules()
     screen: ScreenRule | None = None
     questionnaire: tuple[Question, ...] = ()
+    comprehension: Comprehension = Comprehension()
+    practice: Practice = Practice()
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Design":
@@ -146,11 +164,16 @@ class Design(Record):
         if self.same_people and self.per_participant is not None:
             raise ValueError("per_participant: the same people judge all of it; give one of same_people and per_participant")
         self._check_questions()
+        if self.rules.end_session and self.rules.failed_checks is None:
+            raise ValueError("rules.end_session: needs failed_checks; state how many checks may fail")
         names = [question.name for question in self.questionnaire]
+        names += [question.name for question in self.comprehension.questions]
         if len(set(names)) < len(names):
-            raise ValueError("questionnaire: has a name twice")
+            raise ValueError("questionnaire, comprehension: have a name twice; give each question its own")
         if self.answer == "ranking" and self.at_once == 2:
             raise ValueError("answer: a ranking needs at_once of 3 or more")
+        if self.entry.redirect_seconds is not None and self.entry.completion_url is None:
+            raise ValueError("entry.redirect_seconds: needs completion_url; state where the last page leads")
         if self.at_once > 2 and self.comparisons.pairs:
             raise ValueError("comparisons.pairs: are for two images at a time; name arms instead")
         if self.at_once > 2 and self.rules.one_side is not None:
@@ -173,6 +196,16 @@ class Design(Record):
             raise ValueError(
                 f"primary: is no question with a result; known: {', '.join(('overall', *self.also_ask, *comparing))}"
             )
+
+    @property
+    def before(self) -> tuple[Question, ...]:
+        """Return the questions before the instructions."""
+        return tuple(question for question in self.questionnaire if question.when == "before")
+
+    @property
+    def after(self) -> tuple[Question, ...]:
+        """Return the questions after the last comparison."""
+        return tuple(question for question in self.questionnaire if question.when == "after")
 
     @property
     def refuses(self) -> bool:

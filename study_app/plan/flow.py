@@ -10,7 +10,9 @@ class Step(StrEnum):
     CONSENT = "consent"
     SCREEN = "screen"
     REFUSED = "refused"
+    BEFORE = "before"
     INSTRUCTIONS = "instructions"
+    COMPREHENSION = "comprehension"
     PRACTICE = "practice"
     TRIAL = "trial"
     QUESTIONNAIRE = "questionnaire"
@@ -25,7 +27,11 @@ class Progress:
     # of a design without a check of the screen, or without a questionnaire, that step counts as done
     screened: bool = False
     refused: bool = False
+    # why, if not because of the screen: screening questions, or comprehension or practice not passed
+    refused_because: str = "screen"
+    asked_before: bool = True
     instructed: bool = False
+    comprehended: bool = True
     practiced: bool = False
     finished: bool = False
     questioned: bool = False
@@ -39,8 +45,12 @@ def next_step(progress: Progress) -> Step:
         return Step.SCREEN
     if progress.refused:
         return Step.REFUSED
+    if not progress.asked_before:
+        return Step.BEFORE
     if not progress.instructed:
         return Step.INSTRUCTIONS
+    if not progress.comprehended:
+        return Step.COMPREHENSION
     if not progress.practiced:
         return Step.PRACTICE
     if not progress.finished:

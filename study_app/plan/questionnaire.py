@@ -37,12 +37,18 @@ class Question(Record):
     least: float | None = None
     most: float | None = None
     required: bool = False
+    # before the instructions, or after the last comparison
+    when: Literal["before", "after"] = "after"
+    # options that end the study for a participant, before it
+    screen_out: tuple[str, ...] = ()
     translations: dict[str, Translation] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Question":
         if (self.kind == "choice") != (len(self.options) >= 2) or len(set(self.options)) < len(self.options):
             raise ValueError("options: a choice needs two different ones or more, other kinds none")
+        if self.screen_out and (self.when != "before" or not set(self.screen_out) < set(self.options)):
+            raise ValueError('screen_out: names some options of a choice with when = "before"; correct them')
         if self.kind != "number" and (self.least, self.most) != (None, None):
             raise ValueError("least, most: are for numbers")
         for language, translation in self.translations.items():

@@ -33,6 +33,9 @@ class ConsentText(Record):
     duration: str
     payment: str
     agree: str
+    decline: str
+    declined_heading: str
+    declined_body: str
 
 
 class ScreenText(Record):
@@ -59,6 +62,23 @@ class QuestionnaireText(Record):
     wrong: str
     this_one: str
     send: str
+
+
+class EntryText(Record):
+    """Questions before the study and about the instructions, and the pages of those who do not pass them."""
+
+    before_heading: str
+    before_body: str
+    send: str
+    comprehension_heading: str
+    comprehension_body: str
+    wrong: str
+    practice_again: str
+    out_heading: str
+    out_answers: str
+    out_tries: str
+    checks_heading: str
+    checks_body: str
 
 
 class InstructionsText(Record):
@@ -154,6 +174,7 @@ class BreakText(Record):
     session_body: str
     paused_heading: str
     paused_body: str
+    paused_partly: str
     waiting_heading: str
     waiting_body: str
     finish_now: str
@@ -170,6 +191,7 @@ class ThanksText(Record):
     none: str
     code: str
     back: str
+    redirect: str
     close: str
 
 
@@ -209,6 +231,7 @@ class Sentences(Record):
     trial: ComparisonText
     rest: BreakText
     questionnaire: QuestionnaireText
+    entry: EntryText
     thanks: ThanksText
     erased: ErasedText
     busy: BusyText

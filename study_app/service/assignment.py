@@ -15,7 +15,7 @@ from db.session import DatabaseError, keep, writers_meet
 from study_app.plan.audit_log import append
 from study_app.plan.design import design_of
 from study_app.plan.page_layout import arrange, standing
-from study_app.service.openness import seated
+from study_app.service.openness import newcomers_wait, seated
 from study_app.service.participant_state import (
     ASSIGNMENTS,
     COMPARISONS,
@@ -174,6 +174,8 @@ def quota(session: Session, person: Person, past: Past) -> int | None:
     if person.excluded_at is not None:
         return 0
     design = design_of(session, person.study_id)
+    if past.judged == 0 and past.open_id is None and newcomers_wait(session, design, person.study_id):
+        return 0
     if design.per_participant is not None:
         return max(0, design.per_participant - past.judged)
     if design.same_people and past.judged == 0 and past.open_id is None:

@@ -1,5 +1,6 @@
 """Whether a study takes newcomers, and whether a participant without a comparison waits or has finished."""
 
+import math
 from enum import StrEnum
 
 from sqlalchemy import exists, func, select
@@ -19,6 +20,9 @@ from study_app.service.participant_state import (
     past_of,
 )
 
+# so many people without a judgment may always hold a place
+FEWEST_NEWCOMERS = 20
+_OWN, _GIVEN = ASSIGNMENTS.alias("own_assignments"), JUDGMENTS.alias("given")
 _A, _C, _J, _P = (table.c for table in (ASSIGNMENTS, COMPARISONS, JUDGMENTS, PARTICIPANTS))
 
 
@@ -43,6 +47,8 @@ def openness(session: Session, study_id: int, design: Design) -> Openness:
     if not _is_unfinished(session, study_id, None):
         return Openness.ENDED
     if design.same_people and len(seated(session, study_id)) >= design.per_comparison:
+        return Openness.WAITING
+    if newcomers_wait(session, design, study_id):
         return Openness.WAITING
     has_room = select(exists().where(_C.study_id == study_id, _C.filled < _C.target))
     # a place that lapsed is freed when the next comparison is assigned
@@ -78,6 +84,25 @@ def seated(session: Session, study_id: int) -> set[int]:
     )
     voided = session.scalars(select(Event.content).where(Event.study_id == study_id, Event.kind == "voided"))
     return {row.participant_id for row in rows} - {int(content["participant"]) for content in voided}
+
+
+def newcomers_wait(session: Session, design: Design, study_id: int) -> bool:
+    """Return whether people without a judgment hold as many places as they may, so that visitors cannot hold a whole study."""
+    has_judged = exists().where(_OWN.c.participant_id == _A.participant_id, _GIVEN.c.assignment_id == _OWN.c.id)
+    held = session.scalar(
+        select(func.count())
+        .select_from(ASSIGNMENTS.join(COMPARISONS, _C.id == _A.comparison_id))
+        .where(_C.study_id == study_id, _A.state == "open", _A.expires_at >= utc_now(), ~has_judged)
+    )
+    if (held or 0) < FEWEST_NEWCOMERS:
+        return False
+    places = session.scalar(select(func.sum(_C.target)).where(_C.study_id == study_id)) or 0
+    done = session.scalar(
+        select(func.count())
+        .select_from(ASSIGNMENTS.join(COMPARISONS, _C.id == _A.comparison_id))
+        .where(_C.study_id == study_id, _A.state == "done")
+    )
+    return (held or 0) >= max(FEWEST_NEWCOMERS, math.ceil(design.newcomer_share * (places - (done or 0))))
 
 
 def _is_unfinished(session: Session, study_id: int, participant_id: int | None) -> bool:

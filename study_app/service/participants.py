@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from db.models import Identity, Participant, Screen
 from study_app.plan.audit_log import append
 from study_app.plan.design import Design
+from study_app.plan.entry_checks import Check, Result, results_of, state_of
 from study_app.plan.flow import Progress
 from study_app.plan.recruitment import Recruited
 from study_app.service.participant_state import Person, whose
@@ -102,15 +103,33 @@ def mark(session: Session, participant_id: int, step: Mark, now: datetime) -> No
 def progress_of(session: Session, participant: Person, design: Design) -> Progress:
     """Return the steps a participant has done."""
     screen = None if design.screen is None else session.get(Screen, participant.id)
+    states = _states(session, participant, design)
+    out = next((check for check, state in states.items() if state == "out"), None)
+    refused_by_screen = screen is not None and screen.failure is not None and design.refuses
     return Progress(
         consented=participant.consented_at is not None,
         screened=design.screen is None or participant.screened_at is not None,
-        refused=screen is not None and screen.failure is not None and design.refuses,
+        refused=refused_by_screen or out is not None,
+        refused_because="screen" if refused_by_screen or out is None else out,
+        asked_before=states.get("before", "passed") == "passed",
+        comprehended=states.get("comprehension", "passed") == "passed",
         instructed=participant.instructed_at is not None,
         practiced=participant.practiced_at is not None,
         finished=participant.finished_at is not None,
-        questioned=not design.questionnaire or participant.questioned_at is not None,
+        questioned=not design.after or participant.questioned_at is not None,
     )
+
+
+def _states(session: Session, participant: Person, design: Design) -> dict[str, Result | None]:
+    """Return the state of each check before the comparisons that the design has; nothing once practice is over."""
+    checks: dict[Check, bool] = {
+        "before": bool(design.before), "comprehension": bool(design.comprehension.questions),
+        "practice": design.practice.pass_mark is not None,
+    }  # fmt: skip
+    if participant.practiced_at is not None or not any(checks.values()):
+        return {}
+    results = results_of(session, participant.id)
+    return {check: state_of(results, check) for check, has_it in checks.items() if has_it}
 
 
 def hash_token(token: str) -> str:

@@ -14,6 +14,7 @@ from db.utc import utc_now
 from evalkit.errors import UserError
 from study_app.plan.blinding import REFERENCE_SIDE, Blinding
 from study_app.plan.design import Design
+from study_app.plan.entry_checks import Result, store_before, store_comprehension, store_practice
 from study_app.plan.initialize import find_study
 from study_app.plan.log_start import start_log
 from study_app.plan.questionnaire import store_replies
@@ -129,7 +130,25 @@ class StudyService:
     def reply(self, participant_id: int, given: Mapping[str, str]) -> list[str]:
         """Store the participant's replies; return the questions whose reply can't be, in which case nothing is stored."""
         with write(self.database) as session:
-            return store_replies(session, self.design.questionnaire, participant_id, given, utc_now())
+            return store_replies(session, self.design.after, participant_id, given, utc_now())
+
+    def reply_before(self, participant_id: int, given: Mapping[str, str]) -> list[str]:
+        """Store the replies before the study; return the questions whose reply can't be, in which case nothing is stored."""
+        with write(self.database) as session:
+            return store_before(session, self.design.before, participant_id, given, utc_now())
+
+    def comprehend(self, participant_id: int, given: Mapping[str, str]) -> list[str]:
+        """Store a try at the comprehension questions; return those not answered rightly."""
+        with write(self.database) as session:
+            return store_comprehension(session, self.design.comprehension, participant_id, given, utc_now())
+
+    def finish_practice(self, participant_id: int, right: int) -> Result:
+        """Store a round of practice with so many right answers, and return whether it is passed, to be repeated, or the end."""
+        with write(self.database) as session:
+            result = store_practice(session, self.design.practice, participant_id, right, utc_now())
+            if result == "passed":
+                mark(session, participant_id, "practiced_at", utc_now())
+            return result
 
     def has_judged(self, participant_id: int) -> bool:
         """Return whether the participant judged anything."""
@@ -243,6 +262,8 @@ class StudyService:
         now = utc_now()
         if person.paused_at is not None or person.locked_at is not None:
             return Turn(None, is_open=False, is_locked=person.locked_at is not None), ()
+        if tasks.is_ended_by_checks(session, self.design, person.id):
+            return Turn(None, is_ended=True), ()
         until = tasks.resting_until(session, self.design.sessions, person.id, now)
         if until is not None:
             return Turn(None, resting_until=until), ()

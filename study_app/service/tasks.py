@@ -18,7 +18,7 @@ from study_app.plan.page_layout import standing
 from study_app.service import stimuli
 from study_app.service.assignment import Handed, Held, hand_out, next_candidate, quota
 from study_app.service.check_answers import answered_questions, latest_answered
-from study_app.service.checks import count_checks, judged_list, next_check, open_check, plan_check
+from study_app.service.checks import agrees, count_checks, judged_list, next_check, open_check, plan_check
 from study_app.service.participant_state import ASSIGNMENTS, JUDGMENTS, Person, find_person, past_of
 from study_app.service.undo import is_undoable
 
@@ -201,6 +201,19 @@ def minutes_left(judged_at: Sequence[datetime], tasks: int) -> int | None:
     if len(worked) < FEWEST_GAPS or tasks <= 0:
         return None
     return max(1, round(median(worked) * tasks / 60))
+
+
+def is_ended_by_checks(session: Session, design: Design, participant_id: int) -> bool:
+    """Return whether the design ends the session of a participant, because they failed too many checks."""
+    rules = design.rules
+    if not rules.end_session or rules.failed_checks is None:
+        return False
+    failed = session.scalar(
+        select(func.count(Check.id)).where(
+            Check.participant_id == participant_id, Check.kind.in_(("attention", "gold")), Check.choice.is_not(None), ~agrees()
+        )
+    )
+    return (failed or 0) > rules.failed_checks
 
 
 def resting_until(session: Session, sessions: Sessions, participant_id: int, now: datetime) -> datetime | None:

@@ -74,6 +74,8 @@ class Turn:
     # all that is left is held by others at this moment
     is_waiting: bool = False
     is_locked: bool = False
+    # their session ended because of failed checks
+    is_ended: bool = False
 
 
 def letter(number: int) -> str:

@@ -34,7 +34,7 @@ class PageContext:
         about = f'lang="{self.language}" dir="{self.words.direction}"'
         st.html(f'<div class="study-prose" {about}><h1>{escape(heading)}</h1>{body}</div>')
 
-    def code(self, outcome: Literal["screened_out", "full", "partly"]) -> str:
+    def code(self, outcome: Literal["screened_out", "full", "partly", "no_consent"]) -> str:
         """Return the code of an outcome as HTML, nothing if the design has none."""
         code = self.service.design.entry.codes.get(outcome)
         return f'<p>{escape(self.words.thanks.code)}:</p><div class="code">{escape(code)}</div>' if code else ""

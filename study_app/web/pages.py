@@ -21,13 +21,22 @@ from study_app.web.comparison_page import show_trial
 from study_app.web.even_pace import evenly
 from study_app.web.markdown_text import block, inline
 from study_app.web.page_context import TROUBLE, PageContext, paragraphs, renew_page, safely
-from study_app.web.side_pages import show_questionnaire, show_refused, show_screen_check
+from study_app.web.side_pages import (
+    redirect,
+    show_comprehension,
+    show_questionnaire,
+    show_questions_before,
+    show_refused,
+    show_screen_check,
+)
 
 STYLE = Path(__file__).parent / "static" / "study.css"
 _PRACTICED = "practiced"
+_PRACTICE_RIGHT = "practice-right"
 _NOTICE = "notice"
 _TURN = "turn"
 _RESTED = "rested"
+_DECLINED = "declined"
 WAITING_SECONDS = 20
 
 
@@ -97,9 +106,19 @@ def _consent(scene: PageContext, visitor: Visitor) -> None:
     if _is_closed(scene):
         return
     words = scene.words.consent
+    if st.session_state.get(_DECLINED):
+        scene.prose(words.declined_heading, block(words.declined_body) + scene.code("no_consent"))
+        return
     recruited = () if scene.service.design.entry.recruitment == "open" else (words.recruited,)
     scene.prose(words.heading, _logo(scene) + paragraphs((*words.body, *recruited)) + _terms(scene))
     scene.onward(words.agree, "consent", lambda: scene.service.finish_step(visitor.id, "consented_at"))
+    with st.container(key="decline"):
+        st.button(words.decline, key="decline-consent", type="tertiary", on_click=_decline)
+
+
+def _decline() -> None:
+    # of this page alone: who reloads it may agree after all
+    st.session_state[_DECLINED] = True
 
 
 def _instructions(scene: PageContext, visitor: Visitor) -> None:
@@ -116,7 +135,7 @@ def _instructions(scene: PageContext, visitor: Visitor) -> None:
 
     def finish() -> None:
         scene.service.finish_step(visitor.id, "instructed_at")
-        if not practice:
+        if not practice and not design.comprehension.questions:
             scene.service.finish_step(visitor.id, "practiced_at")
 
     scene.onward(words.next, "instructions", finish)
@@ -124,15 +143,24 @@ def _instructions(scene: PageContext, visitor: Visitor) -> None:
 
 def _practice(scene: PageContext, visitor: Visitor) -> None:
     trials = scene.service.practice(visitor.id)
+    if not trials:
+        scene.service.finish_step(visitor.id, "practiced_at")
+        st.rerun()
     number = min(st.session_state.get(_PRACTICED, 0), len(trials) - 1)
     trial, words = trials[number], scene.words.practice
 
     def answered(choice: Choice, _: Timing) -> None:
         # only ever on from this one, so that a double click can't pass over the next
+        is_right = choice.split()[0] == trial.right_answer
+        answers: dict[int, bool] = {**st.session_state.get(_PRACTICE_RIGHT, {}), number: is_right}
+        st.session_state[_PRACTICE_RIGHT] = answers
         st.session_state[_PRACTICED] = number + 1
-        st.session_state[_NOTICE] = words.right if choice.split()[0] == trial.right_answer else words.wrong
+        st.session_state[_NOTICE] = words.right if is_right else words.wrong
         if number == len(trials) - 1:
-            scene.service.finish_step(visitor.id, "practiced_at")
+            result = scene.service.finish_practice(visitor.id, sum(answers.values()))
+            if result == "failed":
+                st.session_state.pop(_PRACTICE_RIGHT)
+                st.session_state[_PRACTICED], st.session_state[_NOTICE] = 0, scene.words.entry.practice_again
 
     show_trial(scene.service, scene.words, scene.language, trial, safely(answered), scene.notice)
 
@@ -145,11 +173,16 @@ def _trial(scene: PageContext, visitor: Visitor) -> None:
         outcome = scene.code("partly") if service.has_judged(visitor.id) else scene.code("full")
         scene.prose(scene.words.rest.ended_heading, block(body) + outcome)
         return
+    if turn.is_ended:
+        scene.prose(scene.words.entry.checks_heading, block(scene.words.entry.checks_body) + scene.code("partly"))
+        return
     if turn.is_waiting:
         _waiting(scene, visitor)
         return
     if not turn.is_open:
-        scene.prose(scene.words.rest.paused_heading, f"<p>{escape(scene.words.rest.paused_body)}</p>")
+        code = scene.code("partly") if service.has_judged(visitor.id) else ""
+        partly = block(scene.words.rest.paused_partly) + code if code else ""
+        scene.prose(scene.words.rest.paused_heading, f"<p>{escape(scene.words.rest.paused_body)}</p>{partly}")
         return
     until, trial = turn.resting_until, turn.trial
     if until is not None:
@@ -237,18 +270,24 @@ def _thanks(scene: PageContext, visitor: Visitor) -> None:
     entry = scene.service.design.entry
     code = entry.completion_code or visitor.completion_code
     back = f'<p><a class="begin" href="/done" target="_self">{escape(words.back)}</a></p>' if entry.completion_url else ""
+    seconds = entry.redirect_seconds
+    after = "" if seconds is None else f"<p>{escape(words.redirect.format(seconds=seconds))}</p>"
     scene.prose(
         words.heading,
         f"{block(words.body)}<p>{escape(words.code)}:</p>"
-        f'<div class="code">{escape(code)}</div>{back}<p>{escape(words.close)}</p>',
+        f'<div class="code">{escape(code)}</div>{back}{after}<p>{escape(words.close)}</p>',
     )
+    if entry.redirect_seconds is not None:
+        redirect(entry.redirect_seconds)
 
 
 _PAGES: dict[Step, Callable[[PageContext, Visitor], None]] = {
     Step.CONSENT: _consent,
     Step.SCREEN: show_screen_check,
     Step.REFUSED: show_refused,
+    Step.BEFORE: show_questions_before,
     Step.INSTRUCTIONS: _instructions,
+    Step.COMPREHENSION: show_comprehension,
     Step.PRACTICE: _practice,
     Step.TRIAL: _trial,
     Step.QUESTIONNAIRE: _questionnaire,

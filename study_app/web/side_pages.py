@@ -1,6 +1,7 @@
 """Optional pages of a design: screen check and questionnaire."""
 
 import base64
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -16,8 +17,8 @@ from study_app.web.markdown_text import literal
 from study_app.web.page_context import PageContext, paragraphs
 
 SCRIPT = Path(__file__).parent / "static" / "screen.js"
+REDIRECT = Path(__file__).parent / "static" / "redirect.js"
 _FAILED = "screen-failed"
-_WRONG = "questionnaire-wrong"
 
 
 def show_screen_check(scene: PageContext, visitor: Visitor) -> None:
@@ -48,27 +49,67 @@ def show_screen_check(scene: PageContext, visitor: Visitor) -> None:
         _script()(key="screen", on_page_change=lambda: None)
 
 
-def show_refused(scene: PageContext, _: Visitor) -> None:
-    """Tell a participant whose screen is not fit for the study."""
-    body = paragraphs((scene.words.screen.refused_body,)) + scene.code("screened_out")
-    scene.prose(scene.words.screen.refused_heading, body)
+def show_refused(scene: PageContext, visitor: Visitor) -> None:
+    """Tell a participant who cannot take part, because of the screen, screening questions, or tries that failed."""
+    words, reason = scene.words.entry, visitor.progress.refused_because
+    heading, body = {
+        "screen": (scene.words.screen.refused_heading, scene.words.screen.refused_body),
+        "before": (words.out_heading, words.out_answers),
+    }.get(reason, (words.out_heading, words.out_tries))
+    scene.prose(heading, paragraphs((body,)) + scene.code("screened_out"))
+
+
+def show_questions_before(scene: PageContext, visitor: Visitor) -> None:
+    """Show the questions before the study on one page."""
+    words = scene.words.entry
+    _ask_all(
+        scene, scene.service.design.before, (words.before_heading, words.before_body, words.send), "before",
+        scene.words.questionnaire.wrong, lambda given: scene.service.reply_before(visitor.id, given),
+    )  # fmt: skip
+
+
+def show_comprehension(scene: PageContext, visitor: Visitor) -> None:
+    """Show the questions about the instructions; which of them was wrong is not shown, or tries would be guesses."""
+    words = scene.words.entry
+    questions = tuple(question.as_question() for question in scene.service.design.comprehension.questions)
+    _ask_all(
+        scene, questions, (words.comprehension_heading, words.comprehension_body, words.send), "comprehension", words.wrong,
+        lambda given: scene.service.comprehend(visitor.id, given), mark_wrong=False,
+    )  # fmt: skip
 
 
 def show_questionnaire(scene: PageContext, visitor: Visitor) -> None:
     """Show all questions of the questionnaire on one page."""
-    service, words = scene.service, scene.words.questionnaire
-    wrong = st.session_state.get(_WRONG, ())
-    scene.prose(words.heading, paragraphs((words.body,)))
+    words = scene.words.questionnaire
+    _ask_all(
+        scene, scene.service.design.after, (words.heading, words.body, words.send), "questionnaire", words.wrong,
+        lambda given: scene.service.reply(visitor.id, given),
+    )  # fmt: skip
+
+
+def _ask_all(
+    scene: PageContext,
+    questions: Sequence[Question],
+    sentences: tuple[str, str, str],
+    key: str,
+    problem: str,
+    store: Callable[[Mapping[str, str]], list[str]],
+    mark_wrong: bool = True,
+) -> None:
+    """Show questions on one page; `sentences` are heading, body and button, and `store` returns what was not answered well."""
+    heading, body, button = sentences
+    state = f"{key}-wrong"
+    wrong = st.session_state.get(state, ())
+    scene.prose(heading, paragraphs((body,)))
     with st.container(key="questions"):
-        for question in service.design.questionnaire:
-            _ask(scene, question, question.name in wrong)
+        for question in questions:
+            _ask(scene, question, mark_wrong and question.name in wrong)
 
     def send() -> None:
-        given = {question.name: _given(question) for question in service.design.questionnaire}
-        st.session_state[_WRONG] = tuple(service.reply(visitor.id, given))
+        st.session_state[state] = tuple(store({question.name: _given(question) for question in questions}))
 
-    _alert(words.wrong if wrong else "")
-    scene.onward(words.send, "questionnaire", send)
+    _alert(problem if wrong else "")
+    scene.onward(button, key, send)
 
 
 def _alert(message: str) -> None:
@@ -101,6 +142,17 @@ def _given(question: Question) -> str:
     if question.kind == "choice":
         return question.options[int(value)]
     return f"{value:g}" if question.kind == "number" else str(value)
+
+
+def redirect(seconds: int) -> None:
+    """Lead to the recruiter after so many seconds."""
+    with st.container(key="script"):
+        _redirect_script()(key="redirect", data=[{"seconds": seconds}])
+
+
+@cache
+def _redirect_script() -> Any:  # noqa: ANN401 -- Streamlit's renderer of a component
+    return st.components.v2.component("study_redirect", js=REDIRECT.read_text(encoding="utf-8"))
 
 
 @cache

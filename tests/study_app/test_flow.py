@@ -13,6 +13,9 @@ def test_the_pages_come_in_order() -> None:
     assert next_step(Progress(consented=True)) is Step.SCREEN
     assert next_step(Progress(consented=True, screened=True, refused=True)) is Step.REFUSED
     assert next_step(Progress(consented=True, screened=True)) is Step.INSTRUCTIONS
+    before = Progress(consented=True, screened=True, asked_before=False)
+    assert next_step(before) is Step.BEFORE
+    assert next_step(replace(before, asked_before=True, instructed=True, comprehended=False)) is Step.COMPREHENSION
     ready = Progress(consented=True, screened=True, instructed=True, practiced=True)
     assert next_step(replace(ready, practiced=False)) is Step.PRACTICE
     assert next_step(ready) is Step.TRIAL
