@@ -167,9 +167,8 @@ class Design(Record):
         if self.rules.end_session and self.rules.failed_checks is None:
             raise ValueError("rules.end_session: needs failed_checks; state how many checks may fail")
         names = [question.name for question in self.questionnaire]
-        names += [question.name for question in self.comprehension.questions]
         if len(set(names)) < len(names):
-            raise ValueError("questionnaire, comprehension: have a name twice; give each question its own")
+            raise ValueError("questionnaire: has a name twice; give each question its own")
         if self.answer == "ranking" and self.at_once == 2:
             raise ValueError("answer: a ranking needs at_once of 3 or more")
         if self.entry.redirect_seconds is not None and self.entry.completion_url is None:
