@@ -8,6 +8,7 @@ import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
+from analysis.amendments import read_amendments
 from analysis.further_answers import ANSWER_COLUMNS, no_answers, read_answers
 from db import models
 from db.session import Database, read
@@ -77,6 +78,8 @@ class RunData:
     """Participants whom the study's own rules left out, their judgments with them."""
     excluded: tuple[str, ...] = ()
     """What a frozen plan left out, in sentences."""
+    amendments: tuple[str, ...] = ()
+    """What was changed while the study ran, and when, in sentences."""
     several: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SEVERAL_COLUMNS)))
     """One row per judgment of more than two images: arms in `offered`, the chosen in `order`, best first; () is undecided."""
     answers: pd.DataFrame = field(default_factory=no_answers)
@@ -152,6 +155,7 @@ def read_run(database: Database, run_id: int, simulated: bool | None = None) -> 
             surplus=surplus + late,
             simulated_left_out=len(judgments) + len(several) - len(pairwise) - len(kept_several),
             people_left_out=_people_left_out(session, run_id),
+            amendments=read_amendments(session, run_id),
             design=design,
             several=kept_several[list(SEVERAL_COLUMNS)].reset_index(drop=True),
             answers=_choose(answers, simulated)[list(ANSWER_COLUMNS)].reset_index(drop=True),

@@ -36,6 +36,12 @@ def init(
     cannot_tell: Annotated[bool | None, typer.Option("--cannot-tell", help="Offer a third answer: cannot tell.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the order and sides of images.")] = None,
     language: Annotated[str | None, typer.Option(help="Language of the pages.")] = None,
+    example: Annotated[
+        str | None,
+        typer.Option(
+            help="Print an example study.toml and begin nothing: omcd_ab, blocklora_best_of_four, ranking_with_ratings."
+        ),
+    ] = None,
 ) -> None:
     """Begin the study: load the run, freeze the design (RUN/study.toml, or these options), blind the images."""
     from evalkit.cli.console import command_line, stdout
@@ -43,6 +49,11 @@ def init(
     from evalkit.plural import plural
     from study_app.plan.design import FILE_NAME, Design, read_design
 
+    if example is not None:
+        from study_app.plan.example_designs import read_example
+
+        typer.echo(read_example(example), nl=False)
+        return
     options = {"per_comparison": per_comparison, "cannot_tell": cannot_tell, "seed": seed, "language": language}
     given = {name: value for name, value in options.items() if value is not None}
     design = read_design(run)
@@ -151,6 +162,18 @@ def serve(
         console.print(f"Participants open [bold]http://{shown}:{port}/[/bold]   (stop with Ctrl+C; nothing is lost)")
         with backups(database, run, backup_minutes):
             serve_study(StudyService(database, run), host, port, limits, proxies)
+
+
+def preview(
+    run: Run,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8501,
+) -> None:
+    """Serve the pages of RUN/study.toml to this machine alone and record nothing: the database is deleted at the end."""
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="evalkit-preview-") as folder:
+        typer.echo(f"{run}: a preview; what is answered is deleted when it stops")
+        serve(run, f"sqlite:///{Path(folder) / 'preview.db'}", port, "127.0.0.1", 0, 0, 0)
 
 
 def simulate(
@@ -269,8 +292,21 @@ def _effects(options: list[str]) -> dict[str, float]:
 
 # The order of `evalkit study --help`: the order of use.
 for _panel, _commands in (
-    ("Prepare", (init, text, simulate, conduct.doctor, conduct.password)),
-    ("Run", (serve, conduct.status, people.people, conduct.pause, conduct.resume, people.exclude, people.include, people.void)),
+    ("Prepare", (init, text, preview, simulate, conduct.doctor, conduct.password)),
+    (
+        "Run",
+        (
+            serve,
+            conduct.status,
+            people.people,
+            conduct.pause,
+            conduct.resume,
+            conduct.amend,
+            people.exclude,
+            people.include,
+            people.void,
+        ),
+    ),
     ("Finish", (conduct.lock, conduct.export, conduct.verify, conduct.backup, conduct.restore, people.erase)),
 ):
     for _command in _commands:

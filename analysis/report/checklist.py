@@ -150,6 +150,8 @@ def _answers(findings: Findings, votes: pd.DataFrame) -> Iterator[Point]:
     fixed = f"Rules fixed beforehand: {', '.join(rules)}." if rules else "No rule was fixed beforehand."
     out = f"{counted(data.people_left_out, 'participant')} left out" if data.people_left_out else "No one was left out"
     yield Point("exclusions", f"{fixed} {out}. Of votes, see Exclusions.")
+    for amendment in data.amendments:
+        yield Point("amendment", amendment)
     yield Point("tests and uncertainty", "Every verdict with interval, p, correction and what it holds for; see Methods.")
     yield Point("data", "`evalkit study export` writes every judgment with the sha256 of its images.")
 

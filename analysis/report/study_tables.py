@@ -132,6 +132,7 @@ def preference_notes(findings: Findings) -> tuple[str, ...]:
     if findings.margin is not None:
         unit = "share of votes" if findings.margin_scale == "votes" else "share of decided comparisons"
         notes.append(f"Margin of equivalence: ±{number(100 * findings.margin, 1)} percentage points around 50 % ({unit}).")
+    notes += findings.data.amendments
     if findings.data.surplus:
         notes.append(
             f"{plural(findings.data.surplus, 'surplus vote is', 'surplus votes are')} left out, "

@@ -96,8 +96,13 @@ def breaches(conduct: Conduct, design: Design) -> list[str]:
 def broken_rules(session: Session, study_id: int) -> list[tuple[int, str]]:
     """Return the participants who break a rule of the design and are not excluded yet, with the reasons."""
     design = Design.of(session.get_one(Study, study_id))
+    people = conduct_of_all(session, study_id)
+    pilot = {conduct.participant_id for conduct in people[: design.rules.pilot or 0]}
+    reason = f"was one of the first {design.rules.pilot}, a pilot"
     breaking = [
-        (conduct, breaches(conduct, design)) for conduct in conduct_of_all(session, study_id) if conduct.excluded is None
+        (conduct, [*([reason] if conduct.participant_id in pilot else []), *breaches(conduct, design)])
+        for conduct in people
+        if conduct.excluded is None
     ]
     return [(conduct.participant_id, "; ".join(broken)) for conduct, broken in breaking if broken]
 

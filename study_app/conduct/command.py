@@ -126,6 +126,27 @@ def _document(progress: "StudyStatus", seen: "LiveStatistics") -> dict[str, obje
     }
 
 
+def amend(
+    run: Run,
+    per_comparison: Annotated[int, typer.Option(min=1, max=1000, help="Participants per comparison from now on.")],
+    because: Annotated[str, typer.Option(help="The reason; it is part of the export and the report.")] = "",
+    db: Db = None,
+) -> None:
+    """Change how many people judge each comparison while the study runs; the audit log and the report state it."""
+    from db.session import write
+    from db.utc import utc_now
+    from evalkit.cli.console import stdout
+    from evalkit.plural import plural
+    from study_app.conduct.amendments import amend_target
+
+    with opened(run, db) as database:
+        study_id = begun(database, run)
+        with write(database) as session:
+            count = amend_target(session, study_id, per_comparison, because, utc_now())
+    changed = plural(count, "comparison")
+    stdout().print(f"amend: {plural(per_comparison, 'participant')} per comparison now; {changed} changed", markup=False)
+
+
 def pause(run: Run, db: Db = None) -> None:
     """Assign no more comparisons for now; answers to open pages are still accepted."""
     _act(run, db, "pause")

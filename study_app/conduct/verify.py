@@ -138,7 +138,9 @@ def _check_manifest(path: Path, files: Mapping[str, bytes], replay: Replay) -> N
     if hashlib.sha256(files[MANIFEST_NAME]).hexdigest() != replay.manifest:
         raise UserError(f"{path}: {MANIFEST_NAME}: is not the manifest in the log (another sha256)")
     comparisons, further = read_csv(files["comparisons.csv"]), read_csv(files["further_images.csv"])
-    if plan_sha256(comparisons, further) != replay.start["plan"]:
+    # of a study that was amended, the plan is that before the first amendment
+    planned = [{**row, "target": replay.planned_targets.get(row["id"], row["target"])} for row in comparisons]
+    if plan_sha256(planned, further) != replay.start["plan"]:
         raise UserError(f"{path}: comparisons.csv: is not the plan in the log: cases, seeds, arms or images were changed")
     images = {
         (cell(image["case"]), cell(image["arm"]), cell(image["seed"])): image["sha256"]
@@ -167,7 +169,10 @@ def _check_tables(path: Path, files: Mapping[str, bytes], replay: Replay) -> Non
             _check_erasable(path, file, rows, name, replay)
             rebuilt = rows
         elif name == "comparisons":
-            rebuilt = [{**row, "filled": cell(filled.get(row["id"], 0))} for row in sorted(rows, key=_by_id)]
+            rebuilt = [
+                {**row, "filled": cell(filled.get(row["id"], 0)), "target": replay.targets.get(row["id"], row["target"])}
+                for row in sorted(rows, key=_by_id)
+            ]
         else:
             rebuilt = sorted(rows, key=_by_place) if name == "further_images" else replay.rows(name)
         if files[file] != write_csv(columns, [[row[column] for column in columns] for row in rebuilt]):

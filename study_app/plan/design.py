@@ -77,6 +77,8 @@ class Rules(Record):
     failed_checks: int | None = Field(default=None, ge=0)
     one_side: float | None = Field(default=None, ge=0.5, lt=1)
     median_seconds: float | None = Field(default=None, gt=0)
+    # the first so many participants who judged are a pilot
+    pilot: int | None = Field(default=None, ge=1)
     # ends the session of who failed more checks than `failed_checks`, kindly and at once
     end_session: bool = False
 

@@ -32,15 +32,15 @@ class Replay:
     # commitments to rows of erasable tables, by participant and question (empty for a screen)
     screens: dict[tuple[int, str], str] = field(default_factory=dict)
     replies: dict[tuple[int, str], str] = field(default_factory=dict)
+    # of comparisons that an amendment changed: the target that the plan has, and the present one
+    planned_targets: dict[str, str] = field(default_factory=dict)
+    targets: dict[str, str] = field(default_factory=dict)
     erased: set[int] = field(default_factory=set)
     # the event that started the log: design, manifest, plan
     start: dict[str, Any] = field(default_factory=dict)
     # number of events before the log carried everything
     unproven: int = 0
     manifest: str = ""
-    # what amendments changed: target and comparisons added later, by the number of their event
-    targets: dict[int, str] = field(default_factory=dict)
-    added: list[tuple[list[int], str]] = field(default_factory=list)
     locked: bool = False
 
     def apply(self, number: int, kind: str, content: Content, happened_at: str) -> None:
@@ -212,6 +212,14 @@ class Replay:
     def bind_manifest(self, content: Content, happened_at: str) -> None:
         self.manifest = str(content["sha256"])
 
+    def amend(self, content: Content, happened_at: str) -> None:
+        for comparison, before, after in content["targets"]:
+            key = cell(comparison)
+            if self.targets.get(key, cell(before)) != cell(before):
+                raise ValueError(f"comparison {key} had another target")
+            self.planned_targets.setdefault(key, cell(before))
+            self.targets[key] = cell(after)
+
     def lock(self, content: Content, happened_at: str) -> None:
         self.locked = True
 
@@ -265,6 +273,7 @@ _HANDLERS: dict[str, Callable[[Replay, Content, str], None]] = {
     "paused": Replay.note,
     "resumed": Replay.note,
     "look": Replay.note,
+    "amended": Replay.amend,
     "locked": Replay.lock,
     "erased": Replay.erase,
 }

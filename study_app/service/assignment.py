@@ -15,7 +15,7 @@ from db.session import DatabaseError, keep, writers_meet
 from study_app.plan.audit_log import append
 from study_app.plan.design import design_of
 from study_app.plan.page_layout import arrange, standing
-from study_app.service.openness import newcomers_wait, seated
+from study_app.service.openness import newcomers_wait, seated, seats
 from study_app.service.participant_state import (
     ASSIGNMENTS,
     COMPARISONS,
@@ -181,7 +181,7 @@ def quota(session: Session, person: Person, past: Past) -> int | None:
     if design.same_people and past.judged == 0 and past.open_id is None:
         # two newcomers wait for each other here, so that only one gets the last seat
         session.execute(select(Study.id).where(Study.id == person.study_id).with_for_update())
-        return 0 if len(seated(session, person.study_id) - {person.id}) >= design.per_comparison else None
+        return 0 if len(seated(session, person.study_id) - {person.id}) >= seats(session, person.study_id) else None
     return None
 
 

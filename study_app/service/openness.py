@@ -46,7 +46,7 @@ def openness(session: Session, study_id: int, design: Design) -> Openness:
         return Openness.PAUSED
     if not _is_unfinished(session, study_id, None):
         return Openness.ENDED
-    if design.same_people and len(seated(session, study_id)) >= design.per_comparison:
+    if design.same_people and len(seated(session, study_id)) >= seats(session, study_id):
         return Openness.WAITING
     if newcomers_wait(session, design, study_id):
         return Openness.WAITING
@@ -69,6 +69,11 @@ def may_get_more(session: Session, design: Design, person: Person) -> bool:
     if design.per_participant is not None and judged >= design.per_participant:
         return False
     return _is_unfinished(session, person.study_id, person.id)
+
+
+def seats(session: Session, study_id: int) -> int:
+    """Return how many people judge all of a design with the same people, as the last amendment has it."""
+    return session.scalar(select(func.max(_C.target)).where(_C.study_id == study_id)) or 0
 
 
 def seated(session: Session, study_id: int) -> set[int]:

@@ -5,6 +5,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -104,7 +105,7 @@ def simulate(
     with write(database) as session:
         check_simulation(session, study_id, behaviour)
         design = Design.of(session.get_one(Study, study_id))
-        waiting = deque(_add(session, study_id, number, seed) for number in range(participants))
+        waiting = deque(add_simulated(session, study_id, number, seed) for number in range(participants))
     judged = 0
     while waiting:
         with write(database) as session:
@@ -116,7 +117,7 @@ def simulate(
                 if task is None:
                     mark(session, participant_id, "finished_at", utc_now())
                     continue
-                _do(session, design, participant_id, task, behaviour, f"{seed} {number}")
+                answer_task(session, design, participant_id, task, behaviour, f"{seed} {number}", utc_now())
                 waiting.append((number, participant_id))
                 if task.kind == "comparison" and task.question == "overall":
                     judged += 1
@@ -161,8 +162,11 @@ def seed_of(seed: int, number: int) -> int:
     return random.Random(f"participant {seed} {number}").getrandbits(62)
 
 
-def _add(session: Session, study_id: int, number: int, seed: int) -> tuple[int, int]:
-    """Add a participant whose own order and sides come from the seed, past all pages but the comparisons."""
+def add_simulated(session: Session, study_id: int, number: int, seed: int) -> tuple[int, int]:
+    """Add a participant whose own order and sides come from the seed, past all pages but the comparisons.
+
+    Return their number in the simulation and their id.
+    """
     now = utc_now()
     participant, _ = add_participant(session, study_id, now, seed=seed_of(seed, number), simulated=True)
     steps: tuple[Mark, ...] = ("consented_at", "instructed_at", "practiced_at")
@@ -171,19 +175,27 @@ def _add(session: Session, study_id: int, number: int, seed: int) -> tuple[int, 
     return number, participant.id
 
 
-def _do(session: Session, design: Design, participant_id: int, task: ParticipantTask, behaviour: Behaviour, seed: str) -> None:
+def answer_task(
+    session: Session,
+    design: Design,
+    participant_id: int,
+    task: ParticipantTask,
+    behaviour: Behaviour,
+    seed: str,
+    now: datetime,
+) -> None:
     """Answer one question with a simulated choice and reaction time."""
     choice = choose(session, design, task, behaviour, seed)
     rng = random.Random(f"{seed} time {task.kind} {choice} {count_judged(session, participant_id)}")
     timing = Timing(reaction_ms=reaction_ms(rng))
     if task.kind == "check" and task.question != "overall":
-        record_check_answer(session, design, participant_id, task.id, task.question, choice, utc_now(), timing)
+        record_check_answer(session, design, participant_id, task.id, task.question, choice, now, timing)
     elif task.kind == "check":
-        answer_check(session, design, participant_id, task.id, choice, utc_now(), timing)
+        answer_check(session, design, participant_id, task.id, choice, now, timing)
     elif task.question == "overall":
-        record_judgment(session, find_person(session, participant_id), task.id, choice, utc_now(), timing)
+        record_judgment(session, find_person(session, participant_id), task.id, choice, now, timing)
     else:
-        record_answer(session, participant_id, task.id, task.question, choice, utc_now(), timing)
+        record_answer(session, participant_id, task.id, task.question, choice, now, timing)
 
 
 def reaction_ms(rng: random.Random) -> int:
