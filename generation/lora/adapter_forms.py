@@ -144,6 +144,6 @@ ADAPTER_FORMS: tuple[AdapterForm, ...] = (
     ),
     AdapterForm(
         "replaced weight", frozenset({"set_weight"}), "`.set_weight`", "set_weight - W", EQUATION,
-        lambda given: lambda: given.tensors["set_weight"].reshape(given.shape) - given.base(),
+        lambda given: lambda: weight_forms.fitted(given.tensors["set_weight"], given.shape) - given.base(),
     ),
 )  # fmt: skip

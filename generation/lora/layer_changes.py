@@ -170,12 +170,14 @@ class LayerReader:
         magnitude = self.group.tensors[role].float()
         # LyCORIS may decompose per input, [1, inputs(, 1, 1)]; peft always decomposes per output
         outputs = role == "magnitude" or magnitude.dim() < 2 or magnitude.shape[0] != 1 or self.shape[0] == 1
-        if magnitude.numel() != self.shape[0 if outputs else 1]:
+        count, axes = magnitude.numel(), magnitude.shape[:2] if role == "magnitude" or not outputs else magnitude.shape[:1]
+        if count != self.shape[0 if outputs else 1] or count not in (1, *axes):
             self._refuse(
-                self.group.keys[role], f"{magnitude.numel()} magnitudes for a weight of {list(self.shape)}; {OTHER_MODEL}"
+                self.group.keys[role],
+                f"magnitudes of shape {list(magnitude.shape)} for a weight of {list(self.shape)}; {OTHER_MODEL}",
             )
         base, shape = partial(_base, self.module), self.shape
-        return lambda: weight_forms.dora(base(), change().reshape(shape), magnitude, outputs=outputs)
+        return lambda: weight_forms.dora(base(), weight_forms.fitted(change(), shape), magnitude, outputs=outputs)
 
     def _vector(self, role: str) -> DenseChange:
         vector, parameter = self.group.tensors[role].float(), VECTORS[role]
@@ -189,11 +191,9 @@ class LayerReader:
     def _check(self, change: Callable[[], Tensor], form: str) -> None:
         """Compute the change once, so that a file that does not fit is refused before anything is generated."""
         try:
-            result = change()
+            result = weight_forms.fitted(change(), self.shape)
         except (RuntimeError, IndexError, ValueError) as error:
             self._refuse(self.group.key, f"its {form} tensors do not fit {self.layer} ({first_line(error)}); {OTHER_MODEL}")
-        if result.numel() != math.prod(self.shape):
-            self._refuse(self.group.key, f"its {form} tensors do not fit {self.layer} {list(self.shape)}; {OTHER_MODEL}")
         if not bool(torch.isfinite(result).all()):
             self._refuse(self.group.key, f"its {form} change of {self.layer} is not finite; the file is damaged")
 

@@ -5,6 +5,7 @@ forward passes of lycoris-lora 4.1.3 (LoHa, LoKr, LoCon, DoRA, diagonal OFT, IA3
 them to both.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,9 +20,23 @@ def tucker_down(mid: Tensor, down: Tensor) -> Tensor:
     return torch.einsum("mnkl,nj->mjkl", mid, down.flatten(1))
 
 
+def fitted(change: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return a change in the shape of the weight, [outputs, inputs(, height, width)].
+
+    A convolution's change may be flat, [outputs, inputs * height * width], and a matrix may be a 1x1 convolution.
+
+    Raises:
+        ValueError: the change has another shape, though perhaps as many entries.
+    """
+    whole = tuple(shape)
+    if tuple(change.shape) not in (whole, (whole[0], math.prod(whole[1:])), (*whole, 1, 1)):
+        raise ValueError(f"a change of shape {list(change.shape)} for a weight of shape {list(whole)}")
+    return change.reshape(whole)
+
+
 def loha(w1: tuple[Tensor, Tensor], w2: tuple[Tensor, Tensor], shape: Sequence[int]) -> Tensor:
     """Return (w1_a w1_b) * (w2_a w2_b), elementwise (Hyeon-Woo et al. 2022, arXiv 2108.06098)."""
-    return ((w1[0] @ w1[1]) * (w2[0] @ w2[1])).reshape(tuple(shape))
+    return fitted((w1[0] @ w1[1]) * (w2[0] @ w2[1]), shape)
 
 
 def tucker(core: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -33,7 +48,7 @@ def lokr(w1: Tensor, w2: Tensor, shape: Sequence[int]) -> Tensor:
     """Return the Kronecker product of w1 and w2 in the shape of the weight (Yeh et al. 2024, arXiv 2309.14859)."""
     if w2.dim() == 4:
         w1 = w1[:, :, None, None]
-    return torch.kron(w1, w2.contiguous()).reshape(tuple(shape))
+    return fitted(torch.kron(w1, w2.contiguous()), shape)
 
 
 def dora(weight: Tensor, change: Tensor, magnitude: Tensor, *, outputs: bool) -> Tensor:

@@ -226,7 +226,7 @@ REFUSED: dict[str, tuple[State, dict[str, str] | None, str]] = {
     "a LoKr of another width": ({"lokr_w1": randn(4, 4), "lokr_w2": randn(8, 9)}, None, "LoKr tensors do not fit"),
     "an OFT of another width": ({"oft_blocks": randn(3, 5, 5)}, None, "OFT tensors do not fit"),
     "peft's OFT without configuration": ({"oft_R.weight": randn(8, 6)}, None, "give the folder that peft wrote"),
-    "a DoRA of another width": (plain(dora_scale=randn(31, 1)), None, "31 magnitudes for a weight of"),
+    "a DoRA of another width": (plain(dora_scale=randn(31, 1)), None, r"magnitudes of shape \[31, 1\] for a weight of"),
     "GLoRA": ({"a1.weight": randn(4, 32)}, None, "a GLoRA adapter, which is not supported"),
     "two names of one layer": ({**plain(), **PEFT_KEYS}, None, "remove one of the two"),
 }
