@@ -56,6 +56,7 @@ EXTRAS_OF = {
     "streamlit": ("study",),
     "argon2": ("study",),
     "itsdangerous": ("study",),
+    "requests": ("study",),
     "psycopg": ("postgres",),
     "ray": ("ray",),
 }

@@ -19,7 +19,7 @@ INTERRUPTED = 130
 GROUP = "evalkit.commands"
 # The order of `evalkit --help`: first the steps of an evaluation, then the tools around them.
 ORDER = (
-    "demo", "run", "generate", "import", "score", "sets", "study", "import-votes", "import-scores",
+    "demo", "run", "generate", "import", "score", "sets", "study", "judge", "import-votes", "import-scores",
     "analyze", "pool", "paper", "explore", "export",
     "sheet", "train", "merge", "diagnose", "plan", "methods", "metrics", "weights", "doctor",
 )  # fmt: skip

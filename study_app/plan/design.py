@@ -124,6 +124,8 @@ class Design(Record):
     cannot_tell: bool = False
     # images of different pixel sizes or formats are resized to one size; otherwise such runs are refused
     mixed_sizes: bool = False
+    # whether `evalkit judge` may send images to another machine, with --send-images-to
+    images_may_leave: bool = True
     # asked about the same images after the first question
     also_ask: tuple[str, ...] = ()
     # further questions of any kind, after those of `also_ask`
