@@ -27,11 +27,11 @@ class VoteModel(Result):
     note: str = ""
 
 
-def vote_model(votes: Votes) -> VoteModel:
+def vote_model(votes: Votes, profiles: bool = True) -> VoteModel:
     """Return the mixed model of a pair of arms: crossed effects of every recurring level, and of the side if known.
 
     A level that the design lacks, or that coincides with another, gets no term: pairs with one seed, concepts that are
-    too few to represent others, participants who voted once.
+    too few to represent others, participants who voted once. `profiles` is that of `fit_mixed`.
     """
     decided = votes.choice != CANNOT_TELL
     left_out = int(np.count_nonzero(~decided))
@@ -44,7 +44,7 @@ def vote_model(votes: Votes) -> VoteModel:
         why = "No comparison, concept or participant recurs among the votes, so nothing tells what makes them differ."
         return VoteModel(votes.first, votes.second, None, left_out, f"{pair}: {why}")
     try:
-        fit = fit_mixed(votes.choice[decided], terms, covariates)
+        fit = fit_mixed(votes.choice[decided], terms, covariates, profiles=profiles)
     except UserError as error:
         return VoteModel(votes.first, votes.second, None, left_out, f"{pair}: {reason_of(error)}")
     return VoteModel(votes.first, votes.second, fit, left_out, f"{pair}: {' '.join(absent)}" if absent else "")
@@ -55,10 +55,11 @@ def _terms(votes: Votes, decided: NDArray[np.bool_]) -> tuple[list[RandomTerm], 
     sets = votes.sets.take(decided)
     comparison, participant = _packed(votes.comparison[decided]), _packed(votes.participant[decided])
     rows, comparisons, people = len(comparison), int(comparison.max(initial=-1)) + 1, int(participant.max(initial=-1)) + 1
-    terms = []
+    terms, absent = [], []
     if 1 < comparisons < rows:
         terms.append(RandomTerm("comparison", comparison))
-    absent = []
+    elif comparisons == rows:
+        absent.append("Every comparison has one vote, so comparisons have no effect of their own.")
     if 1 < len(sets.members) and max(len(held) for held in sets.members) > 1:
         name = "pair" if sets.word == "pairs" else "concept set"
         if len(sets.members) < comparisons:
@@ -74,6 +75,8 @@ def _terms(votes: Votes, decided: NDArray[np.bool_]) -> tuple[list[RandomTerm], 
             absent.append("Every participant judged one comparison of their own, so the two share one effect.")
         else:
             terms.append(RandomTerm("participant", participant))
+    elif people == rows:
+        absent.append("Every participant gave one vote, so participants have no effect of their own.")
     elif people == 1:
         absent.append("One participant judged, so participants have no effect of their own.")
     return terms, absent

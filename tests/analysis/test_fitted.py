@@ -1,5 +1,6 @@
 """Models of a run's votes: their terms follow the design, and what can't be fitted is a sentence."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -53,6 +54,17 @@ def test_every_level_that_recurs_is_a_term_and_finds_its_effect():
 )
 def test_what_the_design_cannot_tell_apart_is_no_term(design, expected):
     assert names(vote_model(votes(**design))) == expected
+
+
+def test_a_level_without_a_term_is_named():
+    given = votes(concepts=5, seeds=3)
+    once = replace(given, participant=np.arange(len(given.choice)))
+    model = vote_model(once, profiles=False)
+    assert "participant" not in names(model)
+    assert "Every participant gave one vote" in model.note
+    model = vote_model(replace(given, comparison=np.arange(len(given.choice))), profiles=False)
+    assert "comparison" not in names(model)
+    assert "Every comparison has one vote" in model.note
 
 
 def test_what_cannot_be_fitted_is_one_sentence():

@@ -129,6 +129,33 @@ def test_labels_order_and_sides_carry_no_meaning():
         assert turned.component(term.name).deviation == pytest.approx(plain.component(term.name).deviation, abs=1e-5)
 
 
+@pytest.mark.parametrize(("factor", "shift"), [(1e5, 0.0), (1e-5, 0.0), (1.0, 1e5)])
+def test_the_unit_of_a_covariate_changes_nothing_but_its_own(factor: float, shift: float):
+    y, terms, columns = study("dyad_small", "case", "rater")
+    plain = fit_mixed(y, terms, {"pos": columns["pos"]}, profiles=False)
+    scaled = fit_mixed(y, terms, {"pos": factor * columns["pos"] + shift}, profiles=False)
+    one, other = plain.effect("pos"), scaled.effect("pos")
+    assert other.estimate * factor == pytest.approx(one.estimate, rel=1e-5)
+    assert other.standard_error * factor == pytest.approx(one.standard_error, rel=1e-5)
+    assert other.p == pytest.approx(one.p, rel=1e-4)
+    assert scaled.log_likelihood == pytest.approx(plain.log_likelihood, abs=1e-6)
+    ours, theirs = plain.effect("intercept"), scaled.effect("intercept")
+    assert theirs.estimate + shift * other.estimate == pytest.approx(ours.estimate, abs=1e-5)
+    at_zero = np.array([1.0, shift])
+    error = float(np.sqrt(at_zero @ scaled.covariance @ at_zero))
+    assert error == pytest.approx(ours.standard_error, rel=1e-3)
+
+
+def test_the_profile_of_a_covariate_is_in_its_unit():
+    rng = np.random.default_rng(3)
+    who, x = np.repeat(np.arange(6), 12), rng.normal(size=72)
+    y = (rng.random(72) < 1 / (1 + np.exp(-x))).astype(float)
+    low, high = profile_interval("x", y, [RandomTerm("participant", who)], {"x": x})
+    scaled = profile_interval("x", y, [RandomTerm("participant", who)], {"x": 1000 * x + 5})
+    assert scaled == (pytest.approx(low / 1000, rel=1e-3), pytest.approx(high / 1000, rel=1e-3))
+    assert low < fit_mixed(y, [RandomTerm("participant", who)], {"x": x}, profiles=False).effect("x").estimate < high
+
+
 def test_the_same_votes_give_the_same_bits():
     y, terms, _ = study("dyad_small", "case", "pair", "concept", "rater")
     assert repr(fit_mixed(y, terms)) == repr(fit_mixed(y, terms))
@@ -172,6 +199,7 @@ GROUP, OTHER = np.repeat(np.arange(8), 5), np.tile(np.arange(5), 8)
         (HALF, {"case": GROUP}, {"side": HALF - 0.5}, "a covariate separates the votes"),
         ((GROUP > 3) * 1.0, {"case": GROUP, "rater": OTHER}, {}, "within each level of 'case' the votes hardly differ"),
         (HALF, {"case": GROUP}, {"a": GROUP * 1.0, "b": GROUP * 2.0}, "a, b are collinear"),
+        (HALF, {"case": GROUP}, {"a": np.full(40, 7.3)}, "a are collinear"),
         (HALF, {"case": GROUP[:-1]}, {}, "same number of rows"),
         (HALF, {}, {}, "no term was given"),
         (HALF * 2, {"case": GROUP}, {}, "between 0 and the number of trials"),
