@@ -38,7 +38,8 @@ def vote_model_table(findings: Findings) -> TableContent | None:
         "A large SD by participant means that people differ in taste, by concept or pair that the answer depends on what is "
         "drawn, by comparison that it depends on the seed. Intervals: Wald's, or the profile's if a deviation is near zero.",
         "The preference is that of a typical person on a typical comparison; the verdict rests on the share of votes instead. "
-        "Its interval and p are those of a t with the fewest levels less one degrees of freedom; p is not corrected.",
+        "Its interval and p are those of a t with the fewest levels less one degrees of freedom; p is not corrected, "
+        "and with few concepts or participants that differ much it is below .05 too often.",
         *(
             f"{model.first} vs {model.second}: "
             f"{plural(model.cannot_tell, 'vote without a preference is', 'votes without a preference are')} left out."

@@ -62,7 +62,12 @@ def ladder(votes: Votes, draws: int = DRAWS, seed: int = SEED, model: VoteModel 
             _two_way,
         ),
         ("D", f"share of votes, {default}, max-rule (default)", "always, with enough concepts", clustered_preference),
-        ("E", "logistic mixed model, crossed effects", "effects are normal on the log odds", mixed),
+        (
+            "E",
+            "logistic mixed model, crossed effects",
+            "effects are normal on the log odds, with many levels; else wrong too often",
+            mixed,
+        ),
         (
             "F",
             "GEE, exchangeable within concept sets",
