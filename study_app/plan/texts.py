@@ -89,6 +89,7 @@ class InstructionsText(Record):
     best: tuple[str, ...]
     ranking: tuple[str, ...]
     zoom: str
+    touch: str
     cannot_tell: str
     practice_ahead: str
     next: str
@@ -162,6 +163,9 @@ class ComparisonText(Record):
     too_soon: str
     undo: str
     images: str
+    upper: str
+    lower: str
+    unseen: str
 
 
 class BreakText(Record):

@@ -25,6 +25,7 @@ from study_app.plan.wording import languages_of, logo_of, sentences_of
 from study_app.service import stimuli, tasks
 from study_app.service.check_answers import record_check_answer
 from study_app.service.checks import answer_check
+from study_app.service.drafts import Drafts
 from study_app.service.erased import is_erased
 from study_app.service.openness import Openness, may_get_more, openness
 from study_app.service.participant_state import Person, find_person
@@ -62,6 +63,7 @@ class StudyService:
         self.logo = logo_of(study)
         self._wording = {language: sentences_of(study, language) for language in self.languages}
         self.blinding = Blinding(run)
+        self.drafts = Drafts()
         # what each participant's page shows and may show next, as this process last served it
         self._pages: dict[int, tuple[stimuli.PageStimuli, ...]] = {}
 

@@ -73,6 +73,7 @@ def show_trial(
                 "minimum_ms": _minimum_ms(service, trial),
                 "upcoming": list(trial.upcoming),
                 "lost": sentences.trouble.picture,
+                "unseen": words.unseen,
             }
         ],
         on_answer_change=lambda: _handle_answer(st.session_state[key].get("answer"), trial, choices, fields, answered),
@@ -264,10 +265,16 @@ def _images(words: ComparisonText, trial: TrialPage, language: str) -> str:
     # the images' width follows from the height that the screen allows; the answers are below, as wide as all
     return (
         f"<style>:root {{ --ratio: {width / height:.4f}; --columns: {columns}; --rows: {-(-count // columns)}; "
+        f"--upper: {_css_text(words.upper)}; --lower: {_css_text(words.lower)}; "
         f"--beside: {14.6 if count == 2 else 20.4 if trial.ranking else 16.1}rem; }}</style>"
         f'<div class="study-pair{" many" if count > 2 else ""}" data-page="{trial.key}" lang="{language}" role="group" '
         f'aria-label="{escape(words.images)}">{figures}</div>'
     )
+
+
+def _css_text(text: str) -> str:
+    """Return a text as a string of CSS, in which nothing ends the string or the style."""
+    return '"' + "".join(sign if sign.isalnum() or sign == " " else f"\\{ord(sign):x} " for sign in text) + '"'
 
 
 def _alt(words: ComparisonText, slot: str) -> str:

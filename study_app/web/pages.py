@@ -1,6 +1,5 @@
 """Pages of the study: they render the service's state and pass clicks to it."""
 
-import math
 import re
 from collections.abc import Callable
 from functools import cache
@@ -10,17 +9,17 @@ from pathlib import Path
 import streamlit as st
 
 from db.session import DatabaseError
-from db.utc import utc_now
+from evalkit.errors import UserError
 from study_app.plan.flow import Step, next_step
-from study_app.service.openness import Openness
 from study_app.service.record_judgment import Choice, Recorded, Timing
 from study_app.service.study import StudyService
 from study_app.service.view_models import TrialPage, Visitor
 from study_app.web import current_study as running
+from study_app.web.closed_pages import is_closed, show_closed
 from study_app.web.comparison_page import show_trial
 from study_app.web.even_pace import evenly
 from study_app.web.markdown_text import block, inline
-from study_app.web.page_context import TROUBLE, PageContext, paragraphs, renew_page, safely
+from study_app.web.page_context import TROUBLE, PageContext, paragraphs, safely
 from study_app.web.side_pages import (
     redirect,
     show_comprehension,
@@ -28,6 +27,7 @@ from study_app.web.side_pages import (
     show_questions_before,
     show_refused,
     show_screen_check,
+    tell_blocked_cookies,
 )
 
 STYLE = Path(__file__).parent / "static" / "study.css"
@@ -37,7 +37,6 @@ _NOTICE = "notice"
 _TURN = "turn"
 _RESTED = "rested"
 _DECLINED = "declined"
-WAITING_SECONDS = 20
 
 
 def show() -> None:
@@ -78,7 +77,7 @@ def _language(service: StudyService, visitor: Visitor | None) -> str:
 
 
 def _welcome(scene: PageContext) -> None:
-    if _is_closed(scene):
+    if is_closed(scene):
         return
     words = scene.words.welcome
     if scene.service.design.entry.recruitment == "open":
@@ -86,6 +85,7 @@ def _welcome(scene: PageContext) -> None:
     else:
         way_in = f"<p>{escape(words.recruited)}</p>"
     scene.prose(words.heading, f"{_logo(scene)}{block(words.body)}{_terms(scene)}{way_in}")
+    tell_blocked_cookies(scene.words.trouble.cookies)
 
 
 def _terms(scene: PageContext) -> str:
@@ -103,7 +103,7 @@ def _logo(scene: PageContext) -> str:
 
 
 def _consent(scene: PageContext, visitor: Visitor) -> None:
-    if _is_closed(scene):
+    if is_closed(scene):
         return
     words = scene.words.consent
     if st.session_state.get(_DECLINED):
@@ -125,13 +125,13 @@ def _instructions(scene: PageContext, visitor: Visitor) -> None:
     words, design = scene.words.instructions, scene.service.design
     several = words.ranking if design.answer == "ranking" else words.best
     steps = [
-        *(words.pair if design.at_once == 2 else several),
-        words.zoom,
-        *([words.cannot_tell] if design.cannot_tell else []),
+        *map(inline, words.pair if design.at_once == 2 else several),
+        f'<span class="with-mouse">{inline(words.zoom)}</span><span class="with-touch">{inline(words.touch)}</span>',
+        *([inline(words.cannot_tell)] if design.cannot_tell else []),
     ]
     practice = scene.service.practice(visitor.id)
     ahead = f"<p>{escape(words.practice_ahead)}</p>" if practice else ""
-    scene.prose(words.heading, f"<ol>{''.join(f'<li>{inline(line)}</li>' for line in steps)}</ol>{ahead}")
+    scene.prose(words.heading, f"<ol>{''.join(f'<li>{line}</li>' for line in steps)}</ol>{ahead}")
 
     def finish() -> None:
         scene.service.finish_step(visitor.id, "instructed_at")
@@ -168,28 +168,9 @@ def _practice(scene: PageContext, visitor: Visitor) -> None:
 def _trial(scene: PageContext, visitor: Visitor) -> None:
     service = scene.service
     turn = scene.turn or service.turn(visitor.id)
-    if turn.is_locked:
-        body = scene.words.rest.ended_early if service.has_judged(visitor.id) else scene.words.rest.ended_body
-        outcome = scene.code("partly") if service.has_judged(visitor.id) else scene.code("full")
-        scene.prose(scene.words.rest.ended_heading, block(body) + outcome)
+    if show_closed(scene, visitor, turn):
         return
-    if turn.is_ended:
-        scene.prose(scene.words.entry.checks_heading, block(scene.words.entry.checks_body) + scene.code("partly"))
-        return
-    if turn.is_waiting:
-        _waiting(scene, visitor)
-        return
-    if not turn.is_open:
-        code = scene.code("partly") if service.has_judged(visitor.id) else ""
-        partly = block(scene.words.rest.paused_partly) + code if code else ""
-        scene.prose(scene.words.rest.paused_heading, f"<p>{escape(scene.words.rest.paused_body)}</p>{partly}")
-        return
-    until, trial = turn.resting_until, turn.trial
-    if until is not None:
-        words = scene.words.rest
-        hours = max(1, math.ceil((until - utc_now()).total_seconds() / 3600))
-        scene.prose(words.session_heading, f"<p>{escape(words.session_body.format(hours=hours))}</p>")
-        return
+    trial = turn.trial
     if trial is None:
         _questionnaire(scene, visitor)
         return
@@ -198,7 +179,14 @@ def _trial(scene: PageContext, visitor: Visitor) -> None:
         return
 
     def answered(choice: Choice, timing: Timing) -> None:
-        recorded, st.session_state[_TURN] = evenly(lambda: service.answer_and_turn(visitor.id, trial, choice, timing))
+        try:
+            recorded, st.session_state[_TURN] = evenly(lambda: service.answer_and_turn(visitor.id, trial, choice, timing))
+        except DatabaseError:
+            raise
+        except UserError:
+            # of a page that is gone, such as one open when another tab undid what came before: the present one is shown
+            st.session_state.pop(_TURN, None)
+            return
         if recorded is Recorded.TOO_SOON:
             st.session_state[_NOTICE] = scene.words.trial.too_soon
 
@@ -211,29 +199,6 @@ def _trial(scene: PageContext, visitor: Visitor) -> None:
         st.button(
             scene.words.trial.undo, key=f"undo-{trial.key}", type="tertiary", on_click=safely(undone), args=(trial.undoable,)
         )
-
-
-def _waiting(scene: PageContext, visitor: Visitor | None) -> None:
-    """Show that all places are held by others; the page renews itself, and who judged something may finish."""
-    words = scene.words.rest
-    scene.prose(words.waiting_heading, f'<div class="study-waiting">{block(words.waiting_body)}</div>')
-    renew_page(WAITING_SECONDS)
-    if visitor is not None and scene.service.has_judged(visitor.id):
-        scene.onward(words.finish_now, "finish-now", lambda: scene.service.finish_step(visitor.id, "finished_at"))
-
-
-def _is_closed(scene: PageContext) -> bool:
-    """Tell a newcomer, before consent, that they would get nothing to judge; return whether that is so."""
-    words, state = scene.words.rest, scene.service.openness()
-    if state is Openness.OPEN:
-        return False
-    if state is Openness.WAITING:
-        _waiting(scene, None)
-    elif state is Openness.PAUSED:
-        scene.prose(words.paused_heading, block(words.paused_body))
-    else:
-        scene.prose(words.ended_heading, block(words.ended_body) + scene.code("full"))
-    return True
 
 
 def _break_is_due(service: StudyService, trial: TrialPage) -> bool:

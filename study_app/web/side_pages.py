@@ -12,13 +12,16 @@ import streamlit as st
 from study_app.plan.color_plates import draw_plate
 from study_app.plan.questionnaire import MOST_SIGNS, Question
 from study_app.plan.screen_check import ScreenSize
+from study_app.service.study import StudyService
 from study_app.service.view_models import Visitor
 from study_app.web.markdown_text import literal
 from study_app.web.page_context import PageContext, paragraphs
 
 SCRIPT = Path(__file__).parent / "static" / "screen.js"
+COOKIES = Path(__file__).parent / "static" / "cookies.js"
 REDIRECT = Path(__file__).parent / "static" / "redirect.js"
 _FAILED = "screen-failed"
+_RESTORED = "draft-restored"
 
 
 def show_screen_check(scene: PageContext, visitor: Visitor) -> None:
@@ -63,7 +66,7 @@ def show_questions_before(scene: PageContext, visitor: Visitor) -> None:
     """Show the questions before the study on one page."""
     words = scene.words.entry
     _ask_all(
-        scene, scene.service.design.before, (words.before_heading, words.before_body, words.send), "before",
+        scene, visitor.id, scene.service.design.before, (words.before_heading, words.before_body, words.send), "before",
         scene.words.questionnaire.wrong, lambda given: scene.service.reply_before(visitor.id, given),
     )  # fmt: skip
 
@@ -73,8 +76,8 @@ def show_comprehension(scene: PageContext, visitor: Visitor) -> None:
     words = scene.words.entry
     questions = tuple(question.as_question() for question in scene.service.design.comprehension.questions)
     _ask_all(
-        scene, questions, (words.comprehension_heading, words.comprehension_body, words.send), "comprehension", words.wrong,
-        lambda given: scene.service.comprehend(visitor.id, given), mark_wrong=False,
+        scene, visitor.id, questions, (words.comprehension_heading, words.comprehension_body, words.send), "comprehension",
+        words.wrong, lambda given: scene.service.comprehend(visitor.id, given), mark_wrong=False,
     )  # fmt: skip
 
 
@@ -82,13 +85,14 @@ def show_questionnaire(scene: PageContext, visitor: Visitor) -> None:
     """Show all questions of the questionnaire on one page."""
     words = scene.words.questionnaire
     _ask_all(
-        scene, scene.service.design.after, (words.heading, words.body, words.send), "questionnaire", words.wrong,
+        scene, visitor.id, scene.service.design.after, (words.heading, words.body, words.send), "questionnaire", words.wrong,
         lambda given: scene.service.reply(visitor.id, given),
     )  # fmt: skip
 
 
 def _ask_all(
     scene: PageContext,
+    visitor_id: int,
     questions: Sequence[Question],
     sentences: tuple[str, str, str],
     key: str,
@@ -98,6 +102,8 @@ def _ask_all(
 ) -> None:
     """Show questions on one page; `sentences` are heading, body and button, and `store` returns what was not answered well."""
     heading, body, button = sentences
+    fields = [f"reply-{question.name}" for question in questions]
+    _restore_draft(scene.service, visitor_id, fields)
     state = f"{key}-wrong"
     wrong = st.session_state.get(state, ())
     scene.prose(heading, paragraphs((body,)))
@@ -105,11 +111,24 @@ def _ask_all(
         for question in questions:
             _ask(scene, question, mark_wrong and question.name in wrong)
 
+    # after the fields, so that it holds what they show
+    scene.service.drafts.keep(visitor_id, {field: st.session_state.get(field) for field in fields})
+
     def send() -> None:
         st.session_state[state] = tuple(store({question.name: _given(question) for question in questions}))
 
     _alert(problem if wrong else "")
     scene.onward(button, key, send)
+
+
+def _restore_draft(service: StudyService, visitor_id: int, fields: Sequence[str]) -> None:
+    """Fill the fields of a new session with what was filled in before the page was reloaded."""
+    if _RESTORED not in st.session_state:
+        st.session_state[_RESTORED] = True
+        draft = service.drafts.of(visitor_id)
+        for field in fields:
+            if draft.get(field) is not None and field not in st.session_state:
+                st.session_state[field] = draft[field]
 
 
 def _alert(message: str) -> None:
@@ -142,6 +161,17 @@ def _given(question: Question) -> str:
     if question.kind == "choice":
         return question.options[int(value)]
     return f"{value:g}" if question.kind == "number" else str(value)
+
+
+def tell_blocked_cookies(sentence: str) -> None:
+    """Show a sentence if the browser takes no cookies."""
+    with st.container(key="script"):
+        _cookie_script()(key="cookies", data=[{"sentence": sentence}])
+
+
+@cache
+def _cookie_script() -> Any:  # noqa: ANN401 -- Streamlit's renderer of a component
+    return st.components.v2.component("study_cookies", js=COOKIES.read_text(encoding="utf-8"))
 
 
 def redirect(seconds: int) -> None:

@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
-from db.models import Identity
-from db.session import Database, default_url, open_database, write
+from sqlalchemy import select
+
+from db.models import Identity, Reply
+from db.session import Database, default_url, open_database, read, write
 from db.utc import utc_now
 from study_app.conduct.actions import lock, pause
 from study_app.conduct.people import people_of
 from study_app.plan.design import Bonus, Design, Entry
+from study_app.plan.questionnaire import Question
+from study_app.plan.study_questions import StudyQuestion
 from study_app.service.openness import FEWEST_NEWCOMERS, Openness
 from study_app.service.record_judgment import Timing
 from study_app.service.study import StudyService
@@ -110,3 +114,35 @@ def test_a_bonus_list_holds_who_met_the_rule(tmp_path: Path) -> None:
     assert "1 bonus; delete the file" in call("people", run, "--bonus", tmp_path / "bonus.csv")
     assert (tmp_path / "bonus.csv").read_text() == f"p{people[0]},1.50\n"
     assert (tmp_path / "bonus.csv").stat().st_mode & 0o077 == 0
+
+
+def test_a_half_filled_questionnaire_survives_a_reload(database: Database, tmp_path: Path, monkeypatch) -> None:
+    question = Question(name="eyes", text="Can you see?", options=("yes", "no"))
+    service = serve(database, tmp_path / "run", per_participant=1, questionnaire=(question,))
+    walk = Walk(service, monkeypatch)
+    walk.token, who = ready(service)
+    service.answer(who, service.trial(who), "left", Timing())
+    walk.open()
+    walk.page.radio[0].set_value(1)
+    walk.page.run()
+    walk.open()
+    assert walk.page.radio[0].value == 1
+    walk.press(service.sentences.questionnaire.send)
+    with read(database) as session:
+        assert session.scalars(select(Reply.reply)).all() == ["no"]
+
+
+def test_a_stale_answer_shows_the_present_page(database: Database, tmp_path: Path, monkeypatch) -> None:
+    further = StudyQuestion(name="quality_2", text="Which is sharper?")
+    service = serve(database, tmp_path / "run", questions=(further,))
+    walk = Walk(service, monkeypatch)
+    walk.token, who = ready(service)
+    walk.open()
+    first = service.trial(who)
+    walk.press("Left")
+    assert "Which is sharper?" in walk.text
+    # another tab takes the answer back, and this one answers the question that is gone
+    assert service.undo(who, first.owner)
+    walk.press("Left")
+    assert service.sentences.questions.pair.two in walk.text
+    assert "Which is sharper?" not in walk.text

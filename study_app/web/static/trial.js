@@ -10,8 +10,12 @@ export default function ({ data: [data], setTriggerValue }) {
   if (page.key !== data.key) {
     page = {
       key: data.key, arrived: performance.now(), shown: null, hiddenSince: null, hidden: 0, losses: 0, sent: -Infinity,
-      order: data.pressed.split(" ").filter(Boolean), told: new Set([data.pressed]), lost: new Set(),
+      seen: new Set(), order: data.pressed.split(" ").filter(Boolean), told: new Set([data.pressed]), lost: new Set(),
     };
+  }
+  if (page.fresh !== data.key) {
+    page.fresh = data.key;
+    document.documentElement.classList.remove("study-moved");
   }
   if (!page.told.has(data.pressed)) {
     // a button was faster than this script: what it did counts
@@ -27,6 +31,36 @@ export default function ({ data: [data], setTriggerValue }) {
   const { lost } = page;
   const places = Object.values(data.choices).filter((choice) => !["cannot_tell", "both_bad"].includes(choice));
 
+  const note = (name, text) => {
+    if (document.querySelector(`.${name}`)) return;
+    const added = Object.assign(document.createElement("div"), { className: `study-said ${name}`, role: "alert" });
+    added.append(Object.assign(document.createElement("span"), { textContent: text }));
+    document.querySelector(".study-top").append(added);
+  };
+
+  // each image was half in sight at some time since the page came, and one is now; a bar of buttons at the bottom hides what is below it
+  const sight = () => {
+    const bar = document.querySelector(".st-key-answers");
+    const fixed = bar && getComputedStyle(bar).position === "fixed";
+    const bottom = fixed ? bar.getBoundingClientRect().top : window.innerHeight;
+    return [...document.querySelectorAll(`.study-pair[data-page="${data.key}"] .view`)].map((view) => {
+      const { top, bottom: end, height } = view.getBoundingClientRect();
+      return Math.max(0, Math.min(end, bottom) - Math.max(top, 0)) / Math.max(1, Math.min(height, bottom));
+    });
+  };
+  const look = () => sight().forEach((share, number) => share >= 0.5 && page.seen.add(number));
+  const inSight = () => {
+    look();
+    const shares = sight();
+    return shares.length > 0 && shares.every((_, number) => page.seen.has(number)) && shares.some((share) => share >= 0.25);
+  };
+  on(window, "scroll", look, { capture: true, passive: true });
+  on(window, "resize", look);
+  // the button under a mouse that has not moved since the page came must not look chosen
+  on(window, "pointermove", (event) => {
+    if (event.movementX !== 0 || event.movementY !== 0) document.documentElement.classList.add("study-moved");
+  }, { passive: true });
+
   const answer = (choice, confirmed = false) => {
     const now = performance.now();
     const part = data.ranks && !confirmed && choice !== "cannot_tell";
@@ -34,6 +68,10 @@ export default function ({ data: [data], setTriggerValue }) {
     if (!part && (now - page.arrived < data.minimum_ms || now - page.sent < 2000)) return;
     // nothing is judged unseen
     if (lost.size > 0) return;
+    if (!part && !inSight()) {
+      note("study-unseen", data.unseen);
+      return;
+    }
     if (!part) page.sent = now;
     const away = page.hidden + (page.hiddenSince === null ? 0 : now - page.hiddenSince);
     setTriggerValue("answer", {
