@@ -39,6 +39,7 @@ CALLS = {
     "study": ["study", "init", "run"],
     "pool": ["pool", "missing.zip", "other.zip"],
     "explore": ["explore", "missing_run"],
+    "judge": ["judge", "missing_run", "--model", "m", "--endpoint", "http://127.0.0.1:9/v1"],
     "run": ["run", "small.toml", "--run", "whole"],
     "demo": ["demo", "--run", "demo", "--participants", "5"],
 }
@@ -47,13 +48,13 @@ NEEDS = {
     **dict.fromkeys(("import", "sheet", "metrics", "doctor", "weights"), None),
     **dict.fromkeys(("methods", "generate", "merge", "diagnose", "train"), "generation"),
     **dict.fromkeys(("import-votes", "import-scores", "export", "analyze", "paper", "plan"), "analysis"),
-    **dict.fromkeys(("study", "explore", "pool"), "study"),
+    **dict.fromkeys(("study", "explore", "judge", "pool"), "study"),
     **dict.fromkeys(("run", "demo"), "all"),
     "score": "metrics",
     "sets": "sets",
 }
 # Calls that fail for another reason than an absent extra, with what their error line says.
-REFUSED = {"explore": "missing_run", "pool": "missing.zip", "sets": "not compared"}
+REFUSED = {"explore": "missing_run", "judge": "missing_run", "pool": "missing.zip", "sets": "not compared"}
 # `study` brings all that `analysis` does.
 INCLUDED = {"study": {"study", "analysis"}}
 # Calls that another extra is enough for: `study init` and `pool` need a database, `methods` what metrics need,
