@@ -82,8 +82,13 @@ def methods(
         return
     if families:
         from generation.families import FAMILIES
-        from generation.merge.family_support import support_table
+        from generation.merge.family_support import omissions, support_table
 
+        if as_json:
+            names = [method.name for method in MERGE_METHODS.values()]
+            omitted = omissions(MERGE_METHODS.values(), FAMILIES)
+            print_json({"methods": names, "families": [family.name for family in FAMILIES], "omissions": omitted})
+            return
         typer.echo(support_table(MERGE_METHODS.values(), FAMILIES), nl=False)
         return
     rows = [

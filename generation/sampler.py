@@ -73,7 +73,7 @@ class Sampler:
         options = {"sampling.reward_guidance": self.experiment.sampling.reward_guidance > 0}
         options["concepts.embeddings"] = any(concept.embeddings is not None for concept in self.experiment.concepts)
         for option, used in options.items():
-            if used and self.family.denoiser != "unet":
+            if used and not self.family.predicts_noise_with_clip:
                 raise UserError(
                     f"{option}: is not supported by {self.family.name}, only by sd15 and sdxl, since it changes the inputs "
                     "of a UNet; remove it"

@@ -41,6 +41,8 @@ class Family:
     flow_matching: ClassVar[bool] = True
     takes_negative_prompt: ClassVar[bool] = True
     takes_clip_skip: ClassVar[bool] = False
+    # whether methods may optimise through the loss of noise prediction, guide by rewards, and add token embeddings
+    predicts_noise_with_clip: ClassVar[bool] = False
     # whether a true CFG scale exists besides the guidance scale that is an input of the denoiser
     takes_true_cfg_scale: ClassVar[bool] = False
     # guidance is active above this scale

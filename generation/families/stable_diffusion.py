@@ -20,6 +20,7 @@ class StableDiffusion15(Family):
     token_limits: ClassVar[Mapping[str, int | None]] = MappingProxyType({"tokenizer": None})
     flow_matching = False
     takes_clip_skip = True
+    predicts_noise_with_clip = True
     blocks = ("down_blocks", "mid_block", "up_blocks")
     example_scheduler = "KDPM2DiscreteScheduler"
 

@@ -1,5 +1,6 @@
 """Support of merge methods by base-model families: which combinations run, and why the others are refused."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from evalkit.errors import UserError
@@ -10,7 +11,7 @@ from generation.merge.method import MergeMethod
 
 def refusal(method: MergeMethod, family: Family) -> str | None:
     """Return why a method can't be used with a family, or None if it can."""
-    if method.needs == "columns" and family.denoiser != "unet":
+    if method.needs == "columns" and not family.predicts_noise_with_clip:
         return "it optimises through the loss of noise prediction on a UNet, and not through that of a transformer"
     return None
 
@@ -46,8 +47,23 @@ def check_layers(method: MergeMethod, family: Family, loras: Iterable[Lora]) -> 
                 )
 
 
+def omissions(methods: Iterable[MergeMethod], families: Sequence[Family]) -> list[dict[str, str]]:
+    """Return every combination that is refused, or requires a parameter, one record each: method, family, and the reason."""
+    records = []
+    for method in methods:
+        for family in families:
+            reason = refusal(method, family)
+            required = ", ".join(required_parameters(method, family))
+            if reason is not None:
+                records.append({"method": method.name, "family": family.name, "kind": "refused", "reason": reason})
+            elif required:
+                records.append({"method": method.name, "family": family.name, "kind": "parameter required", "reason": required})
+    return records
+
+
 def support_table(methods: Iterable[MergeMethod], families: Sequence[Family]) -> str:
     """Return the matrix of methods and families in Markdown: yes, no, or the parameter that an arm must set."""
+    methods = list(methods)
     lines = [f"| method | {' | '.join(family.name for family in families)} |", f"|---{'|---' * len(families)}|"]
     reasons: dict[str, str] = {}
     for method in methods:
@@ -60,4 +76,9 @@ def support_table(methods: Iterable[MergeMethod], families: Sequence[Family]) ->
             cells.append("no" if reason is not None else f"with `{required}`" if required else "yes")
         lines.append(f"| `{method.name}` | {' | '.join(cells)} |")
     notes = [f"- `{name}`: {reason}." for name, reason in reasons.items()]
+    counts = Counter(record["kind"] for record in omissions(methods, families))
+    total = len(methods) * len(families)
+    notes.append(
+        f"- Of {total} combinations, {counts['refused']} are refused and {counts['parameter required']} require a parameter."
+    )
     return "\n".join([*lines, "", *notes, ""])

@@ -1,13 +1,17 @@
 """Every merge method on every base-model family: it changes the image, or is refused with the stated reason."""
 
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import generation
 from evalkit.errors import UserError
+from generation.command import methods
 from generation.families import FAMILIES, family_of
 from generation.lora.lora_file import load_lora
 from generation.merge.apply import Merge
@@ -103,3 +107,32 @@ def test_a_method_runs_or_is_refused(name: str, method: str, loaded: Loaded) -> 
     merged = image(pipeline, merge, as_trained(method, loras))
     assert np.isfinite(merged).all()
     assert not np.array_equal(merged, plain)
+
+
+def test_omissions_are_counted_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    methods(families=True)
+    transformers = [family.name for family in FAMILIES if family.name not in ("sd15", "sdxl")]
+    others = [family.name for family in FAMILIES if family.name != "sdxl"]
+    total = len(MERGE_METHODS) * len(FAMILIES)
+    counts = f"Of {total} combinations, {len(transformers)} are refused and {len(others)} require a parameter."
+    assert counts in capsys.readouterr().out
+    methods(families=True, as_json=True)
+    listed = json.loads(capsys.readouterr().out)["omissions"]
+    pairs = {(one["method"], one["family"], one["kind"]) for one in listed}
+    assert pairs == {("ziplora", name, "refused") for name in transformers} | {
+        ("b_lora", name, "parameter required") for name in others
+    }
+    assert all(one["reason"] for one in listed)
+
+
+# Files in which `unet` is a key of users' files or a prefix of other programs' keys. Training is for SDXL only.
+UNET_IN = {
+    "lora/export_names.py", "lora/factors.py", "lora/layer_names.py", "lora/layer_weights.py", "merge/methods/b_lora.py",
+}  # fmt: skip
+
+
+def test_no_other_code_than_families_depends_on_a_unet() -> None:
+    folder = Path(generation.__file__).parent
+    paths = [path.relative_to(folder) for path in folder.rglob("*.py") if "unet" in path.read_text(encoding="utf-8")]
+    outside = {path.as_posix() for path in paths if path.parts[0] not in ("families", "tinyworld", "train")}
+    assert outside == UNET_IN, "move what depends on the architecture to generation/families"
