@@ -18,7 +18,12 @@ def generate(
         int, typer.Option("--batch-size", min=1, help="Images generated at once; affects speed and memory, not the images.")
     ] = 8,
     shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="Generate part I of N of the cases, on any scheduler.")
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="I/N",
+            help="Generate part I of N of the cases; auto: the scheduler's (SLURM array, torchrun; auto/N: Kubernetes).",
+        ),
     ] = None,
     ray: Annotated[
         str | None,

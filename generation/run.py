@@ -92,7 +92,8 @@ def generate(
         if earlier is not None and earlier.experiment_sha256 == made_with.experiment_sha256:
             made_with = made_with.with_stats(earlier.stats)
         write_atomic(provenance_file, made_with.model_dump_json(indent=1) + "\n")
-        journal = Journal(run, str(shard or ""))
+        cases = {case.id for case in (experiment.cases if shard is None else shard.of(experiment.cases))}
+        journal = Journal(run, str(shard or ""), lambda cell: cell[0] in cases)
         items = plan_work(experiment, journal.images.keys(), shard)
         total = len(journal.images) + sum(len(item.requests) for item in items)
         progress(len(journal.images), total, "images")

@@ -42,7 +42,10 @@ def score(
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Most images per forward pass.")] = 32,
     shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="Score part I of N of a run's cases, on any scheduler.")
+        str | None,
+        typer.Option(
+            "--shard", metavar="I/N", help="Score part I of N of a run's cases; auto: the scheduler's, as for `generate`."
+        ),
     ] = None,
     ray: Annotated[
         str | None, typer.Option("--ray", metavar="ADDRESS", help="Score on the workers of a Ray cluster, or `local` ones.")
