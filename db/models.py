@@ -2,7 +2,7 @@
 
 from db.declarative import DatabaseTable, Id
 from db.judge_tables import JudgeCall, MachineJudge
-from db.people_tables import Erasure, Identity, Participant, Reply, Screen
+from db.people_tables import ErasedPerson, Identity, Participant, Reply, Screen
 from db.run_tables import CaseConcept, Metric, Reference, Run, StoredArm, StoredCase, StoredConcept, StoredImage, StoredScore
 from db.study_tables import (
     Answer,
@@ -26,7 +26,7 @@ __all__ = (
     "CheckAnswer",
     "Comparison",
     "DatabaseTable",
-    "Erasure",
+    "ErasedPerson",
     "Event",
     "FurtherImage",
     "FurtherPicture",

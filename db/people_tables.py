@@ -82,7 +82,7 @@ class Reply(DatabaseTable):
     salt: Mapped[str | None]
 
 
-class Erasure(DatabaseTable):
+class ErasedPerson(DatabaseTable):
     """Salted hash of a recruiter's id or cookie of an erased participant, to recognise them if they return; names no one."""
 
     __tablename__ = "erasures"

@@ -9,7 +9,7 @@ from evalkit.cli.console import Json
 
 
 def generate(
-    experiment: Annotated[str, typer.Argument(help="An experiment file, or the name of a shipped one.")],
+    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="An experiment file, or the name of a shipped one.")],
     run: Annotated[Path, typer.Option("--run", help="The run folder; created if needed, and finished images are kept.")],
     device: Annotated[
         str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps, ... Default: a GPU if there is one.")
@@ -75,10 +75,15 @@ def methods(
 ) -> None:
     """List the merge methods: what each acts on, its parameters with their defaults, and its source."""
     from evalkit.cli.console import print_json, print_table, stdout, table
+    from evalkit.errors import UserError
     from generation.lora.form_table import lora_files_page
     from generation.merge.method_table import methods_page
     from generation.merge.methods import MERGE_METHODS
 
+    formats = {"--lora-files": lora_files, "--markdown": markdown, "--families": families and not as_json, "--json": as_json}
+    given = [option for option, wanted in formats.items() if wanted]
+    if len(given) > 1:
+        raise UserError(f"methods: {' and '.join(given)} are several formats; give one")
     if lora_files:
         typer.echo(lora_files_page(), nl=False)
         return

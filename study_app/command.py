@@ -106,11 +106,11 @@ def _sample_size(begun: "Begun") -> str:
 
 
 def text(
-    run: Annotated[Path | None, typer.Argument(help="The run folder: print the sentences of its study.toml.")] = None,
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="The run folder: print its sentences.")] = None,
     list_keys: Annotated[bool, typer.Option("--list", help="Print all keys with their defaults instead.")] = False,
     language: Annotated[str, typer.Option(help="Language of the sentences.")] = "en",
 ) -> None:
-    """Print all sentences that participants read, as TOML for the table [text] of study.toml."""
+    """Print all sentences that participants read, as TOML for the table `text` of study.toml."""
     from evalkit.errors import UserError
     from study_app.plan.design import Design, read_design
     from study_app.plan.wording import flat_sentences, make_wording, offered_languages

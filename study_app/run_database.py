@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from db.session import Database
 
-Run = Annotated[Path, typer.Argument(help="The run folder.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")]
 # Arguments are visible to everyone on the machine, so a URL with a password can be given by this variable.
 DB_VARIABLE = "EVALKIT_DB"
 Db = Annotated[

@@ -62,3 +62,14 @@ def test_help_needs_no_heavy_package():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "generate" in done.stdout
+
+
+def test_each_class_name_is_used_once():
+    names: dict[str, list[str]] = {}
+    for package in ("evalkit", "generation", "db", "analysis", "study_app"):
+        for path in sorted((REPOSITORY / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    names.setdefault(node.name, []).append(str(path.relative_to(REPOSITORY)))
+    twice = {name: paths for name, paths in names.items() if len(paths) > 1}
+    assert not twice

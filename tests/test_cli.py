@@ -6,13 +6,17 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import click
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from evalkit.cli.console import command_line
-from evalkit.cli.main import find_commands
+from evalkit.cli.main import build, find_commands
 from evalkit.metrics import METRICS
 from evalkit.plural import plural
 from evalkit.set_metrics import SET_METRICS
@@ -98,6 +102,28 @@ def test_study_commands_are_listed_in_the_order_of_use(monkeypatch, capsys):
     names = ("init", "simulate", "serve", "status", "pause", "lock", "export", "verify")
     positions = [out.index(f" {name} ") for name in names]
     assert positions == sorted(positions), out
+
+
+def every_help() -> Iterator[tuple[str, str, list[str]]]:
+    """Yield each command's words, its help as printed at 80 columns, and the help texts in it as they are written."""
+
+    def below(command, words: list[str]):
+        if isinstance(command, click.Group):
+            for name, child in command.commands.items():
+                yield from below(child, [*words, name])
+        texts = [command.help or "", *(getattr(parameter, "help", None) or "" for parameter in command.params)]
+        printed = CliRunner().invoke(build(), [*words, "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).stdout
+        yield " ".join(words), printed, texts
+
+    yield from below(typer.main.get_command(build()), [])
+
+
+def test_every_help_text_is_printed_whole():
+    for words, printed, texts in every_help():
+        assert "…" not in printed, f"evalkit {words} --help cuts a name"
+        # square brackets are markup of the terminal's colours, and would vanish
+        lost = [text for text in texts if re.search(r"\[/?[a-z#@]", text)]
+        assert not lost, f"evalkit {words} --help loses what is in brackets: {lost}"
 
 
 @pytest.mark.parametrize("width", [80, 60])

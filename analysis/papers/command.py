@@ -16,7 +16,7 @@ def paper(
     folder: Annotated[
         Path | None, typer.Argument(metavar="FOLDER", help="Also write tables and figures here, in every format.")
     ] = None,
-    db: Annotated[str | None, typer.Option("--db", metavar="URL", help="Database; default: sqlite:///RUN/study.db.")] = None,
+    db: Annotated[str | None, typer.Option("--db", metavar="URL", help="The database. Default: RUN/study.db.")] = None,
 ) -> None:
     """Print the tables of a paper as Markdown, as published and with their uncertainty."""
     from importlib import import_module

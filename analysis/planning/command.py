@@ -1,5 +1,6 @@
 """The command `evalkit plan`: sample size, power and precision of a study, and preregistration of its analysis."""
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,10 +41,8 @@ def plan(
         typer.Option(help="Standard deviation in logits: concept=0.3, pair=0.3, comparison=0.8, participant=0.5; repeatable."),
     ] = None,
     pilot: Annotated[Path | None, typer.Option(metavar="RUN", help="Estimate the spread from this run's judgments.")] = None,
-    db: Annotated[
-        str | None, typer.Option(metavar="URL", help="The pilot's database. Default: sqlite:///RUN/study.db.")
-    ] = None,
-    simulate: Annotated[int, typer.Option(help="Simulated studies that check the formula; 0 for none.")] = 200,
+    db: Annotated[str | None, typer.Option(metavar="URL", help="The pilot's database. Default: RUN/study.db.")] = None,
+    simulate: Annotated[int, typer.Option(min=0, help="Simulated studies that check the formula; 0 for none.")] = 200,
     freeze: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the planned analysis to FILE, with a hash (preregistration).")
     ] = None,
@@ -57,6 +56,7 @@ def plan(
     """Compute sample size, power and precision before a study, find the cheapest design, and preregister the analysis."""
     from analysis.planning.cheapest_design import Plan, Target, cheapest, cost_of, prices_of
     from analysis.planning.precision import StudyDesign, outlook
+    from analysis.planning.preregistration import check_target
     from analysis.votes.preference import margin_of
     from evalkit.cli.console import print_json, stderr, stdout
     from evalkit.errors import UserError
@@ -65,6 +65,11 @@ def plan(
     width, scale = margin_of(margin, None if margin_scale is None else margin_scale.value)
     if freeze is not None and (arm is None or len(arm) < 2):
         raise UserError("plan: --freeze needs the arms that will be compared; name two or more, each with --arm")
+    repeated = [label for label, times in Counter(arm or ()).items() if times > 1]
+    if repeated:
+        raise UserError(f"--arm {repeated[0]}: is given twice; name each arm once")
+    if freeze is not None:
+        check_target(freeze)
     tests = len(arm) * (len(arm) - 1) // 2 if arm and len(arm) > 1 else 1
     options = {"concepts": concepts, "pairs": pairs, "seeds": seeds, "participants": people, "votes": votes}
     fixed = {name: value for name, value in options.items() if value is not None}

@@ -74,10 +74,15 @@ class FrozenPlan(Record):
         return sha256_bytes(json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode())
 
 
-def freeze(plan: FrozenPlan, path: Path) -> str:
-    """Write the plan with its sha256 and return that; a plan that was frozen before is never overwritten."""
+def check_target(path: Path) -> None:
+    """Raise a UserError if a plan can't be written there, since something exists already."""
     if path.exists():
         raise UserError(f"{path}: exists already, and a frozen plan is not rewritten; choose another name")
+
+
+def freeze(plan: FrozenPlan, path: Path) -> str:
+    """Write the plan with its sha256 and return that; a plan that was frozen before is never overwritten."""
+    check_target(path)
     sha256 = plan.sha256()
     write_atomic(path, json.dumps({**plan.model_dump(mode="json"), "sha256": sha256}, indent=2) + "\n")
     return sha256

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def analyze(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
-    db: Annotated[str | None, typer.Option(metavar="URL", help="The database. Default: sqlite:///RUN/study.db.")] = None,
+    db: Annotated[str | None, typer.Option(metavar="URL", help="The database. Default: RUN/study.db.")] = None,
     margin: Annotated[
         float | None,
         typer.Option(help="Equivalence margin as a share: 0.05 is five percentage points around 50 %. Default: 0.05."),
@@ -57,11 +57,13 @@ def analyze(
     from db.run_loader import load_run
     from db.session import default_url, open_database
     from evalkit.cli.console import print_json, stderr
+    from evalkit.io.atomic_files import check_folder
     from evalkit.plural import plural
     from evalkit.run.manifest import Manifest
 
     # a folder that is not a run is refused before a database is created in it
     Manifest.load(run)
+    check_folder("--out", out)
     requested = margin_of(margin, None if margin_scale is None else margin_scale.value)
     frozen = None if plan is None else read_plan(plan)
     folder = out if out is not None else run / "report"

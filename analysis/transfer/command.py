@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="the run folder")]
-Db = Annotated[str | None, typer.Option(metavar="URL", help="database (default: sqlite:///RUN/study.db)")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")]
+Db = Annotated[str | None, typer.Option(metavar="URL", help="The database. Default: RUN/study.db.")]
 
 
 def export(
     run: Run,
     db: Db = None,
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="where to write (default: RUN/tidy)")] = None,
-    no_simulated: Annotated[bool, typer.Option("--no-simulated", help="leave simulated votes out")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where to write. Default: RUN/tidy.")] = None,
+    no_simulated: Annotated[bool, typer.Option("--no-simulated", help="Leave simulated votes out.")] = False,
 ) -> None:
     """Write a run's votes and scores as tidy CSV files with a codebook."""
     from analysis.database_rows import read_run
@@ -22,11 +22,13 @@ def export(
     from db.run_loader import load_run
     from db.session import default_url, open_database
     from evalkit.cli.console import stdout
+    from evalkit.io.atomic_files import check_folder
     from evalkit.plural import plural
     from evalkit.run.manifest import Manifest
 
     # a folder that is not a run is refused before a database is created in it
     Manifest.load(run)
+    check_folder("--out", out)
     database = open_database(db if db is not None else default_url(run))
     try:
         run_id = load_run(database, run).run_id
@@ -44,34 +46,34 @@ def export(
 
 def import_votes(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="votes as .csv, .tsv, .json or .jsonl; some layouts take several")
+        list[Path], typer.Argument(metavar="FILE...", help="Votes as .csv, .tsv, .json or .jsonl; some layouts take several.")
     ],
-    run: Annotated[Path, typer.Option("--run", metavar="RUN", help="the run folder that holds the images")],
+    run: Annotated[Path, typer.Option("--run", metavar="RUN", help="The run folder that holds the images.")],
     db: Db = None,
     layout: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="tidy, prolific, google-forms, label-studio, potato, arena, imagenhub or dreambench",
+            help="The layout: tidy, prolific, google-forms, label-studio, potato, arena, imagenhub or dreambench.",
         ),
     ] = "tidy",
     columns: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=COLUMN", help="a column of FILE under another name, as participant=PROLIFIC_PID"),
+        typer.Option(metavar="NAME=COLUMN", help="A column of FILE under another name, as participant=PROLIFIC_PID."),
     ] = None,
     items: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="a table that maps a tool's items: item, case, seed, arm_left, arm_right"),
+        typer.Option(metavar="FILE", help="A table that maps a tool's items: item, case, seed, arm_left, arm_right."),
     ] = None,
     question: Annotated[
-        str | None, typer.Option(metavar="NAME", help="the question to analyze, if FILE has several (default: overall)")
+        str | None, typer.Option(metavar="NAME", help="The question to analyze, if FILE has several. Default: overall.")
     ] = None,
     tie_within: Annotated[
-        float, typer.Option(min=0, help="ratings that differ by at most this much are a tie (default: equal ones)")
+        float, typer.Option(min=0, help="Ratings that differ by at most this much are a tie. Default: equal ones.")
     ] = 0.0,
-    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="of two ratings the lower one wins")] = False,
+    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="Of two ratings the lower one wins.")] = False,
     without_images: Annotated[
-        bool, typer.Option("--without-images", help="make RUN from the votes alone; it gets no images")
+        bool, typer.Option("--without-images", help="Make RUN from the votes alone; it gets no images.")
     ] = False,
 ) -> None:
     """Import votes that were collected elsewhere, as an external study.
@@ -127,10 +129,10 @@ def import_votes(
 
 
 def import_scores(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="scores as .csv, .tsv, .json or .jsonl, one row per score")],
-    run: Annotated[Path, typer.Option("--run", metavar="RUN", help="the run folder")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Scores as .csv, .tsv, .json or .jsonl, one row per score.")],
+    run: Annotated[Path, typer.Option("--run", metavar="RUN", help="The run folder.")],
     columns: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=COLUMN", help="a column of FILE under another name, as value=score")
+        list[str] | None, typer.Option(metavar="NAME=COLUMN", help="A column of FILE under another name, as value=score.")
     ] = None,
 ) -> None:
     """Import scores that another tool computed for a run's images; their signature marks them as external.

@@ -9,7 +9,7 @@ from evalkit.cli.console import Json
 
 def doctor(
     weights: Annotated[
-        list[str] | None, typer.Option("--weights", help="NAME=PATH, or a TOML file with a [weights] table; repeatable.")
+        list[str] | None, typer.Option("--weights", help="NAME=PATH, or a TOML file with a table `weights`; repeatable.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -7,7 +7,9 @@ import typer
 
 
 def import_images(
-    folder: Annotated[Path, typer.Argument(help="A folder with <case>/<arm>/<seed>.png (or .jpg, .webp), or see --layout.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder with <case>/<arm>/<seed>.png (or .jpg, .webp), or see --layout.")
+    ],
     run: Annotated[Path | None, typer.Option("--run", help="The run folder to create.")] = None,
     describe: Annotated[
         Path | None,

@@ -26,7 +26,10 @@ def metrics(
 ) -> None:
     """List the metrics: direction, unit, what each is compared with, source and licence of the weights."""
     from evalkit.cli.console import print_json, print_table, stdout, table
+    from evalkit.errors import UserError
 
+    if markdown and as_json:
+        raise UserError("metrics: --markdown and --json are two formats; give one")
     if markdown:
         typer.echo(page(), nl=False)
         return

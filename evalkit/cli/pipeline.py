@@ -39,7 +39,7 @@ def step(*words: str) -> Callable[..., Any]:
 
 
 def run(
-    experiment: Annotated[str, typer.Argument(help="An experiment file, or the name of a shipped one.")],
+    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="An experiment file, or the name of a shipped one.")],
     run: Run,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Exit 0 even if the weights of some metrics are unavailable.")

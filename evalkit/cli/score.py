@@ -20,7 +20,7 @@ def score(
         str | None, typer.Option("--metrics", help="Comma-separated names. Default: all that the run has the inputs for.")
     ] = None,
     weights: Annotated[
-        list[str] | None, typer.Option("--weights", help="NAME=PATH, or a TOML file with a [weights] table; repeatable.")
+        list[str] | None, typer.Option("--weights", help="NAME=PATH, or a TOML file with a table `weights`; repeatable.")
     ] = None,
     plugin: Annotated[
         list[Path] | None, typer.Option("--plugin", help="A Python file that defines more metrics; repeatable.")

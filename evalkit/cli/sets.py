@@ -21,7 +21,7 @@ def sets(
     ] = None,
     metrics: Annotated[str, typer.Option("--metrics", help="Comma-separated names.")] = "fid,kid,cmmd",
     weights: Annotated[
-        list[str] | None, typer.Option("--weights", help="NAME=PATH, or a TOML file with a [weights] table; repeatable.")
+        list[str] | None, typer.Option("--weights", help="NAME=PATH, or a TOML file with a table `weights`; repeatable.")
     ] = None,
     device: Annotated[
         str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps, ... Default: a GPU if there is one.")

@@ -29,7 +29,7 @@ Metrics = Annotated[
 
 @app.command()
 def fetch(
-    folder: Annotated[Path, typer.Argument(help="The folder for the files.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder for the files.")],
     experiment: For = None,
     metrics: Metrics = None,
 ) -> None:
@@ -81,7 +81,8 @@ def list_weights(experiment: For = None, metrics: Metrics = None, as_json: Json 
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(help="A folder filled by `evalkit weights fetch`.")], as_json: Json = False
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that `weights fetch` filled.")],
+    as_json: Json = False,
 ) -> None:
     """Compare every file of FOLDER with its sha256; exits 1 if one is damaged or missing."""
     from evalkit.cli.console import print_json, stdout

@@ -51,6 +51,12 @@ def temporary_beside(path: Path, mode: int | None = None) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_folder(option: str, folder: Path | None) -> None:
+    """Raise a UserError if the folder that an option names is a file, before work is done for it."""
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UserError(f"{option} {folder}: is a file; give a folder")
+
+
 def write_atomic(path: Path, data: bytes | str, mode: int | None = None) -> None:
     """Write `data` (text as UTF-8) to `path`, whole or not at all; `mode` is the file's permissions.
 

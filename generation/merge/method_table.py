@@ -12,7 +12,7 @@ from generation.merge.method import OPTIONS, Kind, MergeMethod
 
 INTRODUCTION = """# Merge methods
 
-This page is generated from the registry by `evalkit methods --markdown`. [Merging and drawing](generation.md) describes how
+This page is generated from the registry by `evalkit methods --markdown`. [Generating images](generation.md) describes how
 methods are used in experiments. Every method is one file in `generation/merge/methods/`.
 
 Each method states how it differs from its authors' code or from the program that runs it most often, as a relative distance of

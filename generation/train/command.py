@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="The recipe, a TOML file, or the name of a shipped one.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe, a TOML file, or the name of a shipped one.")],
     out: Annotated[
         Path, typer.Option("--out", help="The LoRA file to write, ending in .safetensors; for several recipes a folder.")
     ],

@@ -8,7 +8,7 @@ import typer
 
 def explore(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
-    db: Annotated[str | None, typer.Option(metavar="URL", help="The database. Default: sqlite:///RUN/study.db.")] = None,
+    db: Annotated[str | None, typer.Option(metavar="URL", help="The database. Default: RUN/study.db.")] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on; only this machine can connect.")] = 8502,
     simulated: Annotated[
         bool | None,

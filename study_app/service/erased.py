@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import Erasure, Identity, Participant
+from db.models import ErasedPerson, Identity, Participant
 from study_app.plan.export_tables import commitment
 from study_app.plan.log_start import new_salt
 from study_app.plan.recruitment import Recruited
@@ -21,14 +21,14 @@ def remember_erased(session: Session, participant: Participant) -> None:
         ids.append((identity.source, identity.external_id))
     for cells in ids:
         salt = new_salt()
-        session.add(Erasure(study_id=participant.study_id, salt=salt, digest=commitment(cells, salt)))
+        session.add(ErasedPerson(study_id=participant.study_id, salt=salt, digest=commitment(cells, salt)))
     session.flush()
 
 
 def is_erased(session: Session, study_id: int, token_sha256: str | None, recruited: Recruited | None) -> bool:
     """Return whether a visitor, by the hash of their cookie or by their recruiter's id, is an erased participant."""
     ids = list(_ids(token_sha256, recruited))
-    rows = session.execute(select(Erasure.salt, Erasure.digest).where(Erasure.study_id == study_id))
+    rows = session.execute(select(ErasedPerson.salt, ErasedPerson.digest).where(ErasedPerson.study_id == study_id))
     return any(commitment(cells, row.salt) == row.digest for row in rows for cells in ids)
 
 
