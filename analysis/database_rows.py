@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, aliased
 
 from analysis.amendments import read_amendments
 from analysis.further_answers import ANSWER_COLUMNS, no_answers, read_answers
+from analysis.machine_judgments import no_machine_judgments, read_machine_judgments
 from db import models
 from db.session import Database, read
 from evalkit.errors import UserError
@@ -82,6 +83,8 @@ class RunData:
     """What was changed while the study ran, and when, in sentences."""
     several: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SEVERAL_COLUMNS)))
     """One row per judgment of more than two images: arms in `offered`, the chosen in `order`, best first; () is undecided."""
+    machine_judgments: pd.DataFrame = field(default_factory=no_machine_judgments)
+    """Answers of machine judges, as of `analysis.machine_judgments`; in no contrast about people."""
     answers: pd.DataFrame = field(default_factory=no_answers)
     """One row per answer to a further question, as stored; `shown` has the arms in the order of the page."""
 
@@ -158,6 +161,7 @@ def read_run(database: Database, run_id: int, simulated: bool | None = None) -> 
             amendments=read_amendments(session, run_id),
             design=design,
             several=kept_several[list(SEVERAL_COLUMNS)].reset_index(drop=True),
+            machine_judgments=read_machine_judgments(session, run_id),
             answers=_choose(answers, simulated)[list(ANSWER_COLUMNS)].reset_index(drop=True),
         )
 

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from analysis.contrast import Contrast
 from analysis.database_rows import RunData
 from analysis.grouping import by_signature, measured, sets_of, votes_of
+from analysis.judges.against_people import JudgeAgainstPeople, judges_against_people
 from analysis.metrics.human_agreement import Foresight, Judged, judged, people_and_metrics
 from analysis.metrics.paired import Measured, MetricResult, mean_of, measure
 from analysis.questions.question_results import QuestionResult, question_results
@@ -71,6 +72,12 @@ class Findings(Result):
     def judged(self) -> tuple[Judged, ...]:
         """Return every directed metric against the votes, for each pair of arms and then for all arms."""
         return tuple(judged(self.data))
+
+    @cached_property
+    def judges(self) -> tuple[JudgeAgainstPeople, ...]:
+        """Return what machine judges answered, held against people."""
+        with threadpool_limits(limits=1):
+            return judges_against_people(self.data.machine_judgments, self.data.judgments, self.data.concepts_of)
 
     @cached_property
     def foreseen(self) -> tuple[Foresight, ...]:

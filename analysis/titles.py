@@ -139,6 +139,7 @@ def titled(data: "RunData", titles: Titles) -> "RunData":
         references={concepts.get(name, name): paths for name, paths in data.references.items()},
         images={(case, arms[arm], seed): path for (case, arm, seed), path in data.images.items()},
         judgments=renamed(data.judgments, ("first", "second", "left"), arms),
+        machine_judgments=renamed(data.machine_judgments, ("first", "second"), arms),
         several=several,
         scores=scores,
     )

@@ -20,6 +20,7 @@ class Section(Enum):
     VARIANCE = "What makes votes differ: mixed model"
     METRICS = "Metrics: paired differences and effect sizes"
     PEOPLE_AND_METRICS = "Metrics against people"
+    JUDGES = "Machine judges, apart from people"
     SIMILARITY = "Similarity of the arms' images"
     ROBUSTNESS = "Robustness: side, order and time, ties, participants, extreme scores"
     SIGNATURES = "Signatures: the recipe of every metric"

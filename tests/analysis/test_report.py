@@ -35,7 +35,16 @@ from evalkit.run.score_table import FILE_NAME as SCORES
 from tests.analysis.study_rows import add_judgments, findings_of, run_of
 
 # what the fixture's study of two images has no rows for
-NEEDS_ANOTHER_STUDY = {"planned", "shares", "shares_contrasts", "worths", "questions", "question_levels"}
+NEEDS_ANOTHER_STUDY = {
+    "judges",
+    "judge_shares",
+    "planned",
+    "shares",
+    "shares_contrasts",
+    "worths",
+    "questions",
+    "question_levels",
+}
 ALL_TABLES = {spec.name for spec in TABLES} - NEEDS_ANOTHER_STUDY
 OF_VOTES = {
     "table1_uncertainty", "verdicts", "ladder", "agreement", "variance", "strengths", "strengths_contrasts", "biases", "ties",
