@@ -57,7 +57,7 @@ def read_machine_judgments(session: Session, run_id: int) -> pd.DataFrame:
     records = []
     for key, group in calls.groupby(keys, sort=False):
         *named, a, b, place_a, place_b = key
-        straight = place_a < place_b
+        straight = int(str(place_a)) < int(str(place_b))
         by_order = _scored(group) if named[1] == "score" else [_majority(group, swapped) for swapped in (0, 1)]
         # of image a; the table is about the arm that comes first in the experiment
         a_first, b_first = by_order if straight else [1 - value for value in reversed(by_order)]

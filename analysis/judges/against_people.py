@@ -114,10 +114,10 @@ def judges_against_people(
     for (judge, kind, model, question), rows in machine.groupby(["judge", "kind", "model", "question"], sort=False):
         answers = OrderedAnswers(rows["a_first"].to_numpy(float), rows["b_first"].to_numpy(float))
         one_image = kind == "score"
-        counts = [int(rows[name].sum()) for name in ("refused", "unreadable", "failed")]
+        refused, unreadable, failed = (int(rows[name].sum()) for name in ("refused", "unreadable", "failed"))
         base = JudgeAgainstPeople(
             str(judge), str(kind), str(model), str(question), len(rows), int(answers.answered.sum()),
-            int(answers.flips.sum()), None if one_image else answers.first_place_share(), *counts,
+            int(answers.flips.sum()), None if one_image else answers.first_place_share(), refused, unreadable, failed,
         )  # fmt: skip
         verdicts = rows.assign(verdict=answers.verdicts()).dropna(subset=["verdict"])
         if question == "overall" and len(verdicts) and len(people):
@@ -174,7 +174,8 @@ def _shares(
     for (first, second), rows in both.groupby(["first", "second"], sort=False):
         names = (str(first), str(second))
         cells = rows.groupby("comparison", sort=False).agg(case=("case", "first"), votes=("choice", "mean")).reset_index()
-        verdict, votes = cells["comparison"].map(verdicts).to_numpy(float), cells["votes"].to_numpy(float)
+        verdict = np.asarray(cells["comparison"].map(verdicts), dtype=np.float64)
+        votes = np.asarray(cells["votes"], dtype=np.float64)
         shares.append(
             ShareAgainstPeople(
                 _contrast(verdict, cells, concepts, *names, f"share by {judge}", 0.5),
@@ -198,5 +199,5 @@ def _alternative(both: pd.DataFrame, verdicts: "pd.Series[float]") -> tuple[Alte
     if usable.shape[1] < 2:
         return None, None
     human = usable.to_numpy(float)
-    test = alternative_annotator_test(human, verdict.reindex(usable.index).to_numpy(float), EPSILON)
+    test = alternative_annotator_test(human, np.asarray(verdict.reindex(usable.index), dtype=np.float64), EPSILON)
     return test, coin_pass_rate(human, EPSILON, COINS, np.random.default_rng(0))
