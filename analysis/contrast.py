@@ -86,6 +86,10 @@ class Contrast(Result):
     """How many participants with equally many votes would be worth as much; None if no one judged."""
     scopes: tuple[ScopedResult, ...] = ()
     """The same question for the other scopes that the design has an error for, the narrowest first."""
+    p_simultaneous: float | None = None
+    """Corrected over all contrasts of all metrics that a report's headlines name together; None for votes."""
+    simultaneous_interval: tuple[float, float] | None = None
+    """Two-sided; those of all these contrasts hold the truth together at 95 %. It excludes `null` if `p_simultaneous` < .05."""
 
     @property
     def verdict(self) -> Verdict:

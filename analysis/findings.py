@@ -14,6 +14,7 @@ from analysis.grouping import by_signature, measured, sets_of, votes_of
 from analysis.judges.against_people import JudgeAgainstPeople, judges_against_people
 from analysis.metrics.human_agreement import Foresight, Judged, judged, people_and_metrics
 from analysis.metrics.paired import Measured, MetricResult, mean_of, measure
+from analysis.metrics.simultaneous import corrected_together
 from analysis.questions.question_results import QuestionResult, question_results
 from analysis.results import Result
 from analysis.titles import Titles
@@ -113,7 +114,7 @@ def analyze_run(data: RunData, margin: float | None = 0.05, margin_scale: str = 
             tuple(vote_model(pair) for pair in votes),
             arm_strengths(data.judgments, data.concepts_of, data.labels),
             cells,
-            tuple(measure(metric) for metric in cells),
+            corrected_together([measure(metric) for metric in cells], cells),
             tuple(similarities(data)),
             several_of(data),
             question_results(data),

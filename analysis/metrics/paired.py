@@ -53,6 +53,8 @@ class MetricResult(Result):
     means: tuple[Contrast, ...]
     contrasts: tuple[Contrast, ...]
     left_out: int
+    exploratory: bool = False
+    """Whether a frozen plan names other metrics as primary."""
 
     def best(self) -> str | None:
         """Return the arm that every contrast puts ahead of every other with p (Holm) < .05, or None."""

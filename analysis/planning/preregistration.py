@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from analysis.contrast import Contrast
 from analysis.database_rows import RunData
 from analysis.findings import Findings
+from analysis.metrics.simultaneous import corrected_together
 from analysis.results import Result
 from analysis.votes.preference import check_margin
 from evalkit.errors import UserError
@@ -167,6 +168,14 @@ class PlannedResult(Result):
     first: str
     second: str
     verdict: str
+
+
+def with_plan(findings: Findings, plan: FrozenPlan | None) -> Findings:
+    """Return the findings under a plan: the metrics it names are corrected together, all others are marked exploratory."""
+    if plan is None:
+        return findings
+    primary = _titled(plan, findings).measures
+    return replace(findings, plan=plan, metrics=corrected_together(findings.metrics, findings.measured, primary))
 
 
 def planned_results(findings: Findings, plan: FrozenPlan) -> tuple[PlannedResult, ...]:

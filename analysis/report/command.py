@@ -49,7 +49,7 @@ def analyze(
 
     from analysis.database_rows import read_run
     from analysis.findings import analyze_run
-    from analysis.planning.preregistration import apply_plan, read_plan
+    from analysis.planning.preregistration import apply_plan, read_plan, with_plan
     from analysis.report.report_files import write_report
     from analysis.report.report_source import check_replaceable, record_source
     from analysis.titles import read_titles, titled
@@ -82,7 +82,7 @@ def analyze(
         if frozen is not None:
             data, settings = apply_plan(frozen, data, None if margin is None and margin_scale is None else requested)
         titles = read_titles(run, data)
-        findings = dataclasses.replace(analyze_run(titled(data, titles), *settings), titles=titles)
+        findings = with_plan(dataclasses.replace(analyze_run(titled(data, titles), *settings), titles=titles), frozen)
         steps.print(f"3/3 writing {folder}", markup=False)
         written = write_report(findings, run, folder, frozen)
         record_source(folder, database, judgments)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
+from analysis.contrast import Contrast
 from analysis.findings import Findings
 from analysis.metrics.paired import MetricResult
 from analysis.number_format import ABSENT, ARROWS, count, decimals_for, number, p_value
@@ -69,6 +70,8 @@ def metric_contrasts(findings: Findings) -> TableContent | None:
             plain_cell(contrast.effect_size, ABSENT if contrast.effect_size is None else number(contrast.effect_size, 2)),
             plain_cell(contrast.p, p_value(contrast.p)),
             plain_cell(contrast.p_adjusted, p_value(contrast.p_adjusted)),
+            _simultaneous_cell(contrast),
+            plain_cell(contrast.p_simultaneous, p_value(contrast.p_simultaneous)),
             plain_cell(contrast.n, count(contrast.n)),
             word_cell(str(contrast.verdict)),
         )
@@ -79,17 +82,30 @@ def metric_contrasts(findings: Findings) -> TableContent | None:
         return None
     columns = (
         Column("metric", "words"), Column("comparison", "words"), Column("first − second [95 % CI]"), Column("d_z"),
-        Column("p"), Column("p (Holm)"), Column("n"), Column("verdict", "words"),
+        Column("p"), Column("p (Holm)"), Column("simultaneous 95 % CI"), Column("p (all metrics)"), Column("n"),
+        Column("verdict", "words"),
     )  # fmt: skip
+    exploratory = [metric.metric for metric in findings.metrics if metric.exploratory]
     made = [contrast for metric in findings.metrics for contrast in metric.contrasts]
     seen = dict.fromkeys(note for contrast in made for note in contrast.notes)
     notes = (
         f"Paired by case and seed. {error_words(made)}".strip(),
         "Correction: Holm over the pairs of arms, metric by metric. d_z: mean over standard deviation of the differences.",
+        "Headlines rest on the simultaneous interval and p, which hold for all metrics together (max-t); the verdict here is "
+        "the metric's own. "
+        + ("Exploratory, since the plan does not name them: " + ", ".join(exploratory) + "." if exploratory else ""),
         "No margin is set for metrics, so what is not different is inconclusive.",
         *seen,
     )
     return TableContent(columns, rows, notes, recipes=signatures(findings.metrics))
+
+
+def _simultaneous_cell(contrast: Contrast) -> TableCell:
+    if contrast.simultaneous_interval is None:
+        return TableCell(ABSENT, (("low", None), ("high", None)))
+    low, high = contrast.simultaneous_interval
+    decimals = decimals_for(contrast)
+    return TableCell(f"{number(low, decimals)} to {number(high, decimals)}", (("low", low), ("high", high)))
 
 
 ARROW_NOTE = "↑ higher is better, ↓ lower is better, no arrow: neither."

@@ -7,7 +7,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from analysis.findings import Findings
-from analysis.planning.preregistration import FrozenPlan, PlannedResult, planned_results
+from analysis.planning.preregistration import FrozenPlan, PlannedResult, planned_results, with_plan
 from analysis.report.figure_registry import FIGURES, figures_of
 from analysis.report.gallery_pages import FOLDER, gallery_pages
 from analysis.report.nway_tables import several_sentence
@@ -47,7 +47,7 @@ def write_report(findings: Findings, run: Path, out: Path, plan: FrozenPlan | No
             f"{run}: nothing to analyze, there are neither scores nor judgments; "
             f"begin with `evalkit score {run}` or `evalkit study serve {run}`"
         )
-    findings = replace(findings, run=run, plan=plan)
+    findings = with_plan(replace(findings, run=run), plan)
     planned = () if plan is None else planned_results(findings, plan)
     with threadpool_limits(limits=1):
         figures, tables = figures_of(findings), tables_of(findings)

@@ -1,6 +1,6 @@
 """The verdicts in words: one sentence per question, each with its number, its uncertainty and its scope."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.contrast import Contrast, Verdict
 from analysis.findings import Findings
@@ -48,7 +48,8 @@ def preference_sentence(pair: Preference, findings: Findings) -> Sentence:
 
 
 def metric_sentence(metric: MetricResult) -> Sentence:
-    """Return the sentence on one metric."""
+    """Return the sentence on one metric; where all metrics were corrected together, it holds together with the others."""
+    metric = replace(metric, contrasts=tuple(_together(contrast) for contrast in metric.contrasts))
     separated = [contrast for contrast in metric.contrasts if contrast.verdict in (Verdict.DIFFERENT, Verdict.DIFFERENT_WITHIN)]
     best = metric.best()
     if best is not None and len(metric.arms) > 2:
@@ -69,6 +70,8 @@ def metric_sentence(metric: MetricResult) -> Sentence:
         headline = f"{metric.metric} was measured on one arm only, so there is nothing to compare."
     if separated:
         headline = f"{headline[:-1]}{scope_suffix(separated[0])}."
+    if metric.exploratory:
+        headline = f"Exploratory: {headline}"
     detail = " ".join(_difference(contrast) for contrast in separated)
     return Sentence(headline, detail, Verdict.DIFFERENT if separated else Verdict.INCONCLUSIVE)
 
@@ -84,12 +87,20 @@ def _order(contrast: Contrast) -> tuple[str, str]:
     return contrast.second, contrast.first
 
 
+def _together(contrast: Contrast) -> Contrast:
+    """Return the contrast with its simultaneous interval and p in place of its own, if it has them."""
+    if contrast.p_simultaneous is None:
+        return contrast
+    return replace(contrast, p_adjusted=contrast.p_simultaneous, interval=contrast.simultaneous_interval)
+
+
 def _difference(contrast: Contrast) -> str:
     decimals = decimals_for(contrast)
     text = f"{contrast.first} − {contrast.second}: {number(contrast.estimate or 0.0, decimals)}"
     if contrast.interval is not None:
         low, high = contrast.interval
-        text += f" (95 % CI {number(low, decimals)} to {number(high, decimals)})"
+        kind = "95 % CI" if contrast.p_simultaneous is None else "simultaneous 95 % CI"
+        text += f" ({kind} {number(low, decimals)} to {number(high, decimals)})"
     return f"{text}."
 
 

@@ -228,7 +228,7 @@ def test_metrics_stand_beside_people_and_have_effect_sizes(found):
 )
 def test_a_metric_that_separates_pairs_says_which_end_is_better(found, direction, says):
     metric = found.metrics[0]
-    ahead, behind = (replace(each, p=0.001, p_adjusted=0.002) for each in metric.contrasts[:2])
+    ahead, behind = (replace(each, p=0.001, p_adjusted=0.002, p_simultaneous=0.003) for each in metric.contrasts[:2])
     circle = (replace(ahead, estimate=1.0), replace(behind, estimate=-1.0))
     said = metric_sentence(replace(metric, direction=direction, contrasts=circle)).headline
     assert said == f"{metric.metric}{says} separates 2 of 2 pairs of arms."
