@@ -24,4 +24,4 @@ def find(wish: str, folder: str, what: str) -> tuple[Path, Path]:
         return path, path.parent
     if wish in known:
         return known[wish], Path.cwd()
-    raise UserError(f"{wish}: no such {what}; give a {SUFFIX} file or one of: {', '.join(known)}")
+    raise UserError(f"{wish or repr(wish)}: no such {what}; give a {SUFFIX} file or one of: {', '.join(known)}")

@@ -32,7 +32,9 @@ def preference_sentence(pair: Preference, findings: Findings) -> Sentence:
         Verdict.DIFFERENT: f"{who} preferred {ahead} over {behind}.",
         Verdict.DIFFERENT_WITHIN: f"{who} preferred {ahead} over {behind}, but by less than the margin.",
         Verdict.EQUIVALENT: f"{who} found {pair.first} and {pair.second} equally good, within the margin.",
-        Verdict.INCONCLUSIVE: f"Undecided: these votes can't tell whether {who.lower()} prefer {pair.first} or {pair.second}.",
+        Verdict.INCONCLUSIVE: (
+            f"Inconclusive: these votes can't tell whether {who.lower()} prefer {pair.first} or {pair.second}."
+        ),
     }[contrast.verdict]
     if contrast.verdict != Verdict.INCONCLUSIVE:
         headline = f"{headline[:-1]}{scope_suffix(contrast)}."
@@ -65,7 +67,7 @@ def metric_sentence(metric: MetricResult) -> Sentence:
         headline = f"{metric.metric}{aim} separates {pairs}."
     elif metric.contrasts:
         pairs = "the arms" if len(metric.contrasts) == 1 else "any two arms"
-        headline = f"Undecided: {metric.metric} can't tell {pairs} apart."
+        headline = f"Inconclusive: {metric.metric} can't tell {pairs} apart."
     else:
         headline = f"{metric.metric} was measured on one arm only, so there is nothing to compare."
     if separated:

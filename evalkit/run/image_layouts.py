@@ -100,6 +100,11 @@ def _seeds(folder: Path) -> Iterator[tuple[Path, int]]:
         yield file, int(digits)
 
 
+def check_layout(layout: str) -> None:
+    """Raise a UserError if a layout has no {arm} or an unknown field."""
+    _pattern(layout, None, None, True)
+
+
 def locate_by_layout(
     folder: Path, layout: str, cases: Sequence[str] | None, arms: Sequence[str] | None, elsewhere: Sequence[Path]
 ) -> LocatedImages:

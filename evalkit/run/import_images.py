@@ -16,6 +16,7 @@ from evalkit.run.file_record import first_mistake, safe_name
 from evalkit.run.image_layouts import (
     SUFFIXES,
     LocatedImage,
+    check_layout,
     common_seeds,
     locate_by_layout,
     locate_by_list,
@@ -101,17 +102,18 @@ def import_images(
         raise UserError("--layout and --list: both say where the images are; give one of them")
     if not folder.is_dir():
         raise UserError(f"{folder}: is not a folder; give one with <case>/<arm>/<seed>.png in it, or --layout")
+    if layout is not None:
+        check_layout(layout)
+    located = None if listed is None else locate_by_list(listed)
     described = describe or folder / FILE_NAME
     text = read_description(described)
     references = {concept.name: _references(described, concept.name, concept.references) for concept in text.concepts}
     apart = [described, folder / FILE_NAME, *(files[0].source.parent for files in references.values() if files)]
     cases = [case.id for case in text.cases]
     labels = None if text.arms is None else [arm.label for arm in text.arms]
-    if listed is not None:
-        located = locate_by_list(listed)
-    elif layout is not None:
+    if layout is not None:
         located = locate_by_layout(folder, layout, cases, labels, apart)
-    else:
+    elif located is None:
         located = locate_in_folders(folder, described, cases, labels, apart)
     arms = _arms(text, located.images)
     notes = [*located.notes(), *_renamed(text, arms)]

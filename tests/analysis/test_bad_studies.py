@@ -119,7 +119,7 @@ def test_a_constant_metric_is_said_to_be_constant(tmp_path):
         return [replace(row, value=0.5) if row.metric == "musiq" else row for row in score_rows(manifest)]
 
     page, tables = report_of(run_with(tmp_path, rows))
-    assert "Undecided: musiq can&#39;t tell" in page
+    assert "Inconclusive: musiq can&#39;t tell" in page
     assert "Both arms have the same values everywhere." in tables
     assert "The metric gives both images the same value everywhere." in tables
 
