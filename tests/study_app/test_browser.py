@@ -182,12 +182,13 @@ def test_two_people_judge_a_served_study(browser: Browser, server: Server) -> No
     done(buttons, 1)
     assert judgments(server) == 3
     sources(buttons)
-    # on a phone both images are beside each other, and nothing needs sideways scrolling
-    left, right = (image.bounding_box() for image in buttons.locator(".study-pair img").all())
-    assert left is not None
-    assert right is not None
-    assert left["y"] == right["y"]
-    assert left["x"] + left["width"] <= right["x"] <= 390 - right["width"]
+    # on a phone one image is below the other, equally large, and nothing needs sideways scrolling
+    upper, lower = (image.bounding_box() for image in buttons.locator(".study-pair img").all())
+    assert upper is not None
+    assert lower is not None
+    assert upper["y"] + upper["height"] <= lower["y"]
+    assert 0 <= upper["x"] == lower["x"] <= 390 - lower["width"]
+    assert upper["width"] == lower["width"]
 
     # a power cut between two judgments; after it both go on where they were
     before = sources(keys)

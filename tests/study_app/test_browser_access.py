@@ -63,7 +63,9 @@ def by_keyboard(page: Page, name: str) -> None:
 
 
 def by_touch(page: Page, name: str) -> None:
-    page.get_by_text(name, exact=True).first.tap()
+    # on a phone an answer's own text is drawn as Upper or Lower: its button is what a finger meets
+    text = page.get_by_text(name, exact=True).first
+    text.locator("xpath=ancestor-or-self::*[self::button or self::a][1]").tap()
 
 
 def by_mouse(page: Page, name: str) -> None:
