@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -49,10 +50,10 @@ class Journal:
         return True
 
     def _remember(self, image: ImageRecord) -> None:
-        """Note the state of a file whose sha256 is known."""
+        """Note the state of a file whose sha256 is known; where that can't be written, the file is read again next time."""
         state = _state(self.run, image)
         if state is not None:
-            with self.states.open("a", encoding="utf-8") as stream:
+            with suppress(OSError), self.states.open("a", encoding="utf-8") as stream:
                 stream.write(f"{state}\n")
 
     def catch_up(self) -> None:

@@ -1,7 +1,7 @@
 """A judge against people on the comparisons that both answered: agreement next to the human ceiling, and shares side by side.
 
 Each person's vote is held against the majority of the other votes, and so is the judge's verdict. The difference is paired and
-clustered, so it says whether the judge agrees with people as people agree with each other. Every comparison lies within one
+clustered, so it shows whether the judge agrees with people as people agree with each other. Every comparison lies within one
 case, so no correlation over cases enters.
 """
 

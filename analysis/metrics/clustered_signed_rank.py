@@ -30,7 +30,7 @@ class ClusteredSignedRank:
 
 
 def clustered_signed_rank(differences: Floats, sets: ConceptSets) -> ClusteredSignedRank | None:
-    """Return the test of one difference per concept set; None if the sets can't stand for other concepts."""
+    """Return the test of one difference per concept set; None if the sets can't represent other concepts."""
     check_finite("signed-rank test", differences, "difference")
     rows = DependentRows(np.arange(len(differences)), sets)
     scope = rows.primary

@@ -90,7 +90,7 @@ def _order(contrast: Contrast) -> tuple[str, str]:
 
 
 def _together(contrast: Contrast) -> Contrast:
-    """Return the contrast with its simultaneous interval and p in place of its own, if it has them."""
+    """Return the contrast with its simultaneous interval and p, if it has them."""
     if contrast.p_simultaneous is None:
         return contrast
     return replace(contrast, p_adjusted=contrast.p_simultaneous, interval=contrast.simultaneous_interval)

@@ -47,7 +47,7 @@ def safe_name(text: str) -> str:
 def mistakes(error: ValidationError, within: str = "") -> list[str]:
     """Return every mistake of a pydantic error as `place: what`, with places like arms[2].parameters.p below `within`.
 
-    A list that has too few entries only because some of them are wrong has no mistake of its own.
+    A list that has too few entries only because some of them are wrong is not a further mistake.
     """
     items = error.errors(include_url=False)
     lines = []

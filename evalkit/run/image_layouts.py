@@ -72,7 +72,7 @@ def locate_in_folders(
                 f"{entry}: is not a case of {described}; add it there as a [[cases]] entry, remove it, or give --layout"
             )
     images: list[LocatedImage] = []
-    ignored = [file for file in sorted(folder.iterdir()) if is_ignored(file) and file.is_file() and file not in elsewhere]
+    ignored = [entry for entry in sorted(folder.iterdir()) if is_ignored(entry) and entry not in elsewhere]
     for case in cases:
         if not (folder / case).is_dir():
             raise UserError(f"{folder}: case {case} of {described} has no folder there; make it, or remove the case")

@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,6 +18,7 @@ from evalkit.run.image_layouts import (
     LocatedImage,
     check_layout,
     common_seeds,
+    is_ignored,
     locate_by_layout,
     locate_by_list,
     locate_in_folders,
@@ -108,7 +109,8 @@ def import_images(
     described = describe or folder / FILE_NAME
     text = read_description(described)
     references = {concept.name: _references(described, concept.name, concept.references) for concept in text.concepts}
-    apart = [described, folder / FILE_NAME, *(files[0].source.parent for files in references.values() if files)]
+    reference_folders = sorted({files[0].source.parent for files in references.values() if files})
+    apart = [described, folder / FILE_NAME, *reference_folders]
     cases = [case.id for case in text.cases]
     labels = None if text.arms is None else [arm.label for arm in text.arms]
     if layout is not None:
@@ -116,6 +118,8 @@ def import_images(
     elif located is None:
         located = locate_in_folders(folder, described, cases, labels, apart)
     arms = _arms(text, located.images)
+    beside = [entry for folder in reference_folders for entry in sorted(folder.iterdir()) if is_ignored(entry)]
+    located = replace(located, ignored=(*located.ignored, *beside))
     notes = [*located.notes(), *_renamed(text, arms)]
     cells = list(_cells(folder, described, text, arms, located.images, only_common_seeds, notes.append))
     files = [*(reference for group in references.values() for reference in group), *(cell.file for cell in cells)]

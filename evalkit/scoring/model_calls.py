@@ -82,5 +82,5 @@ def _in_one_line(name: str, call: Callable[[], Result]) -> Result:
     except Exception as error:
         # any exception of a net, or of a metric that a user wrote
         raise UserError(
-            f"{name} fails: {type(error).__name__}: {first_line(error)}; mend the metric, or leave it out of --metrics"
+            f"{name} fails: {type(error).__name__}: {first_line(error)}; mend the metric, or leave it out"
         ) from error

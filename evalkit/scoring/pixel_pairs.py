@@ -74,8 +74,7 @@ class PairMatcher:
                     value = compare(self.name, self.encoder, left, right)
                     if math.isnan(value):
                         raise UserError(
-                            f"{self.name} gives no number for it and another image"
-                            "; mend the metric, or leave it out of --metrics"
+                            f"{self.name} gives no number for it and another image; mend the metric, or leave it out"
                         )
                     fresh[pair_key(key, other)] = np.array([value], dtype=np.float32)
                 except UserError as error:

@@ -59,7 +59,7 @@ OTHER_PROGRAMS = """## Files for other programs
 
 `evalkit merge --format kohya|diffusers` writes LoRA files for other programs. The table states which layers of a LoRA on all
 linear layers of the denoiser they find by their names. The tests measure the squared norm that arrives: by loading the file in
-diffusers, and by the published rules for names of the other programs, which were read, not run. A dash stands for a family
+diffusers, and by the published rules for names of the other programs, which were read, not run. A dash marks a family
 without a published map, or without one that was compared. InvokeAI recognises a FLUX.1 file only if it finds every layer of it.
 
 """

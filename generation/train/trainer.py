@@ -155,7 +155,7 @@ def _check_finite(weights: list[Any], recipe: TrainingRecipe, step: int, progres
 
 
 def _diverged(recipe: TrainingRecipe, step: int, what: str, progress_folder: Path | None) -> UserError:
-    """Return the error of a training that can't go on."""
+    """Return the error of a training that diverged."""
     remedies = [f"lower learning_rate (it is {recipe.learning_rate:g})"]
     if recipe.dtype != "float32":
         remedies.append(f"train in float32 or bfloat16 instead of {recipe.dtype}")

@@ -1,4 +1,4 @@
-"""What a LoRA file says about its training, in evalkit's own words and under the keys of kohya and modelspec."""
+"""What a LoRA file states about its training, in evalkit's own words and under the keys of kohya and modelspec."""
 
 import hashlib
 import json

@@ -31,7 +31,7 @@ class JudgeStopError(UserError):
 
 
 class CallFailedError(Exception):
-    """One call has no answer; the run goes on."""
+    """One call has no answer; the run continues."""
 
 
 @dataclass(frozen=True)

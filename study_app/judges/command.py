@@ -57,8 +57,8 @@ def judge(
 ) -> None:
     """Let a vision-language model answer the study's comparisons, blind and in both orders.
 
-    Its answers are stored apart from people's, take no place of theirs and enter no result about people. Repeat the command
-    to resume: what has been answered is not asked again.
+    Its answers are stored apart from people's, take no place of a participant and enter no result about people. Repeat the
+    command to resume: what has been answered is not asked again.
     """
     from db.session import read, write
     from db.utc import utc_now

@@ -16,7 +16,7 @@ ASKED_AT_MOST = 3
 def probe(
     client: ChatClient, kind: JudgeType, page: JudgePage, model: str, parameters: Mapping[str, Any], form: AnswerForm
 ) -> tuple[Literal["json", "text"], dict[str, Any]]:
-    """Ask about one image twice, with images and without; return the form of answers and what the endpoint said.
+    """Ask about one image twice, with images and without; return the form of answers and what the endpoint answered.
 
     Raises:
         JudgeStopError: the model is unknown, ignores images, or does not answer with a label.

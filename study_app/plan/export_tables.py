@@ -71,7 +71,7 @@ def reply_cell(reply: str, options: Collection[str]) -> str:
 
 
 def readings(text: str) -> tuple[str, ...]:
-    """Return every reply that a cell may stand for in an export of this or an earlier version.
+    """Return every reply that a cell may represent in an export of this or an earlier version.
 
     Earlier versions put the apostrophe before options and numbers too, and committed to replies with it.
     """

@@ -54,7 +54,7 @@ def test_a_batch_that_fails_is_retried_image_by_image():
     scores = evalkit.score(images, [card(1)], on_error="skip")
     assert scores.indices == [0, 2]
     (problem,) = scores.problems
-    assert problem.reason == "images[1]: mine fails: RuntimeError: a black image; mend the metric, or leave it out of --metrics"
+    assert problem.reason == "images[1]: mine fails: RuntimeError: a black image; mend the metric, or leave it out"
     with pytest.raises(ImageScoringError, match=r"images\[1\]: mine fails") as caught:
         evalkit.score(images, [card(1)])
     assert list(caught.value.scores) == list(scores)

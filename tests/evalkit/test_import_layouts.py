@@ -107,7 +107,14 @@ def test_a_list_names_files_wherever_they_are(folder, tmp_path, kind):
 
 
 def test_files_beside_images_are_ignored_by_rule_and_counted(folder, tmp_path):
-    for name in ("Thumbs.db", "both/.DS_Store", "both/direct/0.txt", "both/direct/7.json", "alone/desktop.ini", "notes.md"):
+    for name in (
+        "Thumbs.db",
+        "both/.DS_Store",
+        "both/direct/0.txt",
+        "both/direct/7.json",
+        "alone/desktop.ini",
+        "references/star/0.md",
+    ):
         (folder / name).write_text("x")
     imported = import_images(folder, tmp_path / "run")
     counts = "1 x .DS_Store, 1 x .db, 1 x .ini, 1 x .json, 1 x .md, 1 x .txt"

@@ -93,7 +93,7 @@ def test_joint_metrics_score_loose_images_and_keep_what_succeeds():
         "reference 0 of b",
     }
     reasons = [problem.reason for problem in scores.problems]
-    assert "images[1]: answer fails: RuntimeError: black; mend the metric, or leave it out of --metrics" in reasons
+    assert "images[1]: answer fails: RuntimeError: black; mend the metric, or leave it out" in reasons
     flipped = evalkit.score(images[:1], [gap], references={"a": references["a"][::-1]})
     assert flipped[0].value == values[0, "gap", "a"]
 

@@ -84,6 +84,15 @@ def test_a_state_that_was_cut_off_is_not_believed(tmp_path: Path, reads: list[Pa
     assert len(reads) == 1
 
 
+def test_a_run_whose_states_cannot_be_written_is_read_again(tmp_path: Path, reads: list[Path]):
+    journal = Journal(tmp_path, "1-of-1")
+    (tmp_path / "verified.1-of-1.tsv").mkdir()
+    journal.add(*record("case1", 0))
+    (tmp_path / "verified.1-of-1.tsv").rmdir()
+    assert len(Journal(tmp_path, "1-of-1").images) == 1
+    assert len(reads) == 1
+
+
 @given(
     st.integers(1, 40).flatmap(lambda count: st.tuples(st.integers(0, count - 1), st.just(count))),
     st.integers(0, 3),

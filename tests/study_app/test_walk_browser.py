@@ -80,13 +80,13 @@ def judging(page: Page, done: int) -> str:
 
 
 def practise(page: Page, number: int) -> None:
-    """Answer a practice page once it is whole, again if nothing happens: a press before the images are there does not count."""
+    """Answer a practice page once it is whole, with a second press if the first has no effect."""
     button = page.locator(f".st-key-answers .st-key-1-practice-{number} button")
     expect(button).to_be_visible()
     page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     whole(page)
     hold_to_axe(page)
-    for _ in range(5):
+    for _ in range(2):
         button.click()
         try:
             expect(button).to_have_count(0, timeout=PATIENCE / 8)
